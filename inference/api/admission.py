@@ -1,0 +1,102 @@
+"""From a typed request and a version's spec to what will be generated: checks and defaults."""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from inference.api.schemas import Sampled
+from inference.errors import ContextBudgetExceededError, InvalidRequestError
+from inference.messages import SamplingParameters
+from models_registry.spec import ModelSpec
+
+_SAMPLING_FIELDS = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repeat_penalty",
+)
+_SERVICE_PRIORITIES = {"chat": 3, "embedding": 2, "summary": 1}
+
+
+def sampling_of(request: Sampled, spec: ModelSpec, vocabulary_size: int) -> SamplingParameters:
+    """The request's sampling over the version's defaults over OpenAI's.
+
+    Raises:
+        InvalidRequestError: ``logit_bias`` names a token that the model does not have.
+    """
+    values: dict[str, Any] = dict(spec.default_sampling)
+    for name in _SAMPLING_FIELDS:
+        value = getattr(request, name)
+        if value is not UNSET and value is not None:
+            values[name] = value
+    if request.seed is not None:
+        values["seed"] = request.seed % 2**32
+    if request.logit_bias:
+        values["logit_bias"] = _logit_bias(request.logit_bias, vocabulary_size)
+    return msgspec.structs.replace(SamplingParameters(), **values)
+
+
+def max_tokens_of(prompts: list[list[int]], wanted: int | None, spec: ModelSpec, param: str) -> int:
+    """How many tokens may be generated after the longest prompt.
+
+    Args:
+        prompts: token ids.
+        wanted: what the request asks for; None takes all the room there is.
+        spec: whose context it is.
+        param: the field that the prompt came from.
+
+    Raises:
+        ContextBudgetExceededError: prompt and answer do not fit, with both numbers.
+        InvalidRequestError: a prompt is empty.
+    """
+    longest = max(len(prompt) for prompt in prompts)
+    if not all(prompts):
+        raise InvalidRequestError("The prompt is empty.", param=param)
+    limit = spec.sequence_limit_tokens
+    if longest + (wanted or 1) > limit:
+        asked = f" and {wanted} were asked for the answer" if wanted else ""
+        raise ContextBudgetExceededError(
+            f"This model's context is {limit} tokens, but the prompt has {longest}{asked}. "
+            "Shorten the prompt or ask for fewer tokens.",
+            param=param,
+            details={
+                "prompt_tokens": longest,
+                "max_tokens": wanted,
+                "context_length": limit,
+                "model": spec.model_slug,
+            },
+        )
+    return wanted or limit - longest
+
+
+def priority_of(request: Sampled, default: int) -> int:
+    """1 low to 3 high; ``service_type`` counts where no ``priority`` is given."""
+    if request.priority is not None:
+        return request.priority
+    if request.service_type is not None:
+        return _SERVICE_PRIORITIES[request.service_type]
+    return default
+
+
+def check_stream_options(request: Sampled) -> None:
+    """Raise ``InvalidRequestError`` for ``stream_options`` without ``stream``."""
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequestError(
+            "'stream_options' is only allowed when 'stream' is true.", param="stream_options"
+        )
+
+
+def _logit_bias(entries: dict[str, float], vocabulary_size: int) -> dict[int, float]:
+    bias = {}
+    for text, addend in entries.items():
+        if not text.isdecimal() or int(text) >= vocabulary_size:
+            raise InvalidRequestError(
+                f"{text!r} is not a token id of this model (0 to {vocabulary_size - 1}).",
+                param="logit_bias",
+            )
+        bias[int(text)] = addend
+    return bias

@@ -1,0 +1,165 @@
+"""A run as an HTTP response: one JSON object, or server-sent events."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from django.http import HttpResponse, StreamingHttpResponse
+
+from inference.api.error_renderer import as_inference_error, error_body
+from inference.api.openai_format import Answer, Format
+from inference.api.view import json_response
+from inference.messages import Delta, Failed, Finished, Frame
+from inference.principal import Principal
+from inference.run import Run, failure_of
+from inference.services import InferenceService
+
+HEARTBEAT = b": waiting\n\n"
+
+
+async def whole_response(
+    service: InferenceService, run: Run, format_: Format, principal: Principal, end_user: str
+) -> HttpResponse:
+    """Wait for all choices and answer with one object. Raises the error of a failed choice."""
+    answers = [Answer() for _ in range(run.header.choices)]
+    try:
+        async for entry in run.frames():
+            if entry is None:
+                continue
+            choice, frame = entry
+            if isinstance(frame, Failed):
+                raise failure_of(frame)
+            if isinstance(frame, (Delta, Finished)):
+                answers[choice].take(frame)
+    finally:
+        await service.end(run, principal, end_user)
+    return json_response(format_.whole(answers, run.usage))
+
+
+async def event_response(
+    service: InferenceService,
+    run: Run,
+    format_: Format,
+    principal: Principal,
+    end_user: str,
+    *,
+    include_usage: bool,
+) -> StreamingHttpResponse:
+    """Answer with events once the first frame is there; until then an error has a status.
+
+    Raises:
+        InferenceError: the first frame was a failure, or none came in time.
+    """
+    fresh = [choice for choice, outcome in enumerate(run.outcomes) if outcome.position == 0]
+    frames = run.frames(idle_seconds=None)
+    try:
+        first = await anext(frames, None)
+        if first is not None and isinstance(first[1], Failed):
+            raise failure_of(first[1])
+    except BaseException:
+        await service.end(run, principal, end_user)
+        raise
+    events = _events(run, format_, first, fresh, service.settings.sse_heartbeat_seconds)
+    if include_usage:
+        events = _with_usage(events, run, format_)
+
+    async def all_events() -> AsyncIterator[bytes]:
+        try:
+            async for event in _ended(events):
+                yield event
+        finally:
+            # Also when the client has left: then the run is stopped.
+            await service.end(run, principal, end_user)
+
+    return _event_stream(all_events())
+
+
+async def resumed_response(
+    service: InferenceService, run: Run, format_: Format
+) -> StreamingHttpResponse:
+    """Events of a run that another request started; leaving does not stop it."""
+    fresh = [choice for choice, outcome in enumerate(run.outcomes) if outcome.position == 0]
+    await run.open()
+
+    async def events() -> AsyncIterator[bytes]:
+        try:
+            own = _events(run, format_, None, fresh, service.settings.sse_heartbeat_seconds)
+            async for event in _ended(_with_usage(own, run, format_)):
+                yield event
+        finally:
+            await run.close()
+
+    return _event_stream(events())
+
+
+async def _events(
+    run: Run,
+    format_: Format,
+    first: tuple[int, Frame] | None,
+    fresh: list[int],
+    heartbeat_seconds: float,
+) -> AsyncIterator[bytes]:
+    """Events of all choices. Raises ``InferenceError`` when one fails."""
+    for choice in fresh:
+        opening = format_.opening(choice)
+        if opening is not None:
+            yield _event(opening, run)
+    if first is not None:
+        event = _frame_event(run, format_, *first)
+        if event:
+            yield event
+    async for entry in run.frames(idle_seconds=heartbeat_seconds):
+        if entry is None:
+            yield HEARTBEAT
+            continue
+        event = _frame_event(run, format_, *entry)
+        if event:
+            yield event
+
+
+async def _with_usage(
+    events: AsyncIterator[bytes], run: Run, format_: Format
+) -> AsyncIterator[bytes]:
+    async for event in events:
+        yield event
+    yield _event(format_.usage(run.usage), run)
+
+
+async def _ended(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The events, then ``[DONE]``, or instead of it one error."""
+    try:
+        async for event in events:
+            yield event
+        yield b"data: [DONE]\n\n"
+    except Exception as error:
+        body: dict[str, Any] = error_body(as_inference_error(error))
+        yield b"data: " + msgspec.json.encode(body) + b"\n\n"
+
+
+def _event_stream(events: AsyncIterator[bytes]) -> StreamingHttpResponse:
+    response = StreamingHttpResponse(events, content_type="text/event-stream")
+    response["Cache-Control"] = "no-cache"
+    # nginx would otherwise collect the events.
+    response["X-Accel-Buffering"] = "no"
+    return response
+
+
+def _frame_event(run: Run, format_: Format, choice: int, frame: Frame) -> bytes:
+    chunk: dict[str, Any] | None = None
+    if isinstance(frame, Delta):
+        chunk = format_.delta(choice, frame)
+    elif isinstance(frame, Finished):
+        chunk = format_.finish(choice, frame)
+    elif isinstance(frame, Failed):
+        raise failure_of(frame)
+    return _event(chunk, run) if chunk is not None else b""
+
+
+def _event(content: dict[str, Any], run: Run) -> bytes:
+    """One event; its id is where to resume: the last frame seen of each choice."""
+    return b"id: %b\ndata: %b\n\n" % (cursor_of(run).encode(), msgspec.json.encode(content))
+
+
+def cursor_of(run: Run) -> str:
+    """Where a reader of this run stands, for ``Last-Event-ID``."""
+    return ",".join(str(outcome.position) for outcome in run.outcomes)

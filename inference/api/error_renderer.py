@@ -1,0 +1,109 @@
+"""Every error as one body, for DRF, SSE and WebSocket."""
+
+import logging
+import math
+from http import HTTPStatus
+from typing import Any
+
+import django.db
+import msgspec
+import redis
+from django.core.exceptions import RequestDataTooBig
+from django.http import Http404, HttpRequest, HttpResponse
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from inference.errors import (
+    PROVIDER,
+    InferenceError,
+    InternalError,
+    InvalidRequestError,
+    NotFoundError,
+    PayloadTooLargeError,
+    RetriableError,
+    TemporaryResourceError,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def error_body(error: InferenceError) -> dict[str, Any]:
+    """``{"error": {…}}`` with OpenAI's four keys first."""
+    details = dict(error.details)
+    if isinstance(error, RetriableError):
+        details["retry_after_ms"] = error.retry_after_ms
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+            "provider": PROVIDER,
+            "details": details,
+        }
+    }
+
+
+def as_inference_error(error: Exception) -> InferenceError:
+    """The tree's error for any exception; what nobody foresaw is logged and becomes a 500."""
+    if isinstance(error, InferenceError):
+        return error
+    if isinstance(error, (django.db.Error, redis.ConnectionError, redis.TimeoutError)):
+        logger.warning("a store is out of reach: %s", error)
+        name = "Postgres" if isinstance(error, django.db.Error) else "Redis"
+        return TemporaryResourceError(
+            f"The service cannot reach {name} at the moment. Try again shortly.",
+            retry_after_ms=2000,
+        )
+    if isinstance(error, RequestDataTooBig):
+        return PayloadTooLargeError("The request body is too large for this service.")
+    if isinstance(error, Http404):
+        return NotFoundError("There is nothing at this address.")
+    if isinstance(error, exceptions.APIException):
+        return _from_drf(error)
+    logger.error("unforeseen error", exc_info=error)
+    return InternalError("The service made a mistake. Its log has the details.")
+
+
+def _from_drf(error: exceptions.APIException) -> InferenceError:
+    mapped: InferenceError = InvalidRequestError(str(error.detail), code=error.default_code)
+    mapped.status = error.status_code  # type: ignore[misc]
+    return mapped
+
+
+def error_headers(error: InferenceError) -> dict[str, str]:
+    """``Retry-After`` where retrying helps, the challenge where a credential is missing."""
+    headers = {}
+    if isinstance(error, RetriableError):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="brigade"'
+    return headers
+
+
+def handle_exception(error: Exception, _context: dict[str, Any]) -> Response:
+    """DRF's exception handler."""
+    known = as_inference_error(error)
+    return Response(error_body(known), status=known.status, headers=error_headers(known))
+
+
+def error_response(error: InferenceError) -> HttpResponse:
+    """The same outside DRF."""
+    return HttpResponse(
+        msgspec.json.encode(error_body(error)),
+        status=error.status,
+        headers=error_headers(error),
+        content_type="application/json",
+    )
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
+    """Django's handler for addresses that no route has."""
+    return error_response(
+        NotFoundError(f"There is no route {request.method} {request.path}. See the README.")
+    )
+
+
+def server_error(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
+    """Django's handler for what failed outside a view."""
+    return error_response(InternalError("The service made a mistake. Its log has the details."))

@@ -1,0 +1,82 @@
+"""``POST /v1/chat/completions``."""
+
+from django.http.response import HttpResponseBase
+from rest_framework.request import Request
+
+from inference.api.admission import (
+    check_stream_options,
+    max_tokens_of,
+    priority_of,
+    sampling_of,
+)
+from inference.api.delivery import event_response, whole_response
+from inference.api.openai_format import ChatFormat
+from inference.api.schemas import ChatRequest
+from inference.api.view import ApiView, body_of, principal_in
+from inference.errors import InvalidRequestError
+from inference.run import Run
+from inference.services import GenerationOrder, InferenceService, inference_service
+
+
+class ChatCompletions(ApiView):
+    """Chat, streamed or not."""
+
+    async def post(self, request: Request) -> HttpResponseBase:
+        """Answer a conversation."""
+        service = inference_service()
+        body = body_of(request, ChatRequest, service.settings.max_body_bytes)
+        check_stream_options(body)
+        order = await chat_order(service, body)
+        principal = principal_in(request)
+        run = await service.start_generations(principal, order)
+        format_ = _format(run, body)
+        if body.stream:
+            return await event_response(
+                service,
+                run,
+                format_,
+                principal,
+                order.end_user,
+                include_usage=body.wants_usage_chunk,
+            )
+        return await whole_response(service, run, format_, principal, order.end_user)
+
+
+async def chat_order(service: InferenceService, body: ChatRequest) -> GenerationOrder:
+    """What a chat request asks to generate; used by HTTP and WebSocket alike.
+
+    Raises:
+        InferenceError: the model, the messages or a value cannot be served.
+    """
+    if body.max_tokens is not None and body.max_completion_tokens is not None:
+        raise InvalidRequestError(
+            "Give either 'max_tokens' or 'max_completion_tokens', not both.", param="max_tokens"
+        )
+    if body.top_logprobs is not None and not body.logprobs:
+        raise InvalidRequestError(
+            "'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs"
+        )
+    spec = await service.resolve(body.model, "text_generation")
+    messages = [message.as_template_message() for message in body.messages]
+    prompt = await service.tokenizer.chat(spec, messages)
+    size = await service.tokenizer.vocabulary_size(spec) if body.logit_bias else 0
+    wanted = body.max_completion_tokens or body.max_tokens
+    return GenerationOrder(
+        kind="chat",
+        spec=spec,
+        prompts=[prompt],
+        max_tokens=max_tokens_of([prompt], wanted, spec, "messages"),
+        sampling=sampling_of(body, spec, size),
+        n=body.n or 1,
+        stop=body.stops,
+        top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        priority=priority_of(body, service.settings.default_priority),
+        ignore_eos=bool(body.ignore_eos),
+        end_user=body.user or "",
+    )
+
+
+def _format(run: Run, body: ChatRequest) -> ChatFormat:
+    return ChatFormat(
+        run.header, include_usage=body.wants_usage_chunk, with_logprobs=bool(body.logprobs)
+    )

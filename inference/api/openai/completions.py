@@ -1,0 +1,76 @@
+"""``POST /v1/completions``."""
+
+from django.http.response import HttpResponseBase
+from rest_framework.request import Request
+
+from inference.api.admission import (
+    check_stream_options,
+    max_tokens_of,
+    priority_of,
+    sampling_of,
+)
+from inference.api.delivery import event_response, whole_response
+from inference.api.openai.inputs import token_inputs
+from inference.api.openai_format import CompletionFormat
+from inference.api.schemas import MAX_CHOICES, CompletionRequest
+from inference.api.view import ApiView, body_of, principal_in
+from inference.errors import InvalidRequestError
+from inference.services import GenerationOrder, InferenceService, inference_service
+
+# Each choice is a generation of its own in the queue.
+MAX_GENERATIONS = 128
+
+
+class Completions(ApiView):
+    """Text completion of raw prompts, streamed or not."""
+
+    async def post(self, request: Request) -> HttpResponseBase:
+        """Continue a text."""
+        service = inference_service()
+        body = body_of(request, CompletionRequest, service.settings.max_body_bytes)
+        check_stream_options(body)
+        order = await _order(service, body)
+        principal = principal_in(request)
+        run = await service.start_generations(principal, order)
+        format_ = CompletionFormat(
+            run.header,
+            include_usage=body.wants_usage_chunk,
+            with_logprobs=body.logprobs is not None,
+        )
+        if body.stream:
+            return await event_response(
+                service,
+                run,
+                format_,
+                principal,
+                order.end_user,
+                include_usage=body.wants_usage_chunk,
+            )
+        return await whole_response(service, run, format_, principal, order.end_user)
+
+
+async def _order(service: InferenceService, body: CompletionRequest) -> GenerationOrder:
+    spec = await service.resolve(body.model, "text_generation")
+    # A raw prompt is the client's own template, so control tokens in it count as such.
+    prompts = await token_inputs(service.tokenizer, spec, body.prompt, "prompt", parse_control=True)
+    n = body.n or 1
+    if len(prompts) * n > MAX_GENERATIONS:
+        raise InvalidRequestError(
+            f"{len(prompts)} prompts with n={n} make {len(prompts) * n} answers; at most "
+            f"{MAX_GENERATIONS} are allowed (n at most {MAX_CHOICES}). Send fewer.",
+            param="n",
+        )
+    size = await service.tokenizer.vocabulary_size(spec) if body.logit_bias else 0
+    return GenerationOrder(
+        kind="completion",
+        spec=spec,
+        prompts=prompts,
+        max_tokens=max_tokens_of(prompts, body.max_tokens, spec, "prompt"),
+        sampling=sampling_of(body, spec, size),
+        n=n,
+        stop=body.stops,
+        top_logprobs=body.logprobs,
+        priority=priority_of(body, service.settings.default_priority),
+        ignore_eos=bool(body.ignore_eos),
+        end_user=body.user or "",
+    )

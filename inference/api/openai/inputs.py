@@ -1,0 +1,49 @@
+"""``prompt`` and ``input`` in all the forms OpenAI allows, as token ids."""
+
+from inference.errors import InvalidRequestError
+from inference.prompts.tokenizer import Tokenizer
+from models_registry.spec import ModelSpec
+
+Input = str | list[str | int | list[int]]
+
+
+async def token_inputs(
+    tokenizer: Tokenizer, spec: ModelSpec, value: Input, param: str, *, parse_control: bool
+) -> list[list[int]]:
+    """Token ids of each text.
+
+    Args:
+        tokenizer: the process's tokeniser.
+        spec: whose vocabulary counts.
+        value: a text, a list of texts, token ids, or a list of lists of token ids.
+        param: the field's name, for errors.
+        parse_control: read control tokens spelled out in a text as such.
+
+    Raises:
+        InvalidRequestError: forms are mixed, an input is empty, or an id is unknown.
+    """
+    if isinstance(value, str):
+        value = [value]
+    texts = [item for item in value if isinstance(item, str)]
+    ids = [item for item in value if isinstance(item, int)]
+    lists = [item for item in value if isinstance(item, list)]
+    if max(len(texts), len(ids), len(lists)) != len(value):
+        raise InvalidRequestError(
+            f"{param!r} mixes texts and token ids. Send only one of the two forms.", param=param
+        )
+    if texts:
+        inputs = [
+            await tokenizer.text(spec, text, param, parse_control=parse_control) for text in texts
+        ]
+    else:
+        inputs = lists or [ids]
+        size = await tokenizer.vocabulary_size(spec)
+        largest = max((token for tokens in inputs for token in tokens), default=0)
+        if largest >= size:
+            raise InvalidRequestError(
+                f"{largest} is not a token id of this model (0 to {size - 1}).", param=param
+            )
+    for index, tokens in enumerate(inputs):
+        if not tokens or (texts and not texts[index]):
+            raise InvalidRequestError(f"Input {index} of {param!r} is empty.", param=param)
+    return inputs

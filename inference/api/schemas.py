@@ -1,0 +1,139 @@
+"""What requests may contain, with types and ranges; anything else is refused by name."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+MAX_CHOICES = 16
+MAX_STOPS = 16
+MAX_TOP_LOGPROBS = 20
+
+Temperature = Annotated[float, Meta(ge=0, le=2)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+TokenCount = Annotated[int, Meta(ge=1, le=10_000_000)]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+EndUser = Annotated[str, Meta(max_length=200)]
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """``stream_options``. Obfuscation padding is never sent, so only ``false`` may be asked."""
+
+    include_usage: bool = False
+    include_obfuscation: Literal[False] | None = None
+
+
+class TextPart(msgspec.Struct, forbid_unknown_fields=True):
+    """One part of a message's content; only text parts are supported."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One message of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+    name: str | None = None
+    refusal: None = None
+
+    def as_template_message(self) -> dict[str, Any]:
+        """The message as chat templates read it: plain text, and no newer role than ``system``."""
+        content = self.content
+        text = content if isinstance(content, str) else "".join(part.text for part in content)
+        message = {"role": "system" if self.role == "developer" else self.role, "content": text}
+        if self.name is not None:
+            message["name"] = self.name
+        return message
+
+
+class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What chat and text completions have in common. UNSET means the version's default."""
+
+    model: Text
+    temperature: Temperature | None | UnsetType = UNSET
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None | UnsetType = UNSET
+    top_k: Annotated[int, Meta(ge=0, le=10_000_000)] | None | UnsetType = UNSET
+    min_p: Fraction | None | UnsetType = UNSET
+    presence_penalty: Penalty | None | UnsetType = UNSET
+    frequency_penalty: Penalty | None | UnsetType = UNSET
+    repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None | UnsetType = UNSET
+    seed: Seed | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    stop: Text | Annotated[list[Text], Meta(max_length=MAX_STOPS)] | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: EndUser | None = None
+    ignore_eos: bool | None = None
+    priority: Annotated[int, Meta(ge=1, le=3)] | None = None
+    service_type: Literal["chat", "embedding", "summary"] | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Stop strings as a tuple."""
+        if self.stop is None:
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def wants_usage_chunk(self) -> bool:
+        """``stream_options.include_usage``."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class ChatRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
+    """``POST /v1/chat/completions``."""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    max_tokens: TokenCount | None = None
+    max_completion_tokens: TokenCount | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+
+
+class CompletionRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
+    """``POST /v1/completions``; ``prompt`` is a text, texts, token ids, or lists of token ids."""
+
+    prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=128)]
+    max_tokens: TokenCount | None = 16
+    logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    echo: Literal[False] | None = None
+
+
+class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """``POST /v1/embeddings``; ``input`` as ``prompt`` above."""
+
+    model: Text
+    input: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=2048)]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: TokenCount | None = None
+    user: EndUser | None = None
+
+
+class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """``POST /v1/tokenize``: either ``content`` or ``messages``."""
+
+    model: Text
+    content: str | None = None
+    messages: Annotated[list[Message], Meta(min_length=1)] | None = None
+    add_special: bool = False
+    parse_special: bool = False
+
+
+class DetokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """``POST /v1/detokenize``."""
+
+    model: Text
+    tokens: list[TokenId]
+
+
+class TokenRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """``POST /api/auth/token``."""
+
+    username: Text
+    password: Text

@@ -1,0 +1,25 @@
+"""Routes of the API."""
+
+from django.urls import path
+
+from inference.api.openai.chat import ChatCompletions
+from inference.api.openai.completions import Completions
+from inference.api.openai.embeddings import Embeddings
+from inference.api.openai.models import LoadModel, ModelDetail, Models, UnloadModel
+from inference.api.openai.tokenize import Detokenize, Tokenize
+from inference.api.streams import Streams
+from inference.api.token import Token
+
+urlpatterns = [
+    path("v1/chat/completions", ChatCompletions.as_view()),
+    path("v1/completions", Completions.as_view()),
+    path("v1/embeddings", Embeddings.as_view()),
+    path("v1/tokenize", Tokenize.as_view()),
+    path("v1/detokenize", Detokenize.as_view()),
+    path("v1/models", Models.as_view()),
+    path("v1/models/<str:model_id>", ModelDetail.as_view()),
+    path("v1/models/<str:model_id>/load", LoadModel.as_view()),
+    path("v1/models/<str:model_id>/unload", UnloadModel.as_view()),
+    path("v1/streams/<str:run_id>", Streams.as_view()),
+    path("api/auth/token", Token.as_view()),
+]

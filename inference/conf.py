@@ -1,0 +1,37 @@
+"""The service's own settings, typed; ``inference_site.settings`` fills them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """What an operator may change about serving; defaults suit one small machine."""
+
+    models_dir: Path
+    node_name: str
+    queue_strategy: str
+    max_queue_size: int
+    max_concurrent_requests: int
+    default_priority: int
+    ageing_seconds: float
+    queue_timeout_seconds: float
+    request_timeout_seconds: float
+    stream_ttl_seconds: int
+    heartbeat_seconds: float
+    lease_seconds: float
+    step_timeout_seconds: float
+    max_body_bytes: int
+    max_prompt_characters: int
+    prompt_workers: int
+    threads: int
+    prefill_budget_tokens: int
+    sse_heartbeat_seconds: float
+
+
+def inference_settings() -> InferenceSettings:
+    """The settings in force; read at use so that tests can override ``settings.INFERENCE``."""
+    value: InferenceSettings = settings.INFERENCE
+    return value

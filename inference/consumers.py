@@ -1,0 +1,236 @@
+"""Chat over a WebSocket: ``{"event": …, "data": {…}}`` in both directions.
+
+    in   stream_chat      as POST /v1/chat/completions, or {"prompt": "…"}; "request_id" is echoed
+         stop_generation  {"stream_id"}: of this or another connection of the same user
+         resume           {"stream_id", "index"}: go on after frame ``index``
+    out  stream_start     {"stream_id", "model"}
+         stream_token     {"stream_id", "index", "choice", "token"}
+         stream_end       {"stream_id", "index", "finish_reason", "usage"}
+         error            {"stream_id", "error": {…}}
+
+``index`` is the number of a frame; a client that was cut off resumes from the last it has seen.
+"""
+
+import asyncio
+import logging
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+from inference.api.error_renderer import as_inference_error, error_body
+from inference.api.openai.chat import chat_order
+from inference.api.openai_format import usage_object
+from inference.api.parsing import parse
+from inference.api.schemas import ChatRequest
+from inference.database import in_database
+from inference.errors import AuthenticationError, InvalidRequestError
+from inference.messages import Delta, Failed, Finished, Frame
+from inference.principal import INFERENCE, Principal, credential_of, principal_of
+from inference.run import Run, failure_of
+from inference.services import InferenceService, inference_service
+
+logger = logging.getLogger(__name__)
+
+# Close codes of the range for applications.
+CLOSE_UNAUTHENTICATED = 4401
+CLOSE_FORBIDDEN = 4403
+MAX_STREAMS_PER_CONNECTION = 32
+
+
+class ResumeData(msgspec.Struct, forbid_unknown_fields=True):
+    """``data`` of ``resume``."""
+
+    stream_id: str
+    index: int = 0
+
+
+class StopData(msgspec.Struct, forbid_unknown_fields=True):
+    """``data`` of ``stop_generation``; without an id, everything on this connection stops."""
+
+    stream_id: str | None = None
+
+
+class ChatConsumer(AsyncWebsocketConsumer):
+    """One connection; its streams run side by side as tasks."""
+
+    principal: Principal
+    service: InferenceService
+
+    async def connect(self) -> None:
+        """Authenticate by ``?token=`` or ``Authorization``; refuse with a close code."""
+        self._streams: dict[str, asyncio.Task[None]] = {}
+        self._runs: dict[str, Run] = {}
+        try:
+            credential = _credential(self.scope)
+            self.principal = await in_database(principal_of, credential)
+            self.principal.require(INFERENCE)
+        except Exception as error:
+            known = as_inference_error(error)
+            await self.accept()
+            await self._send("error", {"stream_id": None, **error_body(known)})
+            refused = CLOSE_FORBIDDEN if known.status == 403 else CLOSE_UNAUTHENTICATED
+            await self.close(1011 if known.status >= 500 else refused)
+            return
+        self.service = inference_service()
+        await self.accept()
+
+    async def disconnect(self, code: int) -> None:
+        """Stop what this connection started; what it only followed goes on."""
+        for task in list(self._streams.values()):
+            task.cancel()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Act on one message; a bad one is answered, never fatal."""
+        try:
+            await self._dispatch(text_data if text_data is not None else bytes_data or b"")
+        except Exception as error:
+            await self._send("error", {"stream_id": None, **error_body(as_inference_error(error))})
+
+    async def _dispatch(self, data: str | bytes) -> None:
+        if len(data) > self.service.settings.max_body_bytes:
+            raise InvalidRequestError(
+                f"The message is larger than {self.service.settings.max_body_bytes} bytes."
+            )
+        try:
+            message = msgspec.json.decode(data)
+        except msgspec.DecodeError as error:
+            raise InvalidRequestError(
+                f"The message is not valid JSON: {error}", code="invalid_json"
+            ) from None
+        event = message.get("event") if isinstance(message, dict) else None
+        content = message.get("data", {}) if isinstance(message, dict) else {}
+        match event:
+            case "stream_chat":
+                self._spawn(self._chat(content))
+            case "stop_generation":
+                await self._stop(parse(content, StopData))
+            case "resume":
+                self._spawn(self._resume(parse(content, ResumeData)))
+            case _:
+                raise InvalidRequestError(
+                    f"Unknown event {event!r}. Send stream_chat, stop_generation or resume.",
+                    param="event",
+                )
+
+    def _spawn(self, coroutine: Any) -> None:
+        if len(self._streams) >= MAX_STREAMS_PER_CONNECTION:
+            coroutine.close()
+            raise InvalidRequestError(
+                f"This connection already has {len(self._streams)} streams. "
+                "Wait for one to end, or open another connection."
+            )
+        task = asyncio.create_task(coroutine)
+        name = str(id(task))
+        self._streams[name] = task
+        task.add_done_callback(lambda _: self._streams.pop(name, None))
+
+    async def _chat(self, content: Any) -> None:
+        run: Run | None = None
+        request_id, end_user = None, ""
+        try:
+            request_id, body = _chat_request(content)
+            order = await chat_order(self.service, body)
+            end_user = order.end_user
+            run = await self.service.start_generations(self.principal, order)
+            await self._relay(run, request_id)
+        except Exception as error:
+            await self._fail(run, request_id, error)
+        finally:
+            if run is not None:
+                self._runs.pop(run.header.id, None)
+                await self.service.end(run, self.principal, end_user)
+
+    async def _resume(self, data: ResumeData) -> None:
+        run: Run | None = None
+        try:
+            after = [data.index] if data.index else None
+            run = await self.service.find_run(self.principal, data.stream_id, after)
+            await run.open()
+            await self._relay(run, None)
+        except Exception as error:
+            await self._fail(run, None, error, data.stream_id)
+        finally:
+            if run is not None:
+                await run.close()
+
+    async def _relay(self, run: Run, request_id: Any) -> None:
+        run_id = run.header.id
+        self._runs[run_id] = run
+        started = False
+        async for entry in run.frames():
+            if entry is None:
+                continue
+            choice, frame = entry
+            if isinstance(frame, Failed):
+                raise failure_of(frame)
+            if not started:
+                started = True
+                await self._send(
+                    "stream_start",
+                    {"stream_id": run_id, "model": run.header.model, "request_id": request_id},
+                )
+            await self._send_frame(run, choice, frame)
+
+    async def _send_frame(self, run: Run, choice: int, frame: Frame) -> None:
+        place = {
+            "stream_id": run.header.id,
+            "index": run.outcomes[choice].position,
+            "choice": choice,
+        }
+        if isinstance(frame, Delta) and frame.text:
+            await self._send("stream_token", {**place, "token": frame.text})
+        elif isinstance(frame, Finished) and all(o.is_over for o in run.outcomes):
+            await self._send(
+                "stream_end",
+                {**place, "finish_reason": frame.reason, "usage": usage_object(run.usage)},
+            )
+
+    async def _stop(self, data: StopData) -> None:
+        if data.stream_id is None:
+            for run in list(self._runs.values()):
+                await run.stop()
+            return
+        run = await self.service.find_run(self.principal, data.stream_id, None)
+        await run.stop()
+
+    async def _fail(
+        self, run: Run | None, request_id: Any, error: Exception, stream_id: str | None = None
+    ) -> None:
+        body = error_body(as_inference_error(error))
+        named = run.header.id if run is not None else stream_id
+        await self._send("error", {"stream_id": named, "request_id": request_id, **body})
+
+    async def _send(self, event: str, data: dict[str, Any]) -> None:
+        content = msgspec.json.encode({"event": event, "data": data})
+        await self.send(text_data=content.decode())
+
+
+def _credential(scope: Any) -> str:
+    """The key or token of a connection. Raises ``AuthenticationError`` when there is none."""
+    headers = dict(scope["headers"])
+    credential = credential_of(headers.get(b"authorization", b"").decode("latin-1"))
+    tokens = parse_qs(scope["query_string"].decode("latin-1")).get("token")
+    if credential is None and not tokens:
+        raise AuthenticationError(
+            "Give an API key or JWT as ?token=… or in the Authorization header.",
+            code="missing_api_key",
+        )
+    return credential or tokens[0]  # type: ignore[index]
+
+
+def _chat_request(content: Any) -> tuple[Any, ChatRequest]:
+    """(the client's own id for the request, the request); ``prompt`` is one user message."""
+    if not isinstance(content, dict):
+        raise InvalidRequestError("'data' must be a JSON object.", param="data")
+    fields = dict(content)
+    request_id = fields.pop("request_id", None)
+    prompt = fields.pop("prompt", None)
+    if prompt is not None:
+        if "messages" in fields:
+            raise InvalidRequestError("Give either 'prompt' or 'messages'.", param="prompt")
+        fields["messages"] = [{"role": "user", "content": prompt}]
+    if fields.pop("stream", True) is not True:
+        raise InvalidRequestError("A WebSocket always streams.", param="stream")
+    return request_id, parse(fields, ChatRequest)

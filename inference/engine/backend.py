@@ -1,0 +1,96 @@
+"""What the engine asks of a model runtime; llama.cpp and a fake fulfil it."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.messages import SamplingParameters
+
+
+class BackendError(Exception):
+    """The runtime failed in a way that leaves its state unknown; the host must end."""
+
+
+class ModelLoadError(Exception):
+    """The model file could not be loaded; the message says why."""
+
+
+class DecodeOutcome(Enum):
+    """How a decode ended; after anything but DONE nothing of the batch counts as computed."""
+
+    DONE = "done"
+    NO_CELLS = "no cells"
+    ABORTED = "aborted"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive tokens of one sequence in a step batch.
+
+    ``start`` is the position of the first token; logits are kept for the last token only, and only
+    when ``wants_logits``.
+    """
+
+    sequence_id: int
+    start: int
+    token_ids: list[int]
+    wants_logits: bool
+
+
+class Backend(Protocol):
+    """A loaded model with a KV cache, used by one thread; only ``abort`` may come from another."""
+
+    vocabulary_size: int
+
+    def decode(self, spans: list[Span]) -> DecodeOutcome:
+        """Compute ``spans`` in one batch. Raises ``BackendError`` when the runtime breaks."""
+        ...
+
+    def new_sampler(
+        self, sampling: SamplingParameters, prompt: list[int], output: list[int]
+    ) -> Any:
+        """A sampler for one sequence, told of the tokens that its penalties look back on."""
+        ...
+
+    def free_sampler(self, sampler: Any) -> None:
+        """Give a sampler back."""
+        ...
+
+    def sample(self, sampler: Any, span_index: int) -> int:
+        """The next token after span ``span_index`` of the last decode."""
+        ...
+
+    def logits(self, span_index: int) -> npt.NDArray[np.float32]:
+        """Raw logits after a span, shape (vocabulary_size,); valid until the next decode."""
+        ...
+
+    def truncate(self, sequence_id: int, length: int) -> None:
+        """Forget a sequence's KV cells from position ``length`` on; 0 forgets it."""
+        ...
+
+    def stored_tokens(self, sequence_id: int) -> int:
+        """KV cells that a sequence holds, as the runtime counts them."""
+        ...
+
+    def piece(self, token_id: int) -> bytes:
+        """The bytes a token stands for; control tokens stand for none."""
+        ...
+
+    def token_name(self, token_id: int) -> bytes:
+        """The bytes of a token, with control tokens spelled out, for log-probabilities."""
+        ...
+
+    def ends_generation(self, token_id: int) -> bool:
+        """Whether the model ends its answer with this token."""
+        ...
+
+    def abort(self) -> None:
+        """Make a decode in progress return soon with ABORTED; safe from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Free the model; not while a decode runs."""
+        ...

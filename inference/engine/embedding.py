@@ -1,0 +1,139 @@
+"""Batched embedding of texts: the second kind of engine, driven like the first."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.messages import Embedding, Failed, Finished, Frame, Started, Timings, Usage, Vectors
+
+
+class EmbeddingBackend(Protocol):
+    """A loaded embedding model, used by one thread."""
+
+    dimensions: int
+    max_input_tokens: int
+    max_inputs: int
+    step_tokens: int
+
+    def embed(self, inputs: list[list[int]]) -> npt.NDArray[np.float32]:
+        """Unit vectors of shape (len(inputs), dimensions)."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+@dataclass
+class _Job:
+    """One ``Embedding`` with the vectors it has so far."""
+
+    embedding: Embedding
+    submitted_at: float
+    vectors: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    started: bool = False
+
+
+class EmbeddingEngine:
+    """Fills each step with texts of as many waiting jobs as fit, oldest first."""
+
+    def __init__(
+        self, backend: EmbeddingBackend, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.backend = backend
+        self._clock = clock
+        self._jobs: dict[str, _Job] = {}
+        self._texts: deque[tuple[str, list[int]]] = deque()
+        self._cancelled: list[str] = []
+        self.step_tokens_in_flight = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """No job waits."""
+        return not self._jobs and not self._cancelled
+
+    @property
+    def running_sequences(self) -> int:
+        """Jobs that have begun or wait."""
+        return len(self._jobs)
+
+    @property
+    def waiting_sequences(self) -> int:
+        """Always 0: a job begins with the next step."""
+        return 0
+
+    @property
+    def used_cells(self) -> int:
+        """Always 0: nothing is kept between steps."""
+        return 0
+
+    def submit(self, embedding: Embedding) -> list[tuple[str, Frame]]:
+        """Queue texts; a text that is too long fails the job with both numbers."""
+        longest = max((len(tokens) for tokens in embedding.inputs), default=0)
+        if not embedding.inputs or longest > self.backend.max_input_tokens:
+            message = (
+                f"An input of {longest} tokens cannot be embedded; the limit is "
+                f"{self.backend.max_input_tokens}. Split the text."
+            )
+            return [(embedding.id, Failed("context_length_exceeded", message))]
+        self._jobs[embedding.id] = _Job(embedding, self._clock())
+        self._texts.extend((embedding.id, tokens) for tokens in embedding.inputs)
+        return []
+
+    def cancel(self, embedding_id: str) -> None:
+        """Drop a job; its remaining texts are not computed."""
+        if self._jobs.pop(embedding_id, None) is not None:
+            self._cancelled.append(embedding_id)
+            self._texts = deque(item for item in self._texts if item[0] != embedding_id)
+
+    def step(self) -> list[tuple[str, Frame]]:
+        """Embed one batch; a job whose last text is done gives its vectors."""
+        outputs: list[tuple[str, Frame]] = [
+            (job_id, Finished("cancelled", Usage(0, 0))) for job_id in self._cancelled
+        ]
+        self._cancelled.clear()
+        batch = self._take_batch()
+        if not batch:
+            return outputs
+        for job_id, _ in batch:
+            job = self._jobs[job_id]
+            if not job.started:
+                job.started = True
+                outputs.append((job_id, Started(sum(map(len, job.embedding.inputs)))))
+        self.step_tokens_in_flight = sum(len(tokens) for _, tokens in batch)
+        rows = self.backend.embed([tokens for _, tokens in batch])
+        self.step_tokens_in_flight = 0
+        for (job_id, _), row in zip(batch, rows, strict=True):
+            job = self._jobs[job_id]
+            job.vectors.append(row)
+            if len(job.vectors) == len(job.embedding.inputs):
+                outputs.extend(self._finish(job))
+        return outputs
+
+    def check_integrity(self) -> None:
+        """Nothing is kept between steps, so there is nothing to compare."""
+
+    def _take_batch(self) -> list[tuple[str, list[int]]]:
+        batch: list[tuple[str, list[int]]] = []
+        tokens = 0
+        while self._texts and len(batch) < self.backend.max_inputs:
+            tokens += len(self._texts[0][1])
+            if batch and tokens > self.backend.step_tokens:
+                break
+            batch.append(self._texts.popleft())
+        return batch
+
+    def _finish(self, job: _Job) -> list[tuple[str, Frame]]:
+        del self._jobs[job.embedding.id]
+        prompt_tokens = sum(len(tokens) for tokens in job.embedding.inputs)
+        data = np.ascontiguousarray(np.stack(job.vectors), dtype="<f4").tobytes()
+        timings = Timings(prefill_seconds=self._clock() - job.submitted_at)
+        return [
+            (job.embedding.id, Vectors(self.backend.dimensions, data, prompt_tokens)),
+            (job.embedding.id, Finished("stop", Usage(prompt_tokens, 0), timings)),
+        ]

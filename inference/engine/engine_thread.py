@@ -1,0 +1,137 @@
+"""One thread that owns an engine: commands come in by a mailbox, frames go out by a queue."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from inference.messages import Frame
+
+Outputs = list[tuple[str, Frame]]
+Command = Callable[[], Outputs]
+
+# A step of fewer tokens ends by itself about as soon as an abort would end it.
+ABORT_WORTH_TOKENS = 64
+
+
+class StepEngine(Protocol):
+    """What the thread drives: the generation engine and the embedding engine."""
+
+    step_tokens_in_flight: int
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing to do."""
+        ...
+
+    @property
+    def running_sequences(self) -> int:
+        """Items in progress."""
+        ...
+
+    @property
+    def waiting_sequences(self) -> int:
+        """Items taken but not in progress."""
+        ...
+
+    @property
+    def used_cells(self) -> int:
+        """KV cells in use."""
+        ...
+
+    def submit(self, item: Any) -> Outputs:
+        """Take an item."""
+        ...
+
+    def cancel(self, item_id: str) -> None:
+        """Drop an item."""
+        ...
+
+    def step(self) -> Outputs:
+        """Compute one batch."""
+        ...
+
+    def check_integrity(self) -> None:
+        """Raise when cells or slots leaked."""
+        ...
+
+
+class EngineThread:
+    """Runs an engine until ``stop``; the methods may be called from any other thread.
+
+    ``failure`` is the exception that ended the thread, if one did: the model's state is then
+    unknown and the process should end.
+    """
+
+    def __init__(self, engine: StepEngine, abort: Callable[[], None] | None = None) -> None:
+        self._engine = engine
+        self._abort = abort
+        self._mailbox: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
+        self.outputs: queue.SimpleQueue[Outputs] = queue.SimpleQueue()
+        self.failure: BaseException | None = None
+        self._step_began_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin stepping."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the current step and wait for it."""
+        self._mailbox.put(None)
+        self._thread.join()
+
+    def submit(self, item: Any) -> None:
+        """Hand an item to the engine."""
+        self._mailbox.put(lambda: self._engine.submit(item))
+
+    def cancel(self, item_id: str) -> None:
+        """Stop an item, within the current step when that is a long prefill."""
+
+        def command() -> Outputs:
+            self._engine.cancel(item_id)
+            return []
+
+        self._mailbox.put(command)
+        if self._abort is not None and self._engine.step_tokens_in_flight >= ABORT_WORTH_TOKENS:
+            self._abort()
+
+    def step_seconds(self, now: float) -> float:
+        """How long the current step has been running by the monotonic time ``now``; else 0."""
+        began = self._step_began_at
+        return now - began if began is not None else 0.0
+
+    @property
+    def is_alive(self) -> bool:
+        """The thread still serves."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            while self._take_commands():
+                self._step_began_at = time.monotonic()
+                outputs = self._engine.step()
+                self._step_began_at = None
+                if outputs:
+                    self.outputs.put(outputs)
+                if self._engine.is_idle:
+                    self._engine.check_integrity()
+        except BaseException as failure:
+            self.failure = failure
+            raise
+        finally:
+            self.outputs.put([])  # wakes whoever waits
+
+    def _take_commands(self) -> bool:
+        """Run what is in the mailbox, waiting for it when idle; False when told to stop."""
+        while True:
+            try:
+                command = self._mailbox.get(block=self._engine.is_idle)
+            except queue.Empty:
+                return True
+            if command is None:
+                return False
+            outputs = command()
+            if outputs:
+                self.outputs.put(outputs)

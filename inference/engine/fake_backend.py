@@ -1,0 +1,137 @@
+"""A model without weights that passes the same contract as llama.cpp.
+
+Its next token is a function of the whole token history in its KV cache, so any mix-up of sequences,
+positions or cells changes the text.
+"""
+
+import random
+import threading
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.engine.backend import DecodeOutcome, Span
+from inference.messages import SamplingParameters
+
+END_OF_GENERATION = 256
+VOCABULARY_SIZE = 257
+
+
+def letter_after(history: list[int]) -> int:
+    """A lower-case letter that depends on every token before it."""
+    return ord("a") + zlib.crc32(np.array(history, dtype=np.int32).tobytes()) % 26
+
+
+@dataclass
+class FakeSampler:
+    """Greedy at temperature 0, otherwise a seeded draw; remembers what penalties need."""
+
+    sampling: SamplingParameters
+    draw: random.Random
+    seen: list[int] = field(default_factory=list)
+
+
+class FakeBackend:
+    """Bytes as tokens; ``next_token(history)`` decides what the model says."""
+
+    vocabulary_size = VOCABULARY_SIZE
+
+    def __init__(
+        self, kv_cells: int, next_token: Callable[[list[int]], int] = letter_after
+    ) -> None:
+        self.kv_cells = kv_cells
+        self.next_token = next_token
+        self.decoded_batches: list[list[Span]] = []
+        self.samplers_open = 0
+        self.closed = False
+        self.while_decoding: Callable[[], None] | None = None
+        self._stored: dict[int, list[int]] = {}
+        self._logits: dict[int, npt.NDArray[np.float32]] = {}
+        self._aborting = threading.Event()
+
+    def decode(self, spans: list[Span]) -> DecodeOutcome:
+        """Store the tokens; refuse gaps, which a real KV cache would silently compute wrongly."""
+        self._aborting.clear()
+        self.decoded_batches.append(spans)
+        used = sum(len(tokens) for tokens in self._stored.values())
+        if used + sum(len(span.token_ids) for span in spans) > self.kv_cells:
+            return DecodeOutcome.NO_CELLS
+        self._logits = {}
+        for index, span in enumerate(spans):
+            history = self._stored.setdefault(span.sequence_id, [])
+            if len(history) != span.start:
+                raise AssertionError(
+                    f"sequence {span.sequence_id} continues at {span.start} but holds "
+                    f"{len(history)} tokens"
+                )
+            history.extend(span.token_ids)
+            if span.wants_logits:
+                logits = np.zeros(VOCABULARY_SIZE, dtype=np.float32)
+                logits[self.next_token(history)] = 8.0
+                self._logits[index] = logits
+        if self.while_decoding is not None:
+            self.while_decoding()
+        return DecodeOutcome.ABORTED if self._aborting.is_set() else DecodeOutcome.DONE
+
+    def new_sampler(
+        self, sampling: SamplingParameters, prompt: list[int], output: list[int]
+    ) -> FakeSampler:
+        """A sampler that has seen ``prompt`` and ``output``."""
+        self.samplers_open += 1
+        return FakeSampler(sampling, random.Random(sampling.seed), [*prompt, *output])  # noqa: S311
+
+    def free_sampler(self, sampler: FakeSampler) -> None:
+        """Count it as given back."""
+        self.samplers_open -= 1
+
+    def sample(self, sampler: FakeSampler, span_index: int) -> int:
+        """The likeliest token after bias and penalty, or a draw among all."""
+        logits = self._logits[span_index].copy()
+        for token_id, bias in sampler.sampling.logit_bias.items():
+            logits[token_id] += bias
+        if sampler.sampling.temperature > 0:
+            weights = np.exp(logits / sampler.sampling.temperature)
+            token_id = sampler.draw.choices(range(VOCABULARY_SIZE), weights=list(weights))[0]
+        else:
+            token_id = int(logits.argmax())
+        sampler.seen.append(token_id)
+        return token_id
+
+    def logits(self, span_index: int) -> npt.NDArray[np.float32]:
+        """8 for the next token, 0 for the others."""
+        return self._logits[span_index]
+
+    def truncate(self, sequence_id: int, length: int) -> None:
+        """Drop what lies beyond ``length``."""
+        kept = self._stored.get(sequence_id, [])[:length]
+        if kept:
+            self._stored[sequence_id] = kept
+        else:
+            self._stored.pop(sequence_id, None)
+
+    def stored_tokens(self, sequence_id: int) -> int:
+        """Tokens stored for a sequence."""
+        return len(self._stored.get(sequence_id, []))
+
+    def piece(self, token_id: int) -> bytes:
+        """The byte itself; nothing for the end token."""
+        return bytes([token_id]) if token_id < END_OF_GENERATION else b""
+
+    def token_name(self, token_id: int) -> bytes:
+        """The byte, or ``<end>``."""
+        return self.piece(token_id) or b"<end>"
+
+    def ends_generation(self, token_id: int) -> bool:
+        """Only the end token does."""
+        return token_id == END_OF_GENERATION
+
+    def abort(self) -> None:
+        """The decode in progress returns ABORTED."""
+        self._aborting.set()
+
+    def close(self) -> None:
+        """Remember that it was closed."""
+        self.closed = True

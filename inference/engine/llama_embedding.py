@@ -1,0 +1,76 @@
+"""llama.cpp behind the engine's ``EmbeddingBackend``, for BERT-type models."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from inference.engine.backend import BackendError, ModelLoadError, Span
+from inference.engine.llama_runtime import BatchBuffers, load_model, new_context
+
+
+class LlamaEmbeddingBackend:
+    """Embeds many texts in one pass, each a sequence of its own.
+
+    An encoder attends in both directions, so a text must lie in one micro-batch as a whole.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        step_tokens: int,
+        max_inputs: int,
+        threads: int,
+        gpu_layers: int = 0,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
+        """Load ``path``. Raises ``ModelLoadError`` when it is no embedding model."""
+        self._model = load_model(path, gpu_layers=gpu_layers, on_progress=on_progress)
+        self.max_input_tokens = int(llama_cpp.llama_model_n_ctx_train(self._model))
+        self.step_tokens = max(step_tokens, self.max_input_tokens)
+        self.max_inputs = max_inputs
+        self.dimensions = int(llama_cpp.llama_model_n_embd(self._model))
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = self.step_tokens
+        parameters.n_seq_max = max_inputs
+        parameters.kv_unified = True
+        parameters.embeddings = True
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.no_perf = True
+        self._context = new_context(self._model, parameters)
+        if llama_cpp.llama_pooling_type(self._context) == llama_cpp.LLAMA_POOLING_TYPE_NONE:
+            raise ModelLoadError(
+                f"{path.name} names no pooling, so it gives no vector per text. "
+                "Register it as text_generation, or use an embedding model."
+            )
+        self._buffers = BatchBuffers(self.step_tokens)
+
+    def embed(self, inputs: list[list[int]]) -> npt.NDArray[np.float32]:
+        """Unit vectors of shape (len(inputs), dimensions)."""
+        spans = [Span(i, 0, tokens, wants_logits=True) for i, tokens in enumerate(inputs)]
+        self._buffers.fill(spans)
+        self._buffers.request_all_outputs()
+        memory = llama_cpp.llama_get_memory(self._context)
+        if memory:
+            llama_cpp.llama_memory_clear(memory, False)
+        status = llama_cpp.llama_decode(self._context, self._buffers.batch)
+        if status != 0:
+            raise BackendError(f"llama_decode returned {status}")
+        vectors = np.empty((len(inputs), self.dimensions), dtype=np.float32)
+        for row in range(len(inputs)):
+            pointer = llama_cpp.llama_get_embeddings_seq(self._context, row)
+            if not pointer:
+                raise BackendError(f"no embedding for text {row}")
+            vectors[row] = np.ctypeslib.as_array(pointer, shape=(self.dimensions,))
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
+
+    def close(self) -> None:
+        """Free context and model."""
+        if self._context:
+            llama_cpp.llama_free(self._context)
+            llama_cpp.llama_model_free(self._model)
+            self._context = None

@@ -1,0 +1,184 @@
+"""What both llama.cpp backends share: loading a file, logging, the batch buffers.
+
+The first import of llama.cpp in a process is here, because its OpenMP runtime reads its settings
+once, when it is loaded. Left alone its idle threads spin, and as soon as another process wants the
+same cores every step waits for threads that were preempted while spinning.
+"""
+
+import ctypes
+import logging
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from inference.engine.backend import ModelLoadError, Span
+
+logger = logging.getLogger("llama.cpp")
+_recent_errors: deque[str] = deque(maxlen=5)
+_GGML_LOG_WARN, _GGML_LOG_ERROR = 3, 4
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator,unused-ignore]
+def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
+    line = text.decode("utf-8", "replace").strip()
+    if level == _GGML_LOG_ERROR and line:
+        _recent_errors.append(line)
+        logger.error(line)
+    elif level == _GGML_LOG_WARN and line:
+        logger.info(line)
+
+
+def load_model(
+    path: Path,
+    *,
+    gpu_layers: int = 0,
+    vocabulary_only: bool = False,
+    on_progress: Callable[[float], None] | None = None,
+) -> llama_cpp.llama_model_p:
+    """Map a GGUF file.
+
+    Args:
+        path: the file.
+        gpu_layers: layers on the GPU, -1 for all; ignored by builds without one.
+        vocabulary_only: read the tokeniser and no weights.
+        on_progress: is told the loaded fraction, 0 to 1.
+
+    Raises:
+        ModelLoadError: with llama.cpp's own reason.
+    """
+    llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
+    parameters = llama_cpp.llama_model_default_params()
+    parameters.n_gpu_layers = gpu_layers
+    parameters.vocab_only = vocabulary_only
+
+    @llama_cpp.llama_progress_callback  # type: ignore[untyped-decorator,unused-ignore]
+    def report(fraction: float, _user_data: ctypes.c_void_p) -> bool:
+        if on_progress is not None:
+            on_progress(fraction)
+        return True
+
+    parameters.progress_callback = report
+    _recent_errors.clear()
+    if not path.is_file():
+        raise ModelLoadError(f"The model file {path} does not exist.")
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+    if not model:
+        reason = "; ".join(_recent_errors) or "llama.cpp gave no reason"
+        raise ModelLoadError(f"llama.cpp could not load {path.name}: {reason}")
+    return model
+
+
+def new_context(
+    model: llama_cpp.llama_model_p, parameters: llama_cpp.llama_context_params
+) -> llama_cpp.llama_context_p:
+    """A context over a model.
+
+    Raises:
+        ModelLoadError: most often too little memory for the KV cache.
+    """
+    context = llama_cpp.llama_init_from_model(model, parameters)
+    if not context:
+        reason = "; ".join(_recent_errors) or "llama.cpp gave no reason"
+        raise ModelLoadError(
+            f"llama.cpp could not make a context of {parameters.n_ctx} tokens: {reason}"
+        )
+    return context
+
+
+def token_bytes(vocabulary: Any, token_id: int, *, special: bool) -> bytes:
+    """The bytes of a token; the buffer grows to what llama.cpp asks for."""
+    size = 64
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        length = llama_cpp.llama_token_to_piece(vocabulary, token_id, buffer, size, 0, special)
+        if length >= 0:
+            return buffer.raw[:length]
+        size = -length
+
+
+class BatchBuffers:
+    """One reusable ``llama_batch`` over NumPy arrays, filled span by span.
+
+    ``seq_id`` in llama.cpp is an array of pointers; ours point once and for all into one array of
+    values, so that filling a span is four slice assignments.
+    """
+
+    def __init__(self, max_tokens: int) -> None:
+        self.max_tokens = max_tokens
+        self._tokens = np.zeros(max_tokens, dtype=np.int32)
+        self._positions = np.zeros(max_tokens, dtype=np.int32)
+        self._sequence_counts = np.ones(max_tokens, dtype=np.int32)
+        self._sequence_values = np.zeros(max_tokens, dtype=np.int32)
+        self._logits = np.zeros(max_tokens, dtype=np.int8)
+        base, size = self._sequence_values.ctypes.data, self._sequence_values.itemsize
+        self._pointers = np.array([base + size * i for i in range(max_tokens)], dtype=np.uintp)
+        self.batch = llama_cpp.llama_batch(
+            n_tokens=0,
+            token=_pointer(self._tokens, ctypes.c_int32),
+            embd=None,
+            pos=_pointer(self._positions, ctypes.c_int32),
+            n_seq_id=_pointer(self._sequence_counts, ctypes.c_int32),
+            seq_id=ctypes.cast(
+                self._pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))
+            ),
+            logits=_pointer(self._logits, ctypes.c_int8),
+        )
+
+    def fill(self, spans: list[Span]) -> list[int]:
+        """Put spans into the batch; return the row of each span's last token."""
+        total = sum(len(span.token_ids) for span in spans)
+        if total > self.max_tokens:
+            raise ValueError(f"a batch of {total} tokens exceeds {self.max_tokens}")
+        self._logits[:total] = 0
+        rows = []
+        row = 0
+        for span in spans:
+            end = row + len(span.token_ids)
+            self._tokens[row:end] = span.token_ids
+            self._positions[row:end] = np.arange(span.start, span.start + end - row)
+            self._sequence_values[row:end] = span.sequence_id
+            self._logits[end - 1] = span.wants_logits
+            rows.append(end - 1)
+            row = end
+        self.batch.n_tokens = row
+        return rows
+
+    def request_all_outputs(self) -> None:
+        """Want an output of every token, as pooling over a text does."""
+        self._logits[: self.batch.n_tokens] = 1
+
+
+class AbortFlag:
+    """Lets another thread stop ``llama_decode`` without Python in the loop.
+
+    llama.cpp asks its abort callback after every graph node, about a thousand times a step. A
+    Python callback would take the interpreter lock each time. C's ``strlen`` has a fitting
+    signature instead: on an empty string it is 0, go on; on a one-character string 1, abort.
+    """
+
+    def __init__(self, context: llama_cpp.llama_context_p) -> None:
+        self._text = ctypes.create_string_buffer(b"", 2)
+        strlen = ctypes.CDLL(None).strlen
+        self._callback = ctypes.cast(strlen, llama_cpp.ggml_abort_callback)
+        llama_cpp.llama_set_abort_callback(
+            context, self._callback, ctypes.cast(self._text, ctypes.c_void_p)
+        )
+
+    def set(self) -> None:
+        """Abort the decode in progress."""
+        self._text[0] = b"x"
+
+    def clear(self) -> None:
+        """Let decodes run."""
+        self._text[0] = b"\0"
+
+
+def _pointer(array: npt.NDArray[np.generic], kind: type[ctypes.c_int32 | ctypes.c_int8]) -> object:
+    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))

@@ -1,0 +1,200 @@
+"""The error tree of the service.
+
+    InferenceError
+    ├── RetriableError            the same request may succeed later; carries ``retry_after_ms``
+    │   ├── ModelBusyError            503  model_busy: the queue of the model is full
+    │   ├── ModelLoadingError         503  model_loading
+    │   ├── QueueTimeoutError         503  queue_timeout: not started before its deadline
+    │   ├── HostLostError             503  host_lost: the process that ran it died
+    │   └── TemporaryResourceError    503  temporarily_unavailable: Redis, Postgres, memory
+    └── NonRetriableError         the request must change first
+        ├── InvalidRequestError       400  invalid_value, unknown_parameter, …
+        │   ├── ContextBudgetExceededError  400  context_length_exceeded
+        │   └── PayloadTooLargeError  413
+        ├── AuthenticationError       401
+        ├── PermissionDeniedError     403
+        ├── NotFoundError             404
+        │   └── ModelNotFoundError    404  model_not_found
+        ├── PoisonRequestError        500  poison_request: it killed its host twice
+        └── InternalError             500
+
+One renderer (``inference.api.error_renderer``) turns any of them into the body that OpenAI's SDK
+reads: ``{"error": {"message", "type", "param", "code", "provider", "details"}}``.
+"""
+
+from typing import Any, ClassVar
+
+PROVIDER = "brigade"
+
+
+class InferenceError(Exception):
+    """Base of everything the service tells a client about a failed request.
+
+    Args:
+        message: one plain sentence for the client that says what to do.
+        param: the request field at fault, as a path such as ``messages[0].content``.
+        code: overrides the class's machine-readable code.
+        details: further facts, JSON-ready.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    default_code: ClassVar[str] = "internal_error"
+    retriable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or self.default_code
+        self.details = details or {}
+
+
+class RetriableError(InferenceError):
+    """A passing condition; ``retry_after_ms`` says when to try again."""
+
+    status = 503
+    retriable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_ms: int = 1000,
+        param: str | None = None,
+        code: str | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, param=param, code=code, details=details)
+        self.retry_after_ms = retry_after_ms
+
+
+class ModelBusyError(RetriableError):
+    """The model's queue is full."""
+
+    default_code = "model_busy"
+
+
+class ModelLoadingError(RetriableError):
+    """The model is known but not in memory yet."""
+
+    default_code = "model_loading"
+
+
+class QueueTimeoutError(RetriableError):
+    """The generation was not started before its deadline."""
+
+    default_code = "queue_timeout"
+
+
+class HostLostError(RetriableError):
+    """The process that ran the generation died and it could not be continued."""
+
+    default_code = "host_lost"
+
+
+class TemporaryResourceError(RetriableError):
+    """Redis, Postgres or memory is unavailable for the moment."""
+
+    default_code = "temporarily_unavailable"
+
+
+class NonRetriableError(InferenceError):
+    """The request has to change before it can succeed."""
+
+
+class InvalidRequestError(NonRetriableError):
+    """The request is malformed or asks for what is not supported."""
+
+    status = 400
+    type = "invalid_request_error"
+    default_code = "invalid_value"
+
+
+class ContextBudgetExceededError(InvalidRequestError):
+    """Prompt and requested completion do not fit the model's context."""
+
+    default_code = "context_length_exceeded"
+
+
+class PayloadTooLargeError(InvalidRequestError):
+    """The request body is larger than the service accepts."""
+
+    status = 413
+    default_code = "request_too_large"
+
+
+class AuthenticationError(NonRetriableError):
+    """No usable API key or token was given."""
+
+    status = 401
+    type = "authentication_error"
+    default_code = "invalid_api_key"
+
+
+class PermissionDeniedError(NonRetriableError):
+    """The key or token lacks the scope that the route needs."""
+
+    status = 403
+    type = "permission_error"
+    default_code = "insufficient_scope"
+
+
+class NotFoundError(NonRetriableError):
+    """No such route, stream or object, or it belongs to somebody else."""
+
+    status = 404
+    type = "invalid_request_error"
+    default_code = "not_found"
+
+
+class ModelNotFoundError(NotFoundError):
+    """The request names a model that is not registered."""
+
+    default_code = "model_not_found"
+
+
+class PoisonRequestError(NonRetriableError):
+    """The generation killed the process that ran it, twice."""
+
+    default_code = "poison_request"
+
+
+class InternalError(NonRetriableError):
+    """A fault of the service; its log has the traceback under the request id."""
+
+
+_WIRE_CLASSES: dict[str, type[InferenceError]] = {
+    cls.default_code: cls
+    for cls in (
+        ModelBusyError,
+        ModelLoadingError,
+        QueueTimeoutError,
+        HostLostError,
+        TemporaryResourceError,
+        InvalidRequestError,
+        ContextBudgetExceededError,
+        PoisonRequestError,
+        InternalError,
+    )
+}
+
+
+def error_from_code(code: str, message: str) -> InferenceError:
+    """The error that a ``Failed`` frame stands for.
+
+    Args:
+        code: a ``default_code`` of the tree; an unknown one becomes an ``InternalError``.
+        message: the text for the client.
+
+    Returns:
+        An instance, ready to be raised or rendered.
+    """
+    return _WIRE_CLASSES.get(code, InternalError)(message)

@@ -1,0 +1,1 @@
+"""The process that is a replica: it claims generations, runs them and publishes their frames."""

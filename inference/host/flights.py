@@ -1,0 +1,93 @@
+"""What a host has claimed and not finished: frame numbers, merging, proof of harmlessness. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from inference.messages import (
+    TERMINAL,
+    Delta,
+    Finished,
+    Frame,
+    WorkItem,
+)
+from inference.queue.blame import PROVEN_TOKENS, Running
+from inference.queue.claims import LAST, NOTHING, PROVEN, Numbered
+
+
+@dataclass
+class _Flight:
+    item: WorkItem
+    waited_seconds: float
+    next_number: int
+    new_tokens: int = 0
+    proven: bool = False
+
+
+class Flights:
+    """Bookkeeping of the generations in flight on one host."""
+
+    def __init__(self) -> None:
+        self._flights: dict[str, _Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    @property
+    def ids(self) -> list[str]:
+        """Generations in flight."""
+        return list(self._flights)
+
+    @property
+    def running(self) -> list[Running]:
+        """What decides whether more may be claimed."""
+        return [Running(f.item.crashes, f.proven) for f in self._flights.values()]
+
+    def begin(self, item: WorkItem, waited_seconds: float) -> None:
+        """Take up a claimed item; a continued one goes on with the frame numbers it had."""
+        self._flights[item.id] = _Flight(item, waited_seconds, item.emitted_frames + 1)
+
+    def number(self, outputs: Iterable[tuple[str, Frame]]) -> list[Numbered]:
+        """Merge and number frames for publishing; a last frame ends its flight.
+
+        Successive deltas of one generation become one frame, so a busy host writes less often.
+        """
+        merged: dict[str, list[Frame]] = {}
+        for item_id, frame in outputs:
+            frames = merged.setdefault(item_id, [])
+            if frames and isinstance(frame, Delta) and isinstance(frames[-1], Delta):
+                frames[-1] = _join(frames[-1], frame)
+            else:
+                frames.append(frame)
+        numbered = []
+        for item_id, frames in merged.items():
+            flight = self._flights.get(item_id)
+            if flight is not None:
+                numbered.extend(self._number_one(flight, frame) for frame in frames)
+        return numbered
+
+    def _number_one(self, flight: _Flight, frame: Frame) -> Numbered:
+        mark = NOTHING
+        if isinstance(frame, Delta):
+            flight.new_tokens += len(frame.token_ids)
+            if not flight.proven and flight.new_tokens >= PROVEN_TOKENS:
+                flight.proven = True
+                mark = PROVEN
+        elif isinstance(frame, TERMINAL):
+            mark = LAST
+            del self._flights[flight.item.id]
+        if isinstance(frame, Finished):
+            timings = msgspec.structs.replace(frame.timings, queue_seconds=flight.waited_seconds)
+            frame = msgspec.structs.replace(frame, timings=timings)
+        number = flight.next_number
+        flight.next_number += 1
+        return Numbered(flight.item.id, number, frame, mark)
+
+
+def _join(first: Delta, second: Delta) -> Delta:
+    return Delta(
+        text=first.text + second.text,
+        token_ids=first.token_ids + second.token_ids,
+        logprobs=first.logprobs + second.logprobs,
+    )

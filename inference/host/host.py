@@ -1,0 +1,205 @@
+"""The loop of a host: claim → engine → publish, with a heartbeat, until drained or stopped."""
+
+import logging
+import os
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from inference.engine.engine_thread import EngineThread, StepEngine
+from inference.host.flights import Flights
+from inference.messages import Cancel, Control, Drain, Failed
+from inference.queue.blame import may_claim_fresh, may_claim_suspect
+from inference.queue.claims import LAST, HostClaims, Numbered
+
+logger = logging.getLogger(__name__)
+
+# How long the loop waits for the engine before it looks for messages again.
+POLL_SECONDS = 0.02
+REDIS_RETRY_SECONDS = 0.2
+# Exit status of a host whose model call never returned (EX_SOFTWARE).
+STUCK_EXIT_STATUS = 70
+
+
+@dataclass(frozen=True)
+class HostConfig:
+    """How a host behaves; times in seconds."""
+
+    max_items: int
+    heartbeat_seconds: float
+    lease_seconds: float
+    stop_seconds: float
+    step_timeout_seconds: float
+    stream_ttl_seconds: int
+
+
+class Host:
+    """Serves one loaded engine.
+
+    ``run`` returns when a ``Drain`` message came and all work was done, or when ``stop_requested``
+    turned true; then work still running after ``stop_seconds`` is left for others to continue.
+
+    Args:
+        claims: the host's view of Redis.
+        engine: what computes; its thread is started and stopped here.
+        abort: stops a decode in progress.
+        facts: constant facts shown with each heartbeat.
+        stop_requested: asked in every round.
+        on_draining: told once when draining begins.
+    """
+
+    def __init__(
+        self,
+        claims: HostClaims,
+        engine: StepEngine,
+        config: HostConfig,
+        *,
+        abort: Callable[[], None] | None,
+        facts: dict[str, Any],
+        stop_requested: Callable[[], bool],
+        on_draining: Callable[[], None],
+    ) -> None:
+        self._claims = claims
+        self._engine = engine
+        self._config = config
+        self._facts = facts
+        self._stop_requested = stop_requested
+        self._on_draining = on_draining
+        self._thread = EngineThread(engine, abort)
+        self._flights = Flights()
+        self._unsent: list[Numbered] = []
+        self._draining = False
+        self._stop_at: float | None = None
+        self._next_heartbeat_at = 0.0
+        self._redis_lost = False
+
+    def run(self) -> None:
+        """Serve. Raises ``FencedError`` when given up for dead, or what ended the engine."""
+        self._thread.start()
+        try:
+            while not self._is_done():
+                try:
+                    self._round()
+                    self._redis_lost = False
+                except (redis.ConnectionError, redis.TimeoutError) as error:
+                    self._on_redis_lost(error)
+        except BaseException:
+            self._leave_work_behind()
+            raise
+        if self._flights or self._unsent:
+            self._leave_work_behind()
+        else:
+            self._claims.leave()
+        self._thread.stop()
+
+    def _round(self) -> None:
+        """Once round the loop."""
+        self._watch_engine()
+        self._heartbeat()
+        self._collect(wait_seconds=POLL_SECONDS if self._flights else 0)
+        if self._unsent:
+            self._claims.publish(self._unsent, self._config.stream_ttl_seconds)
+            self._unsent.clear()
+        for message in self._claims.controls():
+            self._obey(message)
+        if not self._draining and self._stop_at is None:
+            self._claim()
+        if not self._flights and not self._unsent and not self._is_done():
+            patience = max(0.01, min(self._next_heartbeat_at - time.monotonic(), 0.5))
+            for message in self._claims.wait(patience):
+                self._obey(message)
+
+    def _claim(self) -> None:
+        room = self._config.max_items - len(self._flights)
+        running = self._flights.running
+        if room < 1 or self._engine.waiting_sequences or not may_claim_fresh(running):
+            return
+        items, expired = self._claims.claim(room, may_claim_suspect(running))
+        for item, waited_seconds in items:
+            self._flights.begin(item, waited_seconds)
+            self._thread.submit(item)
+        self._unsent.extend(Numbered(item_id, 1, _EXPIRED, mark=LAST) for item_id in expired)
+
+    def _collect(self, wait_seconds: float) -> None:
+        """Number what the engine has put out, waiting for it if there is work."""
+        outputs = []
+        try:
+            outputs += self._thread.outputs.get(block=wait_seconds > 0, timeout=wait_seconds)
+            while True:
+                outputs += self._thread.outputs.get_nowait()
+        except queue.Empty:
+            pass
+        self._unsent.extend(self._flights.number(outputs))
+
+    def _obey(self, message: Control) -> None:
+        match message:
+            case Cancel():
+                self._thread.cancel(message.id)
+            case Drain() if not self._draining:
+                self._draining = True
+                self._on_draining()
+
+    def _is_done(self) -> bool:
+        if self._stop_at is None and self._stop_requested():
+            self._stop_at = time.monotonic() + self._config.stop_seconds
+        if self._draining or self._stop_at is not None:
+            if not self._flights and not self._unsent:
+                return True
+            return self._stop_at is not None and time.monotonic() >= self._stop_at
+        return False
+
+    def _heartbeat(self) -> None:
+        now = time.monotonic()
+        if now < self._next_heartbeat_at:
+            return
+        self._next_heartbeat_at = now + self._config.heartbeat_seconds
+        figures = {
+            "running": self._engine.running_sequences,
+            "waiting": self._engine.waiting_sequences,
+            "used_cells": self._engine.used_cells,
+        }
+        self._claims.heartbeat(
+            ready=not self._draining and self._stop_at is None,
+            ttl_seconds=int(self._config.lease_seconds * 4) + 1,
+            facts=self._facts | figures,
+        )
+
+    def _watch_engine(self) -> None:
+        if self._thread.failure is not None:
+            raise self._thread.failure
+        if self._thread.step_seconds(time.monotonic()) > self._config.step_timeout_seconds:
+            logger.critical(
+                "a model step runs longer than %s s: ending the process",
+                self._config.step_timeout_seconds,
+            )
+            os._exit(STUCK_EXIT_STATUS)
+
+    def _on_redis_lost(self, error: Exception) -> None:
+        """Keep computing and keep what could not be sent; try again until Redis is back."""
+        if not self._redis_lost:
+            logger.warning("Redis is out of reach, trying again: %s", error)
+        self._redis_lost = True
+        self._next_heartbeat_at = 0.0
+        time.sleep(REDIS_RETRY_SECONDS)
+        try:
+            self._claims.reassert(self._flights.ids)
+        except (redis.ConnectionError, redis.TimeoutError):
+            return
+        logger.warning("Redis is back")
+
+    def _leave_work_behind(self) -> None:
+        try:
+            self._claims.abandon()
+        except redis.RedisError as error:
+            logger.warning("could not give claims back, their lease will run out: %s", error)
+
+
+_EXPIRED = Failed(
+    "queue_timeout",
+    "The request waited longer than the queue timeout and was not started. Try again later.",
+    retriable=True,
+)

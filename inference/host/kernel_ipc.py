@@ -1,0 +1,136 @@
+"""A flag and a queue between forked processes that no ``kill -9`` can jam.
+
+The ones of ``multiprocessing`` keep their state behind semaphores in shared memory: a process
+killed inside ``get()`` (where an idle worker always is) takes the read lock with it, and one
+killed inside ``put()`` leaves half a message in the pipe. Here all state is the kernel's: a byte
+in a pipe, and whole records in an ``AF_UNIX`` ``SOCK_SEQPACKET`` socket, which the kernel hands to
+exactly one reader. There is no lock to die with.
+
+Both are made before a fork and used by the processes on either side of it. Linux only.
+"""
+
+import array
+import math
+import os
+import pickle
+import select
+import socket
+import tempfile
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+_INLINE_BYTES = 32 * 1024
+"""Larger messages travel as an open file, so that no socket buffer bounds a message."""
+
+
+class KernelFlag:
+    """A flag that is set once and stays set; what django-q uses an ``Event`` for."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+
+    def fileno(self) -> int:
+        """The descriptor that is readable once the flag is set."""
+        return self._reader
+
+    def set(self) -> None:
+        """Set the flag; safe in a signal handler."""
+        if not self.is_set():
+            os.write(self._writer, b"\x01")
+
+    def is_set(self) -> bool:
+        """Whether the flag has been set by any process that shares it."""
+        return self.wait(0.0)
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait for the flag for at most ``timeout_seconds``; whether it is set."""
+        return self in _readable([self], timeout_seconds)
+
+
+class KernelQueue:
+    """Pickled messages from many processes to many processes, each read by exactly one.
+
+    ``put`` blocks while the socket buffer (some 200 KB) is full. A message that a killed reader had
+    already taken is lost with it; every other message stays.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def fileno(self) -> int:
+        """The descriptor that is readable while a message waits."""
+        return self._reader.fileno()
+
+    def put(self, message: object) -> None:
+        """Send one message.
+
+        Raises:
+            Exception: whatever pickle raises for a message that it cannot carry.
+        """
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        if len(data) <= _INLINE_BYTES:
+            self._writer.send(data)
+            return
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            file.seek(0)
+            socket.send_fds(self._writer, [b"\x00"], [file.fileno()])
+
+    def get(self, unless: KernelFlag | None = None) -> Any:
+        """Take the next message, waiting for it as long as it takes.
+
+        Args:
+            unless: give up when this flag is set, even when a message waits.
+
+        Returns:
+            The message, or ``"STOP"`` (django-q's end mark) when ``unless`` is set.
+        """
+        sources: list[KernelQueue | KernelFlag] = [self]
+        if unless is not None:
+            sources.append(unless)
+        while True:
+            if unless in _readable(sources, math.inf):
+                return "STOP"
+            try:
+                return self.take()
+            except BlockingIOError:
+                continue  # another reader was quicker
+
+    def take(self) -> Any:
+        """Take the next message without waiting.
+
+        Raises:
+            BlockingIOError: there is none.
+        """
+        # MSG_CMSG_CLOEXEC keeps a received file out of the programs that a task starts.
+        data, ancillary, _flags, _address = self._reader.recvmsg(
+            _INLINE_BYTES,
+            socket.CMSG_LEN(array.array("i").itemsize),
+            socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC,
+        )
+        if not ancillary:
+            return pickle.loads(data)  # noqa: S301 - sent by our own processes
+        (descriptor,) = array.array("i", ancillary[0][2])
+        file: BinaryIO
+        with os.fdopen(descriptor, "rb") as file:
+            return pickle.load(file)  # noqa: S301 - sent by our own processes
+
+    def empty(self) -> bool:
+        """Whether no message waits."""
+        return not _readable([self], 0.0)
+
+    def qsize(self) -> int:
+        """1 if any message waits, else 0: the kernel tells no more, and django-q only shows it."""
+        return int(not self.empty())
+
+
+def _readable(
+    sources: Sequence[KernelQueue | KernelFlag], timeout_seconds: float
+) -> list[KernelQueue | KernelFlag]:
+    """Those of ``sources`` that can be read, after waiting for the first of them."""
+    poll = select.poll()
+    for source in sources:
+        poll.register(source.fileno(), select.POLLIN)
+    milliseconds = None if math.isinf(timeout_seconds) else math.ceil(timeout_seconds * 1000)
+    ready = {descriptor for descriptor, _ in poll.poll(milliseconds)}
+    return [source for source in sources if source.fileno() in ready]

@@ -1,0 +1,168 @@
+"""The django-q task that is a replica: load one version, serve it, and tell the registry."""
+
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import django.db
+import psutil
+import redis
+from django.conf import settings as django_settings
+
+from inference.conf import InferenceSettings, inference_settings
+from inference.engine.backend import ModelLoadError
+from inference.host.cluster import stop_requested
+from inference.host.host import Host, HostConfig
+from inference.host.liveness import LivenessLock
+from inference.host.loading import Loaded, load_engine
+from inference.queue.claims import FencedError, HostClaims
+from models_registry import services
+from models_registry.models import Replica
+from models_registry.selectors import spec_of
+from models_registry.spec import ModelSpec
+
+logger = logging.getLogger(__name__)
+
+# Work still running this long after a stop signal is left for another host to continue.
+STOP_SECONDS = 4.0
+
+
+def host_replica(replica_id: int, launch_id: str) -> str:
+    """Be the replica until drained; ends at once when the announcement is out of date.
+
+    Args:
+        replica_id: row of the replica.
+        launch_id: the launch that was announced.
+
+    Returns:
+        One word on how it ended, for django-q's record.
+    """
+    launch = uuid.UUID(launch_id)
+    replica = services.begin_launch(replica_id, launch, os.getpid())
+    if replica is None:
+        return "out of date"
+    settings = inference_settings()
+    lock = LivenessLock(liveness_folder(), launch_id)
+    lock.hold()
+    ending = _serve(replica, launch, settings)
+    # After an exception the file stays: a lock that nobody holds tells the controller at once.
+    lock.remove()
+    return ending
+
+
+def liveness_folder() -> Path:
+    """Where hosts of this machine keep their liveness locks."""
+    return Path(django_settings.BRIGADE_HOME) / "run"
+
+
+def _serve(replica: Replica, launch: uuid.UUID, settings: InferenceSettings) -> str:
+    spec = spec_of(replica.version, settings.models_dir)
+    node_name = replica.node.name
+    client: redis.Redis[bytes] = redis.Redis.from_url(
+        django_settings.REDIS_URL, socket_timeout=10, socket_connect_timeout=2
+    )
+    claims = HostClaims(client, str(launch), spec.version_key)
+    facts = {"node": node_name, "process_id": os.getpid(), "replica_id": replica.pk}
+    memory_before = _resident_bytes()
+    try:
+        loaded = _load(spec, settings, claims, facts, launch)
+    except ModelLoadError as error:
+        logger.error("%s could not be loaded: %s", spec.version_key, error)
+        _observe(launch, Replica.State.FAILED, reason=str(error), crashes=replica.crashes + 1)
+        claims.leave()
+        return "failed to load"
+    resident_bytes = _resident_bytes() - memory_before
+    _observe(
+        launch, Replica.State.READY, resident_bytes=resident_bytes, load_fraction=1.0, reason=""
+    )
+    logger.info("%s is ready, %d MiB", spec.version_key, resident_bytes >> 20)
+    host = Host(
+        claims,
+        loaded.engine,
+        _host_config(loaded, settings),
+        abort=loaded.abort,
+        facts=facts,
+        stop_requested=stop_requested,
+        on_draining=lambda: _observe(launch, Replica.State.DRAINING),
+    )
+    try:
+        host.run()
+    except FencedError:
+        logger.error("%s was given up for dead and ends", spec.version_key)
+        return "fenced"
+    _observe(launch, Replica.State.STOPPED, reason="", process_id=None, resident_bytes=None)
+    return "drained"
+
+
+def _host_config(loaded: Loaded, settings: InferenceSettings) -> HostConfig:
+    return HostConfig(
+        max_items=loaded.max_items,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        lease_seconds=settings.lease_seconds,
+        stop_seconds=STOP_SECONDS,
+        step_timeout_seconds=settings.step_timeout_seconds,
+        stream_ttl_seconds=settings.stream_ttl_seconds,
+    )
+
+
+def _load(
+    spec: ModelSpec,
+    settings: InferenceSettings,
+    claims: HostClaims,
+    facts: dict[str, Any],
+    launch: uuid.UUID,
+) -> Loaded:
+    """Load in a thread of its own while this one shows that the process lives."""
+    outcome: list[Loaded | BaseException] = []
+    fraction = 0.0
+
+    def note(value: float) -> None:
+        nonlocal fraction
+        fraction = value
+
+    def load() -> None:
+        try:
+            outcome.append(load_engine(spec, settings, note))
+        except BaseException as error:  # handed to the waiting thread
+            outcome.append(error)
+
+    thread = threading.Thread(target=load, name="load", daemon=True)
+    thread.start()
+    while True:
+        _tolerating_redis(
+            lambda: claims.heartbeat(
+                ready=False, ttl_seconds=int(settings.lease_seconds * 4) + 1, facts=facts
+            )
+        )
+        thread.join(settings.heartbeat_seconds)
+        if not thread.is_alive():
+            break
+        _observe(launch, Replica.State.LOADING, load_fraction=fraction)
+    result = outcome[0]
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _tolerating_redis(action: Callable[[], None]) -> None:
+    try:
+        action()
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        logger.warning("no heartbeat, Redis is out of reach: %s", error)
+
+
+def _observe(launch: uuid.UUID, state: str, **fields: Any) -> None:
+    """Tell the registry; a database that is away does not stop a model that serves."""
+    try:
+        services.observe(launch, state, **fields)
+    except django.db.Error as error:
+        logger.warning("could not record %s, the controller will: %s", state, error)
+        django.db.connection.close()
+
+
+def _resident_bytes() -> int:
+    return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,69 @@
+"""``manage.py cluster NAME``: run one of the django-q clusters, hardened."""
+
+import os
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError
+from django_q.conf import Conf
+
+from inference.host.cluster import (
+    DEFAULT_STOP_SECONDS,
+    MINIMUM_STOP_SECONDS,
+    GuardedCluster,
+    cluster_queue_name,
+)
+from inference.host.cluster_names import configured_cluster_names
+
+
+class Command(BaseCommand):
+    """Runs until SIGTERM or Ctrl-C (exit status 0) or until its sentinel dies (1)."""
+
+    # The checks would import the web's URLs, and with them much that is better not there to fork.
+    requires_system_checks: list[str] = []
+    help = "Run a task cluster: 'models' (each worker holds one model) or 'jobs' (short tasks)."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the cluster's name and the stop deadline."""
+        parser.add_argument("name", choices=configured_cluster_names(settings.Q_CLUSTER))
+        parser.add_argument(
+            "--stop-seconds",
+            type=float,
+            default=DEFAULT_STOP_SECONDS,
+            help="longest time to stop in; tasks that run on are killed (default %(default)g)",
+        )
+
+    def handle(self, *args: Any, name: str, stop_seconds: float, **options: Any) -> None:
+        """Run the cluster in this process."""
+        if stop_seconds < MINIMUM_STOP_SECONDS:
+            raise CommandError(f"--stop-seconds must be at least {MINIMUM_STOP_SECONDS:g}")
+        if name != Conf.CLUSTER_NAME:
+            self._run_again_as(name)
+        cluster = GuardedCluster(cluster_queue_name(name, settings.NODE_NAME), stop_seconds)
+        try:
+            status = cluster.run()
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
+        if status != 0:
+            raise CommandError(f"cluster {name} ended: its sentinel died", returncode=status)
+
+    def _run_again_as(self, name: str) -> None:
+        """Replace this process by one whose django-q has the settings of cluster ``name``.
+
+        django-q picks them when it is imported, from Q_CLUSTER_NAME; set that in the environment
+        beforehand to spare the second start.
+        """
+        own_process = getattr(self, "_called_from_command_line", False)
+        if os.environ.get("Q_CLUSTER_NAME") == name or not own_process:
+            raise CommandError(
+                f"django-q was imported with the settings of cluster {Conf.CLUSTER_NAME!r}: "
+                f"set Q_CLUSTER_NAME={name} in the environment of the process"
+            )
+        os.execve(  # noqa: S606 - the same program again
+            sys.executable,
+            [sys.executable, *sys.orig_argv[1:]],
+            {**os.environ, "Q_CLUSTER_NAME": name},
+        )

@@ -1,0 +1,51 @@
+"""``manage.py controller``: keep replicas as desired and give back the work of dead hosts."""
+
+import logging
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import django.db
+import redis
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+from inference.conf import inference_settings
+from inference.host.controller import Controller
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.5
+
+
+class Command(BaseCommand):
+    """Runs the residency controller until told to stop."""
+
+    help = "Start and stop model hosts as the registry wants; take back the work of dead ones."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Tick until SIGINT or SIGTERM; an outage of Postgres or Redis is waited out."""
+        stop = threading.Event()
+
+        def on_signal(_number: int, _frame: FrameType | None) -> None:
+            stop.set()
+
+        signal.signal(signal.SIGINT, on_signal)
+        signal.signal(signal.SIGTERM, on_signal)
+        client: redis.Redis[bytes] = redis.Redis.from_url(
+            settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=2
+        )
+        controller = Controller(client, inference_settings())
+        in_outage = False
+        while not stop.wait(TICK_SECONDS):
+            try:
+                controller.tick()
+            except (django.db.Error, redis.RedisError) as error:
+                if not in_outage:
+                    logger.warning("waiting for Postgres and Redis: %s", error)
+                in_outage = True
+                controller.note_outage()
+                django.db.connection.close()
+            else:
+                in_outage = False

@@ -1,0 +1,181 @@
+"""Every record that crosses a process border, frozen, as MessagePack on the wire.
+
+    web ── Generation | Embedding ──► queue ──► host
+    web ── Cancel | Drain ──────────► control list of a host
+    host ── Started, Delta…, Finished | Failed ──► token stream ──► web
+
+A token stream is numbered from 1 without gaps and ends in exactly one ``Finished`` or ``Failed``.
+"""
+
+from typing import Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+class Record(msgspec.Struct, frozen=True, tag=True, array_like=True, omit_defaults=True):
+    """Base: tagged with its class name, encoded as an array to stay small."""
+
+
+class SamplingParameters(
+    msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """How the next token is chosen; ranges are checked before a record is made.
+
+    ``top_k`` 0 and ``seed`` None mean off. ``logit_bias`` maps token ids to an addend in logits.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repeat_penalty: float = 1.0
+    seed: int | None = None
+    logit_bias: dict[int, float] = {}
+
+
+class Generation(Record, frozen=True):
+    """One prompt → one token stream on one model version.
+
+    ``max_tokens`` and the prompt together fit the context: admission has checked it.
+    ``emitted_token_ids`` are tokens the client already has when a generation is continued after
+    its host died; ``crashes`` counts the hosts that died under it.
+    """
+
+    id: str
+    version_key: str
+    prompt_token_ids: list[int]
+    max_tokens: int
+    sampling: SamplingParameters = SamplingParameters()
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
+    priority: int = 2
+    deadline_unix_seconds: float = 0.0
+    ignore_eos: bool = False
+    emitted_token_ids: list[int] = []
+    emitted_frames: int = 0
+    crashes: int = 0
+
+
+class Embedding(Record, frozen=True):
+    """Texts, tokenised, whose vectors are wanted; answered by one ``Vectors`` frame."""
+
+    id: str
+    version_key: str
+    inputs: list[list[int]]
+    priority: int = 3
+    deadline_unix_seconds: float = 0.0
+    emitted_frames: int = 0
+    crashes: int = 0
+
+
+WorkItem = Generation | Embedding
+
+
+class Cancel(Record, frozen=True):
+    """Stop this generation at the next step."""
+
+    id: str
+
+
+class Drain(Record, frozen=True):
+    """Finish what runs, claim nothing more, then end."""
+
+
+Control = Cancel | Drain
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """A token with the natural logarithm of its probability before any sampling change."""
+
+    token: str
+    token_bytes: bytes
+    logprob: float
+    top: list[tuple[str, bytes, float]] = []
+
+
+class Usage(msgspec.Struct, frozen=True, array_like=True):
+    """Tokens of one generation; ``cached_tokens`` is the part of the prompt not recomputed."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+class Timings(msgspec.Struct, frozen=True, array_like=True):
+    """Seconds from the claim by the host, on its monotonic clock."""
+
+    queue_seconds: float = 0.0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+
+
+class Started(Record, frozen=True):
+    """The host has begun; sent once, also when the generation is later continued elsewhere."""
+
+    prompt_tokens: int
+    cached_tokens: int = 0
+
+
+class Delta(Record, frozen=True):
+    """New tokens. ``text`` may be empty while bytes or a possible stop string are held back."""
+
+    text: str
+    token_ids: list[int]
+    logprobs: list[TokenLogprob] = []
+
+
+class Vectors(Record, frozen=True):
+    """Embedding vectors as little-endian float32 rows of ``dimensions`` values each."""
+
+    dimensions: int
+    data: bytes
+    prompt_tokens: int
+
+
+class Finished(Record, frozen=True):
+    """The last frame of a stream that went well or was cancelled."""
+
+    reason: FinishReason
+    usage: Usage
+    timings: Timings = Timings()
+
+
+class Failed(Record, frozen=True):
+    """The last frame of a stream that did not. ``code`` is one of ``inference.errors``."""
+
+    code: str
+    message: str
+    retriable: bool = False
+
+
+Frame = Started | Delta | Vectors | Finished | Failed
+TERMINAL = (Finished, Failed)
+
+_encoder = msgspec.msgpack.Encoder()
+_frame_decoder = msgspec.msgpack.Decoder(Frame)
+_work_decoder = msgspec.msgpack.Decoder(WorkItem)
+_control_decoder = msgspec.msgpack.Decoder(Control)
+
+
+def encode(record: Record) -> bytes:
+    """MessagePack bytes of a record."""
+    return _encoder.encode(record)
+
+
+def decode_frame(data: bytes) -> Frame:
+    """The frame in ``data``. Raises ``msgspec.DecodeError`` when it is none."""
+    return _frame_decoder.decode(data)
+
+
+def decode_work(data: bytes) -> WorkItem:
+    """The work item in ``data``. Raises ``msgspec.DecodeError`` when it is none."""
+    return _work_decoder.decode(data)
+
+
+def decode_control(data: bytes) -> Control:
+    """The control message in ``data``. Raises ``msgspec.DecodeError`` when it is none."""
+    return _control_decoder.decode(data)

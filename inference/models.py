@@ -1,0 +1,92 @@
+"""API keys: how programs identify themselves."""
+
+import hashlib
+import secrets
+from datetime import datetime
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+KEY_PREFIX = "sk-brigade-"
+
+
+class Scope(models.TextChoices):
+    """What a key or token may do."""
+
+    INFERENCE = "inference", "run models and read one's own streams"
+    MODELS_READ = "models.read", "list models"
+    MODELS_OPERATE = "models.operate", "load and unload models"
+
+
+def every_scope() -> list[str]:
+    """All scopes, for keys of administrators."""
+    return list(Scope.values)
+
+
+def usual_scopes() -> list[str]:
+    """What a key may do unless told otherwise."""
+    return [Scope.INFERENCE.value, Scope.MODELS_READ.value]
+
+
+def key_digest(secret: str) -> str:
+    """What is stored of a key. A key has 256 random bits, so a fast hash is enough."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class ApiKey(models.Model):
+    """A secret that acts for a user within scopes; the secret itself is never stored."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_keys"
+    )
+    name = models.CharField(max_length=100, help_text="What the key is used for.")
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    hint = models.CharField(max_length=20, editable=False, help_text="How the key begins.")
+    scopes = models.JSONField(default=usual_scopes)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["-created_at"]
+        verbose_name = "API key"
+        verbose_name_plural = "API keys"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.hint}…)"
+
+    def is_usable(self, now: datetime) -> bool:
+        """Neither revoked nor expired, and its user may still log in."""
+        expired = self.expires_at is not None and self.expires_at <= now
+        return self.revoked_at is None and not expired and self.user.is_active
+
+    def revoke(self) -> None:
+        """Make the key useless from the next request on; a second time changes nothing."""
+        if self.revoked_at is None:
+            self.revoked_at = timezone.now()
+            self.save(update_fields=["revoked_at"])
+
+
+def issue_key(
+    user: models.Model,
+    name: str,
+    scopes: list[str] | None = None,
+    expires_at: datetime | None = None,
+) -> tuple[ApiKey, str]:
+    """Make a key.
+
+    Returns:
+        The row and the secret, which cannot be had again.
+    """
+    secret = KEY_PREFIX + secrets.token_urlsafe(32)
+    key = ApiKey.objects.create(
+        user=user,
+        name=name,
+        digest=key_digest(secret),
+        hint=secret[: len(KEY_PREFIX) + 4],
+        scopes=usual_scopes() if scopes is None else scopes,
+        expires_at=expires_at,
+    )
+    return key, secret

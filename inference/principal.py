@@ -1,0 +1,101 @@
+"""Who makes a request: found from an API key or a JWT, the same for HTTP and WebSocket."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+from rest_framework_simplejwt.exceptions import TokenError
+from rest_framework_simplejwt.tokens import AccessToken
+
+from inference.errors import AuthenticationError, PermissionDeniedError
+from inference.models import KEY_PREFIX, ApiKey, Scope, every_scope, key_digest, usual_scopes
+
+# ``last_used_at`` is for people; writing it at every request would cost a commit each.
+LAST_USED_STEP = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Principal:
+    """An authenticated caller. ``key_id`` is None for a JWT."""
+
+    user_id: int
+    username: str
+    scopes: frozenset[str]
+    key_id: int | None = None
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Always: DRF asks its users."""
+        return True
+
+    def require(self, scope: str) -> None:
+        """Raise ``PermissionDeniedError`` unless the caller has ``scope``."""
+        if scope not in self.scopes:
+            raise PermissionDeniedError(
+                f"This key or token lacks the scope {scope!r}. Use one that has it.",
+                details={"scopes": sorted(self.scopes), "required": scope},
+            )
+
+
+def principal_of(credential: str) -> Principal:
+    """The caller that a key or token stands for. Reads the database.
+
+    Raises:
+        AuthenticationError: it is unknown, revoked, expired or malformed.
+    """
+    if credential.startswith(KEY_PREFIX):
+        return _from_key(credential)
+    return _from_token(credential)
+
+
+def _from_key(secret: str) -> Principal:
+    key = ApiKey.objects.select_related("user").filter(digest=key_digest(secret)).first()
+    now = timezone.now()
+    if key is None or not key.is_usable(now):
+        raise AuthenticationError("The API key is unknown, expired or revoked. Use a valid key.")
+    if key.last_used_at is None or now - key.last_used_at > LAST_USED_STEP:
+        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+    return Principal(key.user.pk, key.user.get_username(), frozenset(key.scopes), key.pk)
+
+
+def _from_token(text: str) -> Principal:
+    try:
+        token = AccessToken(text)  # type: ignore[arg-type]
+    except TokenError as error:
+        raise AuthenticationError(
+            "The credential is neither an API key nor a valid token "
+            f"({error}). Use a valid key, or get a new token.",
+            code="invalid_token",
+        ) from None
+    users = get_user_model().objects
+    user = users.filter(username=str(token.get("sub", "")), is_active=True).first()
+    if user is None:
+        raise AuthenticationError(
+            "The token's subject is not an active user of this service.", code="invalid_token"
+        )
+    allowed = every_scope() if user.is_staff else usual_scopes()
+    claimed = token.get("scope")
+    scopes = allowed if claimed is None else [s for s in str(claimed).split() if s in allowed]
+    return Principal(user.pk, user.get_username(), frozenset(scopes))
+
+
+def credential_of(authorization: str) -> str | None:
+    """The key or token in an ``Authorization`` header; None when there is none.
+
+    Raises:
+        AuthenticationError: the header has another form than ``Bearer …``.
+    """
+    if not authorization:
+        return None
+    scheme, _, credential = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not credential.strip():
+        raise AuthenticationError("Send the header 'Authorization: Bearer <API key or JWT>'.")
+    return credential.strip()
+
+
+INFERENCE, MODELS_READ, MODELS_OPERATE = (
+    Scope.INFERENCE.value,
+    Scope.MODELS_READ.value,
+    Scope.MODELS_OPERATE.value,
+)

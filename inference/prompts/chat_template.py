@@ -1,0 +1,132 @@
+"""Render a model's Jinja chat template: sandboxed, and with user text marked as text.
+
+A template and the words of a user end up in one string in which ``<|im_start|>`` from the one
+cannot be told from the other. So the control tokens of the vocabulary are replaced in all user
+text before rendering, each by a stand-in made of characters that no text may contain, and are put
+back afterwards as pieces which the tokeniser is to read as plain text.
+"""
+
+import datetime
+import json
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+# Unicode noncharacters: valid in memory, never in interchanged text.
+OPEN, CLOSE = "\ufdd0", "\ufdd1"
+_STAND_IN = re.compile(f"{OPEN}(\\d+){CLOSE}")
+MAX_RENDERED_CHARACTERS = 4_000_000
+
+
+class TemplateFailedError(Exception):
+    """The template could not be rendered; the message is fit for the client."""
+
+
+def render(
+    template: str,
+    messages: Sequence[dict[str, Any]],
+    control_tokens: Sequence[str],
+    *,
+    bos_token: str = "",
+    eos_token: str = "",
+) -> list[tuple[str, bool]]:
+    """Render a conversation with the opening of the assistant's turn.
+
+    Args:
+        template: Jinja source.
+        messages: dicts with ``role`` and ``content``.
+        control_tokens: strings that mean something to the model and must stay plain in user text.
+        bos_token, eos_token: as the template's variables of these names.
+
+    Returns:
+        Pieces in order: (text, whether control tokens in it count as such).
+
+    Raises:
+        TemplateFailedError: the template refused the conversation or is broken.
+    """
+    spelled = _longest_first(control_tokens)
+    pattern = _control_pattern(spelled)
+    try:
+        rendered = _compiled(template).render(
+            messages=[_marked(message, pattern, spelled) for message in messages],
+            add_generation_prompt=True,
+            bos_token=bos_token,
+            eos_token=eos_token,
+            tools=None,
+        )
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError, RecursionError) as error:
+        raise TemplateFailedError(
+            f"The model's chat template refuses this conversation: {error}"
+        ) from error
+    if len(rendered) > MAX_RENDERED_CHARACTERS:
+        raise TemplateFailedError(
+            f"The rendered conversation has {len(rendered)} characters; the limit is "
+            f"{MAX_RENDERED_CHARACTERS}."
+        )
+    return _split(rendered, spelled)
+
+
+def _marked(
+    message: dict[str, Any], pattern: re.Pattern[str] | None, spelled: tuple[str, ...]
+) -> dict[str, Any]:
+    """The message with every control token in its text replaced by a stand-in."""
+    if pattern is None:
+        return message
+
+    def stand_in(match: re.Match[str]) -> str:
+        return f"{OPEN}{spelled.index(match.group())}{CLOSE}"
+
+    return {
+        name: pattern.sub(stand_in, value) if isinstance(value, str) and name != "role" else value
+        for name, value in message.items()
+    }
+
+
+def _split(rendered: str, spelled: tuple[str, ...]) -> list[tuple[str, bool]]:
+    pieces: list[tuple[str, bool]] = []
+    for index, part in enumerate(_STAND_IN.split(rendered)):
+        if index % 2:
+            pieces.append((spelled[int(part)], False))
+        elif part:
+            pieces.append((part, True))
+    return pieces
+
+
+@lru_cache(maxsize=64)
+def _longest_first(control_tokens: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(control_tokens), key=len, reverse=True))
+
+
+@lru_cache(maxsize=64)
+def _control_pattern(spelled: tuple[str, ...]) -> re.Pattern[str] | None:
+    return re.compile("|".join(map(re.escape, spelled))) if spelled else None
+
+
+@lru_cache(maxsize=64)
+def _compiled(template: str) -> jinja2.Template:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.loopcontrols"],
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = _strftime_now
+    return environment.from_string(template)
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    # Jinja's own filter escapes for HTML, which a model would read as it stands.
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _raise(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+def _strftime_now(pattern: str) -> str:
+    return datetime.datetime.now(tz=datetime.UTC).strftime(pattern)

@@ -1,0 +1,135 @@
+"""The web process's door to the prompt process."""
+
+import asyncio
+import logging
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from inference.engine.backend import ModelLoadError
+from inference.errors import InvalidRequestError, PayloadTooLargeError, TemporaryResourceError
+from inference.prompts import worker
+from inference.prompts.chat_template import CLOSE, OPEN, TemplateFailedError
+from models_registry.spec import ModelSpec
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+class Tokenizer:
+    """Renders and tokenises off the event loop, in processes that may die without harm."""
+
+    def __init__(self, processes: int, max_characters: int) -> None:
+        self._processes = processes
+        self._max_characters = max_characters
+        self._pool: ProcessPoolExecutor | None = None
+
+    async def chat(
+        self, spec: ModelSpec, messages: Sequence[dict[str, Any]], param: str = "messages"
+    ) -> list[int]:
+        """Token ids of a conversation in the model's own format.
+
+        Raises:
+            InvalidRequestError: the model has no chat template or the template refuses the
+                messages, or a text has characters that no model can read.
+            PayloadTooLargeError: there is more text than the service tokenises.
+        """
+        if not spec.chat_template:
+            raise InvalidRequestError(
+                f"{spec.model_slug} has no chat template. Use /v1/completions, or set a template "
+                "in its version.",
+                param="model",
+                code="no_chat_template",
+            )
+        for message in messages:
+            for value in message.values():
+                if isinstance(value, str):
+                    self._check(value, param)
+        total = sum(len(str(message.get("content", ""))) for message in messages)
+        self._check_length(total, param)
+        return await self._run(param, worker.tokenize_chat, spec.path, spec.chat_template, messages)
+
+    async def text(
+        self,
+        spec: ModelSpec,
+        text: str,
+        param: str,
+        *,
+        add_special: bool = True,
+        parse_control: bool = False,
+    ) -> list[int]:
+        """Token ids of a text as it stands. Raises as ``chat`` does."""
+        self._check(text, param)
+        self._check_length(len(text), param)
+        return await self._run(
+            param, worker.tokenize_text, spec.path, text, add_special, parse_control
+        )
+
+    async def detokenize(self, spec: ModelSpec, token_ids: list[int], param: str) -> str:
+        """Text of token ids. Raises ``InvalidRequestError`` for an id outside the vocabulary."""
+        return await self._run(param, worker.detokenize, spec.path, token_ids)
+
+    async def vocabulary_size(self, spec: ModelSpec) -> int:
+        """How many tokens the model knows."""
+        return await self._run("model", worker.vocabulary_size, spec.path)
+
+    def close(self) -> None:
+        """End the prompt processes."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    def _check(self, text: str, param: str) -> None:
+        """Refuse what would harm the tokeniser: NULs, lone surrogates, our own stand-ins."""
+        if "\0" in text or OPEN in text or CLOSE in text:
+            raise InvalidRequestError(
+                "The text contains a NUL or a Unicode noncharacter. Remove it.", param=param
+            )
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequestError(
+                "The text contains a lone UTF-16 surrogate. Send valid Unicode.", param=param
+            ) from None
+
+    def _check_length(self, characters: int, param: str) -> None:
+        if characters > self._max_characters:
+            raise PayloadTooLargeError(
+                f"The text has {characters} characters; this service takes at most "
+                f"{self._max_characters}.",
+                param=param,
+            )
+
+    async def _run(self, param: str, function: Callable[..., Result], *args: Any) -> Result:
+        """Run in a prompt process; once more in a new one if another's prompt killed it."""
+        for attempt in (1, 2):
+            pool = self._pool = self._pool or self._new_pool()
+            try:
+                return await asyncio.get_running_loop().run_in_executor(pool, function, *args)
+            except BrokenProcessPool:
+                logger.warning("the prompt process died (attempt %d)", attempt)
+                if self._pool is pool:
+                    self.close()
+            except (TemplateFailedError, ValueError) as error:
+                raise InvalidRequestError(str(error), param=param) from error
+            except MemoryError as error:
+                raise InvalidRequestError(
+                    "The prompt needs too much memory to tokenise. Shorten it.", param=param
+                ) from error
+            except ModelLoadError as error:
+                raise TemporaryResourceError(str(error), retry_after_ms=5000) from error
+        raise InvalidRequestError(
+            "The prompt could not be tokenised: the process that tried ended twice. "
+            "Shorten or change the text.",
+            param=param,
+        )
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            max_workers=self._processes,
+            # Neither threads nor connections of the web process may be inherited.
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=worker.initialise,
+        )

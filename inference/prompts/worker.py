@@ -1,0 +1,118 @@
+"""What runs in the prompt process: rendering and tokenising, under limits of time and memory.
+
+A template comes out of a model file and a text from anybody, so both may be hostile: a loop
+without end, a string of gigabytes, a tokeniser driven into quadratic time. Here they can only
+end this process, which the service starts again.
+"""
+
+import contextlib
+import os
+import resource
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from inference.prompts.chat_template import TemplateFailedError, render
+
+RENDER_SECONDS = 2.0
+HARD_SECONDS = 10.0
+MEMORY_BYTES = 2 << 30
+OPEN_VOCABULARIES = 8
+
+
+def initialise() -> None:
+    """Limit this process's memory and leave Ctrl-C to its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, _on_alarm)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, hard))
+
+
+def tokenize_chat(path: str, template: str, messages: Sequence[dict[str, Any]]) -> list[int]:
+    """Render messages with ``template`` and tokenise them with the vocabulary of ``path``.
+
+    Raises:
+        TemplateFailedError: the template refused them, or took too long or too much memory.
+        ModelLoadError: the vocabulary could not be read.
+    """
+    vocabulary = _vocabulary(path)
+    with _hard_limit():
+        try:
+            with _soft_limit():
+                pieces = render(
+                    template,
+                    messages,
+                    vocabulary.control_tokens,
+                    bos_token=vocabulary.bos_token,
+                    eos_token=vocabulary.eos_token,
+                )
+        except TimeoutError:
+            raise TemplateFailedError(
+                f"The model's chat template did not finish within {RENDER_SECONDS:g} s."
+            ) from None
+        except MemoryError:
+            raise TemplateFailedError("The model's chat template used too much memory.") from None
+        begins_with_bos = bool(pieces) and pieces[0][0].startswith(vocabulary.bos_token)
+        add_special = vocabulary.adds_bos and not begins_with_bos
+        token_ids: list[int] = []
+        for text, parse_control in pieces:
+            token_ids += vocabulary.tokenize(
+                text, add_special=add_special, parse_control=parse_control
+            )
+            add_special = False
+        return token_ids
+
+
+def tokenize_text(path: str, text: str, add_special: bool, parse_control: bool) -> list[int]:
+    """Token ids of a text. Raises ``ModelLoadError`` when the vocabulary cannot be read."""
+    vocabulary = _vocabulary(path)
+    with _hard_limit():
+        return vocabulary.tokenize(text, add_special=add_special, parse_control=parse_control)
+
+
+def detokenize(path: str, token_ids: list[int]) -> str:
+    """Text of token ids. Raises ``ValueError`` for one outside the vocabulary."""
+    return str(_vocabulary(path).detokenize(token_ids))
+
+
+def vocabulary_size(path: str) -> int:
+    """How many tokens the vocabulary has."""
+    return int(_vocabulary(path).size)
+
+
+@lru_cache(maxsize=OPEN_VOCABULARIES)
+def _vocabulary(path: str) -> Any:
+    # Imported here: llama.cpp belongs into this process alone.
+    from inference.prompts.vocabulary import Vocabulary
+
+    return Vocabulary(Path(path))
+
+
+@contextlib.contextmanager
+def _soft_limit() -> Iterator[None]:
+    """Interrupt Python code with ``TimeoutError``."""
+    signal.setitimer(signal.ITIMER_REAL, RENDER_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextlib.contextmanager
+def _hard_limit() -> Iterator[None]:
+    """End the process when C code, which no signal handler interrupts, does not return."""
+    timer = threading.Timer(HARD_SECONDS, os._exit, args=(1,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _on_alarm(_number: int, _frame: FrameType | None) -> None:
+    raise TimeoutError

@@ -1,0 +1,120 @@
+"""The host's side of the queue: claim, publish, heartbeat."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from inference.messages import Control, Frame, WorkItem, decode_control, decode_work, encode
+from inference.queue import keys
+from inference.queue.scripts import script
+
+NOTHING, PROVEN, LAST = 0, 1, 2
+
+
+class FencedError(Exception):
+    """This host was given up for dead; others do its work, so it must end."""
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A frame with its place in its generation's stream and what it means for the claim."""
+
+    id: str
+    number: int
+    frame: Frame
+    mark: int = NOTHING
+
+
+class HostClaims:
+    """One host's view of Redis; every write checks that the host still holds its lease."""
+
+    def __init__(self, redis: "Redis[bytes]", launch_id: str, version_key: str) -> None:
+        self._redis = redis
+        self._launch_id = launch_id
+        self._version_key = version_key
+        self._fenced = keys.fenced(launch_id)
+        self._claims = keys.claims(launch_id)
+        self._control = keys.control(launch_id)
+        self._claim = redis.register_script(script("claim"))
+        self._publish = redis.register_script(script("publish"))
+        self._heartbeat = redis.register_script(script("heartbeat"))
+
+    def heartbeat(self, *, ready: bool, ttl_seconds: int, facts: dict[str, Any]) -> None:
+        """Renew the lease and show the host's live figures. Raises ``FencedError``."""
+        fields: list[Any] = []
+        for name, value in {"version_key": self._version_key, **facts}.items():
+            fields += [name, value]
+        alive = self._heartbeat(
+            keys=[
+                keys.HOSTS,
+                keys.ready(self._version_key),
+                keys.host(self._launch_id),
+                self._fenced,
+            ],
+            args=[self._launch_id, int(ready), ttl_seconds, *fields],
+        )
+        if not alive:
+            raise FencedError(self._launch_id)
+
+    def claim(
+        self, max_items: int, may_take_suspect: bool
+    ) -> tuple[list[tuple[WorkItem, float]], list[str]]:
+        """Take waiting items.
+
+        Returns:
+            (item, seconds it waited) of each claimed one, and the ids of those whose deadline had
+            passed; the latter are claimed too, so that their last frame can be published.
+
+        Raises:
+            FencedError: the host was given up.
+        """
+        answer = self._claim(
+            keys=[keys.queue(self._version_key), self._claims, self._fenced],
+            args=[max_items, self._launch_id, int(may_take_suspect)],
+        )
+        if answer is None:
+            raise FencedError(self._launch_id)
+        claimed, expired = answer
+        items = [(decode_work(payload), float(waited)) for payload, waited in claimed]
+        return items, [item_id.decode() for item_id in expired]
+
+    def reassert(self, item_ids: Sequence[str]) -> None:
+        """Write claims anew after Redis may have lost them."""
+        if item_ids:
+            self._redis.hset(self._claims, mapping=dict.fromkeys(item_ids, 0))
+
+    def publish(self, frames: Sequence[Numbered], ttl_seconds: int) -> None:
+        """Append frames to their streams. Raises ``FencedError``."""
+        arguments: list[Any] = [ttl_seconds]
+        for entry in frames:
+            arguments += [entry.id, entry.number, encode(entry.frame), entry.mark]
+        if not self._publish(keys=[self._claims, self._fenced], args=arguments):
+            raise FencedError(self._launch_id)
+
+    def controls(self) -> list[Control]:
+        """Messages for this host, without waiting."""
+        messages: Any = self._redis.lpop(self._control, 100)
+        return [decode_control(message) for message in messages or []]
+
+    def wait(self, timeout_seconds: float) -> list[Control]:
+        """Sleep until there may be work or a message, at most ``timeout_seconds``."""
+        answer: Any = self._redis.blpop(
+            [self._control, keys.bell(self._version_key)], timeout=timeout_seconds
+        )
+        if answer is None or answer[0].decode() != self._control:
+            return []
+        return [decode_control(answer[1]), *self.controls()]
+
+    def abandon(self) -> None:
+        """Let the next sweep take back at once what this host had claimed."""
+        self._redis.zadd(keys.HOSTS, {self._launch_id: 0})
+
+    def leave(self) -> None:
+        """Forget this host once it has nothing claimed."""
+        pipeline = self._redis.pipeline()
+        pipeline.zrem(keys.HOSTS, self._launch_id)
+        pipeline.zrem(keys.ready(self._version_key), self._launch_id)
+        pipeline.delete(keys.host(self._launch_id), self._control, self._claims)
+        pipeline.execute()

@@ -1,0 +1,22 @@
+-- Queue items of one version, all or none.
+-- KEYS queue, bell, ready
+-- ARGV max_queue_size, lease_seconds, head_start_seconds, ttl_seconds, then (id, payload, deadline)…
+-- Returns 1 queued, 0 the queue is full, -1 no host serves the version.
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
+local count = (#ARGV - 4) / 3
+if redis.call('ZCOUNT', KEYS[3], now - tonumber(ARGV[2]), '+inf') == 0 then return -1 end
+if redis.call('ZCARD', KEYS[1]) + count > tonumber(ARGV[1]) then return 0 end
+local score = now - tonumber(ARGV[3])
+for i = 1, count do
+  local id, payload, patience = ARGV[3 * i + 2], ARGV[3 * i + 3], tonumber(ARGV[3 * i + 4])
+  local item = 'brigade:item:' .. id
+  redis.call('HSET', item, 'payload', payload, 'score', string.format('%.6f', score),
+    'enqueued', string.format('%.6f', now), 'deadline', string.format('%.6f', now + patience),
+    'crashes', 0)
+  redis.call('EXPIRE', item, ARGV[4])
+  redis.call('ZADD', KEYS[1], string.format('%.6f', score), id)
+  redis.call('LPUSH', KEYS[2], 1)
+end
+redis.call('LTRIM', KEYS[2], 0, 63)
+return 1

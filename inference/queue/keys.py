@@ -1,0 +1,69 @@
+"""Names of everything the service keeps in Redis. One Redis, not a cluster: scripts derive names.
+
+brigade:queue:<version key>   sorted set   generation id → order score
+brigade:bell:<version key>    list         rung at every enqueue; idle hosts block on it
+brigade:item:<id>             hash         payload, deadline, score, enqueued, owner, crashes
+brigade:stream:<id>           stream       the numbered frames of one generation
+brigade:run:<run id>          hash         owner and shape of a run, for resume and stop
+brigade:hosts                 sorted set   launch id → last heartbeat, loading or ready
+brigade:ready:<version key>   sorted set   launch id → last heartbeat, ready only
+brigade:host:<launch id>      hash         version, node, live figures
+brigade:claims:<launch id>    hash         generation id → "1" once it is proven harmless
+brigade:control:<launch id>   list         messages for one host
+brigade:dead                  set          launch ids whose claims are being given back
+brigade:fenced:<launch id>    string       this launch was given up: it must write no more
+"""
+
+PREFIX = "brigade:"
+HOSTS = PREFIX + "hosts"
+DEAD = PREFIX + "dead"
+
+
+def queue(version_key: str) -> str:
+    """Waiting generations of a version."""
+    return f"{PREFIX}queue:{version_key}"
+
+
+def bell(version_key: str) -> str:
+    """What idle hosts of a version block on."""
+    return f"{PREFIX}bell:{version_key}"
+
+
+def item(generation_id: str) -> str:
+    """A generation from enqueue to its last frame."""
+    return f"{PREFIX}item:{generation_id}"
+
+
+def stream(generation_id: str) -> str:
+    """The frames of a generation."""
+    return f"{PREFIX}stream:{generation_id}"
+
+
+def run(run_id: str) -> str:
+    """Who owns a run and which generations it has."""
+    return f"{PREFIX}run:{run_id}"
+
+
+def ready(version_key: str) -> str:
+    """Hosts that serve a version."""
+    return f"{PREFIX}ready:{version_key}"
+
+
+def host(launch_id: str) -> str:
+    """Facts and live figures of a host."""
+    return f"{PREFIX}host:{launch_id}"
+
+
+def claims(launch_id: str) -> str:
+    """Generations a host has claimed."""
+    return f"{PREFIX}claims:{launch_id}"
+
+
+def control(launch_id: str) -> str:
+    """Messages for a host."""
+    return f"{PREFIX}control:{launch_id}"
+
+
+def fenced(launch_id: str) -> str:
+    """Present once a host was given up for dead."""
+    return f"{PREFIX}fenced:{launch_id}"

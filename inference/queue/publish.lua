@@ -1,0 +1,20 @@
+-- Append frames to token streams for one host.
+-- KEYS claims, fenced
+-- ARGV ttl_seconds, then (id, number, payload, mark)… with mark 0 nothing, 1 proven, 2 last frame
+-- Returns 1, or 0 when fenced. A number that the stream already has is passed over: the reply to
+-- an earlier attempt was lost, or the stream has ended.
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+for i = 2, #ARGV, 4 do
+  local id, number, mark = ARGV[i], ARGV[i + 1], ARGV[i + 3]
+  local stream = 'brigade:stream:' .. id
+  redis.pcall('XADD', stream, number .. '-0', 'f', ARGV[i + 2])
+  if number == '1' then redis.call('EXPIRE', stream, 86400) end
+  if mark == '1' then
+    redis.call('HSET', KEYS[1], id, 1)
+  elseif mark == '2' then
+    redis.call('HDEL', KEYS[1], id)
+    redis.call('DEL', 'brigade:item:' .. id)
+    redis.call('EXPIRE', stream, ARGV[1])
+  end
+end
+return 1

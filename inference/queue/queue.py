@@ -1,0 +1,80 @@
+"""The web side of the queue: enqueue and cancel."""
+
+from collections.abc import Awaitable, Sequence
+from typing import Any, cast
+
+from redis.asyncio import Redis
+
+from inference.conf import InferenceSettings
+from inference.errors import ModelBusyError, ModelLoadingError
+from inference.messages import Cancel, Finished, Usage, WorkItem, encode
+from inference.queue import keys
+from inference.queue.order import head_start_seconds
+from inference.queue.scripts import script
+
+# An item outlives its own deadline and run by this, so that a late look finds it.
+ITEM_SLACK_SECONDS = 600
+
+
+class Queue:
+    """Enqueues generations for the hosts of a version, and stops them wherever they are."""
+
+    def __init__(self, redis: "Redis[bytes]", settings: InferenceSettings) -> None:
+        self._settings = settings
+        self._enqueue = redis.register_script(script("enqueue"))
+        self._cancel = redis.register_script(script("cancel"))
+
+    async def enqueue(self, items: Sequence[WorkItem]) -> None:
+        """Queue items of one version and priority, all or none.
+
+        Raises:
+            ModelBusyError: the version's queue has no room for all of them.
+            ModelLoadingError: no living host serves the version.
+        """
+        settings = self._settings
+        first = items[0]
+        ttl = int(settings.queue_timeout_seconds + settings.request_timeout_seconds)
+        arguments: list[Any] = [
+            settings.max_queue_size,
+            settings.lease_seconds,
+            head_start_seconds(settings.queue_strategy, first.priority, settings.ageing_seconds),
+            ttl + ITEM_SLACK_SECONDS,
+        ]
+        for item in items:
+            arguments += [item.id, encode(item), settings.queue_timeout_seconds]
+        version_key = first.version_key
+        outcome = await cast(
+            "Awaitable[int]",
+            self._enqueue(
+                keys=[keys.queue(version_key), keys.bell(version_key), keys.ready(version_key)],
+                args=arguments,
+            ),
+        )
+        if outcome == 0:
+            raise ModelBusyError(
+                f"The queue of {version_key} is full "
+                f"({settings.max_queue_size} waiting). Try again in a moment.",
+                retry_after_ms=1000,
+            )
+        if outcome < 0:
+            raise ModelLoadingError(
+                f"{version_key} is not ready: it is loading or restarting. Try again in a moment.",
+                retry_after_ms=2000,
+            )
+
+    async def cancel(self, version_key: str, item_id: str) -> bool:
+        """Stop a waiting or running item; False when it had already ended."""
+        ended = Finished("cancelled", Usage(0, 0))
+        outcome = await cast(
+            "Awaitable[int]",
+            self._cancel(
+                keys=[keys.queue(version_key), keys.item(item_id), keys.stream(item_id)],
+                args=[
+                    item_id,
+                    encode(Cancel(item_id)),
+                    encode(ended),
+                    self._settings.stream_ttl_seconds,
+                ],
+            ),
+        )
+        return outcome > 0

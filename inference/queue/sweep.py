@@ -1,0 +1,122 @@
+"""Give back what dead hosts had claimed."""
+
+import logging
+from typing import Any
+
+import msgspec
+from redis import Redis
+
+from inference.messages import (
+    TERMINAL,
+    Delta,
+    Failed,
+    Frame,
+    Generation,
+    WorkItem,
+    decode_frame,
+    decode_work,
+    encode,
+)
+from inference.queue import keys
+from inference.queue.blame import POISON_CRASHES, Claim, judge
+from inference.queue.scripts import script
+
+logger = logging.getLogger(__name__)
+
+
+class Sweep:
+    """Finds hosts whose lease ran out and requeues their generations with the tokens they had.
+
+    Safe to run again after dying half-way: a dead host stays in a set until all it had is back.
+    """
+
+    def __init__(
+        self, redis: "Redis[bytes]", lease_seconds: float, stream_ttl_seconds: int
+    ) -> None:
+        self._redis = redis
+        self._lease_seconds = lease_seconds
+        self._stream_ttl_seconds = stream_ttl_seconds
+        self._bury = redis.register_script(script("bury"))
+        self._requeue = redis.register_script(script("requeue"))
+
+    def run(self) -> list[str]:
+        """Give up silent hosts and return what they had.
+
+        Returns:
+            Launch ids of hosts given up in this pass.
+        """
+        lost = [
+            launch.decode()
+            for launch in self._bury(keys=[keys.HOSTS, keys.DEAD], args=[self._lease_seconds])
+        ]
+        dead: Any = self._redis.smembers(keys.DEAD)
+        for launch in dead:
+            self._give_back(launch.decode())
+        return lost
+
+    def _give_back(self, launch_id: str) -> None:
+        claimed: Any = self._redis.hgetall(keys.claims(launch_id))
+        items: dict[str, WorkItem] = {}
+        claims = []
+        for raw_id, mark in claimed.items():
+            item_id = raw_id.decode()
+            payload: Any = self._redis.hget(keys.item(item_id), "payload")
+            if payload is None:
+                self._fail(item_id, "host_lost", "The process that ran it died.")
+                continue
+            items[item_id] = decode_work(payload)
+            claims.append(Claim(item_id, items[item_id].crashes, proven=mark == b"1"))
+        for item_id, crashes in judge(claims).items():
+            if crashes >= POISON_CRASHES:
+                logger.error("generation %s killed its host twice: failed as poison", item_id)
+                self._fail(
+                    item_id,
+                    "poison_request",
+                    "This request made the model process crash twice and is not tried again.",
+                )
+            else:
+                self._return(launch_id, items[item_id], crashes)
+        pipeline = self._redis.pipeline()
+        pipeline.srem(keys.DEAD, launch_id)
+        pipeline.delete(keys.claims(launch_id), keys.control(launch_id), keys.host(launch_id))
+        pipeline.execute()
+
+    def _return(self, launch_id: str, item: WorkItem, crashes: int) -> None:
+        last_number, frames = self._frames(item.id)
+        if frames and isinstance(frames[-1], TERMINAL):
+            return
+        changes: dict[str, Any] = {"crashes": crashes, "emitted_frames": last_number}
+        if isinstance(item, Generation):
+            changes["emitted_token_ids"] = [
+                token_id
+                for frame in frames
+                if isinstance(frame, Delta)
+                for token_id in frame.token_ids
+            ]
+        payload = encode(msgspec.structs.replace(item, **changes))
+        self._requeue(
+            keys=[
+                keys.queue(item.version_key),
+                keys.bell(item.version_key),
+                keys.item(item.id),
+                keys.claims(launch_id),
+            ],
+            args=[item.id, payload, crashes],
+        )
+
+    def _frames(self, item_id: str) -> tuple[int, list[Frame]]:
+        """The number of the last frame of a stream, 0 for none, and all its frames."""
+        entries: Any = self._redis.xrange(keys.stream(item_id))
+        last_number = int(entries[-1][0].split(b"-")[0]) if entries else 0
+        return last_number, [decode_frame(fields[b"f"]) for _, fields in entries]
+
+    def _fail(self, item_id: str, code: str, message: str) -> None:
+        """End a stream with a failure, unless it has ended."""
+        last_number, frames = self._frames(item_id)
+        pipeline = self._redis.pipeline()
+        if not (frames and isinstance(frames[-1], TERMINAL)):
+            failed = Failed(code, message, retriable=code == "host_lost")
+            pipeline.xadd(keys.stream(item_id), {"f": encode(failed)}, id=f"{last_number + 1}-0")
+        pipeline.expire(keys.stream(item_id), self._stream_ttl_seconds)
+        pipeline.delete(keys.item(item_id))
+        pipeline.execute()

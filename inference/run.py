@@ -1,0 +1,204 @@
+"""One client request while it runs: its generations, their frames, and its ending."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Literal
+
+from inference.errors import (
+    InferenceError,
+    QueueTimeoutError,
+    TemporaryResourceError,
+    error_from_code,
+)
+from inference.messages import Failed, Finished, Frame, Usage
+from inference.queue.queue import Queue
+from inference.streams.reader import Followed, StreamReader
+
+Kind = Literal["chat", "completion", "embedding"]
+_PREFIXES: dict[Kind, str] = {"chat": "chatcmpl-", "completion": "cmpl-", "embedding": "embd-"}
+
+# How long a stopped run is given to say what it had generated.
+SETTLE_SECONDS = 20.0
+
+
+def new_run_id(kind: Kind) -> str:
+    """An id in OpenAI's style that nobody can guess."""
+    return _PREFIXES[kind] + secrets.token_hex(12)
+
+
+@dataclass(frozen=True)
+class RunHeader:
+    """What is known of a run from its beginning; kept in Redis for resume and stop."""
+
+    id: str
+    kind: Kind
+    user_id: int
+    model: str
+    version_key: str
+    created_unix_seconds: int
+    choices: int
+    choices_per_prompt: int = 1
+
+    @property
+    def item_ids(self) -> list[str]:
+        """Ids of the run's generations, in the order of its choices."""
+        return [f"{self.id}.{index}" for index in range(self.choices)]
+
+
+@dataclass
+class ChoiceOutcome:
+    """How one generation of a run ended, as far as it has."""
+
+    finished: Finished | None = None
+    failed: Failed | None = None
+    position: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Its last frame has been seen."""
+        return self.finished is not None or self.failed is not None
+
+
+@dataclass
+class Run:
+    """A reader of all of a run's generations together.
+
+    Args:
+        header: which run.
+        reader, queue: this process's streams and queue.
+        first_frame_seconds, total_seconds: how long to wait for the first frame, and for all.
+        after: number of the last frame already seen, per choice.
+    """
+
+    header: RunHeader
+    reader: StreamReader
+    queue: Queue
+    first_frame_seconds: float
+    total_seconds: float
+    after: list[int] = field(default_factory=list)
+    outcomes: list[ChoiceOutcome] = field(default_factory=list)
+    first_frame_at: float | None = None
+    began_at: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        positions = self.after or [0] * self.header.choices
+        self.outcomes = [ChoiceOutcome(position=position) for position in positions]
+        self._stack = AsyncExitStack()
+        self._followed: Followed | None = None
+
+    async def open(self) -> None:
+        """Begin to follow the generations' streams."""
+        positions = {
+            item_id: outcome.position
+            for item_id, outcome in zip(self.header.item_ids, self.outcomes, strict=True)
+            if not outcome.is_over
+        }
+        self._followed = await self._stack.enter_async_context(self.reader.follow(positions))
+
+    async def close(self) -> None:
+        """Stop following."""
+        await self._stack.aclose()
+        self._followed = None
+
+    async def frames(
+        self, idle_seconds: float | None = None
+    ) -> AsyncIterator[tuple[int, Frame] | None]:
+        """(choice, frame) as they come, until every choice is over.
+
+        Args:
+            idle_seconds: yield None when nothing came for so long, for heartbeats.
+
+        Raises:
+            InferenceError: nothing came in time, or the streams were lost. A ``Failed`` frame is
+                not raised but yielded.
+        """
+        while not all(outcome.is_over for outcome in self.outcomes):
+            entry = await self._next(idle_seconds)
+            if entry is None:
+                yield None
+                continue
+            yield entry
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all choices together; a prompt counts once however many answers it has."""
+        ends = [outcome.finished and outcome.finished.usage for outcome in self.outcomes]
+        firsts = [usage for usage in ends[:: self.header.choices_per_prompt] if usage]
+        return Usage(
+            prompt_tokens=sum(usage.prompt_tokens for usage in firsts),
+            completion_tokens=sum(usage.completion_tokens for usage in ends if usage),
+            cached_tokens=sum(usage.cached_tokens for usage in firsts),
+        )
+
+    async def stop(self) -> bool:
+        """Stop what still runs; False when all had ended."""
+        stopped = [
+            await self.queue.cancel(self.header.version_key, item_id)
+            for item_id, outcome in zip(self.header.item_ids, self.outcomes, strict=True)
+            if not outcome.is_over
+        ]
+        return any(stopped)
+
+    async def settle(self) -> None:
+        """Stop what still runs and wait for its last frame, so that usage is known."""
+        if all(outcome.is_over for outcome in self.outcomes):
+            return
+        await self.stop()
+        async with asyncio.timeout(SETTLE_SECONDS):
+            while not all(outcome.is_over for outcome in self.outcomes):
+                self._take(await self._require_followed().next())
+
+    async def _next(self, idle_seconds: float | None) -> tuple[int, Frame] | None:
+        now = time.monotonic()
+        limit = self.total_seconds
+        if self.first_frame_at is None:
+            limit = min(limit, self.first_frame_seconds)
+        remaining = self.began_at + limit - now
+        wait = remaining if idle_seconds is None else min(remaining, idle_seconds)
+        try:
+            async with asyncio.timeout(max(0.0, wait)):
+                entry = await self._require_followed().next()
+        except TimeoutError:
+            if time.monotonic() < self.began_at + limit:
+                return None
+            raise self._late() from None
+        return self._take(entry)
+
+    def _take(self, entry: tuple[str, int, Frame]) -> tuple[int, Frame]:
+        item_id, number, frame = entry
+        if self.first_frame_at is None:
+            self.first_frame_at = time.monotonic()
+        choice = int(item_id.rpartition(".")[2])
+        outcome = self.outcomes[choice]
+        outcome.position = number
+        if isinstance(frame, Finished):
+            outcome.finished = frame
+        elif isinstance(frame, Failed):
+            outcome.failed = frame
+        return choice, frame
+
+    def _late(self) -> InferenceError:
+        if self.first_frame_at is None:
+            return QueueTimeoutError(
+                f"The request was not started within {self.first_frame_seconds:g} s. "
+                "Try again later.",
+                retry_after_ms=5000,
+            )
+        return TemporaryResourceError(
+            f"The request did not finish within {self.total_seconds:g} s. Ask for fewer tokens.",
+            code="request_timeout",
+        )
+
+    def _require_followed(self) -> Followed:
+        if self._followed is None:
+            raise RuntimeError("the run is not open")
+        return self._followed
+
+
+def failure_of(failed: Failed) -> InferenceError:
+    """The error that a ``Failed`` frame stands for."""
+    return error_from_code(failed.code, failed.message)

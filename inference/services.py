@@ -1,0 +1,340 @@
+"""The write entrance of inference: start runs, stop them, find them again.
+
+Used by the API, the WebSocket consumer and jobs alike.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import msgspec
+import redis.asyncio
+from django.conf import settings as django_settings
+
+from inference.conf import InferenceSettings, inference_settings
+from inference.database import in_database
+from inference.errors import (
+    InferenceError,
+    InvalidRequestError,
+    ModelBusyError,
+    ModelLoadingError,
+    ModelNotFoundError,
+    NotFoundError,
+)
+from inference.messages import Embedding, Generation, SamplingParameters, WorkItem
+from inference.principal import Principal
+from inference.prompts.tokenizer import Tokenizer
+from inference.queue import keys
+from inference.queue.queue import ITEM_SLACK_SECONDS, Queue
+from inference.run import Kind, Run, RunHeader, new_run_id
+from inference.streams.reader import StreamReader
+from metrics.recorder import RunRecord, record_run
+from models_registry.selectors import find_spec, replica_statuses
+from models_registry.spec import ModelSpec
+
+logger = logging.getLogger(__name__)
+
+# The host answers a passed deadline itself; only if none does, the web process gives up.
+FIRST_FRAME_SLACK_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class GenerationOrder:
+    """What to generate: admission has checked that it fits.
+
+    ``prompts`` are token ids; each is generated ``n`` times, choices numbered prompt by prompt.
+    """
+
+    kind: Kind
+    spec: ModelSpec
+    prompts: list[list[int]]
+    max_tokens: int
+    sampling: SamplingParameters
+    n: int = 1
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
+    priority: int = 2
+    ignore_eos: bool = False
+    end_user: str = ""
+
+
+class InferenceService:
+    """This process's connections, and what can be done over them."""
+
+    def __init__(self, settings: InferenceSettings, redis_url: str) -> None:
+        self.settings = settings
+        self.redis: redis.asyncio.Redis[bytes] = redis.asyncio.Redis.from_url(
+            redis_url, socket_connect_timeout=2, health_check_interval=30
+        )
+        self.queue = Queue(self.redis, settings)
+        self.reader = StreamReader(self.redis)
+        self.tokenizer = Tokenizer(settings.prompt_workers, settings.max_prompt_characters)
+        self._active = 0
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def resolve(self, name: str, wanted_type: str) -> ModelSpec:
+        """The version that a request names.
+
+        Raises:
+            ModelNotFoundError: it is not registered, or is a model of another type.
+        """
+        spec = await in_database(find_spec, name, self.settings.models_dir)
+        if spec is None:
+            raise ModelNotFoundError(
+                f"The model {name!r} does not exist. GET /v1/models lists those that do.",
+                param="model",
+            )
+        if spec.type != wanted_type:
+            raise ModelNotFoundError(
+                f"The model {name!r} is of type {spec.type}; this route needs {wanted_type}.",
+                param="model",
+                code="wrong_model_type",
+            )
+        return spec
+
+    async def start_generations(self, principal: Principal, order: GenerationOrder) -> Run:
+        """Queue the generations of an order and open their streams.
+
+        Raises:
+            ModelBusyError, ModelLoadingError: it cannot be queued now.
+        """
+        header = self._header(
+            principal, order.kind, order.spec, len(order.prompts) * order.n, order.n
+        )
+        items: list[WorkItem] = []
+        for index, item_id in enumerate(header.item_ids):
+            sampling = order.sampling
+            if sampling.seed is not None:
+                sampling = _with_seed(sampling, sampling.seed + index % order.n)
+            items.append(
+                Generation(
+                    id=item_id,
+                    version_key=order.spec.version_key,
+                    prompt_token_ids=order.prompts[index // order.n],
+                    max_tokens=order.max_tokens,
+                    sampling=sampling,
+                    stop=order.stop,
+                    top_logprobs=order.top_logprobs,
+                    priority=order.priority,
+                    ignore_eos=order.ignore_eos,
+                )
+            )
+        return await self._start(header, items)
+
+    async def start_embedding(
+        self, principal: Principal, spec: ModelSpec, inputs: list[list[int]]
+    ) -> Run:
+        """Queue texts to embed. Raises as ``start_generations`` does."""
+        header = self._header(principal, "embedding", spec, choices=1)
+        item = Embedding(id=header.item_ids[0], version_key=spec.version_key, inputs=inputs)
+        return await self._start(header, [item])
+
+    async def end(self, run: Run, principal: Principal, end_user: str = "") -> None:
+        """End a run for good: stop what still runs, record it, free its place.
+
+        The caller may be a task that is being cancelled because its client left, so the work is
+        done in a task of its own.
+        """
+        task = asyncio.create_task(self._end(run, principal, end_user), name=f"end {run.header.id}")
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+        await asyncio.shield(task)
+
+    async def find_run(self, principal: Principal, run_id: str, after: list[int] | None) -> Run:
+        """A run of this caller, to be read again from a position.
+
+        Args:
+            run_id: its id.
+            after: last frame seen per choice; None reads from the beginning.
+
+        Raises:
+            NotFoundError: no such run, too long ago, or somebody else's.
+        """
+        fields: dict[bytes, bytes] = await cast("Any", self.redis.hgetall(keys.run(run_id)))
+        if not fields or int(fields[b"user_id"]) != principal.user_id:
+            raise NotFoundError(
+                f"There is no stream {run_id!r}. Streams are kept for "
+                f"{self.settings.stream_ttl_seconds} s after their end.",
+                code="stream_not_found",
+            )
+        header = RunHeader(
+            id=run_id,
+            kind=cast("Kind", fields[b"kind"].decode()),
+            user_id=principal.user_id,
+            model=fields[b"model"].decode(),
+            version_key=fields[b"version_key"].decode(),
+            created_unix_seconds=int(fields[b"created"]),
+            choices=int(fields[b"choices"]),
+            choices_per_prompt=int(fields[b"choices_per_prompt"]),
+        )
+        if after is not None and len(after) != header.choices:
+            raise InvalidRequestError(
+                f"The position names {len(after)} choices, but the run has {header.choices}.",
+                param="after",
+            )
+        return self._run(header, after or [])
+
+    async def close(self) -> None:
+        """Close connections and processes; runs that are ending get to their end first."""
+        if self._settling:
+            await asyncio.wait(self._settling, timeout=2)
+        await self.reader.close()
+        self.tokenizer.close()
+        await self.redis.aclose()
+
+    def _header(
+        self,
+        principal: Principal,
+        kind: Kind,
+        spec: ModelSpec,
+        choices: int,
+        choices_per_prompt: int = 1,
+    ) -> RunHeader:
+        return RunHeader(
+            id=new_run_id(kind),
+            kind=kind,
+            user_id=principal.user_id,
+            model=spec.model_slug,
+            version_key=spec.version_key,
+            created_unix_seconds=int(time.time()),
+            choices=choices,
+            choices_per_prompt=choices_per_prompt,
+        )
+
+    def _run(self, header: RunHeader, after: list[int]) -> Run:
+        return Run(
+            header=header,
+            reader=self.reader,
+            queue=self.queue,
+            first_frame_seconds=self.settings.queue_timeout_seconds + FIRST_FRAME_SLACK_SECONDS,
+            total_seconds=self.settings.request_timeout_seconds,
+            after=after,
+        )
+
+    async def _start(self, header: RunHeader, items: list[WorkItem]) -> Run:
+        if self._active >= self.settings.max_concurrent_requests:
+            raise ModelBusyError(
+                f"This service runs {self._active} requests at once already "
+                "(INFERENCE_MAX_CONCURRENT_REQUESTS). Try again in a moment."
+            )
+        run = self._run(header, [])
+        self._active += 1
+        try:
+            await run.open()
+            await self._remember(header)
+            await self.queue.enqueue(items)
+        except ModelLoadingError as error:
+            self._active -= 1
+            await run.close()
+            raise await in_database(_explained, error, header) from None
+        except BaseException:
+            self._active -= 1
+            await run.close()
+            raise
+        return run
+
+    async def _remember(self, header: RunHeader) -> None:
+        settings = self.settings
+        ttl = settings.queue_timeout_seconds + settings.request_timeout_seconds
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.hset(
+            keys.run(header.id),
+            mapping={
+                "user_id": header.user_id,
+                "kind": header.kind,
+                "model": header.model,
+                "version_key": header.version_key,
+                "created": header.created_unix_seconds,
+                "choices": header.choices,
+                "choices_per_prompt": header.choices_per_prompt,
+            },
+        )
+        pipeline.expire(keys.run(header.id), int(ttl) + ITEM_SLACK_SECONDS)
+        await pipeline.execute()
+
+    async def _end(self, run: Run, principal: Principal, end_user: str) -> None:
+        error: str = ""
+        try:
+            await run.settle()
+        except (TimeoutError, InferenceError, redis.RedisError) as reason:
+            error = f"{type(reason).__name__}: {reason}"
+            logger.warning("run %s did not settle: %s", run.header.id, error)
+        finally:
+            self._active -= 1
+            await run.close()
+        record = _record_of(run, principal, end_user)
+        if error and not record.error_code:
+            record = replace(record, outcome="failed", error_code="unsettled")
+        try:
+            await in_database(record_run, record)
+        except Exception as reason:
+            # The answer is out already; a missing record must not look like a failed request.
+            logger.error("run %s could not be recorded: %s %s", run.header.id, record, reason)
+
+
+def _explained(error: ModelLoadingError, header: RunHeader) -> ModelLoadingError:
+    """Why no host serves the version, as the registry knows it."""
+    replicas = [
+        replica
+        for replica in replica_statuses()
+        if replica.version_key == header.version_key and replica.desired == "resident"
+    ]
+    if not replicas:
+        return ModelLoadingError(
+            f"{header.model} is not loaded. Load it with POST /v1/models/{header.model}/load "
+            "or in the admin.",
+            code="model_not_loaded",
+            param="model",
+            retry_after_ms=10_000,
+        )
+    states = {replica.node: replica.state for replica in replicas}
+    reasons = " ".join(replica.reason for replica in replicas if replica.reason)
+    if reasons:
+        error = ModelLoadingError(f"{error.message} {reasons}", retry_after_ms=2000)
+    error.details["replicas"] = states
+    return error
+
+
+def _with_seed(sampling: SamplingParameters, seed: int) -> SamplingParameters:
+    return msgspec.structs.replace(sampling, seed=seed % 2**32)
+
+
+def _record_of(run: Run, principal: Principal, end_user: str) -> RunRecord:
+    failed = next((outcome.failed for outcome in run.outcomes if outcome.failed), None)
+    finished = [outcome.finished for outcome in run.outcomes if outcome.finished]
+    cancelled = any(last.reason == "cancelled" for last in finished)
+    usage = run.usage
+    now = time.monotonic()
+    return RunRecord(
+        run_id=run.header.id,
+        kind=run.header.kind,
+        user_id=principal.user_id,
+        key_id=principal.key_id,
+        end_user=end_user,
+        version_key=run.header.version_key,
+        outcome="failed" if failed else "cancelled" if cancelled else "finished",
+        error_code=failed.code if failed else "",
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        completion_tokens=usage.completion_tokens,
+        queue_seconds=max((last.timings.queue_seconds for last in finished), default=None),
+        prefill_seconds=max((last.timings.prefill_seconds for last in finished), default=None),
+        decode_seconds=max((last.timings.decode_seconds for last in finished), default=None),
+        total_seconds=now - run.began_at,
+    )
+
+
+_service: InferenceService | None = None
+_service_loop: asyncio.AbstractEventLoop | None = None
+
+
+def inference_service() -> InferenceService:
+    """The service of this process and event loop, made on first use."""
+    global _service, _service_loop
+    loop = asyncio.get_running_loop()
+    if _service is None or _service_loop is not loop:
+        _service = InferenceService(inference_settings(), django_settings.REDIS_URL)
+        _service_loop = loop
+    return _service

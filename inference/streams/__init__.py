@@ -1,0 +1,1 @@
+"""Token streams: numbered frames in Redis, read by whoever follows a generation."""

@@ -1,0 +1,201 @@
+"""Follow many token streams of one process over one Redis connection."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.asyncio import Redis
+
+from inference.errors import InferenceError, TemporaryResourceError
+from inference.messages import TERMINAL, Frame, decode_frame
+from inference.queue import keys
+
+logger = logging.getLogger(__name__)
+
+BLOCK_SECONDS = 2.0
+# A stream that says nothing for this long is looked at: its item may be lost with Redis.
+SILENCE_SECONDS = 4.0
+# How long Redis may be away before those who wait are told.
+OUTAGE_SECONDS = 20.0
+RETRY_SECONDS = 0.2
+
+StreamEntry = tuple[str, int, Frame]
+
+
+@dataclass(eq=False)
+class _Subscription:
+    """One follower's place in one stream."""
+
+    generation_id: str
+    after: int
+    entries: "asyncio.Queue[StreamEntry | InferenceError]"
+    heard_at: float
+    ended: bool = False
+
+
+class Followed:
+    """The streams one follower reads, merged in the order in which frames arrive."""
+
+    def __init__(self) -> None:
+        self.entries: asyncio.Queue[StreamEntry | InferenceError] = asyncio.Queue()
+
+    async def next(self) -> StreamEntry:
+        """(generation id, number, frame). Raises the ``InferenceError`` that ended a stream."""
+        entry = await self.entries.get()
+        if isinstance(entry, InferenceError):
+            raise entry
+        return entry
+
+
+class StreamReader:
+    """Reads every followed stream with one blocking ``XREAD`` at a time.
+
+    A new follower must not wait until the running read ends, so each reader also reads a stream
+    of its own, the doorbell, which it writes to when the set of followed streams changes.
+    """
+
+    def __init__(self, client: "Redis[bytes]") -> None:
+        self._redis = client
+        self._doorbell = f"{keys.PREFIX}doorbell:{uuid.uuid4().hex}"
+        self._doorbell_id = "0-0"
+        self._subscriptions: dict[str, list[_Subscription]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._outage_began_at: float | None = None
+
+    @asynccontextmanager
+    async def follow(self, positions: Mapping[str, int]) -> AsyncIterator[Followed]:
+        """Follow streams, each from the frame after the number given for it.
+
+        Args:
+            positions: number of the last frame already seen, by generation id; 0 for none.
+        """
+        followed = Followed()
+        now = time.monotonic()
+        subscriptions = [
+            _Subscription(generation_id, after, followed.entries, now)
+            for generation_id, after in positions.items()
+        ]
+        for subscription in subscriptions:
+            name = keys.stream(subscription.generation_id)
+            self._subscriptions.setdefault(name, []).append(subscription)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._read_for_ever(), name="stream reader")
+        else:
+            await self._ring()
+        try:
+            yield followed
+        finally:
+            for subscription in subscriptions:
+                self._drop(subscription)
+
+    async def close(self) -> None:
+        """Stop reading."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _ring(self) -> None:
+        try:
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.xadd(self._doorbell, {b"r": b""}, maxlen=1)
+            pipeline.expire(self._doorbell, 3600)
+            await pipeline.execute()
+        except redis.RedisError as error:
+            logger.debug("the reader will look by itself: %s", error)
+
+    async def _read_for_ever(self) -> None:
+        while self._subscriptions:
+            try:
+                await self._read_once()
+                self._outage_began_at = None
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                await self._on_outage(error)
+
+    async def _read_once(self) -> None:
+        positions: dict[str, str] = {self._doorbell: self._doorbell_id}
+        for name, followers in self._subscriptions.items():
+            positions[name] = f"{min(follower.after for follower in followers)}-0"
+        answer: Any = await self._redis.xread(
+            positions,  # type: ignore[arg-type]
+            block=int(BLOCK_SECONDS * 1000),
+        )
+        streams = answer.items() if isinstance(answer, dict) else answer or []
+        for raw_name, batches in streams:
+            name = raw_name.decode()
+            entries = batches[0] if isinstance(answer, dict) and batches else batches
+            if name == self._doorbell:
+                self._doorbell_id = entries[-1][0].decode()
+                continue
+            for entry_id, fields in entries:
+                self._deliver(name, int(entry_id.split(b"-")[0]), decode_frame(fields[b"f"]))
+        await self._look_after_silent()
+
+    def _deliver(self, name: str, number: int, frame: Frame) -> None:
+        now = time.monotonic()
+        for follower in list(self._subscriptions.get(name, ())):
+            if number <= follower.after:
+                continue
+            follower.after = number
+            follower.heard_at = now
+            follower.entries.put_nowait((follower.generation_id, number, frame))
+            if isinstance(frame, TERMINAL):
+                follower.ended = True
+                self._drop(follower)
+
+    async def _look_after_silent(self) -> None:
+        """End followers whose generation is in Redis no more: nobody will ever write to it."""
+        now = time.monotonic()
+        silent = [
+            follower
+            for followers in self._subscriptions.values()
+            for follower in followers
+            if now - follower.heard_at >= SILENCE_SECONDS
+        ]
+        if not silent:
+            return
+        pipeline = self._redis.pipeline(transaction=False)
+        for follower in silent:
+            pipeline.exists(keys.item(follower.generation_id))
+            pipeline.xrevrange(keys.stream(follower.generation_id), count=1)
+        answers: list[Any] = await pipeline.execute()
+        for index, follower in enumerate(silent):
+            exists, last = answers[2 * index : 2 * index + 2]
+            unread = bool(last) and int(last[0][0].split(b"-")[0]) > follower.after
+            if exists or unread:
+                follower.heard_at = now
+            elif not follower.ended:
+                follower.entries.put_nowait(
+                    TemporaryResourceError(
+                        "The request was lost in an outage of the service. Send it again."
+                    )
+                )
+                self._drop(follower)
+
+    async def _on_outage(self, error: Exception) -> None:
+        now = time.monotonic()
+        if self._outage_began_at is None:
+            self._outage_began_at = now
+            logger.warning("token streams wait for Redis: %s", error)
+        if now - self._outage_began_at > OUTAGE_SECONDS:
+            for followers in list(self._subscriptions.values()):
+                for follower in list(followers):
+                    follower.entries.put_nowait(
+                        TemporaryResourceError("The service cannot reach Redis. Try again later.")
+                    )
+                    self._drop(follower)
+        await asyncio.sleep(RETRY_SECONDS)
+
+    def _drop(self, subscription: _Subscription) -> None:
+        name = keys.stream(subscription.generation_id)
+        followers = self._subscriptions.get(name)
+        if followers and subscription in followers:
+            followers.remove(subscription)
+            if not followers:
+                del self._subscriptions[name]

@@ -1,0 +1,101 @@
+"""Everything a service needs before its processes start: schema, models, an admin and a key."""
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from rich.console import Console
+
+from inference.models import ApiKey, every_scope, issue_key
+from models_registry.models import ModelVersion, Replica
+from models_registry.seeding import seed_registry
+from models_registry.services import fetch_file, load, register_node
+from models_registry.terminal import fetch_with_bar
+
+ADMIN_USER = "admin"
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    """What was created once, for people and scripts; the secrets exist nowhere else in clear."""
+
+    base_url: str
+    api_key: str
+    admin_user: str
+    admin_password: str
+
+
+def first_run_path() -> Path:
+    """Where it is kept, readable by the owner alone."""
+    return Path(settings.BRIGADE_HOME) / "first_run.json"
+
+
+def base_url() -> str:
+    """Where a client on this machine finds the service."""
+    host = settings.INFERENCE_HOST
+    return (
+        f"http://{'127.0.0.1' if host in ('0.0.0.0', '::', '') else host}:{settings.INFERENCE_PORT}"
+    )
+
+
+def prepare(console: Console) -> FirstRun | None:
+    """Migrate, seed, fetch the default models and create the first admin and key, as needed.
+
+    Args:
+        console: for progress.
+
+    Returns:
+        The new credentials, or None when they were created before.
+
+    Raises:
+        SourceError, GGUFError: a default model could not be fetched.
+    """
+    call_command("migrate", interactive=False, verbosity=0)
+    is_new_registry = not ModelVersion.objects.exists()
+    seed_registry()
+    node = register_node(settings.NODE_NAME, node_facts())
+    for version in ModelVersion.objects.select_related("model").filter(is_default=True):
+        wanted = Replica.objects.filter(version=version, desired=Replica.Desired.RESIDENT).exists()
+        if is_new_registry or wanted:
+            if _is_missing(version):
+                fetch_with_bar(console, version, settings.INFERENCE.models_dir, fetch_file)
+            if is_new_registry:
+                load(version, node)
+    return _first_credentials()
+
+
+def node_facts() -> dict[str, int]:
+    """What this machine has, for its row in the registry."""
+    pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    workers = settings.Q_CLUSTER["ALT_CLUSTERS"]["models"]["workers"]
+    return {
+        "cpu_count": os.cpu_count() or 1,
+        "memory_bytes": pages * page_bytes,
+        "max_replicas": workers,
+    }
+
+
+def _is_missing(version: ModelVersion) -> bool:
+    path = settings.INFERENCE.models_dir / version.file_name
+    return version.file_state != ModelVersion.FileState.READY or not path.is_file()
+
+
+def _first_credentials() -> FirstRun | None:
+    users = get_user_model().objects
+    if users.filter(is_superuser=True).exists() or ApiKey.objects.exists():
+        return None
+    password = secrets.token_urlsafe(12)
+    user = users.create_superuser(ADMIN_USER, password=password)
+    _, secret = issue_key(user, "first run", every_scope())
+    created = FirstRun(base_url(), secret, ADMIN_USER, password)
+    path = first_run_path()
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(asdict(created), file, indent=2)
+    return created

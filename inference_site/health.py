@@ -1,0 +1,150 @@
+"""``/health``: the process answers. ``/health/ready``: it can serve, and what is missing if not."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+from django.db import connection
+from django.http import HttpRequest, HttpResponse
+
+from inference.database import in_database
+from inference.queue import keys
+from inference.services import inference_service
+from models_registry.selectors import ReplicaStatus, replica_statuses
+
+PROBE_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How one dependency answered."""
+
+    ok: bool
+    latency_ms: float
+    value: Any = None
+    error: str | None = None
+
+
+async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
+    """200 as long as the process answers at all."""
+    return _json({"status": "ok"}, 200)
+
+
+async def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
+    """200 when every wanted model is served and every dependency answers, else 503."""
+    postgres, redis = await asyncio.gather(_probe(_ask_postgres), _probe(_ask_redis))
+    serving: set[str] = redis.value or set()
+    replicas: list[ReplicaStatus] = postgres.value or []
+    content = readiness(postgres, redis, replicas, serving)
+    return _json(content, 200 if content["status"] == "ready" else 503)
+
+
+def readiness(
+    postgres: Probe, redis: Probe, replicas: list[ReplicaStatus], serving: set[str]
+) -> dict[str, Any]:
+    """The body of ``/health/ready``: pure.
+
+    Args:
+        postgres, redis: their probes.
+        replicas: what the registry wants and has seen.
+        serving: keys of versions that a living host serves, by its heartbeat.
+    """
+    wanted = sorted({replica.version_key for replica in replicas if replica.desired == "resident"})
+    loaded = [key for key in wanted if key in serving] if postgres.ok else sorted(serving)
+    hosts_ok = postgres.ok and redis.ok and bool(wanted) and loaded == wanted
+    reasons = [
+        f"{name} does not answer: {probe.error}"
+        for name, probe in (("Postgres", postgres), ("Redis", redis))
+        if not probe.ok
+    ]
+    if postgres.ok and redis.ok and not wanted:
+        reasons.append("No model is to be loaded. Load one in the admin.")
+    elif postgres.ok and redis.ok and not hosts_ok:
+        reasons.append("Models still loading: " + ", ".join(set(wanted) - set(loaded)))
+    content: dict[str, Any] = {
+        "status": "not_ready" if reasons else "ready",
+        "loaded_models": [key.partition("@")[0] for key in loaded],
+        "progress": f"{len(loaded)}/{len(wanted)}",
+        "orchestration_mode": "single",
+        "dependencies": {
+            "postgres": _dependency(postgres),
+            "redis": _dependency(redis),
+            "hosts": {
+                "status": "ok" if hosts_ok else "down" if not loaded else "degraded",
+                "latency_ms": redis.latency_ms,
+                "replicas": [
+                    {
+                        "version": replica.version_key,
+                        "node": replica.node,
+                        "state": _true_state(replica, serving),
+                        "progress": round(replica.load_fraction, 2),
+                        "reason": replica.reason or None,
+                    }
+                    for replica in replicas
+                    if replica.desired == "resident"
+                ],
+            },
+        },
+    }
+    if reasons:
+        content["reason"] = " ".join(reasons)
+    return content
+
+
+def _true_state(replica: ReplicaStatus, serving: set[str]) -> str:
+    """The registry's word, unless the heartbeat tells otherwise."""
+    if replica.state == "ready" and replica.version_key not in serving:
+        return "lost"
+    return replica.state
+
+
+def _dependency(probe: Probe) -> dict[str, Any]:
+    return {
+        "status": "ok" if probe.ok else "down",
+        "latency_ms": probe.latency_ms,
+        "error": probe.error,
+    }
+
+
+async def _probe(ask: Callable[[], Awaitable[Any]]) -> Probe:
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            value = await ask()
+    except Exception as error:  # whatever it is, the dependency does not answer
+        return Probe(False, _milliseconds(began), error=str(error) or type(error).__name__)
+    return Probe(True, _milliseconds(began), value)
+
+
+async def _ask_postgres() -> list[ReplicaStatus]:
+    def ask() -> list[ReplicaStatus]:
+        connection.ensure_connection()
+        return replica_statuses()
+
+    return await in_database(ask)
+
+
+async def _ask_redis() -> set[str]:
+    """Keys of versions that have a host with a fresh heartbeat."""
+    service = inference_service()
+    client = service.redis
+    seconds, _ = await cast("Awaitable[tuple[int, int]]", client.time())
+    oldest = seconds - service.settings.lease_seconds
+    serving = set()
+    async for name in client.scan_iter(match=keys.ready("*"), count=1000):
+        if await client.zcount(name, oldest, "+inf"):
+            serving.add(name.decode().removeprefix(keys.ready("")))
+    return serving
+
+
+def _milliseconds(began: float) -> float:
+    return round((time.monotonic() - began) * 1000, 2)
+
+
+def _json(content: dict[str, Any], status: int) -> HttpResponse:
+    return HttpResponse(
+        msgspec.json.encode(content), status=status, content_type="application/json"
+    )

@@ -1,0 +1,122 @@
+"""``manage.py up``: the whole service on one machine, until Ctrl-C."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
+from django.db.utils import OperationalError
+from rich.console import Console
+
+from inference_site.embedded.errors import EmbeddedServerError
+from inference_site.embedded.lifecycle import EmbeddedServers
+from inference_site.first_run import FirstRun, base_url, first_run_path, prepare
+from inference_site.supervisor.preflight import PreflightError, check_port, claim_home
+from inference_site.supervisor.processes import service_processes
+from inference_site.supervisor.readiness import ReadinessWatch
+from inference_site.supervisor.screen import Screen
+from inference_site.supervisor.supervisor import Supervisor
+from models_registry.gguf import GGUFError
+from models_registry.sources.errors import SourceError
+
+
+class Command(BaseCommand):
+    """Starts servers and processes, shows their logs, and stops them; the exit status says how."""
+
+    help = (
+        "Run the whole service on this machine: Postgres and Redis (unless DATABASE_URL and "
+        "REDIS_URL name yours), migrations, default models, web, model hosts and jobs. "
+        "Ctrl-C stops everything; a second Ctrl-C kills."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run until SIGINT or SIGTERM."""
+        console = Console()
+        host, port, home = settings.INFERENCE_HOST, settings.INFERENCE_PORT, settings.BRIGADE_HOME
+        try:
+            with claim_home(home):
+                check_port(host, port)
+                servers = EmbeddedServers(
+                    home,
+                    postgres=not os.environ.get("DATABASE_URL"),
+                    valkey=not os.environ.get("REDIS_URL"),
+                )
+                with servers:
+                    created = self._prepare(console)
+                    status = self._serve(console, servers, created)
+        except (PreflightError, EmbeddedServerError, SourceError, GGUFError) as error:
+            raise CommandError(str(error)) from error
+        except OSError as error:
+            raise CommandError(f"Cannot use {home}: {error}") from error
+        except KeyboardInterrupt:
+            raise CommandError("Stopped before the start was complete.", returncode=130) from None
+        if status != 0:
+            raise CommandError("Killed.", returncode=status)
+
+    @staticmethod
+    def _prepare(console: Console) -> FirstRun | None:
+        """Bring database, models and credentials to where the processes need them."""
+        try:
+            with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=5) as client:
+                client.ping()
+        except (redis.RedisError, OSError) as error:
+            raise CommandError(f"REDIS_URL: the server does not answer: {error}") from error
+        try:
+            return prepare(console)
+        except OperationalError as error:
+            raise CommandError(f"DATABASE_URL: the server does not answer: {error}") from error
+        finally:
+            # This process needs them no more, and runs for as long as the service.
+            connections.close_all()
+
+    @staticmethod
+    def _serve(console: Console, servers: EmbeddedServers, created: FirstRun | None) -> int:
+        """Run the processes until told to stop; the exit status."""
+        specs = service_processes(
+            settings.INFERENCE_HOST, settings.INFERENCE_PORT, settings.BRIGADE_HOME
+        )
+        names = [spec.name for spec in specs]
+        screen = Screen(console, settings.BRIGADE_HOME / "logs", names)
+
+        async def run() -> int:
+            watch = ReadinessWatch(base_url(), screen, _announcement(screen, created))
+            return await Supervisor(specs, screen, servers, watch).run()
+
+        try:
+            return asyncio.run(run())
+        finally:
+            screen.close()
+
+
+def _announcement(screen: Screen, created: FirstRun | None) -> Callable[[], None]:
+    """What tells the user that the service is ready, and how to talk to it."""
+
+    def announce() -> None:
+        key = created.api_key if created else "$BRIGADE_API_KEY"
+        screen.say(f"\nReady at {base_url()}", "bold green")
+        if created:
+            screen.say(
+                f"API key (shown once): {created.api_key}\n"
+                f"Admin: {base_url()}/admin/  user {created.admin_user}, "
+                f"password {created.admin_password}\n"
+                f"Both are also in {first_run_path()}"
+            )
+        elif first_run_path().is_file():
+            screen.say(f"The API key of the first run is in {first_run_path()}")
+        screen.say("Try:", "default")
+        screen.say(example_request(base_url(), key), "default")
+
+    return announce
+
+
+def example_request(url: str, key: str) -> str:
+    """A first request for a shell, on one line so that it can be pasted."""
+    body = '{"model": "smollm2-135m", "messages": [{"role": "user", "content": "Hello!"}]}'
+    return (
+        f'curl {url}/v1/chat/completions -H "Authorization: Bearer {key}" '
+        f"-H \"Content-Type: application/json\" -d '{body}'\n"
+    )

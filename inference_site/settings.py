@@ -1,0 +1,219 @@
+"""Django settings, flat, from the environment; a bad value stops the start and says why."""
+
+import os
+import secrets
+from datetime import timedelta
+from pathlib import Path
+
+import dj_database_url
+
+from inference.conf import InferenceSettings
+from inference_site.embedded.urls import embedded_urls
+from inference_site.env import Environment, read_dotenv
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+read_dotenv(BASE_DIR / ".env")
+env = Environment(os.environ)
+
+BRIGADE_HOME = Path(env.text("BRIGADE_HOME", str(BASE_DIR / "var"))).expanduser().resolve()
+
+
+def _stored_secret(name: str) -> str:
+    """A random secret made on first use and kept in BRIGADE_HOME, readable by its owner alone."""
+    path = BRIGADE_HOME / "secrets" / name
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            pass  # another process made it a moment ago
+        else:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(48))
+    return path.read_text().strip()
+
+
+SECRET_KEY = env.text("SECRET_KEY") or _stored_secret("django")
+JWT_SECRET = env.text("JWT_SECRET") or _stored_secret("jwt")
+DEBUG = env.boolean("DEBUG", False)
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "*")
+CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
+
+INFERENCE_HOST = env.text("INFERENCE_HOST", "127.0.0.1")
+INFERENCE_PORT = env.integer("INFERENCE_PORT", 8085, 1, 65535)
+NODE_NAME = env.text("NODE_NAME", "local")
+
+INSTALLED_APPS = [
+    "daphne",
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "channels",
+    "django_q",
+    "metrics",
+    "caching",
+    "models_registry",
+    "inference",
+    "inference_site",
+]
+# Only the admin needs sessions, messages and CSRF; on the API they would cost thread hops per
+# request, so they are applied to the admin's paths alone.
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "inference_site.urls"
+ASGI_APPLICATION = "inference_site.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+_embedded_database_url, _embedded_redis_url = embedded_urls(BRIGADE_HOME)
+DATABASE_URL = env.text("DATABASE_URL") or _embedded_database_url
+REDIS_URL = env.text("REDIS_URL") or _embedded_redis_url
+DATABASES = {
+    "default": dj_database_url.parse(
+        DATABASE_URL,
+        engine="django.db.backends.postgresql",
+        conn_max_age=600,
+        conn_health_checks=True,
+    )
+}
+DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": "brigade:layer"},
+    }
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = BRIGADE_HOME / "static"
+WHITENOISE_USE_FINDERS = True
+
+INFERENCE = InferenceSettings(
+    models_dir=Path(env.text("INFERENCE_MODELS_DIR", str(BRIGADE_HOME / "models"))),
+    node_name=NODE_NAME,
+    queue_strategy=env.choice("INFERENCE_QUEUE_STRATEGY", "priority", ("fifo", "priority")),
+    max_queue_size=env.integer("INFERENCE_MAX_QUEUE_SIZE", 50, 1, 100_000),
+    max_concurrent_requests=env.integer("INFERENCE_MAX_CONCURRENT_REQUESTS", 512, 1, 100_000),
+    default_priority=env.integer("INFERENCE_DEFAULT_PRIORITY", 2, 1, 3),
+    ageing_seconds=env.seconds("INFERENCE_AGEING_SECONDS", 30, 0.1, 3600),
+    queue_timeout_seconds=env.seconds("INFERENCE_QUEUE_TIMEOUT", 60, 0.1, 3600),
+    request_timeout_seconds=env.seconds("INFERENCE_REQUEST_TIMEOUT", 600, 1, 86_400),
+    stream_ttl_seconds=env.integer("INFERENCE_STREAM_TTL", 600, 1, 86_400),
+    heartbeat_seconds=env.seconds("INFERENCE_HEARTBEAT", 1, 0.1, 60),
+    lease_seconds=env.seconds("INFERENCE_LEASE", 5, 0.5, 300),
+    step_timeout_seconds=env.seconds("INFERENCE_STEP_TIMEOUT", 120, 1, 3600),
+    max_body_bytes=env.integer("INFERENCE_MAX_BODY_BYTES", 8 * 1024 * 1024, 1024, 1 << 30),
+    max_prompt_characters=env.integer("INFERENCE_MAX_PROMPT_CHARACTERS", 1_000_000, 1, 10_000_000),
+    prompt_workers=env.integer("INFERENCE_PROMPT_WORKERS", 1, 1, 64),
+    threads=env.integer("INFERENCE_THREADS", os.cpu_count() or 2, 1, 1024),
+    prefill_budget_tokens=env.integer("INFERENCE_PREFILL_BUDGET_TOKENS", 128, 1, 16_384),
+    sse_heartbeat_seconds=env.seconds("INFERENCE_SSE_HEARTBEAT", 15, 0.1, 300),
+)
+DATA_UPLOAD_MAX_MEMORY_SIZE = INFERENCE.max_body_bytes
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["inference.api.authentication.KeyOrTokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["inference.api.authentication.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "EXCEPTION_HANDLER": "inference.api.error_renderer.handle_exception",
+    "UNAUTHENTICATED_USER": None,
+}
+# Tokens of another issuer that share JWT_SECRET carry neither "token_type" nor "jti": only the
+# signature, "exp" and "sub" are required.
+SIMPLE_JWT = {
+    "ALGORITHM": "HS256",
+    "SIGNING_KEY": JWT_SECRET,
+    "USER_ID_CLAIM": "sub",
+    "USER_ID_FIELD": "username",
+    "TOKEN_TYPE_CLAIM": None,
+    "JTI_CLAIM": None,
+    "ACCESS_TOKEN_LIFETIME": timedelta(
+        seconds=env.integer("JWT_LIFETIME_SECONDS", 3600, 60, 31_536_000)
+    ),
+}
+
+_CLUSTER = {
+    "redis": REDIS_URL,
+    "label": "Jobs",
+    # Tasks that hold a model pass -1, which is no limit.
+    "timeout": 86_400,
+    "retry": 172_800,
+    "queue_limit": 1,
+    "guard_cycle": 0.5,
+    "max_attempts": 1,
+    "save_limit": 200,
+    "catch_up": False,
+}
+Q_CLUSTER = {
+    **_CLUSTER,
+    "name": "jobs",
+    "workers": env.integer("INFERENCE_JOB_WORKERS", 2, 1, 64),
+    "ALT_CLUSTERS": {
+        "models": {
+            **_CLUSTER,
+            # A fresh process for each replica: its exit is what frees the memory.
+            "recycle": 1,
+            "workers": env.integer("INFERENCE_MAX_REPLICAS", 4, 1, 64),
+            "daemonize_workers": False,
+        },
+    },
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {
+        "handlers": ["console"],
+        "level": env.choice(
+            "INFERENCE_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+        ),
+    },
+    "loggers": {
+        "django_q": {"level": "WARNING"},
+        "daphne.http_protocol": {"level": "WARNING"},
+        "daphne.server": {"level": "WARNING"},
+        # Each 4xx of the API would otherwise be a warning with no more news than the access log.
+        "django.request": {"level": "ERROR"},
+    },
+}
+
+UNFOLD = {"SITE_TITLE": "Brigade", "SITE_HEADER": "Brigade", "SITE_SYMBOL": "skillet"}

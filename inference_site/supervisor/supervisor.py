@@ -1,0 +1,123 @@
+"""The life of all processes together: started, watched, stopped in order."""
+
+import asyncio
+import signal
+import time
+import traceback
+from typing import Any
+
+from inference_site.embedded.errors import EmbeddedServerError
+from inference_site.embedded.lifecycle import EmbeddedServers
+from inference_site.supervisor.child import Child, ChildSpec
+from inference_site.supervisor.readiness import ReadinessWatch
+from inference_site.supervisor.screen import Screen
+
+STOP_SECONDS = 8.0
+_FIRST_STOP_SECONDS = 3.0
+_LOOK_SECONDS = 1.0
+_SERVER_SECONDS = 5.0
+
+
+class Supervisor:
+    """Runs the processes of the service until a signal; the second signal kills them."""
+
+    def __init__(
+        self,
+        specs: list[ChildSpec],
+        screen: Screen,
+        servers: EmbeddedServers,
+        watch: ReadinessWatch | None = None,
+        stop_seconds: float = STOP_SECONDS,
+    ) -> None:
+        """Choose what to run; nothing is started.
+
+        Args:
+            specs: the processes.
+            screen: where their lines go.
+            servers: the embedded servers this process holds; looked after every second.
+            watch: tells when the service is ready.
+            stop_seconds: how long an orderly stop may take.
+        """
+        self._screen = screen
+        self._servers = servers
+        self._watch = watch
+        self._stop_seconds = stop_seconds
+        self.children = [Child(spec, screen) for spec in specs]
+        self._stop = asyncio.Event()
+        self._kill = asyncio.Event()
+
+    async def run(self) -> int:
+        """Run until SIGINT, SIGTERM or SIGHUP; the exit status, 130 after a second signal."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self.request_stop)
+        background = [asyncio.create_task(self._look_after_servers())]
+        if self._watch is not None:
+            background.append(asyncio.create_task(self._watch.run(self.children)))
+        for task in background:
+            task.add_done_callback(self._tell_failure)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for child in self.children:
+                    group.create_task(child.keep())
+                await self._stop.wait()
+                for task in background:
+                    task.cancel()
+                await self._stop_children()
+        finally:
+            for child in self.children:
+                child.kill()
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+        return 130 if self._kill.is_set() else 0
+
+    def request_stop(self) -> None:
+        """Stop in order; kill when asked again."""
+        if self._stop.is_set():
+            self._kill.set()
+        else:
+            self._screen.say("Stopping. Press Ctrl-C again to kill at once.")
+            self._stop.set()
+
+    async def _stop_children(self) -> None:
+        """The doors first, so that no request meets a service half gone; then the rest."""
+        deadline = time.monotonic() + self._stop_seconds
+        doors = [child for child in self.children if child.spec.stops_first]
+        for child in doors:
+            child.terminate()
+        await self._ended(doors, min(_FIRST_STOP_SECONDS, self._stop_seconds))
+        for child in self.children:
+            if child not in doors:
+                child.terminate()
+        await self._ended(self.children, deadline - time.monotonic())
+        for child in self.children:
+            if not child.ended.is_set():
+                if not self._kill.is_set():
+                    self._screen.say(f"{child.spec.name} did not stop in time and is killed", "red")
+                child.kill()
+
+    async def _ended(self, children: list[Child], seconds: float) -> None:
+        """Wait until all have ended, the time is over, or the user's patience is."""
+        ends = asyncio.gather(*(child.ended.wait() for child in children))
+        killed = asyncio.create_task(self._kill.wait())
+        waits: list[asyncio.Future[Any]] = [ends, killed]
+        await asyncio.wait(waits, timeout=max(seconds, 0), return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    def _tell_failure(self, task: "asyncio.Task[None]") -> None:
+        """A bug in what only watches must be seen, but is no reason to end the service."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._screen.say("".join(traceback.format_exception(error)), "bold red")
+
+    async def _look_after_servers(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                restarted = await asyncio.to_thread(self._servers.ensure, _SERVER_SECONDS)
+            except (EmbeddedServerError, OSError) as error:
+                self._screen.say(f"{error}\nIt is tried again.", "bold red")
+                continue
+            for name in restarted:
+                self._screen.say(f"{name} had died and was started again", "bold red")

@@ -1,0 +1,261 @@
+"""Facts about a model, from the header of its GGUF file."""
+
+import os
+import stat
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+from models_registry.gguf_format import (
+    Container,
+    GGUFError,
+    Skipped,
+    TypeSizes,
+    Value,
+    read_container,
+)
+
+__all__ = ["GGUFError", "GGUFHeader", "read_header"]
+
+_READ_BUFFER_BYTES: Final = 1024 * 1024
+_MAX_BLOCKS: Final = 4096
+_MAX_COUNT: Final = 2**31 - 1
+# Encoders for which llama.cpp makes no KV cache even where the header is silent about causality.
+_ENCODERS: Final = {
+    "bert", "jina-bert-v2", "jina-bert-v3", "nomic-bert", "nomic-bert-moe", "neo-bert",
+    "modern-bert", "gemma-embedding",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GGUFHeader:
+    """What a GGUF file says of its model.
+
+    A count is 0, and a text or token id None, where the file does not say (or, for a token id,
+    names none of its tokens).
+    `head_count_kv` has one number for each block, since some models vary it.
+    `vocab_size` is the length of the token list; token ids and sizes are in tokens and elements.
+    """
+
+    architecture: str
+    name: str | None
+    quantisation: str
+    context_length: int
+    embedding_length: int
+    block_count: int
+    feed_forward_length: int
+    head_count: int
+    head_count_kv: tuple[int, ...]
+    key_length: int
+    value_length: int
+    vocab_size: int
+    merge_count: int
+    chat_template: str | None
+    bos_token_id: int | None
+    eos_token_id: int | None
+    add_bos: bool | None
+    pooling_type: str | None
+    causal: bool
+    sliding_window: int
+    tensor_bytes: int
+    file_bytes: int
+
+    def kv_bytes_per_token(self, cache_type: str = "f16") -> int:
+        """KV cache bytes that one token takes over all blocks.
+
+        Args:
+            cache_type: ggml type of the cache, such as `f16` or `q8_0`.
+
+        Returns:
+            blocks x KV heads x (key length + value length) x bytes per element, rounded up;
+            0 for an encoder, which keeps no cache. For sliding-window models this is the cost
+            of a full-size cache, an upper bound.
+
+        Raises:
+            ValueError: The type is unknown.
+        """
+        if not self.causal:
+            return 0
+        elements = sum(self.head_count_kv) * (self.key_length + self.value_length)
+        return -int(-elements * _bytes_per_element(cache_type) // 1)
+
+
+def read_header(path: Path) -> GGUFHeader:
+    """Read the facts from a GGUF file; the tensors themselves are not read.
+
+    Args:
+        path: The model file, or the first part of a split one.
+
+    Raises:
+        GGUFError: The file is missing, damaged, truncated, hostile or no language model.
+    """
+    try:
+        # Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb", buffering=_READ_BUFFER_BYTES) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise GGUFError(f"{path}: not a regular file.")
+            container = read_container(file, status.st_size, _type_sizes())
+        return _header(container, status.st_size)
+    except OSError as error:
+        raise GGUFError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except GGUFError as error:
+        raise GGUFError(f"{path.name}: {error}") from error
+
+
+def _header(container: Container, file_bytes: int) -> GGUFHeader:
+    facts = _Facts(container.values)
+    architecture = facts.text("general.architecture")
+    if architecture is None:
+        raise GGUFError("The header does not name the model's architecture.")
+    facts.prefix = architecture
+    block_count = facts.required("block_count", _MAX_BLOCKS)
+    embedding_length = facts.required("embedding_length", _MAX_COUNT)
+    head_count = max(facts.per_block("attention.head_count", block_count, 0), default=0)
+    head_count_kv = facts.per_block("attention.head_count_kv", block_count, head_count)
+    head_length = embedding_length // head_count if head_count else 0
+    return GGUFHeader(
+        architecture=architecture,
+        name=facts.text("general.name"),
+        quantisation=_quantisation(facts.number("general.file_type")),
+        context_length=facts.required("context_length", _MAX_COUNT),
+        embedding_length=embedding_length,
+        block_count=block_count,
+        feed_forward_length=facts.count("feed_forward_length", 0),
+        head_count=head_count,
+        head_count_kv=head_count_kv,
+        key_length=facts.count("attention.key_length", head_length),
+        value_length=facts.count("attention.value_length", head_length),
+        vocab_size=facts.length("tokenizer.ggml.tokens"),
+        merge_count=facts.length("tokenizer.ggml.merges"),
+        chat_template=facts.text("tokenizer.chat_template"),
+        bos_token_id=facts.token_id("tokenizer.ggml.bos_token_id"),
+        eos_token_id=facts.token_id("tokenizer.ggml.eos_token_id"),
+        add_bos=facts.flag("tokenizer.ggml.add_bos_token"),
+        pooling_type=_pooling_type(facts.number(f"{architecture}.pooling_type")),
+        causal=facts.flag(f"{architecture}.attention.causal") is not False
+        and architecture not in _ENCODERS,
+        sliding_window=facts.count("attention.sliding_window", 0),
+        tensor_bytes=container.tensor_bytes,
+        file_bytes=file_bytes,
+    )
+
+
+class _Facts:
+    """Typed access to key-values; a value of the wrong type is an error, never a guess."""
+
+    def __init__(self, values: dict[str, Value]) -> None:
+        self._values = values
+        self.prefix = ""
+
+    def text(self, key: str) -> str | None:
+        value = self._values.get(key)
+        if value is None:
+            return None
+        if isinstance(value, Skipped):
+            raise GGUFError(f"{key} is {value.length} bytes long, which is more than allowed.")
+        if not isinstance(value, bytes):
+            raise GGUFError(f"{key} is not a text.")
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise GGUFError(f"{key} is not valid UTF-8.") from error
+
+    def number(self, key: str, maximum: int = _MAX_COUNT) -> int | None:
+        value = self._values.get(key)
+        if value is None:
+            return None
+        return _checked(key, value, maximum)
+
+    def required(self, name: str, maximum: int) -> int:
+        key = f"{self.prefix}.{name}"
+        value = self.number(key, maximum)
+        if not value:
+            raise GGUFError(
+                f"The header lacks {key}: it is not a language model, or it is damaged."
+            )
+        return value
+
+    def count(self, name: str, default: int) -> int:
+        """A number of the architecture; some architectures give a list, whose largest counts."""
+        key = f"{self.prefix}.{name}"
+        value = self._values.get(key)
+        if isinstance(value, tuple):
+            return max((_checked(key, item, _MAX_COUNT) for item in value), default=default)
+        return default if value is None else _checked(key, value, _MAX_COUNT)
+
+    def per_block(self, name: str, block_count: int, default: int) -> tuple[int, ...]:
+        key = f"{self.prefix}.{name}"
+        value = self._values.get(key, default)
+        if not isinstance(value, tuple):
+            return (_checked(key, value, _MAX_COUNT),) * block_count
+        if len(value) < block_count:
+            raise GGUFError(f"{key} has {len(value)} numbers for {block_count} blocks.")
+        return tuple(_checked(key, item, _MAX_COUNT) for item in value[:block_count])
+
+    def token_id(self, key: str) -> int | None:
+        # Published files do carry ids beyond the vocabulary; llama.cpp ignores those, too.
+        value = self.number(key, maximum=2**32 - 1)
+        in_vocabulary = value is not None and value < self.length("tokenizer.ggml.tokens")
+        return value if in_vocabulary else None
+
+    def flag(self, key: str) -> bool | None:
+        value = self._values.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise GGUFError(f"{key} is not a truth value.")
+        return value
+
+    def length(self, key: str) -> int:
+        value = self._values.get(key)
+        if value is not None and not isinstance(value, Skipped):
+            raise GGUFError(f"{key} is not a list of texts.")
+        return value.length if value else 0
+
+
+def _checked(key: str, value: object, maximum: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise GGUFError(f"{key} is not a whole number.")
+    if not 0 <= value <= maximum:
+        raise GGUFError(f"{key} is {value}, outside 0 to {maximum}.")
+    return value
+
+
+# gguf imports NumPy (0.2 s); only those who read a header pay for it.
+def _type_sizes() -> TypeSizes:
+    from gguf import GGML_QUANT_SIZES
+
+    return {int(tensor_type): sizes for tensor_type, sizes in GGML_QUANT_SIZES.items()}
+
+
+def _bytes_per_element(cache_type: str) -> Fraction:
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    try:
+        elements, size_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[cache_type.upper()]]
+    except KeyError:
+        raise ValueError(f"{cache_type!r} is not a ggml type such as f16 or q8_0.") from None
+    return Fraction(size_bytes, elements)
+
+
+def _quantisation(file_type: int | None) -> str:
+    from gguf import LlamaFileType
+
+    if file_type is None:
+        return "unknown"
+    try:
+        return LlamaFileType(file_type).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    except ValueError:
+        return f"file type {file_type}"
+
+
+def _pooling_type(number: int | None) -> str | None:
+    from gguf import PoolingType
+
+    if number is None:
+        return None
+    try:
+        return PoolingType(number).name.lower()
+    except ValueError:
+        raise GGUFError(f"The pooling type {number} is unknown.") from None

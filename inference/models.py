@@ -5,6 +5,7 @@ import secrets
 from datetime import datetime
 
 from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser
 from django.db import models
 from django.utils import timezone
 
@@ -32,6 +33,11 @@ def usual_scopes() -> list[str]:
 def key_digest(secret: str) -> str:
     """What is stored of a key. A key has 256 random bits, so a fast hash is enough."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def new_secret() -> str:
+    """A fresh key."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
 
 
 class ApiKey(models.Model):
@@ -70,7 +76,7 @@ class ApiKey(models.Model):
 
 
 def issue_key(
-    user: models.Model,
+    user: AbstractBaseUser,
     name: str,
     scopes: list[str] | None = None,
     expires_at: datetime | None = None,
@@ -80,9 +86,9 @@ def issue_key(
     Returns:
         The row and the secret, which cannot be had again.
     """
-    secret = KEY_PREFIX + secrets.token_urlsafe(32)
+    secret = new_secret()
     key = ApiKey.objects.create(
-        user=user,
+        user_id=user.pk,
         name=name,
         digest=key_digest(secret),
         hint=secret[: len(KEY_PREFIX) + 4],

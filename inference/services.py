@@ -65,7 +65,7 @@ class InferenceService:
 
     def __init__(self, settings: InferenceSettings, redis_url: str) -> None:
         self.settings = settings
-        self.redis: redis.asyncio.Redis[bytes] = redis.asyncio.Redis.from_url(
+        self.redis: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
             redis_url, socket_connect_timeout=2, health_check_interval=30
         )
         self.queue = Queue(self.redis, settings)

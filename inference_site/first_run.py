@@ -72,7 +72,7 @@ def prepare(console: Console) -> FirstRun | None:
 def node_facts() -> dict[str, int]:
     """What this machine has, for its row in the registry."""
     pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    workers = settings.Q_CLUSTER["ALT_CLUSTERS"]["models"]["workers"]
+    workers: int = settings.INFERENCE.max_replicas
     return {
         "cpu_count": os.cpu_count() or 1,
         "memory_bytes": pages * page_bytes,

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from django.db import connection
@@ -131,7 +131,7 @@ async def _ask_redis() -> set[str]:
     """Keys of versions that have a host with a fresh heartbeat."""
     service = inference_service()
     client = service.redis
-    seconds, _ = await cast("Awaitable[tuple[int, int]]", client.time())
+    seconds, _ = await client.time()
     oldest = seconds - service.settings.lease_seconds
     serving = set()
     async for name in client.scan_iter(match=keys.ready("*"), count=1000):

@@ -138,6 +138,7 @@ INFERENCE = InferenceSettings(
     step_timeout_seconds=env.seconds("INFERENCE_STEP_TIMEOUT", 120, 1, 3600),
     max_body_bytes=env.integer("INFERENCE_MAX_BODY_BYTES", 8 * 1024 * 1024, 1024, 1 << 30),
     max_prompt_characters=env.integer("INFERENCE_MAX_PROMPT_CHARACTERS", 1_000_000, 1, 10_000_000),
+    max_replicas=env.integer("INFERENCE_MAX_REPLICAS", 4, 1, 64),
     prompt_workers=env.integer("INFERENCE_PROMPT_WORKERS", 1, 1, 64),
     threads=env.integer("INFERENCE_THREADS", os.cpu_count() or 2, 1, 1024),
     prefill_budget_tokens=env.integer("INFERENCE_PREFILL_BUDGET_TOKENS", 128, 1, 16_384),
@@ -188,7 +189,7 @@ Q_CLUSTER = {
             **_CLUSTER,
             # A fresh process for each replica: its exit is what frees the memory.
             "recycle": 1,
-            "workers": env.integer("INFERENCE_MAX_REPLICAS", 4, 1, 64),
+            "workers": INFERENCE.max_replicas,
             "daemonize_workers": False,
         },
     },

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class KeyOrTokenAuthentication(BaseAuthentication):
     """``Authorization: Bearer`` with an API key or a JWT."""
 
-    def authenticate(self, request: Request) -> tuple[Principal, None]:  # type: ignore[override]
+    def authenticate(self, request: Request) -> tuple[Principal, None]:
         """The caller. Raises ``AuthenticationError`` without a valid credential."""
         credential = credential_of(request.headers.get("Authorization", ""))
         if credential is None:

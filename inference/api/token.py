@@ -1,5 +1,7 @@
 """``POST /api/auth/token``: a JWT for a user's name and password."""
 
+from typing import Any, ClassVar
+
 from django.contrib.auth import authenticate
 from django.http import HttpResponse
 from rest_framework.request import Request
@@ -15,8 +17,8 @@ from inference.errors import AuthenticationError
 class Token(ApiView):
     """Short-lived tokens for browsers and people; programs use API keys."""
 
-    authentication_classes = []
-    permission_classes = []
+    authentication_classes: ClassVar[list[Any]] = []
+    permission_classes: ClassVar[list[Any]] = []
 
     async def post(self, request: Request) -> HttpResponse:
         """Check the password and sign a token."""

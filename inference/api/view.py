@@ -7,6 +7,7 @@ from adrf.views import APIView
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
+from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.request import Request
 
 from inference.api.parsing import parse_json
@@ -31,9 +32,9 @@ class ApiView(APIView):
         response: Any
         try:
             await in_database(self.initial, request, *args, **kwargs)
-            handler = getattr(self, request.method.lower(), self.http_method_not_allowed)
-            if handler == self.http_method_not_allowed:
-                handler(request, *args, **kwargs)
+            handler = getattr(self, request.method.lower(), None)
+            if handler is None:
+                raise MethodNotAllowed(request.method)
             response = await handler(request, *args, **kwargs)
         except Exception as error:
             response = self.handle_exception(error)

@@ -1,13 +1,7 @@
-"""What both llama.cpp backends share: loading a file, logging, the batch buffers.
-
-The first import of llama.cpp in a process is here, because its OpenMP runtime reads its settings
-once, when it is loaded. Left alone its idle threads spin, and as soon as another process wants the
-same cores every step waits for threads that were preempted while spinning.
-"""
+"""What both llama.cpp backends share: loading a file, logging, the batch buffers."""
 
 import ctypes
 import logging
-import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path

@@ -36,7 +36,7 @@ class Controller:
 
     def __init__(
         self,
-        client: "redis.Redis[bytes]",
+        client: redis.Redis,
         settings: InferenceSettings,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -88,7 +88,7 @@ class Controller:
 
     def _heartbeats(self) -> dict[str, float]:
         """Seconds since the last heartbeat of every host, by launch id."""
-        now = float(self._redis.time()[0])  # type: ignore[index]
+        now = float(self._redis.time()[0])
         pairs: Any = self._redis.zrange(keys.HOSTS, 0, -1, withscores=True)
         return {launch.decode(): now - beat for launch, beat in pairs}
 

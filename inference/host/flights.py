@@ -60,7 +60,7 @@ class Flights:
                 frames[-1] = _join(frames[-1], frame)
             else:
                 frames.append(frame)
-        numbered = []
+        numbered: list[Numbered] = []
         for item_id, frames in merged.items():
             flight = self._flights.get(item_id)
             if flight is not None:

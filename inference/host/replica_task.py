@@ -62,7 +62,7 @@ def liveness_folder() -> Path:
 def _serve(replica: Replica, launch: uuid.UUID, settings: InferenceSettings) -> str:
     spec = spec_of(replica.version, settings.models_dir)
     node_name = replica.node.name
-    client: redis.Redis[bytes] = redis.Redis.from_url(
+    client: redis.Redis = redis.Redis.from_url(
         django_settings.REDIS_URL, socket_timeout=10, socket_connect_timeout=2
     )
     claims = HostClaims(client, str(launch), spec.version_key)

@@ -30,7 +30,7 @@ class Numbered:
 class HostClaims:
     """One host's view of Redis; every write checks that the host still holds its lease."""
 
-    def __init__(self, redis: "Redis[bytes]", launch_id: str, version_key: str) -> None:
+    def __init__(self, redis: Redis, launch_id: str, version_key: str) -> None:
         self._redis = redis
         self._launch_id = launch_id
         self._version_key = version_key

@@ -19,7 +19,7 @@ ITEM_SLACK_SECONDS = 600
 class Queue:
     """Enqueues generations for the hosts of a version, and stops them wherever they are."""
 
-    def __init__(self, redis: "Redis[bytes]", settings: InferenceSettings) -> None:
+    def __init__(self, redis: Redis, settings: InferenceSettings) -> None:
         self._settings = settings
         self._enqueue = redis.register_script(script("enqueue"))
         self._cancel = redis.register_script(script("cancel"))

@@ -30,9 +30,7 @@ class Sweep:
     Safe to run again after dying half-way: a dead host stays in a set until all it had is back.
     """
 
-    def __init__(
-        self, redis: "Redis[bytes]", lease_seconds: float, stream_ttl_seconds: int
-    ) -> None:
+    def __init__(self, redis: Redis, lease_seconds: float, stream_ttl_seconds: int) -> None:
         self._redis = redis
         self._lease_seconds = lease_seconds
         self._stream_ttl_seconds = stream_ttl_seconds

@@ -60,7 +60,7 @@ class StreamReader:
     of its own, the doorbell, which it writes to when the set of followed streams changes.
     """
 
-    def __init__(self, client: "Redis[bytes]") -> None:
+    def __init__(self, client: Redis) -> None:
         self._redis = client
         self._doorbell = f"{keys.PREFIX}doorbell:{uuid.uuid4().hex}"
         self._doorbell_id = "0-0"

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from inference.host.parent_death import die_with_parent
 from inference_site.supervisor.restarts import Life, restart_decision
@@ -87,12 +86,16 @@ class Child:
 
     async def _live(self) -> str:
         """One life of the process; tells how it ended."""
+        output, into_output = os.pipe()
         try:
-            process = await self._start()
+            process = await self._start(into_output)
         except OSError as error:
+            os.close(output)
             return f"cannot be started ({error})"
+        finally:
+            os.close(into_output)
         self._process = process
-        reader = asyncio.create_task(self._read(cast("asyncio.StreamReader", process.stdout)))
+        reader = asyncio.create_task(self._read(output))
         try:
             if self._stopping.is_set():  # told so during the start
                 process.send_signal(signal.SIGTERM)
@@ -104,12 +107,13 @@ class Child:
             reader.cancel()
         return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
 
-    async def _start(self) -> asyncio.subprocess.Process:
+    async def _start(self, into_output: int) -> asyncio.subprocess.Process:
         tie = functools.partial(die_with_parent, os.getpid()) if sys.platform == "linux" else None
+        # A pipe of asyncio's own would keep wait() waiting for all who have inherited it.
         return await asyncio.create_subprocess_exec(
             *self.spec.command,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=into_output,
             stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **self.spec.environment},
             cwd=self.spec.directory,
@@ -117,17 +121,24 @@ class Child:
             preexec_fn=tie,
         )
 
-    async def _read(self, output: asyncio.StreamReader) -> None:
+    async def _read(self, output: int) -> None:
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(output, "rb", buffering=0)
+        )
         rest = b""
-        while block := await output.read(_READ_BYTES):
-            *lines, rest = (rest + block).split(b"\n")
-            for line in lines:
-                self._screen.line(self.spec.name, line)
-            if len(rest) > _READ_BYTES:  # no end of line in sight
+        try:
+            while block := await reader.read(_READ_BYTES):
+                *lines, rest = (rest + block).split(b"\n")
+                for line in lines:
+                    self._screen.line(self.spec.name, line)
+                if len(rest) > _READ_BYTES:  # no end of line in sight
+                    self._screen.line(self.spec.name, rest)
+                    rest = b""
+        finally:
+            transport.close()
+            if rest:
                 self._screen.line(self.spec.name, rest)
-                rest = b""
-        if rest:
-            self._screen.line(self.spec.name, rest)
 
 
 def _kill_group(leader: int) -> None:

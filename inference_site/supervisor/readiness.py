@@ -11,7 +11,7 @@ from inference_site.supervisor.child import Child
 from inference_site.supervisor.screen import Screen
 
 PATIENCE_SECONDS = 180.0
-_POLL_SECONDS = 0.25
+_POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 10.0
 
 

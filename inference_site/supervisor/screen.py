@@ -44,8 +44,8 @@ class Screen:
         if log.tell() > self._largest_log_bytes:
             log.close()
             self._logs[name] = self._open(name)
-        text = Text(f"{name:<{self._width}} │ ", style=self._styles[name])
-        text.append_text(Text.from_ansi(content.decode(errors="replace"), style="default"))
+        text = Text().append(f"{name:<{self._width}} │ ", style=self._styles[name])
+        text.append_text(Text.from_ansi(content.decode(errors="replace")))
         self._console.print(text, soft_wrap=True, highlight=False)
 
     def say(self, text: str, style: str = "bold") -> None:

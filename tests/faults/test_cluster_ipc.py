@@ -93,11 +93,28 @@ def test_queue_gives_each_message_to_one_reader() -> None:
         while True:
             results.put(queue.get())
 
-    with forked(echo), forked(echo), forked(echo):
+    with forked(echo) as first, forked(echo) as second, forked(echo) as third:
         for number in range(300):
             queue.put(number)
         assert sorted(results.get() for _ in range(300)) == list(range(300))
         assert results.empty()
+        assert all(reader.is_alive() for reader in (first, second, third))
+
+
+def test_queue_reader_beaten_to_a_message_waits_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue = KernelQueue()
+    queue.put("first")
+    take, beaten = queue.take, [BlockingIOError()]
+
+    def take_late() -> object:
+        if beaten:
+            raise beaten.pop()
+        return take()
+
+    monkeypatch.setattr(queue, "take", take_late)
+    assert queue.get() == "first"
 
 
 def test_queue_gives_way_to_the_flag() -> None:

@@ -20,17 +20,19 @@ from inference_site.supervisor.screen import Screen
 from inference_site.supervisor.supervisor import Supervisor
 
 home, stop_seconds, children = Path(sys.argv[1]), float(sys.argv[2]), json.loads(sys.argv[3])
+valkey = sys.argv[4] == "True"
 specs = [
     ChildSpec(name, (sys.executable, "-c", code), stops_first=name == "web")
     for name, code in children.items()
 ]
 screen = Screen(Console(), home / "logs", [spec.name for spec in specs])
-servers = EmbeddedServers(home, postgres=False, valkey=False)
+servers = EmbeddedServers(home, postgres=False, valkey=valkey)
 
 async def run():
     return await Supervisor(specs, screen, servers, stop_seconds=stop_seconds).run()
 
-sys.exit(asyncio.run(run()))
+with servers:
+    sys.exit(asyncio.run(run()))
 """
 # Says its number, and goes when told, saying so.
 POLITE = """
@@ -47,7 +49,7 @@ STUBBORN = """
 import os, signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 os.fork()
-print("pid", os.getpid(), flush=True)
+os.write(1, b"pid %d\\n" % os.getpid())  # in one piece, beside the other's
 while True: signal.pause()
 """
 
@@ -91,10 +93,13 @@ class RunningSupervisor:
 
 
 @contextmanager
-def supervisor(home: Path, stop_seconds: float = 8, **children: str) -> Iterator[RunningSupervisor]:
+def supervisor(
+    home: Path, stop_seconds: float = 8, valkey: bool = False, **children: str
+) -> Iterator[RunningSupervisor]:
     """A supervisor of ``children`` (name to Python code); it is killed at the end of the block."""
+    arguments = [str(home), str(stop_seconds), json.dumps(children), str(valkey)]
     process = subprocess.Popen(
-        [sys.executable, "-c", _SUPERVISOR, str(home), str(stop_seconds), json.dumps(children)],
+        [sys.executable, "-c", _SUPERVISOR, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

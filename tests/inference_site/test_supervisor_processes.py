@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from inference_site.embedded.valkey import ValkeyServer
 from inference_site.supervisor.processes import service_processes
+from tests.inference_site.embedded_processes import kill, running_pids
 from tests.inference_site.supervisor_processes import POLITE, STUBBORN, alive, supervisor
 from tests.waiting import wait_until
 
@@ -102,6 +104,16 @@ def test_killed_supervisor_leaves_no_child(tmp_path: Path) -> None:
         running.process.kill()
         running.process.wait()
         wait_until(lambda: not any(alive(pid) for pid in pids))
+
+
+def test_dead_server_is_told(tmp_path: Path) -> None:
+    with supervisor(tmp_path, valkey=True, jobs=POLITE) as running:
+        running.pids(1)
+        kill(ValkeyServer(tmp_path).leftovers()[0])
+        running.line_with("valkey had died and was started again")
+        running.signal(signal.SIGTERM)
+        assert running.end()[0] == 0
+    assert running_pids(tmp_path) == []
 
 
 def test_service_is_a_web_process_two_clusters_and_a_controller() -> None:

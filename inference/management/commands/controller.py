@@ -33,7 +33,7 @@ class Command(BaseCommand):
 
         signal.signal(signal.SIGINT, on_signal)
         signal.signal(signal.SIGTERM, on_signal)
-        client: redis.Redis[bytes] = redis.Redis.from_url(
+        client: redis.Redis = redis.Redis.from_url(
             settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=2
         )
         controller = Controller(client, inference_settings())

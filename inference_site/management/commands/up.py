@@ -45,6 +45,7 @@ class Command(BaseCommand):
                     postgres=not os.environ.get("DATABASE_URL"),
                     valkey=not os.environ.get("REDIS_URL"),
                 )
+                console.print("Starting the servers …", style="dim")
                 with servers:
                     created = self._prepare(console)
                     status = self._serve(console, servers, created)
@@ -56,10 +57,12 @@ class Command(BaseCommand):
             raise CommandError("Stopped before the start was complete.", returncode=130) from None
         if status != 0:
             raise CommandError("Killed.", returncode=status)
+        console.print("Stopped.", style="bold")
 
     @staticmethod
     def _prepare(console: Console) -> FirstRun | None:
         """Bring database, models and credentials to where the processes need them."""
+        console.print("Preparing the database and the models …", style="dim")
         try:
             with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=5) as client:
                 client.ping()

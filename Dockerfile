@@ -1,0 +1,14 @@
+# For a GPU build pass --build-arg CMAKE_ARGS=-DGGML_CUDA=on and start from a CUDA image.
+FROM python:3.11-slim-bookworm
+ARG CMAKE_ARGS=""
+RUN apt-get update && apt-get install -y --no-install-recommends g++ make && rm -rf /var/lib/apt/lists/*
+RUN useradd --create-home --uid 1000 brigade
+WORKDIR /app
+COPY requirements.txt .
+RUN CMAKE_ARGS="$CMAKE_ARGS" pip install --no-cache-dir -r requirements.txt
+COPY . .
+RUN mkdir /data && chown brigade /data
+USER brigade
+ENV BRIGADE_HOME=/data INFERENCE_HOST=0.0.0.0 INFERENCE_PORT=8085
+EXPOSE 8085
+CMD ["python", "manage.py", "up"]

@@ -1,0 +1,63 @@
+"""API keys in the admin: make one, see its secret once, revoke it."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.decorators import action
+
+from inference.models import KEY_PREFIX, ApiKey, Scope, key_digest, new_secret, usual_scopes
+
+
+class ApiKeyForm(ModelForm):
+    """Scopes as boxes to tick."""
+
+    scopes = forms.MultipleChoiceField(
+        choices=[(value, f"{value}: {label}") for value, label in Scope.choices],
+        widget=forms.CheckboxSelectMultiple,
+        initial=usual_scopes,
+    )
+
+    class Meta:
+        model = ApiKey
+        fields = ("user", "name", "scopes", "expires_at")
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ModelAdmin):
+    """A key's secret is shown when it is made and never again."""
+
+    form = ApiKeyForm
+    list_display = ("name", "hint", "user", "created_at", "last_used_at", "expires_at", "state")
+    search_fields = ("name", "hint", "user__username")
+    actions = ("revoke_keys",)
+
+    @admin.display(description="state")
+    def state(self, key: ApiKey) -> str:
+        """Whether it may still be used."""
+        return "revoked" if key.revoked_at else "active"
+
+    def save_model(self, request: HttpRequest, key: ApiKey, form: ModelForm, change: bool) -> None:
+        """Give a new key its secret and show it."""
+        if not change:
+            secret = new_secret()
+            key.digest, key.hint = key_digest(secret), secret[: len(KEY_PREFIX) + 4]
+            self.message_user(
+                request, f"Copy the key now, it is not shown again: {secret}", messages.WARNING
+            )
+        super().save_model(request, key, form, change)
+
+    @action(description="Revoke")
+    def revoke_keys(self, request: HttpRequest, keys: QuerySet[ApiKey]) -> None:
+        """Make keys useless from their next request on."""
+        for key in keys:
+            key.revoke()
+        self.message_user(request, f"{len(keys)} key(s) revoked.")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Keys are revoked, not deleted, so that records keep their meaning."""
+        return False

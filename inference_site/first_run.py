@@ -14,7 +14,7 @@ from rich.console import Console
 from inference.models import ApiKey, every_scope, issue_key
 from models_registry.models import ModelVersion, Replica
 from models_registry.seeding import seed_registry
-from models_registry.services import fetch_file, load, register_node
+from models_registry.services import fetch_file, load, register_this_node
 from models_registry.terminal import fetch_with_bar
 
 ADMIN_USER = "admin"
@@ -38,9 +38,9 @@ def first_run_path() -> Path:
 def base_url() -> str:
     """Where a client on this machine finds the service."""
     host = settings.INFERENCE_HOST
-    return (
-        f"http://{'127.0.0.1' if host in ('0.0.0.0', '::', '') else host}:{settings.INFERENCE_PORT}"
-    )
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = "127.0.0.1"
+    return f"http://{host}:{settings.INFERENCE_PORT}"
 
 
 def prepare(console: Console) -> FirstRun | None:
@@ -58,7 +58,7 @@ def prepare(console: Console) -> FirstRun | None:
     call_command("migrate", interactive=False, verbosity=0)
     is_new_registry = not ModelVersion.objects.exists()
     seed_registry()
-    node = register_node(settings.NODE_NAME, node_facts())
+    node = register_this_node(settings.NODE_NAME, settings.INFERENCE.max_replicas)
     for version in ModelVersion.objects.select_related("model").filter(is_default=True):
         wanted = Replica.objects.filter(version=version, desired=Replica.Desired.RESIDENT).exists()
         if is_new_registry or wanted:
@@ -67,17 +67,6 @@ def prepare(console: Console) -> FirstRun | None:
             if is_new_registry:
                 load(version, node)
     return _first_credentials()
-
-
-def node_facts() -> dict[str, int]:
-    """What this machine has, for its row in the registry."""
-    pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    workers: int = settings.INFERENCE.max_replicas
-    return {
-        "cpu_count": os.cpu_count() or 1,
-        "memory_bytes": pages * page_bytes,
-        "max_replicas": workers,
-    }
 
 
 def _is_missing(version: ModelVersion) -> bool:

@@ -1,8 +1,11 @@
 """Django settings, flat, from the environment; a bad value stops the start and says why."""
 
+import contextlib
+import logging
 import os
 import secrets
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 
 import dj_database_url
@@ -23,13 +26,13 @@ def _stored_secret(name: str) -> str:
     path = BRIGADE_HOME / "secrets" / name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            pass  # another process made it a moment ago
-        else:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_urlsafe(48))
+        own = path.with_name(f".{name}.{os.getpid()}")
+        with open(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+        # A link is made whole or not at all; another process may have made it a moment ago.
+        with contextlib.suppress(FileExistsError):
+            os.link(own, path)
+        own.unlink()
     return path.read_text().strip()
 
 
@@ -119,7 +122,7 @@ TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
 STATIC_URL = "/static/"
-STATIC_ROOT = BRIGADE_HOME / "static"
+STATIC_ROOT = env.text("STATIC_ROOT") or None
 WHITENOISE_USE_FINDERS = True
 
 INFERENCE = InferenceSettings(
@@ -171,8 +174,8 @@ SIMPLE_JWT = {
 _CLUSTER = {
     "redis": REDIS_URL,
     "label": "Jobs",
-    # Tasks that hold a model pass -1, which is no limit.
-    "timeout": 86_400,
+    # No limit: a task that holds a model lasts as long as it is wanted.
+    "timeout": -1,
     "retry": 172_800,
     "queue_limit": 1,
     "guard_cycle": 0.5,
@@ -195,11 +198,19 @@ Q_CLUSTER = {
     },
 }
 
+
+def _is_not_503(record: logging.LogRecord) -> bool:
+    return getattr(record, "status_code", None) != HTTPStatus.SERVICE_UNAVAILABLE
+
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
         "line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+    },
+    "filters": {
+        "not_503": {"()": "django.utils.log.CallbackFilter", "callback": _is_not_503},
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {
@@ -209,11 +220,12 @@ LOGGING = {
         ),
     },
     "loggers": {
-        "django_q": {"level": "WARNING"},
+        "django-q": {"level": "WARNING"},
         "daphne.http_protocol": {"level": "WARNING"},
         "daphne.server": {"level": "WARNING"},
-        # Each 4xx of the API would otherwise be a warning with no more news than the access log.
-        "django.request": {"level": "ERROR"},
+        # Each 4xx of the API would otherwise be a warning with no more news than the access log,
+        # and each 503 of the readiness probe an error.
+        "django.request": {"level": "ERROR", "filters": ["not_503"]},
     },
 }
 

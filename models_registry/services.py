@@ -1,5 +1,6 @@
 """Write entrance of the registry: desired state from people, observed state from hosts."""
 
+import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,15 @@ def unload(version: ModelVersion) -> int:
     )
 
 
-def register_node(name: str, facts: dict[str, Any]) -> Node:
-    """Enter a node, or bring what is known of it up to date."""
-    node, _ = Node.objects.update_or_create(
-        name=name, defaults={**facts, "seen_at": timezone.now()}
-    )
-    return node
+def register_this_node(name: str, max_replicas: int) -> Node:
+    """Enter the machine this runs on, or bring what is known of it up to date."""
+    facts = {
+        "cpu_count": os.cpu_count() or 1,
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "max_replicas": max_replicas,
+        "seen_at": timezone.now(),
+    }
+    return Node.objects.update_or_create(name=name, defaults=facts)[0]
 
 
 def observe(launch_id: uuid.UUID, state: str, **fields: Any) -> bool:

@@ -49,9 +49,6 @@ class LlamaBackend:
         parameters.kv_unified = True
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.no_perf = True
-        if gpu_layers == 0:
-            # No faster on a CPU, and without it greedy text equals that of llama-cpp-python.
-            parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._context = new_context(self._model, parameters)
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)

@@ -28,7 +28,7 @@ from models_registry.spec import ModelSpec
 logger = logging.getLogger(__name__)
 
 # Work still running this long after a stop signal is left for another host to continue.
-STOP_SECONDS = 4.0
+STOP_SECONDS = 2.5
 
 
 def host_replica(replica_id: int, launch_id: str) -> str:
@@ -158,10 +158,11 @@ def _tolerating_redis(action: Callable[[], None]) -> None:
 def _observe(launch: uuid.UUID, state: str, **fields: Any) -> None:
     """Tell the registry; a database that is away does not stop a model that serves."""
     try:
+        # This thread lives for days: the connection it used last may be dead by now.
+        django.db.close_old_connections()
         services.observe(launch, state, **fields)
     except django.db.Error as error:
         logger.warning("could not record %s, the controller will: %s", state, error)
-        django.db.connection.close()
 
 
 def _resident_bytes() -> int:

@@ -2,8 +2,8 @@
 -- KEYS queue, claims, fenced
 -- ARGV max_items, launch_id, may_take_suspect (0 | 1)
 -- Returns {claimed…, expired…}: {{payload, waited_seconds}…}, {id…}; or false when fenced.
--- A suspect, whose host died before, is taken alone; one at the head that may not be taken now
--- keeps its place, and so do those behind it.
+-- What has begun to answer has met its deadline. A suspect, whose host died before, is
+-- taken alone; one at the head that may not be taken now keeps its place, and so do those behind it.
 if redis.call('EXISTS', KEYS[3]) == 1 then return false end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
@@ -15,9 +15,10 @@ while #claimed < tonumber(ARGV[1]) do
   local fields = redis.call('HMGET', item, 'payload', 'deadline', 'enqueued', 'crashes')
   if not fields[1] then
     redis.call('ZREM', KEYS[1], id)
-  elseif tonumber(fields[2]) < now and tonumber(fields[4]) == 0 then
+  elseif tonumber(fields[2]) < now and redis.call('EXISTS', 'brigade:stream:' .. id) == 0 then
     redis.call('ZREM', KEYS[1], id)
     redis.call('HSET', KEYS[2], id, 0)
+    redis.call('HSET', item, 'owner', ARGV[2])
     expired[#expired + 1] = id
   else
     local suspect = tonumber(fields[4]) > 0

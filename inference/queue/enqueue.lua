@@ -1,10 +1,12 @@
 -- Queue items of one version, all or none.
 -- KEYS queue, bell, ready
 -- ARGV max_queue_size, lease_seconds, head_start_seconds, ttl_seconds, then (id, payload, deadline)…
--- Returns 1 queued, 0 the queue is full, -1 no host serves the version.
+-- Returns 1 queued, 0 the queue is full, -1 no host serves the version. Items that are known are
+-- not queued again: the reply to an earlier attempt was lost.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local count = (#ARGV - 4) / 3
+if redis.call('EXISTS', 'brigade:item:' .. ARGV[5], 'brigade:stream:' .. ARGV[5]) > 0 then return 1 end
 if redis.call('ZCOUNT', KEYS[3], now - tonumber(ARGV[2]), '+inf') == 0 then return -1 end
 if redis.call('ZCARD', KEYS[1]) + count > tonumber(ARGV[1]) then return 0 end
 local score = now - tonumber(ARGV[3])

@@ -2,12 +2,13 @@
 
 brigade:queue:<version key>   sorted set   generation id → order score
 brigade:bell:<version key>    list         rung at every enqueue; idle hosts block on it
-brigade:item:<id>             hash         payload, deadline, score, enqueued, owner, crashes
+brigade:item:<id>             hash         payload, deadline, score, enqueued, owner, crashes,
+                                           cancelled, ended (its last frame if it is cancelled)
 brigade:stream:<id>           stream       the numbered frames of one generation
 brigade:run:<run id>          hash         owner and shape of a run, for resume and stop
 brigade:hosts                 sorted set   launch id → last heartbeat, loading or ready
 brigade:ready:<version key>   sorted set   launch id → last heartbeat, ready only
-brigade:host:<launch id>      hash         version, node, live figures
+brigade:host:<launch id>      hash         version, node, live figures, left (it ended in order)
 brigade:claims:<launch id>    hash         generation id → "1" once it is proven harmless
 brigade:control:<launch id>   list         messages for one host
 brigade:dead                  set          launch ids whose claims are being given back

@@ -2,12 +2,14 @@
 -- KEYS claims, fenced
 -- ARGV ttl_seconds, then (id, number, payload, mark)… with mark 0 nothing, 1 proven, 2 last frame
 -- Returns 1, or 0 when fenced. A number that the stream already has is passed over: the reply to
--- an earlier attempt was lost, or the stream has ended.
+-- an earlier attempt was lost, or the stream has ended. Any other error must not leave a gap.
 if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 for i = 2, #ARGV, 4 do
   local id, number, mark = ARGV[i], ARGV[i + 1], ARGV[i + 3]
   local stream = 'brigade:stream:' .. id
-  redis.pcall('XADD', stream, number .. '-0', 'f', ARGV[i + 2])
+  local added = redis.pcall('XADD', stream, number .. '-0', 'f', ARGV[i + 2])
+  if type(added) == 'table' and added.err and not string.find(added.err, 'equal or smaller', 1, true)
+  then return added end
   if number == '1' then redis.call('EXPIRE', stream, 86400) end
   if mark == '1' then
     redis.call('HSET', KEYS[1], id, 1)

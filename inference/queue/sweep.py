@@ -19,6 +19,7 @@ from inference.messages import (
 )
 from inference.queue import keys
 from inference.queue.blame import POISON_CRASHES, Claim, judge
+from inference.queue.requeue import Requeue
 from inference.queue.scripts import script
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Sweep:
         self._lease_seconds = lease_seconds
         self._stream_ttl_seconds = stream_ttl_seconds
         self._bury = redis.register_script(script("bury"))
-        self._requeue = redis.register_script(script("requeue"))
+        self._requeue = Requeue(redis, stream_ttl_seconds)
 
     def run(self) -> list[str]:
         """Give up silent hosts and return what they had.
@@ -58,13 +59,18 @@ class Sweep:
         claims = []
         for raw_id, mark in claimed.items():
             item_id = raw_id.decode()
-            payload: Any = self._redis.hget(keys.item(item_id), "payload")
+            fields: Any = self._redis.hmget(keys.item(item_id), "payload", "owner")
+            payload, owner = fields
             if payload is None:
                 self._fail(item_id, "host_lost", "The process that ran it died.")
                 continue
+            if owner != launch_id.encode():
+                continue  # it waits, or another host has it: the claim is out of date
             items[item_id] = decode_work(payload)
             claims.append(Claim(item_id, items[item_id].crashes, proven=mark == b"1"))
-        for item_id, crashes in judge(claims).items():
+        left: Any = self._redis.hget(keys.host(launch_id), "left")
+        counts = judge(claims) if left is None else {claim.id: claim.crashes for claim in claims}
+        for item_id, crashes in counts.items():
             if crashes >= POISON_CRASHES:
                 logger.error("generation %s killed its host twice: failed as poison", item_id)
                 self._fail(
@@ -91,16 +97,7 @@ class Sweep:
                 if isinstance(frame, Delta)
                 for token_id in frame.token_ids
             ]
-        payload = encode(msgspec.structs.replace(item, **changes))
-        self._requeue(
-            keys=[
-                keys.queue(item.version_key),
-                keys.bell(item.version_key),
-                keys.item(item.id),
-                keys.claims(launch_id),
-            ],
-            args=[item.id, payload, crashes],
-        )
+        self._requeue(msgspec.structs.replace(item, **changes), launch_id)
 
     def _frames(self, item_id: str) -> tuple[int, list[Frame]]:
         """The number of the last frame of a stream, 0 for none, and all its frames."""

@@ -1,5 +1,7 @@
 """Real holders and real servers for the tests of ``inference_site.embedded``."""
 
+import atexit
+import functools
 import os
 import shutil
 import signal
@@ -30,12 +32,29 @@ with EmbeddedServers(Path(sys.argv[1])):
 """
 
 
+@functools.cache
+def _made_data() -> Path:
+    """A Postgres data directory with nothing in it: to copy one is far quicker than to make it."""
+    parent = Path(tempfile.mkdtemp(prefix="brigade-"))
+    parent.chmod(0o755)
+    atexit.register(shutil.rmtree, parent)
+    with EmbeddedServers(parent, valkey=False):
+        pass
+    return parent / "postgres"
+
+
 @contextmanager
-def temporary_home(mode: int = 0o755, name: str = "home") -> Iterator[Path]:
-    """A home with a short path below a directory of ``mode``; no server outlives it."""
+def temporary_home(mode: int = 0o755, name: str = "home", empty: bool = False) -> Iterator[Path]:
+    """A home with a short path below a directory of ``mode``; no server outlives it.
+
+    Unless ``empty``, it has the data of a Postgres that has run before.
+    """
     parent = Path(tempfile.mkdtemp(prefix="brigade-"))
     parent.chmod(mode)
     home = parent / name
+    if not empty:
+        home.mkdir()
+        subprocess.run(["cp", "-a", str(_made_data()), str(home / "postgres")], check=True)
     try:
         yield home
         wait_until(lambda: not running_pids(home), 20)

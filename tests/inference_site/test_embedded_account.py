@@ -51,7 +51,7 @@ def test_a_user_lends_no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @needs_root
 def test_root_runs_the_servers_as_another_account_without_rights() -> None:
-    with temporary_home() as home, EmbeddedServers(home) as servers:
+    with temporary_home(empty=True) as home, EmbeddedServers(home) as servers:
         remember(servers, "reached")
         for pid in (postmaster_pid(home), ValkeyServer(home).leftovers()[0]):
             assert Path(f"/proc/{pid}").stat().st_uid != 0
@@ -60,7 +60,7 @@ def test_root_runs_the_servers_as_another_account_without_rights() -> None:
 
 @needs_root
 def test_home_below_a_closed_directory_is_used_and_stays_closed() -> None:
-    with temporary_home(mode=0o700) as home:
+    with temporary_home(mode=0o700, empty=True) as home:
         with EmbeddedServers(home) as servers:
             remember(servers, "kept")
             assert home.parent.stat().st_mode & 0o777 == 0o700
@@ -105,7 +105,7 @@ def test_a_plain_user_runs_the_servers_as_itself() -> None:
     user = pwd.getpwnam("nobody")
     interpreter = _interpreter_for(user)
     packages = os.pathsep.join([str(ROOT), *site.getsitepackages()])
-    with temporary_home() as home:
+    with temporary_home(empty=True) as home:
         os.chown(home.parent, user.pw_uid, user.pw_gid)
         done = subprocess.run(
             [interpreter, "-m", "inference_site.embedded", "--home", str(home), "--",

@@ -51,10 +51,10 @@ def test_command_finds_the_servers_and_gives_its_status(home: Path) -> None:
 
 
 def test_urls_that_are_given_are_left_alone(home: Path) -> None:
-    line = 'echo "$DATABASE_URL"; ls "$BRIGADE_HOME"'
+    line = 'echo "$DATABASE_URL"; ls -A "$BRIGADE_HOME/sockets"'
     process = _start(home, "--", "sh", "-c", line, DATABASE_URL="postgresql://theirs/db")
     out, _ = process.communicate()
-    assert out.split() == ["postgresql://theirs/db", "logs", "run", "sockets", "valkey"]
+    assert out.split() == ["postgresql://theirs/db", "valkey.sock"]
 
 
 def test_terminate_is_passed_on_and_the_servers_stop(home: Path) -> None:
@@ -75,9 +75,9 @@ def test_missing_command_is_told(home: Path) -> None:
     assert "cannot run no-such-command" in error
 
 
-def test_no_command_is_a_usage_error(home: Path) -> None:
-    process = _start(home)
+def test_no_command_is_a_usage_error(tmp_path: Path) -> None:
+    process = _start(tmp_path / "home")
     _, error = process.communicate()
     assert process.returncode == 2
     assert "after --" in error
-    assert not home.exists()
+    assert list(tmp_path.iterdir()) == []

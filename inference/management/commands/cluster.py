@@ -1,10 +1,12 @@
 """``manage.py cluster NAME``: run one of the django-q clusters, hardened."""
 
+import logging
 import os
 import sys
 from argparse import ArgumentParser
 from typing import Any
 
+import django.db
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
@@ -16,7 +18,10 @@ from inference.host.cluster import (
     GuardedCluster,
     cluster_queue_name,
 )
-from inference.host.cluster_names import configured_cluster_names
+from inference.host.cluster_names import MODELS_CLUSTER, configured_cluster_names
+from models_registry.services import register_this_node
+
+logger = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
@@ -42,6 +47,8 @@ class Command(BaseCommand):
             raise CommandError(f"--stop-seconds must be at least {MINIMUM_STOP_SECONDS:g}")
         if name != Conf.CLUSTER_NAME:
             self._run_again_as(name)
+        if name == MODELS_CLUSTER:
+            self._register_node()
         cluster = GuardedCluster(cluster_queue_name(name, settings.NODE_NAME), stop_seconds)
         try:
             status = cluster.run()
@@ -49,6 +56,14 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         if status != 0:
             raise CommandError(f"cluster {name} ended: its sentinel died", returncode=status)
+
+    @staticmethod
+    def _register_node() -> None:
+        """Show this machine to the registry; without a database the cluster starts all the same."""
+        try:
+            register_this_node(settings.NODE_NAME, settings.INFERENCE.max_replicas)
+        except django.db.Error as error:
+            logger.warning("this node could not be registered: %s", error)
 
     def _run_again_as(self, name: str) -> None:
         """Replace this process by one whose django-q has the settings of cluster ``name``.

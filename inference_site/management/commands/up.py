@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -99,7 +100,9 @@ def _announcement(screen: Screen, created: FirstRun | None) -> Callable[[], None
     """What tells the user that the service is ready, and how to talk to it."""
 
     def announce() -> None:
-        key = created.api_key if created else "$BRIGADE_API_KEY"
+        # The shell reads a key that is not shown again from where the first run has put it.
+        stored = f"$(grep -o 'sk-[^\"]*' {shlex.quote(str(first_run_path()))})"
+        key = created.api_key if created else stored
         screen.say(f"\nReady at {base_url()}", "bold green")
         if created:
             screen.say(

@@ -1,0 +1,105 @@
+"""One generation's text state: what is held back, when its log-probabilities follow."""
+
+import pytest
+
+from inference.engine.sequence import Sequence
+from inference.messages import Delta, TokenLogprob
+from tests.inference.engine.generations import generation, sequence
+
+
+def logprob(token: str) -> TokenLogprob:
+    return TokenLogprob(token, token.encode(), -0.5)
+
+
+def release(target: Sequence, *pieces: bytes) -> list[Delta]:
+    frames = []
+    for number, piece in enumerate(pieces):
+        target.token_ids.append(number)
+        frames.append(target.release(number, piece, logprob(piece.decode("latin-1"))))
+    return frames
+
+
+def summary(frame: Delta | None) -> tuple[str, list[str]]:
+    assert frame is not None
+    return frame.text, [entry.token for entry in frame.logprobs]
+
+
+def test_sequence_holds_logprobs_until_their_text_is_shown():
+    subject = Sequence(generation(stop=("END",)), 0, now=0.0)
+    frames = release(subject, b"a", b"E", b"N", b"x", b"b")
+    assert [summary(frame) for frame in frames] == [
+        ("a", ["a"]),
+        ("", []),
+        ("", []),
+        ("ENx", ["E", "N", "x"]),
+        ("b", ["b"]),
+    ]
+    assert [frame.token_ids for frame in frames] == [[0], [1], [2], [3], [4]]
+
+
+def test_sequence_never_gives_logprobs_of_a_stop_string():
+    subject = Sequence(generation(stop=("END",)), 0, now=0.0)
+    frames = release(subject, b"a", b"E", b"ND")
+    assert [summary(frame) for frame in frames] == [("a", ["a"]), ("", []), ("", [])]
+    assert subject.stop_matched
+    assert subject.flush() is None
+
+
+def test_sequence_flush_gives_held_text_and_its_logprobs_once():
+    subject = Sequence(generation(stop=("END",)), 0, now=0.0)
+    release(subject, b"a", b"EN")
+    assert summary(subject.flush()) == ("EN", ["EN"])
+    assert subject.flush() is None
+
+
+def test_sequence_flush_ends_an_unfinished_character():
+    subject = Sequence(generation(), 0, now=0.0)
+    assert [frame.text for frame in release(subject, b"a\xf0\x9f")] == ["a"]
+    flushed = subject.flush()
+    assert flushed is not None
+    assert flushed.text == "\ufffd"
+
+
+@pytest.mark.parametrize("replayed", range(6))
+def test_sequence_replay_leaves_the_state_that_release_left(replayed):
+    """A continued generation shows, from where it was cut, what the first would have shown."""
+    pieces = [b"x\xf0\x9f", b"\x99\x82E", b"N", b"DE", b"N", b"?"]
+    first = Sequence(generation(stop=("END!",)), 0, now=0.0)
+    whole = [frame.text for frame in release(first, *pieces)]
+
+    second = Sequence(generation(stop=("END!",)), 0, now=0.0)
+    for piece in pieces[:replayed]:
+        second.replay(piece)
+    rest = release(second, *pieces[replayed:])
+    assert [frame.text for frame in rest] == whole[replayed:]
+    tokens = [entry.token_bytes for frame in rest for entry in frame.logprobs]
+    assert tokens == [piece.decode("latin-1").encode() for piece in pieces[replayed:]]
+    assert second.flush() == first.flush()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "output", "computed", "pending", "decoding"),
+    [
+        (4, 0, 0, 4, False),
+        (4, 0, 3, 1, False),
+        (4, 1, 4, 1, True),
+        (4, 3, 0, 7, False),
+        (4, 3, 6, 1, True),
+        (1, 0, 0, 1, False),
+    ],
+)
+def test_sequence_is_decoding_when_only_its_newest_token_is_pending(
+    prompt, output, computed, pending, decoding
+):
+    subject = sequence(prompt, output, computed_tokens=computed)
+    assert (subject.pending_tokens, subject.is_decoding) == (pending, decoding)
+    assert subject.usage.completion_tokens == output
+
+
+def test_sequence_rank_puts_priority_before_age():
+    old_low, new_high, old_high = (
+        sequence(arrival=arrival, priority=priority)
+        for arrival, priority in ((0, 1), (5, 3), (2, 3))
+    )
+    ranked = sorted([old_low, new_high, old_high], key=lambda item: item.rank)
+    assert ranked == [old_high, new_high, old_low]

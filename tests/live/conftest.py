@@ -1,0 +1,47 @@
+"""One service for all live tests; each leaves it ready."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from openai import AsyncOpenAI, OpenAI
+
+from tests.live.service import LiveService
+
+
+@pytest.fixture(scope="session")
+def live_service(smollm2_path: Path, minilm_path: Path) -> Iterator[LiveService]:
+    """The running service; at the end Ctrl-C must stop it and leave nothing behind."""
+    service = LiveService(
+        smollm2_path.parent, INFERENCE_HEARTBEAT="0.2", INFERENCE_LEASE="3",
+        INFERENCE_MAX_QUEUE_SIZE="200",
+    )  # fmt: skip
+    service.start()
+    try:
+        yield service
+    finally:
+        if service.process is not None and service.process.poll() is None:
+            service.stop()
+        for process in service.processes():
+            process.kill()
+        shutil.rmtree(service.home, ignore_errors=True)
+
+
+@pytest.fixture
+def service(live_service: LiveService) -> LiveService:
+    """The service, ready."""
+    live_service.wait_ready()
+    return live_service
+
+
+@pytest.fixture
+def client(service: LiveService) -> OpenAI:
+    """The official SDK, without its own retries."""
+    return OpenAI(base_url=service.base_url + "/v1", api_key=service.api_key, max_retries=0)
+
+
+@pytest.fixture
+def async_client(service: LiveService) -> AsyncOpenAI:
+    """The official async SDK."""
+    return AsyncOpenAI(base_url=service.base_url + "/v1", api_key=service.api_key, max_retries=0)

@@ -42,6 +42,7 @@ class LiveService:
             "INFERENCE_MODELS_DIR": str(models_dir),
             **environment,
         }
+        self.command = [sys.executable, "manage.py", "up"]
         self.output_path = self.home / "up.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -49,7 +50,7 @@ class LiveService:
         """Start and wait until the model answers."""
         with self.output_path.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "up"],
+                self.command,
                 cwd=ROOT,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -141,4 +142,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-

@@ -9,13 +9,12 @@ import stat
 import subprocess
 
 import numpy as np
-import psutil
 import pytest
 import websockets
 from llama_cpp import Llama
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 
-from tests.live.service import LiveService
+from tests.live.service import ROOT, LiveService
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.live
@@ -24,7 +23,9 @@ QUESTION = [{"role": "user", "content": "Tell me about the sea."}]
 
 
 def test_printed_curl_line_works_as_pasted(service: LiveService) -> None:
-    (line,) = re.findall(r"^curl .*$", service.output_path.read_text(), re.MULTILINE)
+    (line,) = wait_until(
+        lambda: re.findall(r"^curl .*$", service.output_path.read_text(), re.MULTILINE)
+    )
     answer = subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=60)
     assert json.loads(answer.stdout)["choices"][0]["message"]["content"].strip()
 
@@ -78,15 +79,15 @@ def test_sdk_embeddings_have_the_published_similarity(client: OpenAI) -> None:
 
 
 def test_greedy_text_equals_llama_cpp_alone(client: OpenAI, smollm2_path) -> None:
-    reference = Llama(str(smollm2_path), n_ctx=2048, n_threads=2, verbose=False)
+    # With flash attention, as the engine and llama-server use it: sums come out in another order
+    # without, and a model of this size often has two nearly equal next tokens.
+    reference = Llama(str(smollm2_path), n_ctx=2048, n_threads=2, flash_attn=True, verbose=False)
     for prompt in ("The capital of France is", "Once upon a time", "def fibonacci(n):"):
         tokens = reference.tokenize(prompt.encode(), add_bos=False)
         expected = reference.create_completion(
             tokens, max_tokens=24, temperature=0, repeat_penalty=1.0
         )
-        answer = client.completions.create(
-            model=MODEL, prompt=prompt, max_tokens=24, temperature=0
-        )
+        answer = client.completions.create(model=MODEL, prompt=prompt, max_tokens=24, temperature=0)
         assert answer.choices[0].text == expected["choices"][0]["text"]
     reference.close()
 
@@ -98,9 +99,7 @@ def test_errors_reach_the_sdk_as_its_own_classes(client: OpenAI) -> None:
         client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=100_000)
     assert caught.value.code == "context_length_exceeded"
     with pytest.raises(BadRequestError, match="made_up"):
-        client.chat.completions.create(
-            model=MODEL, messages=QUESTION, extra_body={"made_up": True}
-        )
+        client.chat.completions.create(model=MODEL, messages=QUESTION, extra_body={"made_up": True})
 
 
 async def test_32_streams_do_not_mix_and_end_once(
@@ -148,16 +147,12 @@ async def test_100_clients_that_leave_free_their_sequences(
         await stream.close()
 
     await asyncio.gather(*(leave_early(index) for index in range(100)))
-    await asyncio.to_thread(
-        wait_until, lambda: service.running_sequences() == 0, 10
-    )
+    await asyncio.to_thread(wait_until, lambda: service.running_sequences() == 0, 10)
     sql = (
         "SELECT outcome, completion_tokens FROM metrics_requestrecord "
-        f"ORDER BY id OFFSET {before}"
+        f"ORDER BY id OFFSET {int(before)}"  # noqa: S608
     )
-    await asyncio.to_thread(
-        wait_until, lambda: len(service.query(sql)) == 100, 20
-    )
+    await asyncio.to_thread(wait_until, lambda: len(service.query(sql)) == 100, 20)
     rows = service.query(sql)
     assert {outcome for outcome, _ in rows} == {"cancelled"}
     assert all(0 < tokens < 400 for _, tokens in rows)
@@ -194,21 +189,18 @@ async def test_websocket_streams_stops_and_resumes(service: LiveService) -> None
 
 def test_second_up_on_the_same_home_is_refused(service: LiveService) -> None:
     second = subprocess.run(
-        [psutil.Process(service.process.pid).exe(), "manage.py", "up"],
-        env=service.environment,
-        cwd=service.process and psutil.Process(service.process.pid).cwd(),
-        capture_output=True,
-        timeout=60,
+        service.command, env=service.environment, cwd=ROOT, capture_output=True, timeout=60
     )
     assert second.returncode != 0
+    assert service.process is not None
     assert str(service.process.pid) in second.stderr.decode()
 
 
 def _spellings(service: LiveService, token_ids: list[int]) -> list[str]:
     client = OpenAI(base_url=service.base_url + "/v1", api_key=service.api_key)
     return [
-        client.post(
-            "/detokenize", body={"model": MODEL, "tokens": [token_id]}, cast_to=dict
-        )["content"]
+        client.post("/detokenize", body={"model": MODEL, "tokens": [token_id]}, cast_to=dict)[
+            "content"
+        ]
         for token_id in token_ids
     ]

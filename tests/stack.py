@@ -25,6 +25,7 @@ from django.db import connections
 from django.test import AsyncClient
 
 from inference import services
+from inference.database import in_database
 from inference.engine.config import EngineConfig
 from inference.engine.embedding import EmbeddingEngine
 from inference.engine.engine import Engine
@@ -37,12 +38,12 @@ from inference.prompts.tokenizer import Tokenizer
 from inference.queue import keys
 from inference.queue.claims import LAST, NOTHING, HostClaims, Numbered
 from inference.services import InferenceService
+from metrics.models import RequestRecord
 from models_registry.models import Model, ModelVersion
 from tests.waiting import wait_until
 
 TEMPLATE = (
-    "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
-    "assistant:"
+    "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}assistant:"
 )
 KV_CELLS = 20_000
 CONTEXT_TOKENS = 2048
@@ -254,6 +255,15 @@ async def body_of(response: Any) -> bytes:
 async def eventually(predicate: Callable[[], Any], timeout_seconds: float = 10.0) -> Any:
     """``wait_until`` in a thread, while the event loop goes on."""
     return await asyncio.to_thread(wait_until, predicate, timeout_seconds)
+
+
+async def record_of(run_id: str) -> RequestRecord:
+    """The record of a run, once it is there."""
+    async with asyncio.timeout(10):
+        while True:
+            record = await in_database(RequestRecord.objects.filter(run_id=run_id).first)
+            if record is not None:
+                return record
 
 
 @pytest.fixture

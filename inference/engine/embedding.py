@@ -73,9 +73,12 @@ class EmbeddingEngine:
         return 0
 
     def submit(self, embedding: Embedding) -> list[tuple[str, Frame]]:
-        """Queue texts; a text that is too long fails the job with both numbers."""
-        longest = max((len(tokens) for tokens in embedding.inputs), default=0)
-        if not embedding.inputs or longest > self.backend.max_input_tokens:
+        """Queue texts; one that is empty or too long fails the job, here and not in llama.cpp."""
+        if not embedding.inputs or not all(embedding.inputs):
+            message = "An empty text cannot be embedded. Leave it out."
+            return [(embedding.id, Failed("invalid_value", message))]
+        longest = max(len(tokens) for tokens in embedding.inputs)
+        if longest > self.backend.max_input_tokens:
             message = (
                 f"An input of {longest} tokens cannot be embedded; the limit is "
                 f"{self.backend.max_input_tokens}. Split the text."

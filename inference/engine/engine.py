@@ -41,6 +41,7 @@ class Engine:
         self._by_id: dict[str, Sequence] = {}
         self._free_ids = list(range(config.max_sequences - 1, -1, -1))
         self._arrivals = 0
+        self._cache_is_full = False
         self.step_tokens_in_flight = 0
 
     @property
@@ -101,7 +102,8 @@ class Engine:
         for sequence in [*self._running, *self._waiting]:
             if sequence.cancelled:
                 outputs.extend(self._finish(sequence, "cancelled"))
-        plan = schedule(self._running, self._waiting, self.config)
+        waiting = [] if self._cache_is_full else self._waiting
+        plan = schedule(self._running, waiting, self.config)
         self._apply(plan, outputs)
         if not plan.chunks:
             return outputs
@@ -171,6 +173,8 @@ class Engine:
         if outcome is DecodeOutcome.NO_CELLS:
             if len(self._running) < 2:
                 raise BackendError("the KV cache is full although a single sequence runs")
+            # By our count there is room, so the victim would be back in the next step.
+            self._cache_is_full = True
             victim = max(self._running, key=lambda sequence: sequence.rank)
             self._leave_cache(victim)
             victim.status = Status.WAITING
@@ -207,6 +211,7 @@ class Engine:
             outputs.append((sequence.id, tail))
         if sequence.status is Status.RUNNING:
             self._leave_cache(sequence)
+            self._cache_is_full = False
         else:
             self._waiting.remove(sequence)
         sequence.status = Status.FINISHED

@@ -7,6 +7,7 @@ positions or cells changes the text.
 import random
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from inference.messages import SamplingParameters
 
 END_OF_GENERATION = 256
 VOCABULARY_SIZE = 257
+REPEAT_PENALTY_TOKENS = 64
 
 
 def letter_after(history: list[int]) -> int:
@@ -31,7 +33,43 @@ class FakeSampler:
 
     sampling: SamplingParameters
     draw: random.Random
-    seen: list[int] = field(default_factory=list)
+    prompt: list[int] = field(default_factory=list)
+    output: list[int] = field(default_factory=list)
+
+    def choose(self, logits: npt.NDArray[np.float32]) -> int:
+        """The next token, which the penalties count from now on."""
+        logits = self._penalised(logits)
+        if self.sampling.temperature > 0:
+            candidates = self._candidates(logits)
+            weights = _softmax(logits[candidates] / self.sampling.temperature)
+            token_id = int(self.draw.choices(candidates, weights=list(weights))[0])
+        else:
+            token_id = int(logits.argmax())
+        self.output.append(token_id)
+        return token_id
+
+    def _penalised(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        logits = logits.copy()
+        for token_id, bias in self.sampling.logit_bias.items():
+            logits[token_id] += bias
+        penalty = self.sampling.repeat_penalty
+        for token_id in set([*self.prompt, *self.output][-REPEAT_PENALTY_TOKENS:]):
+            logits[token_id] *= penalty if logits[token_id] <= 0 else 1 / penalty
+        for token_id, count in Counter(self.output).items():
+            logits[token_id] -= count * self.sampling.frequency_penalty
+            logits[token_id] -= self.sampling.presence_penalty
+        return logits
+
+    def _candidates(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
+        """Token ids that top-k, top-p and min-p leave, in llama.cpp's order, likeliest first."""
+        best = np.argsort(-logits, kind="stable")
+        if self.sampling.top_k:
+            best = best[: self.sampling.top_k]
+        if self.sampling.top_p < 1:
+            shares = _softmax(logits[best])
+            best = best[np.cumsum(shares) - shares < self.sampling.top_p]
+        shares = _softmax(logits[best])
+        return best[shares >= self.sampling.min_p * shares[0]]
 
 
 class FakeBackend:
@@ -69,8 +107,8 @@ class FakeBackend:
                 )
             history.extend(span.token_ids)
             if span.wants_logits:
-                logits = np.zeros(VOCABULARY_SIZE, dtype=np.float32)
-                logits[self.next_token(history)] = 8.0
+                logits = np.ones(VOCABULARY_SIZE, dtype=np.float32)
+                logits[self.next_token(history)] = 9.0
                 self._logits[index] = logits
         if self.while_decoding is not None:
             self.while_decoding()
@@ -81,27 +119,20 @@ class FakeBackend:
     ) -> FakeSampler:
         """A sampler that has seen ``prompt`` and ``output``."""
         self.samplers_open += 1
-        return FakeSampler(sampling, random.Random(sampling.seed), [*prompt, *output])  # noqa: S311
+        # A continued generation must not draw its first numbers again.
+        seed = None if sampling.seed is None else sampling.seed + len(output)
+        return FakeSampler(sampling, random.Random(seed), list(prompt), list(output))  # noqa: S311
 
     def free_sampler(self, sampler: FakeSampler) -> None:
         """Count it as given back."""
         self.samplers_open -= 1
 
     def sample(self, sampler: FakeSampler, span_index: int) -> int:
-        """The likeliest token after bias and penalty, or a draw among all."""
-        logits = self._logits[span_index].copy()
-        for token_id, bias in sampler.sampling.logit_bias.items():
-            logits[token_id] += bias
-        if sampler.sampling.temperature > 0:
-            weights = np.exp(logits / sampler.sampling.temperature)
-            token_id = sampler.draw.choices(range(VOCABULARY_SIZE), weights=list(weights))[0]
-        else:
-            token_id = int(logits.argmax())
-        sampler.seen.append(token_id)
-        return token_id
+        """The likeliest token after bias and penalties, or a draw."""
+        return sampler.choose(self._logits[span_index])
 
     def logits(self, span_index: int) -> npt.NDArray[np.float32]:
-        """8 for the next token, 0 for the others."""
+        """9 for the next token, 1 for the others, so that penalties, which divide, show."""
         return self._logits[span_index]
 
     def truncate(self, sequence_id: int, length: int) -> None:
@@ -135,3 +166,8 @@ class FakeBackend:
     def close(self) -> None:
         """Remember that it was closed."""
         self.closed = True
+
+
+def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    weights = np.exp(logits.astype(np.float64) - logits.max())
+    return np.asarray(weights / weights.sum(), dtype=np.float64)

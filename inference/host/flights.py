@@ -35,9 +35,9 @@ class Flights:
         return len(self._flights)
 
     @property
-    def ids(self) -> list[str]:
-        """Generations in flight."""
-        return list(self._flights)
+    def proof(self) -> dict[str, bool]:
+        """Generations in flight, and whether each is proven harmless."""
+        return {item_id: flight.proven for item_id, flight in self._flights.items()}
 
     @property
     def running(self) -> list[Running]:

@@ -14,7 +14,7 @@ from inference.engine.engine_thread import EngineThread, StepEngine
 from inference.host.flights import Flights
 from inference.messages import Cancel, Control, Drain, Failed
 from inference.queue.blame import may_claim_fresh, may_claim_suspect
-from inference.queue.claims import LAST, HostClaims, Numbered
+from inference.queue.claims import LAST, FencedError, HostClaims, Numbered
 
 logger = logging.getLogger(__name__)
 
@@ -87,11 +87,13 @@ class Host:
                     self._redis_lost = False
                 except (redis.ConnectionError, redis.TimeoutError) as error:
                     self._on_redis_lost(error)
+        except FencedError:
+            raise  # others have the work already
         except BaseException:
-            self._leave_work_behind()
+            self._leave_work_behind(crashed=True)
             raise
         if self._flights or self._unsent:
-            self._leave_work_behind()
+            self._leave_work_behind(crashed=False)
         else:
             self._claims.leave()
         self._thread.stop()
@@ -120,6 +122,8 @@ class Host:
             return
         items, expired = self._claims.claim(room, may_claim_suspect(running))
         for item, waited_seconds in items:
+            if item.id in self._flights.proof:
+                continue  # Redis came back older than it was, with this still waiting
             self._flights.begin(item, waited_seconds)
             self._thread.submit(item)
         self._unsent.extend(Numbered(item_id, 1, _EXPIRED, mark=LAST) for item_id in expired)
@@ -167,6 +171,10 @@ class Host:
             ttl_seconds=int(self._config.lease_seconds * 4) + 1,
             facts=self._facts | figures,
         )
+        known = {*self._flights.proof, *(entry.id for entry in self._unsent)}
+        ttl_seconds = self._config.stream_ttl_seconds
+        for item_id in self._claims.give_back_unknown(known, ttl_seconds):
+            logger.warning("generation %s was claimed unknowingly: given back", item_id)
 
     def _watch_engine(self) -> None:
         if self._thread.failure is not None:
@@ -186,14 +194,14 @@ class Host:
         self._next_heartbeat_at = 0.0
         time.sleep(REDIS_RETRY_SECONDS)
         try:
-            self._claims.reassert(self._flights.ids)
+            self._claims.reassert(self._flights.proof)
         except (redis.ConnectionError, redis.TimeoutError):
             return
         logger.warning("Redis is back")
 
-    def _leave_work_behind(self) -> None:
+    def _leave_work_behind(self, *, crashed: bool) -> None:
         try:
-            self._claims.abandon()
+            self._claims.abandon(crashed=crashed)
         except redis.RedisError as error:
             logger.warning("could not give claims back, their lease will run out: %s", error)
 

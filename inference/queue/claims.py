@@ -1,6 +1,6 @@
 """The host's side of the queue: claim, publish, heartbeat."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from redis import Redis
 
 from inference.messages import Control, Frame, WorkItem, decode_control, decode_work, encode
 from inference.queue import keys
+from inference.queue.requeue import Requeue
 from inference.queue.scripts import script
 
 NOTHING, PROVEN, LAST = 0, 1, 2
@@ -40,6 +41,8 @@ class HostClaims:
         self._claim = redis.register_script(script("claim"))
         self._publish = redis.register_script(script("publish"))
         self._heartbeat = redis.register_script(script("heartbeat"))
+        self._reassert = redis.register_script(script("reassert"))
+        self._requeue = Requeue(redis)
 
     def heartbeat(self, *, ready: bool, ttl_seconds: int, facts: dict[str, Any]) -> None:
         """Renew the lease and show the host's live figures. Raises ``FencedError``."""
@@ -80,10 +83,35 @@ class HostClaims:
         items = [(decode_work(payload), float(waited)) for payload, waited in claimed]
         return items, [item_id.decode() for item_id in expired]
 
-    def reassert(self, item_ids: Sequence[str]) -> None:
-        """Write claims anew after Redis may have lost them."""
-        if item_ids:
-            self._redis.hset(self._claims, mapping=dict.fromkeys(item_ids, 0))
+    def reassert(self, proof: Mapping[str, bool]) -> None:
+        """Write claims anew after Redis may have lost them. Raises ``FencedError``.
+
+        Args:
+            proof: whether each generation in flight is proven, by id.
+        """
+        arguments = [value for pair in proof.items() for value in (pair[0], int(pair[1]))]
+        if arguments and not self._reassert(keys=[self._claims, self._fenced], args=arguments):
+            raise FencedError(self._launch_id)
+
+    def give_back_unknown(self, known: Collection[str], stream_ttl_seconds: int) -> list[str]:
+        """Requeue claims that the host does not know of: the reply to its call was lost.
+
+        Args:
+            known: ids of all that the host has claimed and not ended in Redis.
+            stream_ttl_seconds: how long the stream of one that was cancelled is kept.
+
+        Returns:
+            Ids given back.
+        """
+        claimed: Any = self._redis.hkeys(self._claims)
+        unknown = [item_id for raw in claimed if (item_id := raw.decode()) not in known]
+        for item_id in unknown:
+            payload: Any = self._redis.hget(keys.item(item_id), "payload")
+            if payload is None:
+                self._redis.hdel(self._claims, item_id)
+            else:
+                self._requeue(decode_work(payload), self._launch_id, stream_ttl_seconds)
+        return unknown
 
     def publish(self, frames: Sequence[Numbered], ttl_seconds: int) -> None:
         """Append frames to their streams. Raises ``FencedError``."""
@@ -107,9 +135,17 @@ class HostClaims:
             return []
         return [decode_control(answer[1]), *self.controls()]
 
-    def abandon(self) -> None:
-        """Let the next sweep take back at once what this host had claimed."""
-        self._redis.zadd(keys.HOSTS, {self._launch_id: 0})
+    def abandon(self, *, crashed: bool) -> None:
+        """Let the next sweep take back at once what this host had claimed.
+
+        Args:
+            crashed: whether what was claimed may be to blame.
+        """
+        pipeline = self._redis.pipeline()
+        if not crashed:
+            pipeline.hset(keys.host(self._launch_id), "left", 1)
+        pipeline.zadd(keys.HOSTS, {self._launch_id: 0})
+        pipeline.execute()
 
     def leave(self) -> None:
         """Forget this host once it has nothing claimed."""

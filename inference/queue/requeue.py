@@ -12,11 +12,10 @@ from inference.queue.scripts import script
 class Requeue:
     """Puts an item back at its old place; one that was cancelled meanwhile ends instead."""
 
-    def __init__(self, redis: "Redis[bytes]", stream_ttl_seconds: int) -> None:
-        self._stream_ttl_seconds = stream_ttl_seconds
+    def __init__(self, redis: Redis) -> None:
         self._requeue = redis.register_script(script("requeue"))
 
-    def __call__(self, item: WorkItem, launch_id: str) -> None:
+    def __call__(self, item: WorkItem, launch_id: str, stream_ttl_seconds: int) -> None:
         """Take ``item`` from the claims of ``launch_id``; it says what was emitted so far."""
         arguments: list[Any] = [
             item.id,
@@ -24,7 +23,7 @@ class Requeue:
             item.crashes,
             item.emitted_frames + 1,
             encode(_cancelled(item)),
-            self._stream_ttl_seconds,
+            stream_ttl_seconds,
         ]
         self._requeue(
             keys=[

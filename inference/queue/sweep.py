@@ -36,7 +36,7 @@ class Sweep:
         self._lease_seconds = lease_seconds
         self._stream_ttl_seconds = stream_ttl_seconds
         self._bury = redis.register_script(script("bury"))
-        self._requeue = Requeue(redis, stream_ttl_seconds)
+        self._requeue = Requeue(redis)
 
     def run(self) -> list[str]:
         """Give up silent hosts and return what they had.
@@ -97,7 +97,7 @@ class Sweep:
                 if isinstance(frame, Delta)
                 for token_id in frame.token_ids
             ]
-        self._requeue(msgspec.structs.replace(item, **changes), launch_id)
+        self._requeue(msgspec.structs.replace(item, **changes), launch_id, self._stream_ttl_seconds)
 
     def _frames(self, item_id: str) -> tuple[int, list[Frame]]:
         """The number of the last frame of a stream, 0 for none, and all its frames."""

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import redis
 from redis.asyncio import Redis
 
-from inference.errors import InferenceError, TemporaryResourceError
+from inference.errors import InferenceError, InternalError, TemporaryResourceError
 from inference.messages import TERMINAL, Frame, decode_frame
 from inference.queue import keys
 
@@ -84,11 +85,11 @@ class StreamReader:
         for subscription in subscriptions:
             name = keys.stream(subscription.generation_id)
             self._subscriptions.setdefault(name, []).append(subscription)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._read_for_ever(), name="stream reader")
-        else:
-            await self._ring()
         try:
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._read_for_ever(), name="stream reader")
+            else:
+                await self._ring()
             yield followed
         finally:
             for subscription in subscriptions:
@@ -115,7 +116,7 @@ class StreamReader:
             try:
                 await self._read_once()
                 self._outage_began_at = None
-            except (redis.ConnectionError, redis.TimeoutError) as error:
+            except redis.RedisError as error:
                 await self._on_outage(error)
 
     async def _read_once(self) -> None:
@@ -133,9 +134,22 @@ class StreamReader:
             if name == self._doorbell:
                 self._doorbell_id = entries[-1][0].decode()
                 continue
+            self._read_entries(name, entries)
+        await self._look_after_silent()
+
+    def _read_entries(self, name: str, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        try:
             for entry_id, fields in entries:
                 self._deliver(name, int(entry_id.split(b"-")[0]), decode_frame(fields[b"f"]))
-        await self._look_after_silent()
+        except msgspec.DecodeError as error:
+            # Only this stream ends: a host of another release must not silence all others.
+            logger.error("%s holds a frame that cannot be read: %s", name, error)
+            for follower in list(self._subscriptions.get(name, ())):
+                self._fail(follower, InternalError("The answer could not be read."))
+
+    def _fail(self, follower: _Subscription, error: InferenceError) -> None:
+        follower.entries.put_nowait(error)
+        self._drop(follower)
 
     def _deliver(self, name: str, number: int, frame: Frame) -> None:
         now = time.monotonic()
@@ -171,12 +185,8 @@ class StreamReader:
             if exists or unread:
                 follower.heard_at = now
             elif not follower.ended:
-                follower.entries.put_nowait(
-                    TemporaryResourceError(
-                        "The request was lost in an outage of the service. Send it again."
-                    )
-                )
-                self._drop(follower)
+                lost = "The request was lost in an outage of the service. Send it again."
+                self._fail(follower, TemporaryResourceError(lost))
 
     async def _on_outage(self, error: Exception) -> None:
         now = time.monotonic()
@@ -186,10 +196,8 @@ class StreamReader:
         if now - self._outage_began_at > OUTAGE_SECONDS:
             for followers in list(self._subscriptions.values()):
                 for follower in list(followers):
-                    follower.entries.put_nowait(
-                        TemporaryResourceError("The service cannot reach Redis. Try again later.")
-                    )
-                    self._drop(follower)
+                    away = "The service cannot reach Redis. Try again later."
+                    self._fail(follower, TemporaryResourceError(away))
         await asyncio.sleep(RETRY_SECONDS)
 
     def _drop(self, subscription: _Subscription) -> None:

@@ -1,0 +1,119 @@
+"""``/v1/models``: what there is, load and unload."""
+
+import pytest
+
+from inference.database import in_database
+from inference.services import InferenceService
+from models_registry.models import ModelVersion, Node, Replica
+from tests.stack import Api
+
+
+@pytest.fixture
+def node(settings, database: None) -> Node:
+    return Node.objects.create(name=settings.NODE_NAME, max_replicas=1)
+
+
+@pytest.fixture
+def replica(version: ModelVersion, node: Node) -> Replica:
+    return Replica.objects.create(version=version, node=node)
+
+
+async def desired(version: ModelVersion) -> list[str]:
+    wanted = Replica.objects.filter(version=version).values_list("desired", flat=True)
+    return await in_database(lambda: list(wanted))
+
+
+async def test_models_list_has_openai_and_own_fields(
+    api: Api, service: InferenceService, version: ModelVersion
+):
+    content = (await api.get("/v1/models")).json()
+    assert content["object"] == "list"
+    (entry,) = content["data"]
+    assert entry["id"] == version.model.slug
+    assert entry["object"] == "model"
+    assert isinstance(entry["created"], int)
+    assert entry["owned_by"]
+    assert entry["status"] == "available"
+    assert entry["context_length"] == 2048
+    assert entry["version"] == version.key
+
+
+@pytest.mark.parametrize("with_label", [False, True])
+async def test_model_detail_is_found(
+    api: Api, service: InferenceService, version: ModelVersion, with_label: bool
+):
+    name = version.key if with_label else version.model.slug
+    response = await api.get(f"/v1/models/{name}")
+    assert response.status_code == 200
+    assert response.json()["id"] == version.model.slug
+
+
+async def test_model_detail_of_an_unknown_model_is_404(api: Api, service: InferenceService):
+    response = await api.get("/v1/models/nothing")
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "model_not_found"
+
+
+async def test_model_detail_of_an_unknown_version_is_404(
+    api: Api, service: InferenceService, version: ModelVersion
+):
+    response = await api.get(f"/v1/models/{version.model.slug}@nothing")
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "model_not_found"
+
+
+async def test_model_detail_with_a_nul_is_404(api: Api, service: InferenceService):
+    assert (await api.get("/v1/models/a%00b")).status_code == 404
+
+
+async def test_load_wants_a_replica(
+    api: Api, version: ModelVersion, node: Node, service: InferenceService
+):
+    response = await api.post(f"/v1/models/{version.model.slug}/load", {})
+    assert response.status_code == 202
+    assert response.json()["status"] == "loading"
+    assert await desired(version) == ["resident"]
+
+
+async def test_load_without_a_place_is_503_with_retry_after(
+    api: Api, version: ModelVersion, node: Node, service: InferenceService
+):
+    await in_database(Node.objects.update, max_replicas=0)
+    response = await api.post(f"/v1/models/{version.model.slug}/load", {})
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "no_room"
+    assert 0 < int(response["Retry-After"]) <= 120
+    assert await desired(version) == []
+
+
+async def test_load_without_a_file_says_how_to_fetch_it(
+    api: Api, version: ModelVersion, node: Node, service: InferenceService
+):
+    await in_database(ModelVersion.objects.update, file_state=ModelVersion.FileState.ABSENT)
+    response = await api.post(f"/v1/models/{version.model.slug}/load", {})
+    assert response.status_code == 400
+    assert "fetch_model" in response.json()["error"]["message"]
+
+
+async def test_unload_wants_no_replica(
+    api: Api, version: ModelVersion, replica: Replica, service: InferenceService
+):
+    response = await api.post(f"/v1/models/{version.key}/unload", {})
+    assert response.status_code == 202
+    assert await desired(version) == ["absent"]
+
+
+async def test_unload_needs_no_file(
+    api: Api, version: ModelVersion, replica: Replica, service: InferenceService
+):
+    await in_database(ModelVersion.objects.update, file_state=ModelVersion.FileState.FAILED)
+    response = await api.post(f"/v1/models/{version.model.slug}/unload", {})
+    assert response.status_code == 202
+    assert await desired(version) == ["absent"]
+
+
+async def test_unload_of_an_unknown_version_is_404(
+    api: Api, service: InferenceService, version: ModelVersion
+):
+    response = await api.post(f"/v1/models/{version.model.slug}@nothing/unload", {})
+    assert response.status_code == 404

@@ -7,12 +7,14 @@ from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils.html import format_html
+from django_q.tasks import async_task
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action, display
 
 from models_registry import services
 from models_registry.models import Model, ModelVersion, Node, Replica, Source
 
+JOBS_CLUSTER = "jobs"
 _STATE_LABELS = {
     "ready": "success",
     "loading": "info",
@@ -94,7 +96,7 @@ class ModelVersionAdmin(ModelAdmin):
         "vocabulary_size",
     )
     inlines = (SourceInline, ReplicaInline)
-    actions = ("load_versions", "unload_versions", "make_default")
+    actions = ("fetch_files", "load_versions", "unload_versions", "make_default")
 
     @display(description="size", ordering="size_bytes")
     def size(self, version: ModelVersion) -> str:
@@ -122,8 +124,7 @@ class ModelVersionAdmin(ModelAdmin):
             elif version.file_state != ModelVersion.FileState.READY:
                 self.message_user(
                     request,
-                    f"{version}: its file is {version.file_state}. Run: "
-                    f"python manage.py fetch_model {version.key}",
+                    f"{version}: its file is {version.file_state}. Fetch it first.",
                     messages.ERROR,
                 )
             else:
@@ -136,6 +137,13 @@ class ModelVersionAdmin(ModelAdmin):
             self.message_user(request, f"{version}: {error}", messages.ERROR)
         else:
             self.message_user(request, f"{version} is being loaded on {node}.")
+
+    @action(description="Fetch the file")
+    def fetch_files(self, request: HttpRequest, versions: QuerySet[ModelVersion]) -> None:
+        """Hand the download to the jobs cluster."""
+        for version in versions:
+            async_task("models_registry.tasks.fetch_version_file", version.pk, cluster=JOBS_CLUSTER)
+            self.message_user(request, f"The file of {version} is being fetched.")
 
     @action(description="Unload everywhere")
     def unload_versions(self, request: HttpRequest, versions: QuerySet[ModelVersion]) -> None:

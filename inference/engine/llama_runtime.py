@@ -25,7 +25,8 @@ def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
         _recent_errors.append(line)
         logger.error(line)
     elif level == _GGML_LOG_WARN and line:
-        logger.info(line)
+        # Mostly about contexts longer than a model was trained for, which admission prevents.
+        logger.debug(line)
 
 
 def load_model(

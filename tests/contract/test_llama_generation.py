@@ -36,12 +36,20 @@ def run(engine: Engine, tokens: list[int], **fields: Any) -> list[Frame]:
 
 @pytest.fixture(scope="module")
 def reference(smollm2_path: Path) -> Iterator[Any]:
-    """llama-cpp-python's own way to generate."""
+    """llama-cpp-python's own way to generate, with the attention that llama.cpp itself chooses.
+
+    The other one rounds differently, by up to 1 in a logit, which changes a close decision.
+    """
     import llama_cpp
 
     threads = min(2, os.cpu_count() or 1)
     model = llama_cpp.Llama(
-        str(smollm2_path), n_ctx=2048, n_threads=threads, n_threads_batch=threads, verbose=False
+        str(smollm2_path),
+        n_ctx=2048,
+        n_threads=threads,
+        n_threads_batch=threads,
+        flash_attn=True,
+        verbose=False,
     )
     yield model
     model.close()
@@ -80,18 +88,14 @@ def test_llama_logit_bias_forces_and_bans_tokens(engine: Engine, llama: Subject)
     assert " Paris" not in text_of(run(engine, tokens, max_tokens=3, sampling=ban))
 
 
-@pytest.mark.parametrize("name", ["presence_penalty", "frequency_penalty"])
-def test_llama_penalties_end_a_repetition(engine: Engine, llama: Subject, name: str):
-    tokens = llama.encode("no no no no no no no no no no")
-    assert len(set(tokens_of(run(engine, tokens)))) == 1
-    penalised = SamplingParameters(temperature=0.0, **{name: 2.0})
-    assert len(set(tokens_of(run(engine, tokens, sampling=penalised)))) > 1
-
-
-def test_llama_repeat_penalty_counts_the_prompt(engine: Engine, llama: Subject):
-    tokens = llama.encode("no no no no no no no no no no")
-    penalised = SamplingParameters(temperature=0.0, repeat_penalty=1.8)
-    assert tokens_of(run(engine, tokens, max_tokens=1, sampling=penalised))[0] not in tokens
+@pytest.mark.parametrize(
+    "penalty", [{"presence_penalty": 20.0}, {"frequency_penalty": 2.0}, {"repeat_penalty": 2.0}]
+)
+def test_llama_penalties_end_a_repetition(engine: Engine, llama: Subject, penalty: dict):
+    tokens = llama.encode("1" + ",1" * 20)
+    assert len(set(tokens_of(run(engine, tokens)))) == 2
+    penalised = SamplingParameters(temperature=0.0, **penalty)
+    assert len(set(tokens_of(run(engine, tokens, sampling=penalised)))) > 4
 
 
 def test_llama_top_logprobs_are_probabilities(engine: Engine, llama: Subject):

@@ -1,0 +1,29 @@
+"""A host's lock tells at once that it died."""
+
+from pathlib import Path
+
+import pytest
+
+from inference.host.liveness import LivenessLock
+
+
+def test_a_lock_that_is_held_is_not_abandoned(tmp_path: Path) -> None:
+    lock = LivenessLock(tmp_path / "run", "a")
+    lock.hold()
+    assert not LivenessLock(tmp_path / "run", "a").is_abandoned()
+    with pytest.raises(BlockingIOError):
+        LivenessLock(tmp_path / "run", "a").hold()
+
+
+def test_a_lock_left_behind_is_abandoned_until_removed(tmp_path: Path) -> None:
+    (tmp_path / "host-a.lock").touch()
+    lock = LivenessLock(tmp_path, "a")
+    assert lock.is_abandoned()
+    assert lock.is_abandoned()  # looking does not hold it
+    lock.remove()
+    lock.remove()
+    assert not lock.is_abandoned()
+
+
+def test_nothing_is_known_of_a_host_without_a_lock(tmp_path: Path) -> None:
+    assert not LivenessLock(tmp_path, "elsewhere").is_abandoned()

@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class CachingConfig(AppConfig):
-    """The app ``caching``."""
+    """Caches of model answers and embeddings; nothing is cached yet."""
 
     name = "caching"
     default_auto_field = "django.db.models.BigAutoField"

@@ -4,7 +4,8 @@ from django.apps import AppConfig
 
 
 class InferenceConfig(AppConfig):
-    """The app ``inference``."""
+    """Serving: from a request to tokens and back."""
 
     name = "inference"
+    verbose_name = "Access"
     default_auto_field = "django.db.models.BigAutoField"

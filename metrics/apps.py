@@ -4,7 +4,8 @@ from django.apps import AppConfig
 
 
 class MetricsConfig(AppConfig):
-    """The app ``metrics``."""
+    """What was used, one record per request."""
 
     name = "metrics"
+    verbose_name = "Usage"
     default_auto_field = "django.db.models.BigAutoField"

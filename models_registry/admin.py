@@ -103,7 +103,7 @@ class ModelVersionAdmin(ModelAdmin):
         """Bytes of the file."""
         return format_bytes(version.size_bytes)
 
-    @display(description="file", label=_STATE_LABELS | {"ready": "success"})
+    @display(description="file", label=_STATE_LABELS)
     def file(self, version: ModelVersion) -> str:
         """Whether the file is here."""
         return version.file_state

@@ -4,7 +4,8 @@ from django.apps import AppConfig
 
 
 class ModelsRegistryConfig(AppConfig):
-    """The app ``models_registry``."""
+    """What exists, and what is in memory where."""
 
     name = "models_registry"
+    verbose_name = "Models"
     default_auto_field = "django.db.models.BigAutoField"

@@ -93,7 +93,8 @@ def check_stream_options(request: Sampled) -> None:
 def _logit_bias(entries: dict[str, float], vocabulary_size: int) -> dict[int, float]:
     bias = {}
     for text, addend in entries.items():
-        if not text.isdecimal() or int(text) >= vocabulary_size:
+        # int() refuses thousands of digits with an error of its own.
+        if not text.isdecimal() or len(text) > 10 or int(text) >= vocabulary_size:
             raise InvalidRequestError(
                 f"{text!r} is not a token id of this model (0 to {vocabulary_size - 1}).",
                 param="logit_bias",

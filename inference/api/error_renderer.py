@@ -26,6 +26,10 @@ from inference.errors import (
 
 logger = logging.getLogger(__name__)
 
+# Other database errors are faults of the service: trying again would not help.
+_POSTGRES_AWAY = (django.db.OperationalError, django.db.InterfaceError)
+_REDIS_AWAY = (redis.ConnectionError, redis.TimeoutError)
+
 
 def error_body(error: InferenceError) -> dict[str, Any]:
     """``{"error": {…}}`` with OpenAI's four keys first."""
@@ -48,9 +52,9 @@ def as_inference_error(error: Exception) -> InferenceError:
     """The tree's error for any exception; what nobody foresaw is logged and becomes a 500."""
     if isinstance(error, InferenceError):
         return error
-    if isinstance(error, (django.db.Error, redis.ConnectionError, redis.TimeoutError)):
+    if isinstance(error, (*_POSTGRES_AWAY, *_REDIS_AWAY)):
         logger.warning("a store is out of reach: %s", error)
-        name = "Postgres" if isinstance(error, django.db.Error) else "Redis"
+        name = "Postgres" if isinstance(error, _POSTGRES_AWAY) else "Redis"
         return TemporaryResourceError(
             f"The service cannot reach {name} at the moment. Try again shortly.",
             retry_after_ms=2000,

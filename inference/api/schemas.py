@@ -15,7 +15,9 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 TokenCount = Annotated[int, Meta(ge=1, le=10_000_000)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-EndUser = Annotated[str, Meta(max_length=200)]
+# Postgres stores no NUL.
+EndUser = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Text = Annotated[str, Meta(min_length=1)]
 
 
@@ -39,7 +41,12 @@ class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
     name: str | None = None
+    # An answer given back as it came has these too.
     refusal: None = None
+    annotations: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: None = None
 
     def as_template_message(self) -> dict[str, Any]:
         """The message as chat templates read it: plain text, and no newer role than ``system``."""
@@ -54,7 +61,7 @@ class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What chat and text completions have in common. UNSET means the version's default."""
 
-    model: Text
+    model: Name
     temperature: Temperature | None | UnsetType = UNSET
     top_p: Annotated[float, Meta(gt=0, le=1)] | None | UnsetType = UNSET
     top_k: Annotated[int, Meta(ge=0, le=10_000_000)] | None | UnsetType = UNSET
@@ -108,7 +115,7 @@ class CompletionRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
 class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """``POST /v1/embeddings``; ``input`` as ``prompt`` above."""
 
-    model: Text
+    model: Name
     input: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=2048)]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: TokenCount | None = None
@@ -118,7 +125,7 @@ class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True
 class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """``POST /v1/tokenize``: either ``content`` or ``messages``."""
 
-    model: Text
+    model: Name
     content: str | None = None
     messages: Annotated[list[Message], Meta(min_length=1)] | None = None
     add_special: bool = False
@@ -128,12 +135,12 @@ class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class DetokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """``POST /v1/detokenize``."""
 
-    model: Text
+    model: Name
     tokens: list[TokenId]
 
 
 class TokenRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """``POST /api/auth/token``."""
 
-    username: Text
+    username: Name
     password: Text

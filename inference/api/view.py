@@ -1,5 +1,7 @@
 """The base of all API views: async, authenticated, with bodies decoded by msgspec."""
 
+import inspect
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -8,6 +10,9 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import MethodNotAllowed
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from inference.api.parsing import parse_json
@@ -18,10 +23,32 @@ from inference.principal import INFERENCE, Principal
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 
+class OneForm(BaseContentNegotiation):
+    """A route answers in its one form, whatever ``Accept`` says.
+
+    DRF's own negotiation would refuse ``text/event-stream``, which every browser's ``EventSource``
+    sends, and take a format from the query.
+    """
+
+    def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser:
+        """The only one."""
+        return parsers[0]
+
+    def select_renderer(
+        self,
+        request: Request,
+        renderers: Sequence[BaseRenderer],
+        format_suffix: str | None = None,
+    ) -> tuple[BaseRenderer, str]:
+        """The only one."""
+        return renderers[0], str(renderers[0].media_type)
+
+
 class ApiView(APIView):
     """Authenticates in a database thread, then awaits the handler on the event loop."""
 
     required_scope = INFERENCE
+    content_negotiation_class = OneForm
 
     async def async_dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """As adrf's, but with the database work of ``initial`` on a kept connection."""
@@ -32,10 +59,14 @@ class ApiView(APIView):
         response: Any
         try:
             await in_database(self.initial, request, *args, **kwargs)
-            handler = getattr(self, request.method.lower(), None)
+            name = request.method.lower()
+            # Any attribute could be named as a method otherwise.
+            handler = getattr(self, name, None) if name in self.http_method_names else None
             if handler is None:
                 raise MethodNotAllowed(request.method)
-            response = await handler(request, *args, **kwargs)
+            response = handler(request, *args, **kwargs)
+            if inspect.isawaitable(response):  # DRF's own handler of OPTIONS is not
+                response = await response
         except Exception as error:
             response = self.handle_exception(error)
         self.response = self.finalize_response(request, response, *args, **kwargs)

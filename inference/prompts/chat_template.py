@@ -20,6 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
 _STAND_IN = re.compile(f"{OPEN}(\\d+){CLOSE}")
 MAX_RENDERED_CHARACTERS = 4_000_000
+MAX_REASON_CHARACTERS = 300
 
 
 class TemplateFailedError(Exception):
@@ -47,6 +48,7 @@ def render(
 
     Raises:
         TemplateFailedError: the template refused the conversation or is broken.
+        MemoryError, TimeoutError: as the limits of the process raise them.
     """
     spelled = _longest_first(control_tokens)
     pattern = _control_pattern(spelled)
@@ -58,9 +60,12 @@ def render(
             eos_token=eos_token,
             tools=None,
         )
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, RecursionError) as error:
+    except (MemoryError, TimeoutError):
+        raise
+    except Exception as error:
+        # The template is a program of somebody else's: whatever it raises is its own failure.
         raise TemplateFailedError(
-            f"The model's chat template refuses this conversation: {error}"
+            f"The model's chat template refuses this conversation: {_short(error)}"
         ) from error
     if len(rendered) > MAX_RENDERED_CHARACTERS:
         raise TemplateFailedError(
@@ -90,10 +95,17 @@ def _split(rendered: str, spelled: tuple[str, ...]) -> list[tuple[str, bool]]:
     pieces: list[tuple[str, bool]] = []
     for index, part in enumerate(_STAND_IN.split(rendered)):
         if index % 2:
+            if part not in _numbers(len(spelled)):
+                raise TemplateFailedError("The model's chat template writes noncharacters.")
             pieces.append((spelled[int(part)], False))
         elif part:
             pieces.append((part, True))
     return pieces
+
+
+@lru_cache(maxsize=64)
+def _numbers(count: int) -> frozenset[str]:
+    return frozenset(map(str, range(count)))
 
 
 @lru_cache(maxsize=64)
@@ -117,6 +129,11 @@ def _compiled(template: str) -> jinja2.Template:
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = _strftime_now
     return environment.from_string(template)
+
+
+def _short(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return text if len(text) <= MAX_REASON_CHARACTERS else text[:MAX_REASON_CHARACTERS] + "…"
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:

@@ -25,6 +25,7 @@ class Tokenizer:
         self._processes = processes
         self._max_characters = max_characters
         self._pool: ProcessPoolExecutor | None = None
+        self._retries = asyncio.Semaphore(processes)
 
     async def chat(
         self, spec: ModelSpec, messages: Sequence[dict[str, Any]], param: str = "messages"
@@ -103,32 +104,52 @@ class Tokenizer:
             )
 
     async def _run(self, param: str, function: Callable[..., Result], *args: Any) -> Result:
-        """Run in a prompt process; once more in a new one if another's prompt killed it."""
-        for attempt in (1, 2):
-            pool = self._pool = self._pool or self._new_pool()
+        """Run in a prompt process and tell the client what is wrong with the prompt.
+
+        A process that dies takes along every prompt that was in the pool, so each is tried once
+        more: in a process of its own, where it can meet no harm but what it does itself.
+        """
+        try:
+            try:
+                return await self._run_among_others(function, *args)
+            except BrokenProcessPool:
+                logger.warning("the prompt process died; its prompts are tried again one by one")
+                return await self._run_alone(function, *args)
+        except BrokenProcessPool:
+            raise InvalidRequestError(
+                "The prompt could not be tokenised: the process that tried ended twice. "
+                "Shorten or change the text.",
+                param=param,
+            ) from None
+        except (TemplateFailedError, ValueError) as error:
+            raise InvalidRequestError(str(error), param=param) from error
+        except MemoryError as error:
+            raise InvalidRequestError(
+                "The prompt needs too much memory to tokenise. Shorten it.", param=param
+            ) from error
+        except ModelLoadError as error:
+            raise TemporaryResourceError(str(error), retry_after_ms=5000) from error
+
+    async def _run_among_others(self, function: Callable[..., Result], *args: Any) -> Result:
+        pool = self._pool = self._pool or self._new_pool(self._processes)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, function, *args)
+        except BrokenProcessPool:
+            if self._pool is pool:
+                self.close()
+            raise
+
+    async def _run_alone(self, function: Callable[..., Result], *args: Any) -> Result:
+        async with self._retries:
+            pool = self._new_pool(1)
             try:
                 return await asyncio.get_running_loop().run_in_executor(pool, function, *args)
-            except BrokenProcessPool:
-                logger.warning("the prompt process died (attempt %d)", attempt)
-                if self._pool is pool:
-                    self.close()
-            except (TemplateFailedError, ValueError) as error:
-                raise InvalidRequestError(str(error), param=param) from error
-            except MemoryError as error:
-                raise InvalidRequestError(
-                    "The prompt needs too much memory to tokenise. Shorten it.", param=param
-                ) from error
-            except ModelLoadError as error:
-                raise TemporaryResourceError(str(error), retry_after_ms=5000) from error
-        raise InvalidRequestError(
-            "The prompt could not be tokenised: the process that tried ended twice. "
-            "Shorten or change the text.",
-            param=param,
-        )
+            finally:
+                pool.shutdown(wait=False)
 
-    def _new_pool(self) -> ProcessPoolExecutor:
+    def _new_pool(self, processes: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
-            max_workers=self._processes,
+            max_workers=processes,
             # Neither threads nor connections of the web process may be inherited.
             mp_context=multiprocessing.get_context("spawn"),
             initializer=worker.initialise,

@@ -6,6 +6,8 @@ end this process, which the service starts again.
 """
 
 import contextlib
+import multiprocessing
+import multiprocessing.connection
 import os
 import resource
 import signal
@@ -19,17 +21,28 @@ from typing import Any
 from inference.prompts.chat_template import TemplateFailedError, render
 
 RENDER_SECONDS = 2.0
-HARD_SECONDS = 10.0
+HARD_RENDER_SECONDS = 3.0
+HARD_TOKENIZE_SECONDS = 10.0
 MEMORY_BYTES = 2 << 30
 OPEN_VOCABULARIES = 8
 
 
 def initialise() -> None:
-    """Limit this process's memory and leave Ctrl-C to its parent."""
+    """Limit this process's memory, leave Ctrl-C to its parent, and end with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, _on_alarm)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    limit_memory()
+    # PR_SET_PDEATHSIG would not do: it watches the parent's thread, not the parent, and whichever
+    # thread needed the pool first has started this process.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def limit_memory() -> None:
+    """Have allocations beyond MEMORY_BYTES fail, or beyond an own, lower limit of the system."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, hard))
+    soft = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def tokenize_chat(path: str, template: str, messages: Sequence[dict[str, Any]]) -> list[int]:
@@ -40,23 +53,25 @@ def tokenize_chat(path: str, template: str, messages: Sequence[dict[str, Any]]) 
         ModelLoadError: the vocabulary could not be read.
     """
     vocabulary = _vocabulary(path)
-    with _hard_limit():
-        try:
-            with _soft_limit():
-                pieces = render(
-                    template,
-                    messages,
-                    vocabulary.control_tokens,
-                    bos_token=vocabulary.bos_token,
-                    eos_token=vocabulary.eos_token,
-                )
-        except TimeoutError:
-            raise TemplateFailedError(
-                f"The model's chat template did not finish within {RENDER_SECONDS:g} s."
-            ) from None
-        except MemoryError:
-            raise TemplateFailedError("The model's chat template used too much memory.") from None
-        begins_with_bos = bool(pieces) and pieces[0][0].startswith(vocabulary.bos_token)
+    try:
+        with _hard_limit(HARD_RENDER_SECONDS), _soft_limit():
+            pieces = render(
+                template,
+                messages,
+                vocabulary.control_tokens,
+                bos_token=vocabulary.bos_token,
+                eos_token=vocabulary.eos_token,
+            )
+    except TimeoutError:
+        raise TemplateFailedError(
+            f"The model's chat template did not finish within {RENDER_SECONDS:g} s."
+        ) from None
+    except MemoryError:
+        raise TemplateFailedError("The model's chat template used too much memory.") from None
+    with _hard_limit(HARD_TOKENIZE_SECONDS):
+        begins_with_bos = (
+            pieces[:1] and pieces[0][1] and pieces[0][0].startswith(vocabulary.bos_token)
+        )
         add_special = vocabulary.adds_bos and not begins_with_bos
         token_ids: list[int] = []
         for text, parse_control in pieces:
@@ -70,7 +85,7 @@ def tokenize_chat(path: str, template: str, messages: Sequence[dict[str, Any]]) 
 def tokenize_text(path: str, text: str, add_special: bool, parse_control: bool) -> list[int]:
     """Token ids of a text. Raises ``ModelLoadError`` when the vocabulary cannot be read."""
     vocabulary = _vocabulary(path)
-    with _hard_limit():
+    with _hard_limit(HARD_TOKENIZE_SECONDS):
         return vocabulary.tokenize(text, add_special=add_special, parse_control=parse_control)
 
 
@@ -103,15 +118,24 @@ def _soft_limit() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hard_limit() -> Iterator[None]:
-    """End the process when C code, which no signal handler interrupts, does not return."""
-    timer = threading.Timer(HARD_SECONDS, os._exit, args=(1,))
-    timer.daemon = True
-    timer.start()
+def _hard_limit(seconds: float) -> Iterator[None]:
+    """End the process after ``seconds`` of processor time.
+
+    For C code that does not return: no signal handler of Python's interrupts it, and while it
+    holds the interpreter lock no other thread runs. The kernel's own action on SIGPROF does.
+    """
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        timer.cancel()
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _on_alarm(_number: int, _frame: FrameType | None) -> None:

@@ -35,9 +35,7 @@ def vocabulary(minilm_path: Path) -> Vocabulary:
 def embed(
     backend: LlamaEmbeddingBackend, vocabulary: Vocabulary, texts: list[str]
 ) -> npt.NDArray[np.float32]:
-    tokens = [
-        vocabulary.tokenize(text, add_special=True, parse_control=False) for text in texts
-    ]
+    tokens = [vocabulary.tokenize(text, add_special=True, parse_control=False) for text in texts]
     engine = EmbeddingEngine(backend)
     outputs = engine.submit(Embedding("e", "minilm:1", tokens))
     while not engine.is_idle:

@@ -7,6 +7,7 @@ import re
 import shlex
 import stat
 import subprocess
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.live
 MODEL = "smollm2-135m"
-QUESTION = [{"role": "user", "content": "Tell me about the sea."}]
+QUESTION: Any = [{"role": "user", "content": "Tell me about the sea."}]
 
 
 def test_printed_curl_line_works_as_pasted(service: LiveService) -> None:
@@ -46,7 +47,7 @@ def test_sdk_chat_answers(client: OpenAI) -> None:
 
 
 def test_sdk_stream_equals_whole_answer_at_temperature_zero(client: OpenAI) -> None:
-    common = {"model": MODEL, "messages": QUESTION, "max_tokens": 20, "temperature": 0}
+    common: Any = {"model": MODEL, "messages": QUESTION, "max_tokens": 20, "temperature": 0}
     whole = client.chat.completions.create(**common).choices[0].message.content
     pieces, usages = [], []
     options = {"include_usage": True}
@@ -74,7 +75,7 @@ def test_sdk_embeddings_have_the_published_similarity(client: OpenAI) -> None:
     raw = client.embeddings.create(
         model="all-minilm-l6-v2", input=texts[0], encoding_format="base64"
     )
-    decoded = np.frombuffer(base64.b64decode(raw.data[0].embedding), dtype="<f4")
+    decoded = np.frombuffer(base64.b64decode(str(raw.data[0].embedding)), dtype="<f4")
     assert decoded == pytest.approx(vectors[0], abs=1e-5)
 
 
@@ -150,7 +151,7 @@ async def test_100_clients_that_leave_free_their_sequences(
     await asyncio.to_thread(wait_until, lambda: service.running_sequences() == 0, 10)
     sql = (
         "SELECT outcome, completion_tokens FROM metrics_requestrecord "
-        f"ORDER BY id OFFSET {int(before)}"  # noqa: S608
+        f"ORDER BY id OFFSET {before}"
     )
     await asyncio.to_thread(wait_until, lambda: len(service.query(sql)) == 100, 20)
     rows = service.query(sql)

@@ -204,7 +204,9 @@ def _answers(client: OpenAI) -> bool:
 
 
 def _main_process(service: LiveService, *words: str) -> psutil.Process:
-    return wait_until(_finder(service, *words), 30)
+    process = wait_until(_finder(service, *words), 30)
+    assert process is not None
+    return process
 
 
 def _main_process_or_none(service: LiveService, *words: str) -> psutil.Process | None:

@@ -40,7 +40,9 @@ class ModelDetail(ApiView):
 
     async def get(self, request: Request, model_id: str) -> HttpResponse:
         """The model, or 404."""
-        return json_response(_model_object(await _status(model_id)))
+        status = await _status(model_id)
+        _version_named(status, model_id)
+        return json_response(_model_object(status))
 
 
 class LoadModel(ApiView):
@@ -52,6 +54,7 @@ class LoadModel(ApiView):
         """Want a replica of the version on this node; answers at once with the state."""
         status = await _status(model_id)
         version = _version_named(status, model_id)
+        _require_file(version)
         try:
             await in_database(_load, version)
         except services.RegistryError as error:
@@ -75,7 +78,8 @@ class UnloadModel(ApiView):
 
 async def _status(model_id: str) -> ModelStatus:
     slug = model_id.partition("@")[0]
-    statuses = await in_database(model_statuses, slug)
+    # Postgres refuses to compare with a NUL.
+    statuses = [] if "\0" in slug else await in_database(model_statuses, slug)
     if not statuses:
         raise ModelNotFoundError(
             f"The model {model_id!r} does not exist. GET /v1/models lists those that do.",
@@ -91,6 +95,10 @@ def _version_named(status: ModelStatus, model_id: str) -> ModelVersion:
         version = next((v for v in status.model.versions.all() if v.label == label), None)
     if version is None:
         raise ModelNotFoundError(f"There is no version {model_id!r}.", param="model")
+    return version
+
+
+def _require_file(version: ModelVersion) -> None:
     if version.file_state != ModelVersion.FileState.READY:
         raise InvalidRequestError(
             f"The file of {version.key} is {version.file_state}. Fetch it first: "
@@ -98,7 +106,6 @@ def _version_named(status: ModelStatus, model_id: str) -> ModelVersion:
             param="model",
             code="model_file_missing",
         )
-    return version
 
 
 def _load(version: ModelVersion) -> None:

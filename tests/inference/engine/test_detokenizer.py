@@ -1,5 +1,7 @@
 """Bytes of tokens to text."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +31,6 @@ def test_detokenizer_gives_the_same_text_however_bytes_are_cut(data, text, cuts)
     for whole in (data, text.encode()):
         places = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
         detokenizer = Detokenizer()
-        pieces = [whole[a:b] for a, b in zip(places, places[1:], strict=False)]
+        pieces = [whole[a:b] for a, b in pairwise(places)]
         fed = "".join(map(detokenizer.feed, pieces)) + detokenizer.flush()
         assert fed == whole.decode("utf-8", "replace")

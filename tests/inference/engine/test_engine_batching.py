@@ -165,9 +165,7 @@ def test_engine_keeps_every_promise_under_any_load(
     for number, (prompt, new, priority, delay, cancelled) in enumerate(events):
         for _ in range(delay):
             step()
-        item = generation(
-            f"g{number}", bytes([number]) * prompt, max_tokens=new, priority=priority
-        )
+        item = generation(f"g{number}", bytes([number]) * prompt, max_tokens=new, priority=priority)
         wanted[item.id] = item
         outputs += engine.submit(item)
         if cancelled is not None:

@@ -146,7 +146,7 @@ def test_engine_keeps_a_sampler_through_pre_emption():
 
 
 def test_engine_recovers_when_the_backend_has_fewer_cells_than_it_said():
-    engine, backend = fake_engine(kv_cells=200, backend_cells=70)
+    engine, _ = fake_engine(kv_cells=200, backend_cells=70)
     wanted = [generation(f"g{n}", f"{n}" * 10, max_tokens=40) for n in range(4)]
     frames = complete(engine, *wanted)
     assert [text_of(frames[item.id]) for item in wanted] == [alone(item) for item in wanted]

@@ -1,5 +1,7 @@
 """Stop strings in a text that arrives in pieces."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +53,7 @@ def test_stop_matcher_ends_at_a_first_stop_however_the_text_is_cut(text, stops, 
     """
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     matcher = StopMatcher(tuple(stops))
-    shown = "".join(run(matcher, [text[a:b] for a, b in zip(places, places[1:], strict=False)]))
+    shown = "".join(run(matcher, [text[a:b] for a, b in pairwise(places)]))
 
     found = [(text.find(stop), len(stop)) for stop in stops if stop in text]
     assert matcher.matched == bool(found)

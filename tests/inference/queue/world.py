@@ -60,8 +60,12 @@ class QueueWorld:
 
     def new_launch(self) -> str:
         """The id of a host to come; its keys are removed with the world."""
-        self._launches.append(str(uuid.uuid4()))
-        return self._launches[-1]
+        return self.adopt(str(uuid.uuid4()))
+
+    def adopt(self, launch_id: str) -> str:
+        """Remove the keys of this host, too, when the test is over."""
+        self._launches.append(launch_id)
+        return launch_id
 
     def host(self, *, ready: bool = True) -> "ScriptedHost":
         """A living host without an engine."""
@@ -70,7 +74,8 @@ class QueueWorld:
     def generation(self, prompt: str = "hello", **fields: Any) -> Generation:
         """A greedy generation of this version."""
         item = Generation(
-            id=f"gen-{uuid.uuid4().hex}",
+            # Items queued together are served in the order of their ids.
+            id=f"{self.version_key}.{len(self._items):03}",
             version_key=self.version_key,
             prompt_token_ids=list(prompt.encode()),
             **{"max_tokens": 20, "sampling": SamplingParameters(temperature=0.0), **fields},

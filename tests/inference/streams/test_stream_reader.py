@@ -15,8 +15,8 @@ from inference.messages import Delta, Finished, Frame, Generation, Started, Usag
 from inference.queue import keys
 from inference.streams import reader as reader_module
 from inference.streams.reader import Followed, StreamReader
-from tests.inference.queue.world import QueueWorld
 from tests.inference.queue.redis_connections import cut_connections, new_client_name
+from tests.inference.queue.world import QueueWorld
 
 ENDED = Finished("stop", Usage(1, 1))
 Entry = tuple[int, Frame]

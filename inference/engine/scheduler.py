@@ -61,7 +61,6 @@ def schedule(
             plan.chunks.append((sequence, count))
             budget -= count
             free_cells -= count
-            free_cells -= sequence.pending_tokens - count  # kept for the rest of its prompt
 
     if not plan.preempted:
         _admit(plan, kept, waiting, free_cells, budget, config)

@@ -48,6 +48,14 @@ class Flights:
         """Take up a claimed item; a continued one goes on with the frame numbers it had."""
         self._flights[item.id] = _Flight(item, waited_seconds, item.emitted_frames + 1)
 
+    def is_urgent(self, outputs: Iterable[tuple[str, Frame]]) -> bool:
+        """Whether a client waits for one of these: a beginning, a first token or an end."""
+        return any(
+            not isinstance(frame, Delta)
+            or (item_id in self._flights and not self._flights[item_id].new_tokens)
+            for item_id, frame in outputs
+        )
+
     def number(self, outputs: Iterable[tuple[str, Frame]]) -> list[Numbered]:
         """Merge and number frames for publishing; a last frame ends its flight.
 

@@ -48,7 +48,11 @@ def host_replica(replica_id: int, launch_id: str) -> str:
     settings = inference_settings()
     lock = LivenessLock(liveness_folder(), launch_id)
     lock.hold()
-    ending = _serve(replica, launch, settings)
+    try:
+        ending = _serve(replica, launch, settings)
+    except FencedError:
+        logger.error("%s was given up for dead and ends", replica)
+        ending = "fenced"
     # After an exception the file stays: a lock that nobody holds tells the controller at once.
     lock.remove()
     return ending
@@ -89,11 +93,7 @@ def _serve(replica: Replica, launch: uuid.UUID, settings: InferenceSettings) -> 
         stop_requested=stop_requested,
         on_draining=lambda: _observe(launch, Replica.State.DRAINING),
     )
-    try:
-        host.run()
-    except FencedError:
-        logger.error("%s was given up for dead and ends", spec.version_key)
-        return "fenced"
+    host.run()
     _observe(launch, Replica.State.STOPPED, reason="", process_id=None, resident_bytes=None)
     return "drained"
 

@@ -69,9 +69,8 @@ def tokenize_chat(path: str, template: str, messages: Sequence[dict[str, Any]]) 
     except MemoryError:
         raise TemplateFailedError("The model's chat template used too much memory.") from None
     with _hard_limit(HARD_TOKENIZE_SECONDS):
-        begins_with_bos = (
-            pieces[:1] and pieces[0][1] and pieces[0][0].startswith(vocabulary.bos_token)
-        )
+        first, counts_as_control = pieces[0] if pieces else ("", False)
+        begins_with_bos = counts_as_control and first.startswith(vocabulary.bos_token)
         add_special = vocabulary.adds_bos and not begins_with_bos
         token_ids: list[int] = []
         for text, parse_control in pieces:

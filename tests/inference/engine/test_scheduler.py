@@ -84,6 +84,12 @@ def test_scheduler_keeps_cells_for_the_rest_of_a_prompt():
     assert (counts(plan), plan.admitted) == ([("s0", 40)], [])
 
 
+def test_scheduler_admits_nobody_in_place_of_a_victim():
+    running = [decoding(0, 20), decoding(1, 180)]
+    plan = schedule(running, [sequence(1, arrival=2)], CONFIG)
+    assert (ids(plan.preempted), ids(plan.admitted)) == (["s1"], [])
+
+
 @pytest.mark.parametrize(
     ("priorities", "victims"),
     [((2, 2, 2, 2), ["s3"]), ((1, 2, 2, 2), ["s0"]), ((3, 1, 1, 2), ["s2"])],

@@ -121,7 +121,7 @@ class QueueWorld:
     def field(self, item: Generation, name: str) -> bytes | None:
         """One field of an item's hash."""
         value: Any = self.redis.hget(keys.item(item.id), name)
-        return value  # type: ignore[no-any-return]
+        return value
 
 
 class ScriptedHost:

@@ -213,7 +213,7 @@ async def test_a_lost_item_is_told_and_one_that_waits_is_not(
     monkeypatch.setattr(reader_module, "SILENCE_SECONDS", 0.05)
     monkeypatch.setattr(reader_module, "BLOCK_SECONDS", 0.02)
     lost, waiting = world.generation(), world.generation()
-    await writer.hset(keys.item(waiting.id), "payload", "x")  # type: ignore[misc]
+    await writer.hset(keys.item(waiting.id), "payload", "x")
     async with reader.follow({waiting.id: 0}) as patient, reader.follow({lost.id: 0}) as followed:
         await write(writer, lost, [Started(1)])
         assert await read(followed, 1) == [(1, Started(1))]

@@ -1,0 +1,147 @@
+"""The task that is a replica, from announcement to its end."""
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference.engine.backend import ModelLoadError
+from inference.engine.config import EngineConfig
+from inference.engine.engine import Engine
+from inference.engine.fake_backend import FakeBackend
+from inference.host import replica_task
+from inference.host.liveness import LivenessLock
+from inference.host.loading import Loaded
+from inference.host.replica_task import host_replica
+from inference.messages import Drain, encode
+from inference.queue import keys
+from models_registry import services
+from models_registry.models import Replica
+from tests.inference.queue.world import QueueWorld
+from tests.models_registry.fleet_rows import a_node, a_version
+
+# The task drops connections that a transaction of the test would be on.
+pytestmark = pytest.mark.django_db(transaction=True)
+State = Replica.State
+Load = Callable[[], Loaded]
+
+
+@pytest.fixture
+def replica(world: QueueWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Replica:
+    """A replica whose start is announced."""
+    monkeypatch.setattr(replica_task, "liveness_folder", lambda: tmp_path)
+    replica = services.load(a_version(), a_node())
+    replica.launch_id, replica.state = uuid.uuid4(), State.STARTING
+    replica.save()
+    world.version_key = replica.version.key  # whose keys are removed after the test
+    world.adopt(str(replica.launch_id))
+    return replica
+
+
+@pytest.fixture
+def load_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Load], None]:
+    """Decide what loading the model does."""
+
+    def decide(load: Load) -> None:
+        monkeypatch.setattr(replica_task, "load_engine", lambda *_: load())
+
+    return decide
+
+
+def fake_model() -> Loaded:
+    """A model without weights."""
+    engine = Engine(FakeBackend(kv_cells=256), EngineConfig(kv_cells=256, max_sequences=2))
+    return Loaded(engine, 2, None)
+
+
+def run(replica: Replica) -> str:
+    """Be the replica; it is refreshed afterwards."""
+    try:
+        return host_replica(replica.pk, str(replica.launch_id))
+    finally:
+        replica.refresh_from_db()
+
+
+def test_a_replica_serves_until_it_is_drained(
+    world: QueueWorld, replica: Replica, tmp_path: Path, load_by: Callable[[Load], None]
+) -> None:
+    launch = str(replica.launch_id)
+    seen: list[tuple[str, bool]] = []
+
+    def load() -> Loaded:
+        lock = LivenessLock(tmp_path, launch)
+        seen.append(("held", (tmp_path / f"host-{launch}.lock").exists()))
+        seen.append(("abandoned", lock.is_abandoned()))
+        world.redis.rpush(keys.control(launch), encode(Drain()))
+        return fake_model()
+
+    load_by(load)
+    assert run(replica) == "drained"
+    assert seen == [("held", True), ("abandoned", False)]
+    assert (replica.state, replica.process_id, replica.reason) == (State.STOPPED, None, "")
+    assert list(tmp_path.iterdir()) == []
+    assert not world.redis.exists(*world.keys_of_launch(launch))
+    assert world.redis.zscore(keys.HOSTS, launch) is None
+
+
+def test_a_launch_that_is_out_of_date_ends_at_once(
+    world: QueueWorld, replica: Replica, tmp_path: Path, load_by: Callable[[Load], None]
+) -> None:
+    load_by(lambda: pytest.fail("must not load"))
+    replica.launch_id = world.adopt(str(uuid.uuid4()))
+    assert run(replica) == "out of date"
+    assert replica.state == State.STARTING
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_cannot_be_loaded_says_why(
+    world: QueueWorld, replica: Replica, tmp_path: Path, load_by: Callable[[Load], None]
+) -> None:
+    def load() -> Loaded:
+        raise ModelLoadError("no tensor named head")
+
+    load_by(load)
+    assert run(replica) == "failed to load"
+    assert (replica.state, replica.reason) == (State.FAILED, "no tensor named head")
+    assert replica.crashes == 1
+    assert list(tmp_path.iterdir()) == []
+    assert world.redis.zscore(keys.HOSTS, str(replica.launch_id)) is None
+
+
+def test_a_crash_while_loading_leaves_an_abandoned_lock(
+    replica: Replica, tmp_path: Path, load_by: Callable[[Load], None]
+) -> None:
+    def load() -> Loaded:
+        raise MemoryError
+
+    load_by(load)
+    with pytest.raises(MemoryError):
+        run(replica)
+    assert replica.state == State.LOADING
+    assert (tmp_path / f"host-{replica.launch_id}.lock").exists()
+
+
+@pytest.mark.parametrize("before", ["_load", "_host_config"])
+def test_a_replica_given_up_for_dead_does_not_speak_for_its_successor(
+    world: QueueWorld,
+    replica: Replica,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    load_by: Callable[[Load], None],
+    before: str,
+) -> None:
+    launch = str(replica.launch_id)
+
+    def give_up_and_go_on(*args: Any) -> Any:
+        world.redis.set(keys.fenced(launch), 1)
+        Replica.objects.filter(pk=replica.pk).update(launch_id=uuid.uuid4(), state=State.STARTING)
+        return real(*args)
+
+    load_by(fake_model)
+    real = getattr(replica_task, before)
+    monkeypatch.setattr(replica_task, before, give_up_and_go_on)
+    assert run(replica) == "fenced"
+    assert replica.state == State.STARTING
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,92 @@
+"""What other apps are told about models and replicas."""
+
+from pathlib import Path
+
+import pytest
+
+from models_registry import services
+from models_registry.models import Replica
+from models_registry.selectors import find_spec, model_statuses, replica_statuses
+from tests.models_registry.fleet_rows import a_node, a_version
+
+pytestmark = pytest.mark.django_db
+MODELS_DIR = Path("/models")
+
+
+def test_find_spec_by_model_and_by_version() -> None:
+    default = a_version("a", is_default=True, kv_cells=512, context_length_tokens=2048)
+    other = a_version("b", model=default.model, file_name="deep/b.gguf")
+    slug = default.model.slug
+    found = find_spec(slug, MODELS_DIR)
+    assert found is not None
+    assert (found.version_key, found.sequence_limit_tokens) == (f"{slug}@a", 512)
+    named = find_spec(f"{slug}@b", MODELS_DIR)
+    assert named is not None
+    assert (named.version_key, named.path) == (other.key, "/models/deep/b.gguf")
+
+
+def test_a_version_without_a_context_length_is_bounded_by_its_cells() -> None:
+    version = a_version(is_default=True, kv_cells=1000)
+    spec = find_spec(version.model.slug, MODELS_DIR)
+    assert spec is not None
+    assert spec.context_length_tokens == spec.sequence_limit_tokens == 1000
+
+
+@pytest.mark.parametrize("name", ["{slug}", "{slug}@none", "{slug}@", "", "@v1", "other"])
+def test_find_spec_of_what_is_not_registered_is_none(name: str) -> None:
+    slug = a_version(is_default=False).model.slug
+    assert find_spec(name.format(slug=slug), MODELS_DIR) is None
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ([], "available"),
+        (["ready"], "loaded"),
+        (["failed", "ready"], "loaded"),
+        (["loading", "ready"], "loaded"),
+        (["stopped"], "loading"),
+        (["starting", "failed"], "loading"),
+        (["loading"], "loading"),
+        (["failed"], "failed"),
+        (["draining"], "available"),
+    ],
+)
+def test_status_of_a_model_is_that_of_its_best_replica(states: list[str], expected: str) -> None:
+    version = a_version(is_default=True)
+    for state in states:
+        replica = services.load(version, a_node())
+        Replica.objects.filter(pk=replica.pk).update(state=state)
+    (status,) = model_statuses(version.model.slug)
+    assert status.status == expected
+    assert status.version == version
+    assert sorted(replica.state for replica in status.replicas) == sorted(states)
+
+
+def test_replicas_that_are_not_wanted_do_not_count() -> None:
+    version = a_version(is_default=True)
+    services.load(version, a_node())
+    Replica.objects.update(state="ready", desired="absent")
+    (status,) = model_statuses(version.model.slug)
+    assert status.status == "available"
+    assert len(status.replicas) == 1
+
+
+def test_statuses_keep_models_apart() -> None:
+    loaded, other = a_version(is_default=True), a_version(is_default=False)
+    node = a_node()
+    services.load(loaded, node)
+    statuses = {status.model.slug: status for status in model_statuses()}
+    assert len(statuses[loaded.model.slug].replicas) == 1
+    assert statuses[other.model.slug].replicas == []
+    assert statuses[other.model.slug].version is None
+    (replica,) = replica_statuses()
+    assert (replica.version_key, replica.node) == (loaded.key, node.name)
+
+
+def test_lists_need_few_queries(django_assert_max_num_queries: object) -> None:
+    node = a_node(max_replicas=10)
+    for _ in range(5):
+        services.load(a_version(is_default=True), node)
+    with django_assert_max_num_queries(3):  # type: ignore[operator]
+        assert len(model_statuses()) == 5

@@ -168,7 +168,7 @@ class PoisonRequestError(NonRetriableError):
 
 
 class InternalError(NonRetriableError):
-    """A fault of the service; its log has the traceback under the request id."""
+    """A fault of the service; its log has the traceback."""
 
 
 _WIRE_CLASSES: dict[str, type[InferenceError]] = {

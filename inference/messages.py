@@ -53,7 +53,6 @@ class Generation(Record, frozen=True):
     stop: tuple[str, ...] = ()
     top_logprobs: int | None = None
     priority: int = 2
-    deadline_unix_seconds: float = 0.0
     ignore_eos: bool = False
     emitted_token_ids: list[int] = []
     emitted_frames: int = 0
@@ -67,7 +66,6 @@ class Embedding(Record, frozen=True):
     version_key: str
     inputs: list[list[int]]
     priority: int = 3
-    deadline_unix_seconds: float = 0.0
     emitted_frames: int = 0
     crashes: int = 0
 
@@ -149,7 +147,6 @@ class Failed(Record, frozen=True):
 
     code: str
     message: str
-    retriable: bool = False
 
 
 Frame = Started | Delta | Vectors | Finished | Failed

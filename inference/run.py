@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
+import redis
+
 from inference.errors import (
     InferenceError,
     QueueTimeoutError,
@@ -23,6 +25,7 @@ _PREFIXES: dict[Kind, str] = {"chat": "chatcmpl-", "completion": "cmpl-", "embed
 
 # How long a stopped run is given to say what it had generated.
 SETTLE_SECONDS = 20.0
+STOP_RETRY_SECONDS = 0.5
 
 
 def new_run_id(kind: Kind) -> str:
@@ -42,6 +45,8 @@ class RunHeader:
     created_unix_seconds: int
     choices: int
     choices_per_prompt: int = 1
+    include_usage: bool = False
+    with_logprobs: bool = False
 
     @property
     def item_ids(self) -> list[str]:
@@ -56,6 +61,13 @@ class ChoiceOutcome:
     finished: Finished | None = None
     failed: Failed | None = None
     position: int = 0
+
+    def take(self, frame: Frame) -> None:
+        """Note a last frame."""
+        if isinstance(frame, Finished):
+            self.finished = frame
+        elif isinstance(frame, Failed):
+            self.failed = frame
 
     @property
     def is_over(self) -> bool:
@@ -82,6 +94,7 @@ class Run:
     after: list[int] = field(default_factory=list)
     outcomes: list[ChoiceOutcome] = field(default_factory=list)
     first_frame_at: float | None = None
+    error_code: str = ""
     began_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -91,7 +104,15 @@ class Run:
         self._followed: Followed | None = None
 
     async def open(self) -> None:
-        """Begin to follow the generations' streams."""
+        """Begin to follow the generations' streams; those read to their end already are over."""
+        seen = {
+            item_id: outcome
+            for item_id, outcome in zip(self.header.item_ids, self.outcomes, strict=True)
+            if outcome.position
+        }
+        for item_id, (number, frame) in (await self.reader.last_frames(list(seen))).items():
+            if number <= seen[item_id].position:
+                seen[item_id].take(frame)
         positions = {
             item_id: outcome.position
             for item_id, outcome in zip(self.header.item_ids, self.outcomes, strict=True)
@@ -143,14 +164,28 @@ class Run:
         ]
         return any(stopped)
 
+    async def settle_unread(self) -> None:
+        """Stop everything without waiting for what becomes of it."""
+        async with asyncio.timeout(SETTLE_SECONDS):
+            await self._stop_surely()
+
     async def settle(self) -> None:
         """Stop what still runs and wait for its last frame, so that usage is known."""
         if all(outcome.is_over for outcome in self.outcomes):
             return
-        await self.stop()
         async with asyncio.timeout(SETTLE_SECONDS):
+            await self._stop_surely()
             while not all(outcome.is_over for outcome in self.outcomes):
                 self._take(await self._require_followed().next())
+
+    async def _stop_surely(self) -> None:
+        """``stop``, however long Redis is away."""
+        while True:
+            try:
+                await self.stop()
+                return
+            except (redis.ConnectionError, redis.TimeoutError):
+                await asyncio.sleep(STOP_RETRY_SECONDS)
 
     async def _next(self, idle_seconds: float | None) -> tuple[int, Frame] | None:
         now = time.monotonic()
@@ -165,7 +200,9 @@ class Run:
         except TimeoutError:
             if time.monotonic() < self.began_at + limit:
                 return None
-            raise self._late() from None
+            late = self._late()
+            self.error_code = late.code
+            raise late from None
         return self._take(entry)
 
     def _take(self, entry: tuple[str, int, Frame]) -> tuple[int, Frame]:
@@ -175,10 +212,7 @@ class Run:
         choice = int(item_id.rpartition(".")[2])
         outcome = self.outcomes[choice]
         outcome.position = number
-        if isinstance(frame, Finished):
-            outcome.finished = frame
-        elif isinstance(frame, Failed):
-            outcome.failed = frame
+        outcome.take(frame)
         return choice, frame
 
     def _late(self) -> InferenceError:

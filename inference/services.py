@@ -4,8 +4,10 @@ Used by the API, the WebSocket consumer and jobs alike.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 # The host answers a passed deadline itself; only if none does, the web process gives up.
 FIRST_FRAME_SLACK_SECONDS = 5.0
+MAX_REDIS_CONNECTIONS = 32
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class GenerationOrder:
     priority: int = 2
     ignore_eos: bool = False
     end_user: str = ""
+    include_usage: bool = False
 
 
 class InferenceService:
@@ -65,9 +69,15 @@ class InferenceService:
 
     def __init__(self, settings: InferenceSettings, redis_url: str) -> None:
         self.settings = settings
-        self.redis: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
-            redis_url, socket_connect_timeout=2, health_check_interval=30
+        # A pool that waits: the usual one raises when a hundred clients leave at once.
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            redis_url,
+            max_connections=MAX_REDIS_CONNECTIONS,
+            timeout=10,
+            socket_connect_timeout=2,
+            health_check_interval=30,
         )
+        self.redis = redis.asyncio.Redis(connection_pool=pool)
         self.queue = Queue(self.redis, settings)
         self.reader = StreamReader(self.redis)
         self.tokenizer = Tokenizer(settings.prompt_workers, settings.max_prompt_characters)
@@ -100,8 +110,11 @@ class InferenceService:
         Raises:
             ModelBusyError, ModelLoadingError: it cannot be queued now.
         """
-        header = self._header(
-            principal, order.kind, order.spec, len(order.prompts) * order.n, order.n
+        header = replace(
+            self._header(principal, order.kind, order.spec, len(order.prompts) * order.n),
+            choices_per_prompt=order.n,
+            include_usage=order.include_usage,
+            with_logprobs=order.top_logprobs is not None,
         )
         items: list[WorkItem] = []
         for index, item_id in enumerate(header.item_ids):
@@ -137,10 +150,7 @@ class InferenceService:
         The caller may be a task that is being cancelled because its client left, so the work is
         done in a task of its own.
         """
-        task = asyncio.create_task(self._end(run, principal, end_user), name=f"end {run.header.id}")
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
-        await asyncio.shield(task)
+        await asyncio.shield(self._spawn(self._end(run, principal, end_user)))
 
     async def find_run(self, principal: Principal, run_id: str, after: list[int] | None) -> Run:
         """A run of this caller, to be read again from a position.
@@ -168,6 +178,8 @@ class InferenceService:
             created_unix_seconds=int(fields[b"created"]),
             choices=int(fields[b"choices"]),
             choices_per_prompt=int(fields[b"choices_per_prompt"]),
+            include_usage=fields[b"include_usage"] == b"1",
+            with_logprobs=fields[b"with_logprobs"] == b"1",
         )
         if after is not None and len(after) != header.choices:
             raise InvalidRequestError(
@@ -190,7 +202,6 @@ class InferenceService:
         kind: Kind,
         spec: ModelSpec,
         choices: int,
-        choices_per_prompt: int = 1,
     ) -> RunHeader:
         return RunHeader(
             id=new_run_id(kind),
@@ -200,7 +211,6 @@ class InferenceService:
             version_key=spec.version_key,
             created_unix_seconds=int(time.time()),
             choices=choices,
-            choices_per_prompt=choices_per_prompt,
         )
 
     def _run(self, header: RunHeader, after: list[int]) -> Run:
@@ -230,10 +240,27 @@ class InferenceService:
             await run.close()
             raise await in_database(_explained, error, header) from None
         except BaseException:
-            self._active -= 1
-            await run.close()
+            # The items may be queued all the same: the answer was late, or the client has left.
+            self._spawn(self._abandon(run))
             raise
         return run
+
+    async def _abandon(self, run: Run) -> None:
+        """End a run that nobody will read."""
+        try:
+            await run.settle_unread()
+        except redis.RedisError as error:
+            logger.warning("run %s could not be stopped: %s", run.header.id, error)
+        finally:
+            self._active -= 1
+            await run.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run ``work`` in a task that no client's leaving cancels."""
+        task = asyncio.create_task(work)
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+        return task
 
     async def _remember(self, header: RunHeader) -> None:
         settings = self.settings
@@ -249,10 +276,18 @@ class InferenceService:
                 "created": header.created_unix_seconds,
                 "choices": header.choices,
                 "choices_per_prompt": header.choices_per_prompt,
+                "include_usage": int(header.include_usage),
+                "with_logprobs": int(header.with_logprobs),
             },
         )
         pipeline.expire(keys.run(header.id), int(ttl) + ITEM_SLACK_SECONDS)
         await pipeline.execute()
+
+    async def _forget(self, header: RunHeader) -> None:
+        """Delete an embedding's stream: megabytes that nobody reads again."""
+        names = [keys.stream(item_id) for item_id in header.item_ids]
+        with contextlib.suppress(redis.RedisError):  # it expires by itself
+            await self.redis.delete(keys.run(header.id), *names)
 
     async def _end(self, run: Run, principal: Principal, end_user: str) -> None:
         error: str = ""
@@ -264,6 +299,8 @@ class InferenceService:
         finally:
             self._active -= 1
             await run.close()
+        if run.header.kind == "embedding":
+            await self._forget(run.header)
         record = _record_of(run, principal, end_user)
         if error and not record.error_code:
             record = replace(record, outcome="failed", error_code="unsettled")
@@ -307,6 +344,7 @@ def _record_of(run: Run, principal: Principal, end_user: str) -> RunRecord:
     cancelled = any(last.reason == "cancelled" for last in finished)
     usage = run.usage
     now = time.monotonic()
+    error_code = failed.code if failed else run.error_code
     return RunRecord(
         run_id=run.header.id,
         kind=run.header.kind,
@@ -314,8 +352,8 @@ def _record_of(run: Run, principal: Principal, end_user: str) -> RunRecord:
         key_id=principal.key_id,
         end_user=end_user,
         version_key=run.header.version_key,
-        outcome="failed" if failed else "cancelled" if cancelled else "finished",
-        error_code=failed.code if failed else "",
+        outcome="failed" if error_code else "cancelled" if cancelled else "finished",
+        error_code=error_code,
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
         completion_tokens=usage.completion_tokens,

@@ -9,12 +9,13 @@ from pathlib import Path
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
+from django.db import transaction
 from rich.console import Console
 
 from inference.models import ApiKey, every_scope, issue_key
-from models_registry.models import ModelVersion, Replica
+from models_registry.models import ModelVersion, Node, Replica
 from models_registry.seeding import seed_registry
-from models_registry.services import fetch_file, load, register_this_node
+from models_registry.services import RegistryError, fetch_file, load, register_this_node
 from models_registry.terminal import fetch_with_bar
 
 ADMIN_USER = "admin"
@@ -56,17 +57,26 @@ def prepare(console: Console) -> FirstRun | None:
         SourceError, GGUFError: a default model could not be fetched.
     """
     call_command("migrate", interactive=False, verbosity=0)
-    is_new_registry = not ModelVersion.objects.exists()
-    seed_registry()
     node = register_this_node(settings.NODE_NAME, settings.INFERENCE.max_replicas)
-    for version in ModelVersion.objects.select_related("model").filter(is_default=True):
-        wanted = Replica.objects.filter(version=version, desired=Replica.Desired.RESIDENT).exists()
-        if is_new_registry or wanted:
-            if _is_missing(version):
-                fetch_with_bar(console, version, settings.INFERENCE.models_dir, fetch_file)
-            if is_new_registry:
-                load(version, node)
+    # The wish comes first: a download that fails or is stopped is then made up for next time.
+    with transaction.atomic():
+        is_new_registry = not ModelVersion.objects.exists()
+        seed_registry()
+        if is_new_registry:
+            _want_default_versions(node, console)
+    wanted = ModelVersion.objects.filter(replicas__desired=Replica.Desired.RESIDENT).distinct()
+    for version in wanted.select_related("model"):
+        if _is_missing(version):
+            fetch_with_bar(console, version, settings.INFERENCE.models_dir, fetch_file)
     return _first_credentials()
+
+
+def _want_default_versions(node: Node, console: Console) -> None:
+    for version in ModelVersion.objects.select_related("model").filter(is_default=True):
+        try:
+            load(version, node)
+        except RegistryError as error:
+            console.print(f"{version.key} is not loaded: {error}")
 
 
 def _is_missing(version: ModelVersion) -> bool:
@@ -79,12 +89,20 @@ def _first_credentials() -> FirstRun | None:
     if users.filter(is_superuser=True).exists() or ApiKey.objects.exists():
         return None
     password = secrets.token_urlsafe(12)
-    user = users.create_superuser(ADMIN_USER, password=password)
-    _, secret = issue_key(user, "first run", every_scope())
-    created = FirstRun(base_url(), secret, ADMIN_USER, password)
-    path = first_run_path()
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(created), file, indent=2)
+    # Nobody could know credentials that are stored without the file.
+    with transaction.atomic():
+        user = users.create_superuser(ADMIN_USER, password=password)
+        _, secret = issue_key(user, "first run", every_scope())
+        created = FirstRun(base_url(), secret, ADMIN_USER, password)
+        _write_privately(first_run_path(), json.dumps(asdict(created), indent=2))
     return created
+
+
+def _write_privately(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    part.replace(path)

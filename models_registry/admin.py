@@ -52,6 +52,17 @@ class ModelAdminPage(ModelAdmin):
     search_fields = ("slug", "name")
     inlines = (VersionInline,)
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """The id names queues and records: it stays what it was when the model was added."""
+        return ("slug",) if obj else ()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Not while a version of it may be in memory."""
+        loaded = Replica.objects.exclude(state=Replica.State.STOPPED)
+        if obj is not None:
+            loaded = loaded.filter(version__model=obj)
+        return super().has_delete_permission(request, obj) and not loaded.exists()
+
     @display(description="default version")
     def default_version(self, model: Model) -> str:
         """The version that requests get."""
@@ -114,29 +125,24 @@ class ModelVersionAdmin(ModelAdmin):
         states = [replica.state for replica in version.replicas.all()]
         return "ready" if "ready" in states else states[0] if states else "not loaded"
 
-    @action(description="Load on this node")
+    @action(description="Load")
     def load_versions(self, request: HttpRequest, versions: QuerySet[ModelVersion]) -> None:
         """Want a replica of each selected version."""
-        node = Node.objects.order_by("-seen_at").first()
         for version in versions:
-            if node is None:
-                self.message_user(request, "No node is registered yet.", messages.ERROR)
-            elif version.file_state != ModelVersion.FileState.READY:
+            if version.file_state != ModelVersion.FileState.READY:
                 self.message_user(
                     request,
                     f"{version}: its file is {version.file_state}. Fetch it first.",
                     messages.ERROR,
                 )
+                continue
+            try:
+                node = services.pick_node()
+                services.load(version, node)
+            except services.RegistryError as error:
+                self.message_user(request, f"{version}: {error}", messages.ERROR)
             else:
-                self._load(request, version, node)
-
-    def _load(self, request: HttpRequest, version: ModelVersion, node: Node) -> None:
-        try:
-            services.load(version, node)
-        except services.RegistryError as error:
-            self.message_user(request, f"{version}: {error}", messages.ERROR)
-        else:
-            self.message_user(request, f"{version} is being loaded on {node}.")
+                self.message_user(request, f"{version} is being loaded on {node}.")
 
     @action(description="Fetch the file")
     def fetch_files(self, request: HttpRequest, versions: QuerySet[ModelVersion]) -> None:
@@ -159,6 +165,14 @@ class ModelVersionAdmin(ModelAdmin):
             services.set_default(version)
             self.message_user(request, f"{version} is the default of {version.model}.")
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """The key names queues and records: it stays what it was when the version was added."""
+        return (*self.readonly_fields, "model", "label") if obj else self.readonly_fields
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Not while a replica of it may be in memory."""
+        return super().has_delete_permission(request, obj) and not _in_memory(obj)
+
     def save_model(
         self, request: HttpRequest, version: ModelVersion, form: ModelForm, change: bool
     ) -> None:
@@ -169,11 +183,23 @@ class ModelVersionAdmin(ModelAdmin):
         super().save_model(request, version, form, change)
 
 
+def _in_memory(version: ModelVersion | None) -> bool:
+    if version is None:
+        return Replica.objects.exclude(state=Replica.State.STOPPED).exists()
+    return version.replicas.exclude(state=Replica.State.STOPPED).exists()
+
+
 @admin.register(Node)
 class NodeAdmin(ModelAdmin):
     """Machines with a cluster of model hosts."""
 
     list_display = ("name", "cpu_count", "memory", "max_replicas", "seen_at")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Only a node without replicas."""
+        empty = obj is None or not obj.replicas.exists()
+        return super().has_delete_permission(request, obj) and empty and obj is not None
+
     readonly_fields = ("cpu_count", "memory_bytes", "seen_at")
 
     @display(description="memory")
@@ -240,4 +266,8 @@ class ReplicaAdmin(ModelAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Replicas are made by loading a version."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """They are unloaded; a row that is gone would leave its process to nobody."""
         return False

@@ -46,6 +46,21 @@ def load(version: ModelVersion, node: Node) -> Replica:
         return replica
 
 
+def pick_node() -> Node:
+    """The machine to load on: the one that showed itself last and has a place free.
+
+    Raises:
+        RegistryError: no machine runs a models cluster, or all are full.
+    """
+    nodes = Node.objects.filter(seen_at__isnull=False).order_by("-seen_at")
+    for node in nodes:
+        if node.replicas.filter(desired=Replica.Desired.RESIDENT).count() < node.max_replicas:
+            return node
+    if nodes:
+        raise RegistryError("Every node holds as many replicas as it may. Unload one first.")
+    raise RegistryError("No machine runs a models cluster. Start one: manage.py cluster models")
+
+
 def unload(version: ModelVersion) -> int:
     """Want no replica of ``version`` in memory anywhere; returns how many were wanted."""
     return Replica.objects.filter(version=version, desired=Replica.Desired.RESIDENT).update(

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import redis
+from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.db import connections
@@ -30,9 +31,14 @@ from inference.engine.config import EngineConfig
 from inference.engine.embedding import EmbeddingEngine
 from inference.engine.engine import Engine
 from inference.engine.engine_thread import StepEngine
-from inference.engine.fake_backend import END_OF_GENERATION, FakeBackend
+from inference.engine.fake_backend import (
+    END_OF_GENERATION,
+    VOCABULARY_SIZE,
+    FakeBackend,
+    FakeSampler,
+)
 from inference.host.host import Host, HostConfig
-from inference.messages import TERMINAL, Frame, WorkItem
+from inference.messages import TERMINAL, Frame, SamplingParameters, WorkItem
 from inference.models import every_scope, issue_key
 from inference.prompts.tokenizer import Tokenizer
 from inference.queue import keys
@@ -63,6 +69,17 @@ class Script:
         position = self._positions.get(tuple(history[:-1]), -1) + 1
         self._positions[tuple(history)] = position
         return self._tokens[position]
+
+
+class ByteBackend(FakeBackend):
+    """Takes prompts of a real vocabulary; only ids that the fake has can be penalised."""
+
+    def new_sampler(
+        self, sampling: SamplingParameters, prompt: list[int], output: list[int]
+    ) -> FakeSampler:
+        """A sampler that has seen what it knows of ``prompt``."""
+        known = [token_id for token_id in prompt if token_id < VOCABULARY_SIZE]
+        return super().new_sampler(sampling, known, output)
 
 
 class FakeEmbeddingBackend:
@@ -168,17 +185,21 @@ class Api:
     async def post(self, path: str, body: Any, **headers: str) -> Any:
         """POST ``body`` as JSON; bytes go as they are."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return await self.client.post(
-            path, data, content_type="application/json", headers=self.authorization | headers
-        )
+        # As under a server: otherwise all requests share one thread for synchronous middleware.
+        async with ThreadSensitiveContext():
+            return await self.client.post(
+                path, data, content_type="application/json", headers=self.authorization | headers
+            )
 
     async def get(self, path: str, **headers: str) -> Any:
         """GET ``path``."""
-        return await self.client.get(path, headers=self.authorization | headers)
+        async with ThreadSensitiveContext():
+            return await self.client.get(path, headers=self.authorization | headers)
 
     async def delete(self, path: str) -> Any:
         """DELETE ``path``."""
-        return await self.client.delete(path, headers=self.authorization)
+        async with ThreadSensitiveContext():
+            return await self.client.delete(path, headers=self.authorization)
 
 
 def make_api(username: str, scopes: list[str] | None = None, **user_fields: Any) -> Api:
@@ -345,7 +366,7 @@ def model(
     version: ModelVersion, redis_client: "redis.Redis[bytes]", service: InferenceService
 ) -> Iterator[FakeModel]:
     """``version`` served by a host thread; it says letters without end unless told otherwise."""
-    backend = FakeBackend(kv_cells=KV_CELLS)
+    backend = ByteBackend(kv_cells=KV_CELLS)
     engine = Engine(backend, EngineConfig(kv_cells=KV_CELLS, max_sequences=8))
     fake = FakeModel(version, backend, engine)
     with host_of(fake, redis_client):

@@ -1,14 +1,22 @@
 """From a typed request and a version's spec to what will be generated: checks and defaults."""
 
+import logging
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
+from inference.api.parsing import parse
 from inference.api.schemas import Sampled
-from inference.errors import ContextBudgetExceededError, InvalidRequestError
+from inference.errors import (
+    ContextBudgetExceededError,
+    InternalError,
+    InvalidRequestError,
+)
 from inference.messages import SamplingParameters
 from models_registry.spec import ModelSpec
+
+logger = logging.getLogger(__name__)
 
 _SAMPLING_FIELDS = (
     "temperature",
@@ -28,16 +36,29 @@ def sampling_of(request: Sampled, spec: ModelSpec, vocabulary_size: int) -> Samp
     Raises:
         InvalidRequestError: ``logit_bias`` names a token that the model does not have.
     """
-    values: dict[str, Any] = dict(spec.default_sampling)
-    for name in _SAMPLING_FIELDS:
-        value = getattr(request, name)
-        if value is not UNSET and value is not None:
-            values[name] = value
+    values: dict[str, Any] = {}
+    for source in (_defaults(spec), request):
+        for name in _SAMPLING_FIELDS:
+            value = getattr(source, name)
+            if value is not UNSET and value is not None:
+                values[name] = value
     if request.seed is not None:
         values["seed"] = request.seed % 2**32
     if request.logit_bias:
         values["logit_bias"] = _logit_bias(request.logit_bias, vocabulary_size)
     return msgspec.structs.replace(SamplingParameters(), **values)
+
+
+def _defaults(spec: ModelSpec) -> Sampled:
+    """The version's own sampling values, held to the same types and ranges as a request's."""
+    try:
+        return parse({"model": spec.model_slug, **spec.default_sampling}, Sampled)
+    except InvalidRequestError as error:
+        logger.error("default sampling of %s: %s", spec.version_key, error.message)
+        raise InternalError(
+            f"The default sampling of {spec.version_key} is wrong: {error.message} "
+            "An administrator can correct it in the version's page."
+        ) from error
 
 
 def max_tokens_of(prompts: list[list[int]], wanted: int | None, spec: ModelSpec, param: str) -> int:

@@ -1,6 +1,6 @@
 """A run as an HTTP response: one JSON object, or server-sent events."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -42,8 +42,6 @@ async def event_response(
     format_: Format,
     principal: Principal,
     end_user: str,
-    *,
-    include_usage: bool,
 ) -> StreamingHttpResponse:
     """Answer with events once the first frame is there; until then an error has a status.
 
@@ -60,18 +58,13 @@ async def event_response(
         await service.end(run, principal, end_user)
         raise
     events = _events(run, format_, first, fresh, service.settings.sse_heartbeat_seconds)
-    if include_usage:
+    if run.header.include_usage:
         events = _with_usage(events, run, format_)
 
-    async def all_events() -> AsyncIterator[bytes]:
-        try:
-            async for event in _ended(events):
-                yield event
-        finally:
-            # Also when the client has left: then the run is stopped.
-            await service.end(run, principal, end_user)
+    async def end() -> None:
+        await service.end(run, principal, end_user)
 
-    return _event_stream(all_events())
+    return await _event_stream(_ended(events), end)
 
 
 async def resumed_response(
@@ -81,15 +74,10 @@ async def resumed_response(
     fresh = [choice for choice, outcome in enumerate(run.outcomes) if outcome.position == 0]
     await run.open()
 
-    async def events() -> AsyncIterator[bytes]:
-        try:
-            own = _events(run, format_, None, fresh, service.settings.sse_heartbeat_seconds)
-            async for event in _ended(_with_usage(own, run, format_)):
-                yield event
-        finally:
-            await run.close()
-
-    return _event_stream(events())
+    events = _events(run, format_, None, fresh, service.settings.sse_heartbeat_seconds)
+    if run.header.include_usage:
+        events = _with_usage(events, run, format_)
+    return await _event_stream(_ended(events), run.close)
 
 
 async def _events(
@@ -136,8 +124,23 @@ async def _ended(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield b"data: " + msgspec.json.encode(body) + b"\n\n"
 
 
-def _event_stream(events: AsyncIterator[bytes]) -> StreamingHttpResponse:
-    response = StreamingHttpResponse(events, content_type="text/event-stream")
+async def _event_stream(
+    events: AsyncIterator[bytes], end: Callable[[], Awaitable[None]]
+) -> StreamingHttpResponse:
+    """A response that calls ``end`` once, also when the client has left before the first byte."""
+
+    async def until_the_end() -> AsyncIterator[bytes]:
+        try:
+            # Taken below: a generator that was never started would not run its ``finally``.
+            yield b""
+            async for event in events:
+                yield event
+        finally:
+            await end()
+
+    stream = until_the_end()
+    await anext(stream)
+    response = StreamingHttpResponse(stream, content_type="text/event-stream")
     response["Cache-Control"] = "no-cache"
     # nginx would otherwise collect the events.
     response["X-Accel-Buffering"] = "no"

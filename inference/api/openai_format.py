@@ -70,10 +70,8 @@ class _Base:
     object_name = ""
     chunk_name = ""
 
-    def __init__(self, header: RunHeader, *, include_usage: bool, with_logprobs: bool) -> None:
+    def __init__(self, header: RunHeader) -> None:
         self._header = header
-        self._include_usage = include_usage
-        self._with_logprobs = with_logprobs
 
     def usage(self, usage: Usage) -> dict[str, Any]:
         """The chunk after all choices that carries the usage."""
@@ -81,7 +79,7 @@ class _Base:
 
     def _chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
         chunk = self._envelope(self.chunk_name, [choice])
-        if self._include_usage:
+        if self._header.include_usage:
             chunk["usage"] = None
         return chunk
 
@@ -155,7 +153,7 @@ class ChatFormat(_Base):
         return self._envelope(self.object_name, choices) | {"usage": usage_object(usage)}
 
     def _logprobs(self, logprobs: list[TokenLogprob]) -> dict[str, Any] | None:
-        if not self._with_logprobs:
+        if not self._header.with_logprobs:
             return None
         return {"content": [_chat_logprob(entry) for entry in logprobs], "refusal": None}
 
@@ -165,8 +163,8 @@ class CompletionFormat(_Base):
 
     object_name = chunk_name = "text_completion"
 
-    def __init__(self, header: RunHeader, *, include_usage: bool, with_logprobs: bool) -> None:
-        super().__init__(header, include_usage=include_usage, with_logprobs=with_logprobs)
+    def __init__(self, header: RunHeader) -> None:
+        super().__init__(header)
         self._offsets = [0] * header.choices
 
     def opening(self, choice: int) -> None:
@@ -201,7 +199,7 @@ class CompletionFormat(_Base):
         }
 
     def _logprobs(self, index: int, logprobs: list[TokenLogprob]) -> dict[str, Any] | None:
-        if not self._with_logprobs:
+        if not self._header.with_logprobs:
             return None
         offsets = []
         for entry in logprobs:

@@ -44,4 +44,4 @@ def parse_cursor(text: str) -> list[int] | None:
 
 def _format_of(run: Run) -> ChatFormat | CompletionFormat:
     kind = ChatFormat if run.header.kind == "chat" else CompletionFormat
-    return kind(run.header, include_usage=True, with_logprobs=False)
+    return kind(run.header)

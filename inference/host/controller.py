@@ -9,6 +9,7 @@ from typing import Any
 import redis
 from django.db import connection
 from django.utils import timezone
+from django_q.brokers import get_broker
 from django_q.tasks import async_task
 
 from inference.conf import InferenceSettings
@@ -23,6 +24,10 @@ from models_registry.residency import Action, ReplicaView, plan
 
 logger = logging.getLogger(__name__)
 
+# A cluster that is away must not find a heap of old announcements when it comes back.
+MAX_ANNOUNCEMENTS = 32
+# Leases are measured by Redis's wall clock; a laptop that wakes up moves it by hours.
+CLOCK_JUMP_SECONDS = 1.0
 # Any number that nothing else in this database locks: "brig" in ASCII.
 ADVISORY_LOCK = 0x62726967
 
@@ -44,7 +49,8 @@ class Controller:
         self._settings = settings
         self._clock = clock
         self._sweep = Sweep(client, settings.lease_seconds, settings.stream_ttl_seconds)
-        self._sweep_from = clock()
+        self._sweep_from = clock() + settings.lease_seconds
+        self._redis_ahead_seconds: float | None = None
 
     def tick(self) -> bool:
         """Look once and act.
@@ -67,9 +73,16 @@ class Controller:
         if self._clock() >= self._sweep_from:
             for launch in self._sweep.run():
                 logger.warning("host %s died: its generations continue elsewhere", launch)
+        self._drain_unknown(heartbeats, {str(replica.launch_id) for replica in launches.values()})
         for replica_id, action in plan(views.values(), self._settings.lease_seconds):
             self._act(launches[replica_id], action)
         return True
+
+    def _drain_unknown(self, heartbeats: dict[str, float], known: set[str]) -> None:
+        """Tell hosts that no replica names, because its row is gone, to end."""
+        for launch in heartbeats.keys() - known:
+            self._redis.rpush(keys.control(launch), encode(Drain()))
+            self._redis.expire(keys.control(launch), 60)
 
     def note_outage(self) -> None:
         """Redis was out of reach: sweep nothing before every host could renew its lease."""
@@ -88,7 +101,14 @@ class Controller:
 
     def _heartbeats(self) -> dict[str, float]:
         """Seconds since the last heartbeat of every host, by launch id."""
-        now = float(self._redis.time()[0])
+        seconds, microseconds = self._redis.time()
+        now = seconds + microseconds / 1e6
+        ahead = now - self._clock()
+        jumped = ahead - (self._redis_ahead_seconds or ahead) > CLOCK_JUMP_SECONDS
+        self._redis_ahead_seconds = ahead
+        if jumped:
+            logger.warning("the clock of Redis jumped: every host gets time to renew its lease")
+            self.note_outage()
         pairs: Any = self._redis.zrange(keys.HOSTS, 0, -1, withscores=True)
         return {launch.decode(): now - beat for launch, beat in pairs}
 
@@ -136,11 +156,15 @@ class Controller:
                 replica.save(update_fields=["crashes"])
 
     def _announce(self, replica: Replica) -> None:
+        cluster = cluster_queue_name("models", replica.node.name)
+        if get_broker(cluster).queue_size() >= MAX_ANNOUNCEMENTS:
+            logger.warning("%s waits: nobody takes tasks of %s", replica, cluster)
+            return
         async_task(
             "inference.host.replica_task.host_replica",
             replica.pk,
             str(replica.launch_id),
-            cluster=cluster_queue_name("models", replica.node.name),
+            cluster=cluster,
             timeout=-1,
             task_name=f"host {replica.version.key}",
         )

@@ -12,7 +12,7 @@ import redis
 
 from inference.engine.engine_thread import EngineThread, StepEngine
 from inference.host.flights import Flights
-from inference.messages import Cancel, Control, Drain, Failed, Frame
+from inference.messages import Cancel, Control, Drain, Frame
 from inference.queue.blame import may_claim_fresh, may_claim_suspect
 from inference.queue.claims import LAST, FencedError, HostClaims, Numbered
 
@@ -89,7 +89,8 @@ class Host:
                 try:
                     self._round()
                     self._redis_lost = False
-                except (redis.ConnectionError, redis.TimeoutError) as error:
+                except redis.RedisError as error:
+                    # Also "out of memory" and "read-only": no fault of what runs here.
                     self._on_redis_lost(error)
         except FencedError:
             raise  # others have the work already
@@ -125,13 +126,13 @@ class Host:
         running = self._flights.running
         if room < 1 or self._engine.waiting_sequences or not may_claim_fresh(running):
             return
-        items, expired = self._claims.claim(room, may_claim_suspect(running))
+        items, ended = self._claims.claim(room, may_claim_suspect(running))
         for item, waited_seconds in items:
             if item.id in self._flights.proof:
                 continue  # Redis came back older than it was, with this still waiting
             self._flights.begin(item, waited_seconds)
             self._thread.submit(item)
-        self._unsent.extend(Numbered(item_id, 1, _EXPIRED, mark=LAST) for item_id in expired)
+        self._unsent.extend(Numbered(item_id, 1, last, mark=LAST) for item_id, last in ended)
 
     def _collect(self, wait_seconds: float) -> None:
         """Number what the engine has put out, waiting for it if there is work.
@@ -209,7 +210,7 @@ class Host:
         time.sleep(REDIS_RETRY_SECONDS)
         try:
             self._claims.reassert(self._flights.proof)
-        except (redis.ConnectionError, redis.TimeoutError):
+        except redis.RedisError:
             return
         logger.warning("Redis is back")
 
@@ -218,10 +219,3 @@ class Host:
             self._claims.abandon(crashed=crashed)
         except redis.RedisError as error:
             logger.warning("could not give claims back, their lease will run out: %s", error)
-
-
-_EXPIRED = Failed(
-    "queue_timeout",
-    "The request waited longer than the queue timeout and was not started. Try again later.",
-    retriable=True,
-)

@@ -1,7 +1,7 @@
 -- Take the first items of a queue for one host.
 -- KEYS queue, claims, fenced
 -- ARGV max_items, launch_id, may_take_suspect (0 | 1)
--- Returns {claimed…, expired…}: {{payload, waited_seconds}…}, {id…}; or false when fenced.
+-- Returns {claimed…, expired…}: {{id, payload, waited_seconds}…}, {id…}; or false when fenced.
 -- What has begun to answer has met its deadline. A suspect, whose host died before, is
 -- taken alone; one at the head that may not be taken now keeps its place, and so do those behind it.
 if redis.call('EXISTS', KEYS[3]) == 1 then return false end
@@ -26,7 +26,7 @@ while #claimed < tonumber(ARGV[1]) do
     redis.call('ZREM', KEYS[1], id)
     redis.call('HSET', KEYS[2], id, 0)
     redis.call('HSET', item, 'owner', ARGV[2])
-    claimed[#claimed + 1] = {fields[1], string.format('%.6f', now - tonumber(fields[3]))}
+    claimed[#claimed + 1] = {id, fields[1], string.format('%.6f', now - tonumber(fields[3]))}
     if suspect then break end
   end
 end

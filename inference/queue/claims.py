@@ -1,17 +1,37 @@
 """The host's side of the queue: claim, publish, heartbeat."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from redis import Redis
 
-from inference.messages import Control, Frame, WorkItem, decode_control, decode_work, encode
+from inference.messages import (
+    Control,
+    Failed,
+    Frame,
+    WorkItem,
+    decode_control,
+    decode_work,
+    encode,
+)
 from inference.queue import keys
 from inference.queue.requeue import Requeue
 from inference.queue.scripts import script
 
+logger = logging.getLogger(__name__)
+
 NOTHING, PROVEN, LAST = 0, 1, 2
+
+EXPIRED = Failed(
+    "queue_timeout",
+    "The request waited longer than the queue timeout and was not started. Try again later.",
+)
+UNREADABLE = Failed(
+    "internal_error", "The request was stored in a form that this version cannot read."
+)
 
 
 class FencedError(Exception):
@@ -63,12 +83,12 @@ class HostClaims:
 
     def claim(
         self, max_items: int, may_take_suspect: bool
-    ) -> tuple[list[tuple[WorkItem, float]], list[str]]:
+    ) -> tuple[list[tuple[WorkItem, float]], list[tuple[str, Failed]]]:
         """Take waiting items.
 
         Returns:
-            (item, seconds it waited) of each claimed one, and the ids of those whose deadline had
-            passed; the latter are claimed too, so that their last frame can be published.
+            (item, seconds it waited) of each claimed one, and (id, last frame) of those that are
+            not to be run: too late, or not readable. They are claimed too until that is published.
 
         Raises:
             FencedError: the host was given up.
@@ -80,8 +100,14 @@ class HostClaims:
         if answer is None:
             raise FencedError(self._launch_id)
         claimed, expired = answer
-        items = [(decode_work(payload), float(waited)) for payload, waited in claimed]
-        return items, [item_id.decode() for item_id in expired]
+        items, ended = [], [(item_id.decode(), EXPIRED) for item_id in expired]
+        for item_id, payload, waited in claimed:
+            try:
+                items.append((decode_work(payload), float(waited)))
+            except msgspec.DecodeError as error:
+                logger.error("generation %s cannot be read: %s", item_id.decode(), error)
+                ended.append((item_id.decode(), UNREADABLE))
+        return items, ended
 
     def reassert(self, proof: Mapping[str, bool]) -> None:
         """Write claims anew after Redis may have lost them. Raises ``FencedError``.

@@ -10,7 +10,7 @@ for i = 2, #ARGV, 4 do
   local added = redis.pcall('XADD', stream, number .. '-0', 'f', ARGV[i + 2])
   if type(added) == 'table' and added.err and not string.find(added.err, 'equal or smaller', 1, true)
   then return added end
-  if number == '1' then redis.call('EXPIRE', stream, 86400) end
+  if redis.call('XLEN', stream) == 1 then redis.call('EXPIRE', stream, 86400) end
   if mark == '1' then
     redis.call('HSET', KEYS[1], id, 1)
   elseif mark == '2' then

@@ -6,7 +6,7 @@ from typing import Any, cast
 from redis.asyncio import Redis
 
 from inference.conf import InferenceSettings
-from inference.errors import ModelBusyError, ModelLoadingError
+from inference.errors import InvalidRequestError, ModelBusyError, ModelLoadingError
 from inference.messages import Cancel, Finished, Usage, WorkItem, encode
 from inference.queue import keys
 from inference.queue.order import head_start_seconds
@@ -32,6 +32,12 @@ class Queue:
             ModelLoadingError: no living host serves the version.
         """
         settings = self._settings
+        if len(items) > settings.max_queue_size:
+            raise InvalidRequestError(
+                f"The request asks for {len(items)} answers, but the queue holds at most "
+                f"{settings.max_queue_size}. Ask for fewer.",
+                param="n",
+            )
         first = items[0]
         ttl = int(settings.queue_timeout_seconds + settings.request_timeout_seconds)
         arguments: list[Any] = [

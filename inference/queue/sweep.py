@@ -19,6 +19,7 @@ from inference.messages import (
 )
 from inference.queue import keys
 from inference.queue.blame import POISON_CRASHES, Claim, judge
+from inference.queue.claims import UNREADABLE
 from inference.queue.requeue import Requeue
 from inference.queue.scripts import script
 
@@ -66,7 +67,12 @@ class Sweep:
                 continue
             if owner != launch_id.encode():
                 continue  # it waits, or another host has it: the claim is out of date
-            items[item_id] = decode_work(payload)
+            try:
+                items[item_id] = decode_work(payload)
+            except msgspec.DecodeError as error:
+                logger.error("generation %s cannot be read: %s", item_id, error)
+                self._fail(item_id, UNREADABLE.code, UNREADABLE.message)
+                continue
             claims.append(Claim(item_id, items[item_id].crashes, proven=mark == b"1"))
         left: Any = self._redis.hget(keys.host(launch_id), "left")
         counts = judge(claims) if left is None else {claim.id: claim.crashes for claim in claims}
@@ -89,6 +95,9 @@ class Sweep:
         last_number, frames = self._frames(item.id)
         if frames and isinstance(frames[-1], TERMINAL):
             return
+        if last_number != len(frames):
+            self._fail(item.id, "host_lost", "Its host died, and Redis lost what it had said.")
+            return
         changes: dict[str, Any] = {"crashes": crashes, "emitted_frames": last_number}
         if isinstance(item, Generation):
             changes["emitted_token_ids"] = [
@@ -110,7 +119,7 @@ class Sweep:
         last_number, frames = self._frames(item_id)
         pipeline = self._redis.pipeline()
         if not (frames and isinstance(frames[-1], TERMINAL)):
-            failed = Failed(code, message, retriable=code == "host_lost")
+            failed = Failed(code, message)
             pipeline.xadd(keys.stream(item_id), {"f": encode(failed)}, id=f"{last_number + 1}-0")
         pipeline.expire(keys.stream(item_id), self._stream_ttl_seconds)
         pipeline.delete(keys.item(item_id))

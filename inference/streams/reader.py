@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,7 @@ OUTAGE_SECONDS = 20.0
 RETRY_SECONDS = 0.2
 
 StreamEntry = tuple[str, int, Frame]
+StreamEnd = tuple[int, Frame]
 
 
 @dataclass(eq=False)
@@ -95,6 +96,20 @@ class StreamReader:
             for subscription in subscriptions:
                 self._drop(subscription)
 
+    async def last_frames(self, generation_ids: Sequence[str]) -> dict[str, StreamEnd]:
+        """(number, frame) of the last entry of each stream that has one."""
+        if not generation_ids:
+            return {}
+        pipeline = self._redis.pipeline(transaction=False)
+        for generation_id in generation_ids:
+            pipeline.xrevrange(keys.stream(generation_id), count=1)
+        answers: list[Any] = await pipeline.execute()
+        return {
+            generation_id: (int(entries[0][0].split(b"-")[0]), decode_frame(entries[0][1][b"f"]))
+            for generation_id, entries in zip(generation_ids, answers, strict=True)
+            if entries
+        }
+
     async def close(self) -> None:
         """Stop reading."""
         if self._task is not None:
@@ -155,6 +170,10 @@ class StreamReader:
         now = time.monotonic()
         for follower in list(self._subscriptions.get(name, ())):
             if number <= follower.after:
+                continue
+            if number != follower.after + 1:
+                gap = f"Tokens were lost in an outage of Redis after frame {follower.after}."
+                self._fail(follower, TemporaryResourceError(f"{gap} Send the request again."))
                 continue
             follower.after = number
             follower.heard_at = now

@@ -1,7 +1,5 @@
 """Nodes and the replicas on them: what should be in memory, and what is."""
 
-import uuid
-
 from django.db import models
 
 from models_registry.models.catalogue import ModelVersion
@@ -63,8 +61,3 @@ class Replica(models.Model):
 
     def __str__(self) -> str:
         return f"{self.version.key} on {self.node.name}"
-
-    @staticmethod
-    def new_launch_id() -> uuid.UUID:
-        """An id for the next attempt to run a replica."""
-        return uuid.uuid4()

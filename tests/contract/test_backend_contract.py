@@ -12,8 +12,9 @@ from tests.inference.engine.generations import complete, ending, text_of, tokens
 
 TEXT = "The capital of France is"
 OTHER = "One, two, three, four, five,"
-# Rounding differs with the shape of a batch and the place in the cache.
-CLOSE = 0.05
+# In logits. Another kernel, for another batch or processor, may round off by 1 or 2; a token out of
+# place changes some by more than 10.
+CLOSE = 2.0
 
 
 def test_backend_counts_the_cells_of_each_sequence(subject: Subject):

@@ -150,8 +150,7 @@ async def test_100_clients_that_leave_free_their_sequences(
     await asyncio.gather(*(leave_early(index) for index in range(100)))
     await asyncio.to_thread(wait_until, lambda: service.running_sequences() == 0, 10)
     sql = (
-        "SELECT outcome, completion_tokens FROM metrics_requestrecord "
-        f"ORDER BY id OFFSET {before}"
+        f"SELECT outcome, completion_tokens FROM metrics_requestrecord ORDER BY id OFFSET {before}"
     )
     await asyncio.to_thread(wait_until, lambda: len(service.query(sql)) == 100, 20)
     rows = service.query(sql)

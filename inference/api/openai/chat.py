@@ -14,7 +14,6 @@ from inference.api.openai_format import ChatFormat
 from inference.api.schemas import ChatRequest
 from inference.api.view import ApiView, body_of, principal_in
 from inference.errors import InvalidRequestError
-from inference.run import Run
 from inference.services import GenerationOrder, InferenceService, inference_service
 
 
@@ -29,16 +28,9 @@ class ChatCompletions(ApiView):
         order = await chat_order(service, body)
         principal = principal_in(request)
         run = await service.start_generations(principal, order)
-        format_ = _format(run, body)
+        format_ = ChatFormat(run.header)
         if body.stream:
-            return await event_response(
-                service,
-                run,
-                format_,
-                principal,
-                order.end_user,
-                include_usage=body.wants_usage_chunk,
-            )
+            return await event_response(service, run, format_, principal, order.end_user)
         return await whole_response(service, run, format_, principal, order.end_user)
 
 
@@ -73,10 +65,5 @@ async def chat_order(service: InferenceService, body: ChatRequest) -> Generation
         priority=priority_of(body, service.settings.default_priority),
         ignore_eos=bool(body.ignore_eos),
         end_user=body.user or "",
-    )
-
-
-def _format(run: Run, body: ChatRequest) -> ChatFormat:
-    return ChatFormat(
-        run.header, include_usage=body.wants_usage_chunk, with_logprobs=bool(body.logprobs)
+        include_usage=body.wants_usage_chunk,
     )

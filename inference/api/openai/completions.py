@@ -32,20 +32,9 @@ class Completions(ApiView):
         order = await _order(service, body)
         principal = principal_in(request)
         run = await service.start_generations(principal, order)
-        format_ = CompletionFormat(
-            run.header,
-            include_usage=body.wants_usage_chunk,
-            with_logprobs=body.logprobs is not None,
-        )
+        format_ = CompletionFormat(run.header)
         if body.stream:
-            return await event_response(
-                service,
-                run,
-                format_,
-                principal,
-                order.end_user,
-                include_usage=body.wants_usage_chunk,
-            )
+            return await event_response(service, run, format_, principal, order.end_user)
         return await whole_response(service, run, format_, principal, order.end_user)
 
 
@@ -73,4 +62,5 @@ async def _order(service: InferenceService, body: CompletionRequest) -> Generati
         priority=priority_of(body, service.settings.default_priority),
         ignore_eos=bool(body.ignore_eos),
         end_user=body.user or "",
+        include_usage=body.wants_usage_chunk,
     )

@@ -6,12 +6,11 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from inference.api.view import ApiView, json_response
-from inference.conf import inference_settings
 from inference.database import in_database
 from inference.errors import InvalidRequestError, ModelNotFoundError, TemporaryResourceError
 from inference.principal import MODELS_OPERATE, MODELS_READ
 from models_registry import services
-from models_registry.models import ModelVersion, Node
+from models_registry.models import ModelVersion, Replica
 from models_registry.selectors import ModelStatus, model_statuses
 
 
@@ -109,7 +108,11 @@ def _require_file(version: ModelVersion) -> None:
 
 
 def _load(version: ModelVersion) -> None:
-    services.load(version, Node.objects.get_or_create(name=inference_settings().node_name)[0])
+    if not version.replicas.filter(desired=Replica.Desired.RESIDENT).exists():
+        services.load(version, services.pick_node())
+    else:
+        for replica in version.replicas.select_related("node"):
+            services.load(version, replica.node)
 
 
 def _model_object(status: ModelStatus) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
 from models_registry.gguf import GGUFError, GGUFHeader, read_header
-from models_registry.models import Model, ModelVersion, Node, Source
-from models_registry.services import RegistryError, fetch_file, load
+from models_registry.models import Model, ModelVersion, Source
+from models_registry.services import RegistryError, fetch_file, load, pick_node
 from models_registry.sources.errors import SourceError
 from models_registry.terminal import fetch_with_bar
 
@@ -38,7 +38,7 @@ class Command(BaseCommand):
             console = Console(stderr=True)
             fetch_with_bar(console, version, settings.INFERENCE.models_dir, fetch_file)
             if not no_load:
-                load(version, Node.objects.get_or_create(name=settings.NODE_NAME)[0])
+                load(version, pick_node())
         except (GGUFError, SourceError, RegistryError, OSError) as error:
             raise CommandError(str(error)) from error
         except ValidationError as error:

@@ -1,6 +1,7 @@
 """``/v1/models``: what there is, load and unload."""
 
 import pytest
+from django.utils import timezone
 
 from inference.database import in_database
 from inference.services import InferenceService
@@ -10,7 +11,7 @@ from tests.stack import Api
 
 @pytest.fixture
 def node(settings, database: None) -> Node:
-    return Node.objects.create(name=settings.NODE_NAME, max_replicas=1)
+    return Node.objects.create(name=settings.NODE_NAME, max_replicas=1, seen_at=timezone.now())
 
 
 @pytest.fixture

@@ -31,6 +31,18 @@ BODIES = [
 ]
 
 
+@pytest.fixture
+def nobody(database: None) -> Api:
+    """A client with a key that may do nothing."""
+    return make_api("nobody", scopes=[])
+
+
+@pytest.fixture
+def reader(database: None) -> Api:
+    """A client with the scopes that keys usually have."""
+    return make_api("reader", scopes=[Scope.INFERENCE, Scope.MODELS_READ])
+
+
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 async def test_route_without_a_credential_is_401(database: None, method: str, path: str):
     response = await getattr(AsyncClient(), method)(path)
@@ -56,8 +68,7 @@ async def test_route_with_an_unknown_credential_is_401(database: None, secret: s
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_route_without_its_scope_is_403(database: None, method: str, path: str):
-    nobody = make_api("nobody", scopes=[])
+async def test_route_without_its_scope_is_403(nobody: Api, method: str, path: str):
     response = await getattr(nobody.client, method)(path, headers=nobody.authorization)
     assert response.status_code == 403
     error = response.json()["error"]
@@ -65,8 +76,7 @@ async def test_route_without_its_scope_is_403(database: None, method: str, path:
     assert error["details"]["required"] in Scope.values
 
 
-async def test_route_of_operation_needs_more_than_reading(database: None):
-    reader = make_api("reader", scopes=[Scope.INFERENCE, Scope.MODELS_READ])
+async def test_route_of_operation_needs_more_than_reading(reader: Api):
     assert (await reader.get("/v1/models")).status_code == 200
     assert (await reader.post("/v1/models/some/load", {})).status_code == 403
 

@@ -40,7 +40,9 @@ class Fleet:
 
     def new_controller(self) -> Controller:
         """Another controller of the same fleet."""
-        return Controller(self.world.redis, self.world.settings, clock=lambda: self.now)
+        controller = Controller(self.world.redis, self.world.settings, clock=lambda: self.now)
+        self.now += self.world.settings.lease_seconds  # before that it sweeps nothing
+        return controller
 
     def tick(self) -> Replica:
         """Let the controller look once; returns the replica as it is then."""

@@ -10,6 +10,7 @@ from inference.engine.fake_backend import FakeBackend
 from inference.host.host import STUCK_EXIT_STATUS
 from inference.messages import Drain, Failed, Finished, Generation, Usage, encode
 from inference.queue import keys
+from inference.queue.blame import PROVEN_TOKENS
 from inference.queue.claims import LAST, FencedError
 from tests.inference.host.running_host import RunningHost, check_whole, read_all
 from tests.inference.queue.world import QueueWorld
@@ -157,6 +158,34 @@ def test_suspects_are_run_one_after_the_other_until_proven(world: QueueWorld) ->
         assert world.waiting() == [items[1].id, items[2].id]
         host.pace.allow(float("inf"))
         for item, entries in zip(items, read_all(*items), strict=True):
+            check_whole(item, entries)
+
+
+@pytest.mark.parametrize("first", ["suspect", "fresh"])
+def test_a_suspect_and_one_not_proven_are_kept_apart(world: QueueWorld, first: str) -> None:
+    dying = world.host()
+    suspect, fresh = world.generation(max_tokens=60), world.generation(max_tokens=60)
+    world.enqueue(suspect)
+    dying.claim()
+    dying.die()
+    if first == "suspect":
+        world.sweep.run()
+    with RunningHost(world, paced=True) as host:
+        running, waiting = suspect, fresh
+        if first == "fresh":
+            running, waiting = fresh, suspect
+            world.enqueue(fresh)
+        host.advance(running, 1)
+        if first == "fresh":
+            world.sweep.run()
+        else:
+            world.enqueue(fresh)
+        host.advance(running, 3)
+        assert world.waiting() == [waiting.id]
+        host.advance(running, PROVEN_TOKENS)
+        wait_until(lambda: world.waiting() == [])
+        host.pace.allow(float("inf"))
+        for item, entries in zip((suspect, fresh), read_all(suspect, fresh), strict=True):
             check_whole(item, entries)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from inference.messages import Embedding
 from inference.queue import keys
-from inference.queue.claims import FencedError
+from inference.queue.claims import EXPIRED, FencedError
 from tests.inference.queue.world import QueueWorld
 
 PASSED = {"queue_timeout_seconds": -1.0}
@@ -70,7 +70,7 @@ def test_claim_reports_an_item_whose_deadline_has_passed_and_does_not_run_it(
     fine = world.enqueued()
     items, expired = host.claims.claim(1, may_take_suspect=False)
     assert [item.id for item, _ in items] == [fine.id]
-    assert expired == [late.id]
+    assert expired == [(late.id, EXPIRED)]
     assert host.claims.claim(5, may_take_suspect=True) == ([], [])
 
 
@@ -78,10 +78,10 @@ def test_an_expired_item_is_not_lost_with_its_host(world: QueueWorld) -> None:
     first, second = world.host(), world.host()
     late = world.generation()
     world.enqueue(late, **PASSED)
-    assert first.claims.claim(1, may_take_suspect=True) == ([], [late.id])
+    assert first.claims.claim(1, may_take_suspect=True) == ([], [(late.id, EXPIRED)])
     first.die()
     world.sweep.run()
-    assert second.claims.claim(1, may_take_suspect=True) == ([], [late.id])
+    assert second.claims.claim(1, may_take_suspect=True) == ([], [(late.id, EXPIRED)])
 
 
 def test_claim_forgets_an_item_whose_content_is_gone(world: QueueWorld) -> None:

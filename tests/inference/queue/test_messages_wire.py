@@ -36,9 +36,9 @@ _SAMPLING = SamplingParameters(
 )
 WORK: list[Record] = [
     Generation("a", "m@v", [1, 2], 5),
-    Generation("a", "m@v", [1], 5, _SAMPLING, ("\n", "É"), 20, 3, 1e9, True, [7, 8], 9, 1),
+    Generation("a", "m@v", [1], 5, _SAMPLING, ("\n", "É"), 20, 3, True, [7, 8], 9, 1),
     Embedding("e", "m@v", [[1], [2, 3]]),
-    Embedding("e", "m@v", [[]], 1, 1e9, 4, 1),
+    Embedding("e", "m@v", [[]], 1, 4, 1),
 ]
 FRAMES: list[Record] = [
     Started(3),
@@ -49,7 +49,6 @@ FRAMES: list[Record] = [
     Finished("stop", Usage(1, 2)),
     Finished("cancelled", Usage(1, 2, 1), Timings(0.1, 0.2, 0.3)),
     Failed("host_lost", "It died."),
-    Failed("host_lost", "It died.", True),
 ]
 CONTROLS: list[Record] = [Cancel("a"), Drain()]
 Decoder = Callable[[bytes], Record]

@@ -13,11 +13,12 @@
 
 import asyncio
 import logging
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 import msgspec
 from channels.generic.websocket import AsyncWebsocketConsumer
+from msgspec import Meta
 
 from inference.api.error_renderer import as_inference_error, error_body
 from inference.api.openai.chat import chat_order
@@ -40,10 +41,10 @@ MAX_STREAMS_PER_CONNECTION = 32
 
 
 class ResumeData(msgspec.Struct, forbid_unknown_fields=True):
-    """``data`` of ``resume``."""
+    """``data`` of ``resume``; with several choices ``index`` is a list, one number for each."""
 
     stream_id: str
-    index: int = 0
+    index: Annotated[int, Meta(ge=0)] | list[Annotated[int, Meta(ge=0)]] | None = None
 
 
 class StopData(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,9 +64,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self._streams: dict[str, asyncio.Task[None]] = {}
         self._runs: dict[str, Run] = {}
         try:
-            credential = _credential(self.scope)
-            self.principal = await in_database(principal_of, credential)
-            self.principal.require(INFERENCE)
+            self._credential = _credential(self.scope)
+            await self._authenticate()
         except Exception as error:
             known = as_inference_error(error)
             await self.accept()
@@ -87,6 +87,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self._dispatch(text_data if text_data is not None else bytes_data or b"")
         except Exception as error:
             await self._send("error", {"stream_id": None, **error_body(as_inference_error(error))})
+
+    async def _authenticate(self) -> None:
+        """Ask again who this is: a key may have been revoked since the connection was made."""
+        self.principal = await in_database(principal_of, self._credential)
+        self.principal.require(INFERENCE)
 
     async def _dispatch(self, data: str | bytes) -> None:
         if len(data) > self.service.settings.max_body_bytes:
@@ -131,6 +136,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         request_id, end_user = None, ""
         try:
             request_id, body = _chat_request(content)
+            await self._authenticate()
             order = await chat_order(self.service, body)
             end_user = order.end_user
             run = await self.service.start_generations(self.principal, order)
@@ -145,7 +151,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _resume(self, data: ResumeData) -> None:
         run: Run | None = None
         try:
-            after = [data.index] if data.index else None
+            await self._authenticate()
+            after = [data.index] if isinstance(data.index, int) else data.index
             run = await self.service.find_run(self.principal, data.stream_id, after)
             await run.open()
             await self._relay(run, None)
@@ -153,6 +160,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self._fail(run, None, error, data.stream_id)
         finally:
             if run is not None:
+                self._runs.pop(run.header.id, None)
                 await run.close()
 
     async def _relay(self, run: Run, request_id: Any) -> None:

@@ -6,6 +6,7 @@
     │   ├── ModelLoadingError         503  model_loading
     │   ├── QueueTimeoutError         503  queue_timeout: not started before its deadline
     │   ├── HostLostError             503  host_lost: the process that ran it died
+    │   ├── TooManyAttemptsError      429  too_many_attempts, at logging in
     │   └── TemporaryResourceError    503  temporarily_unavailable: Redis, Postgres, memory
     └── NonRetriableError         the request must change first
         ├── InvalidRequestError       400  invalid_value, unknown_parameter, …
@@ -98,6 +99,14 @@ class HostLostError(RetriableError):
     """The process that ran the generation died and it could not be continued."""
 
     default_code = "host_lost"
+
+
+class TooManyAttemptsError(RetriableError):
+    """More tries than a person makes."""
+
+    status = 429
+    type = "rate_limit_error"
+    default_code = "too_many_attempts"
 
 
 class TemporaryResourceError(RetriableError):

@@ -95,6 +95,7 @@ class Run:
     outcomes: list[ChoiceOutcome] = field(default_factory=list)
     first_frame_at: float | None = None
     error_code: str = ""
+    ended: bool = False
     began_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:

@@ -81,7 +81,9 @@ class InferenceService:
         self.queue = Queue(self.redis, settings)
         self.reader = StreamReader(self.redis)
         self.tokenizer = Tokenizer(settings.prompt_workers, settings.max_prompt_characters)
-        self._active = 0
+        # Kept here, and not only counted: a response that was dropped unread is ended by the
+        # garbage collector, which must not find its run in the same heap of garbage.
+        self._open: dict[str, Run] = {}
         self._settling: set[asyncio.Task[None]] = set()
 
     async def resolve(self, name: str, wanted_type: str) -> ModelSpec:
@@ -145,12 +147,14 @@ class InferenceService:
         return await self._start(header, [item])
 
     async def end(self, run: Run, principal: Principal, end_user: str = "") -> None:
-        """End a run for good: stop what still runs, record it, free its place.
+        """End a run for good, once: stop what still runs, record it, free its place.
 
         The caller may be a task that is being cancelled because its client left, so the work is
         done in a task of its own.
         """
-        await asyncio.shield(self._spawn(self._end(run, principal, end_user)))
+        if not run.ended:
+            run.ended = True
+            await asyncio.shield(self._spawn(self._end(run, principal, end_user)))
 
     async def find_run(self, principal: Principal, run_id: str, after: list[int] | None) -> Run:
         """A run of this caller, to be read again from a position.
@@ -181,6 +185,8 @@ class InferenceService:
             include_usage=fields[b"include_usage"] == b"1",
             with_logprobs=fields[b"with_logprobs"] == b"1",
         )
+        if not any(after or ()):
+            after = None  # from the beginning, however many choices
         if after is not None and len(after) != header.choices:
             raise InvalidRequestError(
                 f"The position names {len(after)} choices, but the run has {header.choices}.",
@@ -224,19 +230,19 @@ class InferenceService:
         )
 
     async def _start(self, header: RunHeader, items: list[WorkItem]) -> Run:
-        if self._active >= self.settings.max_concurrent_requests:
+        if len(self._open) >= self.settings.max_concurrent_requests:
             raise ModelBusyError(
-                f"This service runs {self._active} requests at once already "
+                f"This service runs {len(self._open)} requests at once already "
                 "(INFERENCE_MAX_CONCURRENT_REQUESTS). Try again in a moment."
             )
         run = self._run(header, [])
-        self._active += 1
+        self._open[header.id] = run
         try:
             await run.open()
             await self._remember(header)
             await self.queue.enqueue(items)
         except ModelLoadingError as error:
-            self._active -= 1
+            del self._open[header.id]
             await run.close()
             raise await in_database(_explained, error, header) from None
         except BaseException:
@@ -252,7 +258,7 @@ class InferenceService:
         except redis.RedisError as error:
             logger.warning("run %s could not be stopped: %s", run.header.id, error)
         finally:
-            self._active -= 1
+            self._open.pop(run.header.id, None)
             await run.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -297,7 +303,7 @@ class InferenceService:
             error = f"{type(reason).__name__}: {reason}"
             logger.warning("run %s did not settle: %s", run.header.id, error)
         finally:
-            self._active -= 1
+            self._open.pop(run.header.id, None)
             await run.close()
         if run.header.kind == "embedding":
             await self._forget(run.header)

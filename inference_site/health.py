@@ -133,11 +133,15 @@ async def _ask_redis() -> set[str]:
     client = service.redis
     seconds, _ = await client.time()
     oldest = seconds - service.settings.lease_seconds
-    serving = set()
-    async for name in client.scan_iter(match=keys.ready("*"), count=1000):
-        if await client.zcount(name, oldest, "+inf"):
-            serving.add(name.decode().removeprefix(keys.ready("")))
-    return serving
+    launches: list[bytes] = await client.zrange(keys.HOSTS, oldest, "+inf", byscore=True)
+    pipeline = client.pipeline(transaction=False)
+    for launch in launches:
+        pipeline.hget(keys.host(launch.decode()), "version_key")
+    versions = {raw.decode() for raw in await pipeline.execute() if raw}
+    for version_key in versions:
+        pipeline.zcount(keys.ready(version_key), oldest, "+inf")
+    counts = await pipeline.execute()
+    return {key for key, count in zip(versions, counts, strict=True) if count}
 
 
 def _milliseconds(began: float) -> float:

@@ -64,17 +64,14 @@ INSTALLED_APPS = [
     "inference",
     "inference_site",
 ]
-# Only the admin needs sessions, messages and CSRF; on the API they would cost thread hops per
-# request, so they are applied to the admin's paths alone.
 MIDDLEWARE = [
-    "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "inference_site.middleware.StaticFiles",
+    "inference_site.middleware.PageSessions",
+    "inference_site.middleware.PageCommon",
+    "inference_site.middleware.PageCsrf",
+    "inference_site.middleware.PageUsers",
+    "inference_site.middleware.PageMessages",
+    "inference_site.middleware.PageFrames",
 ]
 ROOT_URLCONF = "inference_site.urls"
 ASGI_APPLICATION = "inference_site.asgi.application"

@@ -4,8 +4,6 @@ from dataclasses import asdict, dataclass
 
 from metrics.models import RequestRecord
 
-MAX_END_USER_CHARACTERS = 200
-
 
 @dataclass(frozen=True)
 class RunRecord:

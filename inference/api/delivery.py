@@ -1,5 +1,6 @@
 """A run as an HTTP response: one JSON object, or server-sent events."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -15,6 +16,9 @@ from inference.run import Run, failure_of
 from inference.services import InferenceService
 
 HEARTBEAT = b": waiting\n\n"
+# A client that leaves between the view and the first byte leaves a response nobody reads.
+UNREAD_SECONDS = 5.0
+_watches: set[asyncio.Task[None]] = set()
 
 
 async def whole_response(
@@ -129,17 +133,29 @@ async def _event_stream(
 ) -> StreamingHttpResponse:
     """A response that calls ``end`` once, also when the client has left before the first byte."""
 
+    asked_for = asyncio.Event()
+
     async def until_the_end() -> AsyncIterator[bytes]:
         try:
-            # Taken below: a generator that was never started would not run its ``finally``.
-            yield b""
             async for event in events:
+                asked_for.set()
                 yield event
         finally:
+            asked_for.set()
             await end()
 
+    async def end_unless_asked_for() -> None:
+        # A generator that is never started never comes to its ``finally``.
+        try:
+            async with asyncio.timeout(UNREAD_SECONDS):
+                await asked_for.wait()
+        except TimeoutError:
+            await end()
+
+    watch = asyncio.create_task(end_unless_asked_for())
+    _watches.add(watch)
+    watch.add_done_callback(_watches.discard)
     stream = until_the_end()
-    await anext(stream)
     response = StreamingHttpResponse(stream, content_type="text/event-stream")
     response["Cache-Control"] = "no-cache"
     # nginx would otherwise collect the events.

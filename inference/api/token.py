@@ -1,17 +1,37 @@
 """``POST /api/auth/token``: a JWT for a user's name and password."""
 
+import asyncio
 from typing import Any, ClassVar
 
 from django.contrib.auth import authenticate
 from django.http import HttpResponse
+from redis.asyncio import Redis
 from rest_framework.request import Request
 from rest_framework_simplejwt.tokens import AccessToken
 
 from inference.api.schemas import TokenRequest
 from inference.api.view import ApiView, body_of, json_response
-from inference.conf import inference_settings
 from inference.database import in_database
-from inference.errors import AuthenticationError
+from inference.errors import AuthenticationError, TooManyAttemptsError
+from inference.queue import keys
+from inference.services import inference_service
+
+ATTEMPTS_PER_MINUTE = 10
+_one_at_a_time = asyncio.Semaphore(1)
+
+
+async def _count_attempt(client: Redis, username: str) -> None:
+    """Raise ``TooManyAttemptsError`` when a user name was tried too often in this minute."""
+    name = keys.attempts(username)
+    pipeline = client.pipeline()
+    pipeline.set(name, 0, ex=60, nx=True)
+    pipeline.incr(name)
+    _, count = await pipeline.execute()
+    if count > ATTEMPTS_PER_MINUTE:
+        raise TooManyAttemptsError(
+            f"{ATTEMPTS_PER_MINUTE} attempts a minute are allowed for one user. Wait a minute.",
+            retry_after_ms=60_000,
+        )
 
 
 class Token(ApiView):
@@ -22,8 +42,12 @@ class Token(ApiView):
 
     async def post(self, request: Request) -> HttpResponse:
         """Check the password and sign a token."""
-        body = body_of(request, TokenRequest, inference_settings().max_body_bytes)
-        user = await in_database(authenticate, username=body.username, password=body.password)
+        service = inference_service()
+        body = body_of(request, TokenRequest, service.settings.max_body_bytes)
+        await _count_attempt(service.redis, body.username)
+        # Hashing a password is slow on purpose; one at a time leaves threads to everybody else.
+        async with _one_at_a_time:
+            user = await in_database(authenticate, username=body.username, password=body.password)
         if user is None:
             raise AuthenticationError(
                 "The user name or the password is wrong.", code="invalid_credentials"

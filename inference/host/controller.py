@@ -70,7 +70,7 @@ class Controller:
             launches[replica.pk] = replica
             views[replica.pk] = self._view(replica, heartbeats)
         # Hosts cannot renew their leases while Redis is away, so after an outage they get time.
-        if self._clock() >= self._sweep_from:
+        if not self._in_grace:
             for launch in self._sweep.run():
                 logger.warning("host %s died: its generations continue elsewhere", launch)
         self._drain_unknown(heartbeats, {str(replica.launch_id) for replica in launches.values()})
@@ -84,8 +84,13 @@ class Controller:
             self._redis.rpush(keys.control(launch), encode(Drain()))
             self._redis.expire(keys.control(launch), 60)
 
+    @property
+    def _in_grace(self) -> bool:
+        """Silence proves no death yet."""
+        return self._clock() < self._sweep_from
+
     def note_outage(self) -> None:
-        """Redis was out of reach: sweep nothing before every host could renew its lease."""
+        """Redis was out of reach: give nobody up before every host could renew its lease."""
         self._sweep_from = self._clock() + self._settings.lease_seconds
 
     def _holds_lock(self) -> bool:
@@ -123,7 +128,7 @@ class Controller:
             wanted=replica.desired == Replica.Desired.RESIDENT,
             state=replica.state,
             state_age_seconds=(timezone.now() - replica.state_since).total_seconds(),
-            is_alive=not is_dead and silence < self._settings.lease_seconds,
+            is_alive=not is_dead and (self._in_grace or silence < self._settings.lease_seconds),
             is_dead=is_dead,
             crashes=replica.crashes,
             file_ready=replica.version.file_state == ModelVersion.FileState.READY,

@@ -15,6 +15,8 @@ brigade:dead                  set          launch ids whose claims are being giv
 brigade:fenced:<launch id>    string       this launch was given up: it must write no more
 """
 
+import hashlib
+
 PREFIX = "brigade:"
 HOSTS = PREFIX + "hosts"
 DEAD = PREFIX + "dead"
@@ -63,6 +65,11 @@ def claims(launch_id: str) -> str:
 def control(launch_id: str) -> str:
     """Messages for a host."""
     return f"{PREFIX}control:{launch_id}"
+
+
+def attempts(username: str) -> str:
+    """How often a user name was tried in this minute."""
+    return f"{PREFIX}attempts:{hashlib.sha256(username.encode()).hexdigest()}"
 
 
 def fenced(launch_id: str) -> str:

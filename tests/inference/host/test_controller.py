@@ -233,6 +233,16 @@ def test_after_an_outage_hosts_get_time_to_renew_their_leases(fleet: Fleet) -> N
     assert fleet.world.waiting() == [item.id]
 
 
+def test_after_an_outage_a_silent_host_is_not_taken_for_dead_at_once(fleet: Fleet) -> None:
+    fleet.start().leave()  # as in a Redis that lost the heartbeats
+    lease_seconds = fleet.world.settings.lease_seconds
+    fleet.age(lease_seconds)
+    fleet.controller.note_outage()
+    assert fleet.tick().state == State.READY
+    fleet.now += lease_seconds
+    assert fleet.tick().state == State.FAILED
+
+
 def test_a_host_that_moves_on_meanwhile_is_not_overwritten(fleet: Fleet) -> None:
     fleet.tick()
     stale = Replica.objects.select_related("version__model", "node").get(pk=fleet.replica.pk)

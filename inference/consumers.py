@@ -23,10 +23,10 @@ from msgspec import Meta
 from inference.api.error_renderer import as_inference_error, error_body
 from inference.api.openai.chat import chat_order
 from inference.api.openai_format import usage_object
-from inference.api.parsing import parse
+from inference.api.parsing import decode_json, parse
 from inference.api.schemas import ChatRequest
 from inference.database import in_database
-from inference.errors import AuthenticationError, InvalidRequestError
+from inference.errors import AuthenticationError, InvalidRequestError, PayloadTooLargeError
 from inference.messages import Delta, Failed, Finished, Frame
 from inference.principal import INFERENCE, Principal, credential_of, principal_of
 from inference.run import Run, failure_of
@@ -39,12 +39,14 @@ CLOSE_UNAUTHENTICATED = 4401
 CLOSE_FORBIDDEN = 4403
 MAX_STREAMS_PER_CONNECTION = 32
 
+FrameNumber = Annotated[int, Meta(ge=0, le=10**9)]
+
 
 class ResumeData(msgspec.Struct, forbid_unknown_fields=True):
     """``data`` of ``resume``; with several choices ``index`` is a list, one number for each."""
 
     stream_id: str
-    index: Annotated[int, Meta(ge=0)] | list[Annotated[int, Meta(ge=0)]] | None = None
+    index: FrameNumber | list[FrameNumber] | None = None
 
 
 class StopData(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,15 +97,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _dispatch(self, data: str | bytes) -> None:
         if len(data) > self.service.settings.max_body_bytes:
-            raise InvalidRequestError(
+            raise PayloadTooLargeError(
                 f"The message is larger than {self.service.settings.max_body_bytes} bytes."
             )
-        try:
-            message = msgspec.json.decode(data)
-        except msgspec.DecodeError as error:
-            raise InvalidRequestError(
-                f"The message is not valid JSON: {error}", code="invalid_json"
-            ) from None
+        message = decode_json(data, "message")
         event = message.get("event") if isinstance(message, dict) else None
         content = message.get("data", {}) if isinstance(message, dict) else {}
         match event:
@@ -133,9 +130,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _chat(self, content: Any) -> None:
         run: Run | None = None
-        request_id, end_user = None, ""
+        request_id = content.get("request_id") if isinstance(content, dict) else None
+        end_user = ""
         try:
-            request_id, body = _chat_request(content)
+            body = _chat_request(content)
             await self._authenticate()
             order = await chat_order(self.service, body)
             end_user = order.end_user
@@ -228,12 +226,11 @@ def _credential(scope: Any) -> str:
     return credential or tokens[0]  # type: ignore[index]
 
 
-def _chat_request(content: Any) -> tuple[Any, ChatRequest]:
-    """(the client's own id for the request, the request); ``prompt`` is one user message."""
+def _chat_request(content: Any) -> ChatRequest:
+    """The request in ``data``; ``prompt`` is one user message."""
     if not isinstance(content, dict):
         raise InvalidRequestError("'data' must be a JSON object.", param="data")
-    fields = dict(content)
-    request_id = fields.pop("request_id", None)
+    fields = {name: value for name, value in content.items() if name != "request_id"}
     prompt = fields.pop("prompt", None)
     if prompt is not None:
         if "messages" in fields:
@@ -241,4 +238,12 @@ def _chat_request(content: Any) -> tuple[Any, ChatRequest]:
         fields["messages"] = [{"role": "user", "content": prompt}]
     if fields.pop("stream", True) is not True:
         raise InvalidRequestError("A WebSocket always streams.", param="stream")
-    return request_id, parse(fields, ChatRequest)
+    for name in ("logprobs", "stream_options"):
+        if fields.get(name):
+            raise InvalidRequestError(
+                f"{name!r} has no effect on a WebSocket. Leave it out, or use "
+                "POST /v1/chat/completions.",
+                param=name,
+                code="unsupported_parameter",
+            )
+    return parse(fields, ChatRequest)

@@ -84,6 +84,7 @@ class InferenceService:
         # Kept here, and not only counted: a response that was dropped unread is ended by the
         # garbage collector, which must not find its run in the same heap of garbage.
         self._open: dict[str, Run] = {}
+        self.login_slot = asyncio.Semaphore(1)
         self._settling: set[asyncio.Task[None]] = set()
 
     async def resolve(self, name: str, wanted_type: str) -> ModelSpec:

@@ -133,7 +133,7 @@ async def _ask_redis() -> set[str]:
     client = service.redis
     seconds, _ = await client.time()
     oldest = seconds - service.settings.lease_seconds
-    launches: list[bytes] = await client.zrange(keys.HOSTS, oldest, "+inf", byscore=True)
+    launches: Any = await client.zrange(keys.HOSTS, oldest, "+inf", byscore=True)
     pipeline = client.pipeline(transaction=False)
     for launch in launches:
         pipeline.hget(keys.host(launch.decode()), "version_key")

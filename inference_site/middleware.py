@@ -74,7 +74,7 @@ class StaticFiles(WhiteNoiseMiddleware):
         super().__init__(get_response)
         markcoroutinefunction(self)
 
-    async def __call__(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override]
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Serve a static file, or ask the next."""
         file = self.files.get(request.path_info)
         if file is None:

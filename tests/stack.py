@@ -125,13 +125,17 @@ class FakeModel:
     def take_time(self, step_seconds: float) -> None:
         """Let each step last so long, as a real model's would."""
         never = threading.Event()
-        self.backend.while_decoding = lambda: bool(never.wait(step_seconds)) and None
+
+        def wait() -> None:
+            never.wait(step_seconds)
+
+        self.backend.while_decoding = wait
 
 
 class ScriptedHost:
     """A host without an engine: the test claims items and publishes frames itself."""
 
-    def __init__(self, client: "redis.Redis[bytes]", version_key: str) -> None:
+    def __init__(self, client: "redis.Redis", version_key: str) -> None:
         self.claims = HostClaims(client, str(uuid.uuid4()), version_key)
         self.heartbeat()
 
@@ -227,7 +231,7 @@ def register_version(path: Path, type_: str = "text_generation", **fields: Any) 
 
 
 @contextlib.contextmanager
-def host_of(model: FakeModel, client: "redis.Redis[bytes]") -> Iterator[None]:
+def host_of(model: FakeModel, client: "redis.Redis") -> Iterator[None]:
     """Serve a model from a thread of this process."""
     stop = threading.Event()
     host = Host(
@@ -288,9 +292,9 @@ async def record_of(run_id: str) -> RequestRecord:
 
 
 @pytest.fixture
-def redis_client() -> Iterator["redis.Redis[bytes]"]:
+def redis_client() -> Iterator["redis.Redis"]:
     """The test Redis."""
-    client: redis.Redis[bytes] = redis.Redis.from_url(django_settings.REDIS_URL)
+    client: redis.Redis = redis.Redis.from_url(django_settings.REDIS_URL)
     yield client
     client.close()
 
@@ -356,14 +360,14 @@ def version(database: None, smollm2_path: Path) -> ModelVersion:
 
 
 @pytest.fixture
-def scripted_host(version: ModelVersion, redis_client: "redis.Redis[bytes]") -> ScriptedHost:
+def scripted_host(version: ModelVersion, redis_client: "redis.Redis") -> ScriptedHost:
     """A host of ``version`` whose frames the test writes."""
     return ScriptedHost(redis_client, version.key)
 
 
 @pytest.fixture
 def model(
-    version: ModelVersion, redis_client: "redis.Redis[bytes]", service: InferenceService
+    version: ModelVersion, redis_client: "redis.Redis", service: InferenceService
 ) -> Iterator[FakeModel]:
     """``version`` served by a host thread; it says letters without end unless told otherwise."""
     backend = ByteBackend(kv_cells=KV_CELLS)
@@ -377,7 +381,7 @@ def model(
 def embedding_model(
     database: None,
     smollm2_path: Path,
-    redis_client: "redis.Redis[bytes]",
+    redis_client: "redis.Redis",
     service: InferenceService,
 ) -> Iterator[FakeModel]:
     """An embedding version served by a host thread."""

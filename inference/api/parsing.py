@@ -52,13 +52,17 @@ def parse_json(data: bytes, kind: type[Body]) -> Body:
     Raises:
         InvalidRequestError: with ``param`` naming the field where there is one.
     """
+    return parse(decode_json(data, "request body"), kind)
+
+
+def decode_json(data: bytes | str, name: str) -> Any:
+    """The JSON value in ``data``. Raises ``InvalidRequestError``, which speaks of ``name``."""
     try:
-        raw = msgspec.json.decode(data)
+        return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(
-            f"The request body is not valid JSON: {error}", code="invalid_json"
+            f"The {name} is not valid JSON: {error}", code="invalid_json"
         ) from None
-    return parse(raw, kind)
 
 
 def parse(raw: Any, kind: type[Body]) -> Body:

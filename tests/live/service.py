@@ -87,7 +87,7 @@ class LiveService:
     def query(self, sql: str) -> list[Any]:
         """Rows from the service's own database."""
         with psycopg.connect(embedded_urls(self.home)[0]) as connection:
-            return connection.execute(sql).fetchall()  # type: ignore[arg-type]
+            return connection.execute(sql).fetchall()
 
     def health(self, path: str = "/health/ready") -> tuple[int, dict[str, Any]]:
         """Status and body; status 0 when nobody answers."""

@@ -242,6 +242,7 @@ def host_of(model: FakeModel, client: "redis.Redis") -> Iterator[None]:
             heartbeat_seconds=0.5,
             lease_seconds=5,
             stop_seconds=1,
+            run_seconds=600,
             step_timeout_seconds=60,
             stream_ttl_seconds=600,
         ),

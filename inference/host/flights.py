@@ -23,6 +23,7 @@ class _Flight:
     next_number: int
     new_tokens: int = 0
     proven: bool = False
+    begun_at: float = 0.0
 
 
 class Flights:
@@ -44,9 +45,25 @@ class Flights:
         """What decides whether more may be claimed."""
         return [Running(f.item.crashes, f.proven) for f in self._flights.values()]
 
-    def begin(self, item: WorkItem, waited_seconds: float) -> None:
-        """Take up a claimed item; a continued one goes on with the frame numbers it had."""
-        self._flights[item.id] = _Flight(item, waited_seconds, item.emitted_frames + 1)
+    def begin(self, item: WorkItem, waited_seconds: float, now: float = 0.0) -> None:
+        """Take up a claimed item; a continued one goes on with the frame numbers it had.
+
+        Args:
+            item: what was claimed.
+            waited_seconds: how long it was in the queue.
+            now: monotonic seconds.
+        """
+        self._flights[item.id] = _Flight(
+            item, waited_seconds, item.emitted_frames + 1, begun_at=now
+        )
+
+    def overdue(self, now: float, limit_seconds: float) -> list[str]:
+        """Generations that have run longer than any client waits."""
+        return [
+            item_id
+            for item_id, flight in self._flights.items()
+            if now - flight.begun_at > limit_seconds
+        ]
 
     def is_urgent(self, outputs: Iterable[tuple[str, Frame]]) -> bool:
         """Whether a client waits for one of these: a beginning, a first token or an end."""

@@ -36,6 +36,7 @@ class HostConfig:
     heartbeat_seconds: float
     lease_seconds: float
     stop_seconds: float
+    run_seconds: float
     step_timeout_seconds: float
     stream_ttl_seconds: int
 
@@ -130,7 +131,7 @@ class Host:
         for item, waited_seconds in items:
             if item.id in self._flights.proof:
                 continue  # Redis came back older than it was, with this still waiting
-            self._flights.begin(item, waited_seconds)
+            self._flights.begin(item, waited_seconds, time.monotonic())
             self._thread.submit(item)
         self._unsent.extend(Numbered(item_id, 1, last, mark=LAST) for item_id, last in ended)
 
@@ -176,6 +177,9 @@ class Host:
         if now < self._next_heartbeat_at:
             return
         self._next_heartbeat_at = now + self._config.heartbeat_seconds
+        # The web process stops what is late; this is for when it died before it could.
+        for item_id in self._flights.overdue(now, self._config.run_seconds):
+            self._thread.cancel(item_id)
         figures = {
             "running": self._engine.running_sequences,
             "waiting": self._engine.waiting_sequences,

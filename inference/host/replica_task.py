@@ -104,6 +104,7 @@ def _host_config(loaded: Loaded, settings: InferenceSettings) -> HostConfig:
         heartbeat_seconds=settings.heartbeat_seconds,
         lease_seconds=settings.lease_seconds,
         stop_seconds=STOP_SECONDS,
+        run_seconds=settings.request_timeout_seconds,
         step_timeout_seconds=settings.step_timeout_seconds,
         stream_ttl_seconds=settings.stream_ttl_seconds,
     )

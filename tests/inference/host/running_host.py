@@ -27,6 +27,7 @@ CONFIG = HostConfig(
     heartbeat_seconds=0.1,
     lease_seconds=5.0,
     stop_seconds=10.0,
+    run_seconds=600,
     step_timeout_seconds=60.0,
     stream_ttl_seconds=STREAM_TTL_SECONDS,
 )

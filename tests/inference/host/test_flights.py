@@ -117,3 +117,10 @@ def test_an_embedding_is_never_proven() -> None:
     flights = flights_of(Embedding("e", "m@v", [[1]]))
     flights.number([("e", Vectors(1, b"1234", 1))])
     assert flights.running == [Running(0, proven=False)]
+
+
+def test_overdue_names_what_runs_longer_than_the_limit() -> None:
+    flights = Flights()
+    flights.begin(Generation("old", "m@v", [1], 5), 0.0, now=10.0)
+    flights.begin(Generation("new", "m@v", [1], 5), 0.0, now=60.0)
+    assert flights.overdue(now=70.0, limit_seconds=50.0) == ["old"]

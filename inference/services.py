@@ -15,6 +15,7 @@ import msgspec
 import redis.asyncio
 from django.conf import settings as django_settings
 
+from inference.availability import explain_absence
 from inference.conf import InferenceSettings, inference_settings
 from inference.database import in_database
 from inference.errors import (
@@ -31,9 +32,10 @@ from inference.prompts.tokenizer import Tokenizer
 from inference.queue import keys
 from inference.queue.queue import ITEM_SLACK_SECONDS, Queue
 from inference.run import Kind, Run, RunHeader, new_run_id
+from inference.run_record import record_of
 from inference.streams.reader import StreamReader
-from metrics.recorder import RunRecord, record_run
-from models_registry.selectors import find_spec, replica_statuses
+from metrics.recorder import record_run
+from models_registry.selectors import find_spec
 from models_registry.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -245,7 +247,7 @@ class InferenceService:
         except ModelLoadingError as error:
             del self._open[header.id]
             await run.close()
-            raise await in_database(_explained, error, header) from None
+            raise await in_database(explain_absence, error, header) from None
         except BaseException:
             # The items may be queued all the same: the answer was late, or the client has left.
             self._spawn(self._abandon(run))
@@ -308,7 +310,7 @@ class InferenceService:
             await run.close()
         if run.header.kind == "embedding":
             await self._forget(run.header)
-        record = _record_of(run, principal, end_user)
+        record = record_of(run, principal, end_user)
         if error and not record.error_code:
             record = replace(record, outcome="failed", error_code="unsettled")
         try:
@@ -318,57 +320,8 @@ class InferenceService:
             logger.error("run %s could not be recorded: %s %s", run.header.id, record, reason)
 
 
-def _explained(error: ModelLoadingError, header: RunHeader) -> ModelLoadingError:
-    """Why no host serves the version, as the registry knows it."""
-    replicas = [
-        replica
-        for replica in replica_statuses()
-        if replica.version_key == header.version_key and replica.desired == "resident"
-    ]
-    if not replicas:
-        return ModelLoadingError(
-            f"{header.model} is not loaded. Load it with POST /v1/models/{header.model}/load "
-            "or in the admin.",
-            code="model_not_loaded",
-            param="model",
-            retry_after_ms=10_000,
-        )
-    states = {replica.node: replica.state for replica in replicas}
-    reasons = " ".join(replica.reason for replica in replicas if replica.reason)
-    if reasons:
-        error = ModelLoadingError(f"{error.message} {reasons}", retry_after_ms=2000)
-    error.details["replicas"] = states
-    return error
-
-
 def _with_seed(sampling: SamplingParameters, seed: int) -> SamplingParameters:
     return msgspec.structs.replace(sampling, seed=seed % 2**32)
-
-
-def _record_of(run: Run, principal: Principal, end_user: str) -> RunRecord:
-    failed = next((outcome.failed for outcome in run.outcomes if outcome.failed), None)
-    finished = [outcome.finished for outcome in run.outcomes if outcome.finished]
-    cancelled = any(last.reason == "cancelled" for last in finished)
-    usage = run.usage
-    now = time.monotonic()
-    error_code = failed.code if failed else run.error_code
-    return RunRecord(
-        run_id=run.header.id,
-        kind=run.header.kind,
-        user_id=principal.user_id,
-        key_id=principal.key_id,
-        end_user=end_user,
-        version_key=run.header.version_key,
-        outcome="failed" if error_code else "cancelled" if cancelled else "finished",
-        error_code=error_code,
-        prompt_tokens=usage.prompt_tokens,
-        cached_tokens=usage.cached_tokens,
-        completion_tokens=usage.completion_tokens,
-        queue_seconds=max((last.timings.queue_seconds for last in finished), default=None),
-        prefill_seconds=max((last.timings.prefill_seconds for last in finished), default=None),
-        decode_seconds=max((last.timings.decode_seconds for last in finished), default=None),
-        total_seconds=now - run.began_at,
-    )
 
 
 _service: InferenceService | None = None

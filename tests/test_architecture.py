@@ -34,13 +34,15 @@ ROOMS: dict[str, set[str]] = {
     "host": {"engine", "queue", "messages", "conf"},
     "run": {"queue", "streams", "messages", "errors"},
     "principal": {"errors", "models"},
+    "availability": {"run", "errors"},
+    "run_record": {"run", "principal"},
     "services": {
-        *("run", "prompts", "queue", "streams", "principal"),
+        *("availability", "run_record", "run", "prompts", "queue", "streams", "principal"),
         *("messages", "errors", "conf", "database"),
     },
     # doors
     "api": {
-        *("services", "run", "prompts", "principal"),
+        *("services", "run", "prompts", "principal", "queue"),
         *("messages", "errors", "conf", "database"),
     },
     "consumers": {"api", "services", "run", "principal", "messages", "errors", "database"},

@@ -1,0 +1,34 @@
+"""A run that has ended, as the record that usage reports are made from."""
+
+import time
+
+from inference.principal import Principal
+from inference.run import Run
+from metrics.recorder import RunRecord
+
+
+def record_of(run: Run, principal: Principal, end_user: str) -> RunRecord:
+    """Outcome, tokens and times of a run; a failure counts before a cancel."""
+    failed = next((outcome.failed for outcome in run.outcomes if outcome.failed), None)
+    finished = [outcome.finished for outcome in run.outcomes if outcome.finished]
+    cancelled = any(last.reason == "cancelled" for last in finished)
+    usage = run.usage
+    now = time.monotonic()
+    error_code = failed.code if failed else run.error_code
+    return RunRecord(
+        run_id=run.header.id,
+        kind=run.header.kind,
+        user_id=principal.user_id,
+        key_id=principal.key_id,
+        end_user=end_user,
+        version_key=run.header.version_key,
+        outcome="failed" if error_code else "cancelled" if cancelled else "finished",
+        error_code=error_code,
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        completion_tokens=usage.completion_tokens,
+        queue_seconds=max((last.timings.queue_seconds for last in finished), default=None),
+        prefill_seconds=max((last.timings.prefill_seconds for last in finished), default=None),
+        decode_seconds=max((last.timings.decode_seconds for last in finished), default=None),
+        total_seconds=now - run.began_at,
+    )

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import re
-import shlex
 import stat
 import subprocess
 import time
@@ -26,11 +25,13 @@ QUESTION: Any = [{"role": "user", "content": "Tell me about the sea."}]
 
 
 def test_printed_curl_line_works_as_pasted(service: LiveService) -> None:
-    (line,) = wait_until(
+    lines = wait_until(
         lambda: re.findall(r"^curl .*$", service.output_path.read_text(), re.MULTILINE)
     )
-    answer = subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=60)
-    assert json.loads(answer.stdout)["choices"][0]["message"]["content"].strip()
+    # Later starts print a line that reads the key from where the first put it.
+    for line in (lines[0], lines[-1]):
+        answer = subprocess.run(["bash", "-c", line], capture_output=True, check=True, timeout=60)
+        assert json.loads(answer.stdout)["choices"][0]["message"]["content"].strip()
 
 
 def test_first_run_file_is_private_and_complete(service: LiveService) -> None:

@@ -1,15 +1,28 @@
 """``POST /api/auth/token``."""
 
+from typing import Any
+
 import pytest
+import redis
 from django.test import AsyncClient
 
+from inference.api.token import ATTEMPTS_PER_MINUTE
+from inference.queue import keys
 from inference.services import InferenceService
 from tests.stack import Api, make_api
 
 PATH = "/api/auth/token"
+PASSWORD = "correct horse"
+USERS = ("ada", "nobody", "sleeper")
 
 
-async def sign_in(username: object, password: object = "correct horse") -> object:
+@pytest.fixture(autouse=True)
+def no_attempts_before(redis_client: "redis.Redis") -> None:
+    """Tests of the same minute do not count together."""
+    redis_client.delete(*(keys.attempts(name) for name in USERS))
+
+
+async def sign_in(username: object, password: object = PASSWORD) -> Any:
     return await AsyncClient().post(
         PATH, {"username": username, "password": password}, content_type="application/json"
     )
@@ -59,3 +72,12 @@ async def test_token_for_malformed_credentials_is_400(
     response = await sign_in(username, password)
     assert response.status_code == 400
     assert response.json()["error"]["param"] == param
+
+
+async def test_token_attempts_are_bounded_per_user(api: Api, service: InferenceService):
+    for _ in range(ATTEMPTS_PER_MINUTE):
+        assert (await sign_in("nobody", "guess")).status_code == 401
+    response = await sign_in("nobody", "guess")
+    assert response.status_code == 429
+    assert 0 < int(response["Retry-After"]) <= 60
+    assert (await sign_in("ada")).status_code == 200

@@ -1,0 +1,114 @@
+"""The bounds of every parameter, at and just beyond them."""
+
+from typing import Any
+
+import pytest
+
+from inference.api.parsing import parse
+from inference.api.schemas import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingsRequest,
+    Message,
+    TextPart,
+)
+from inference.errors import InvalidRequestError
+
+CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+COMPLETION: dict[str, Any] = {"model": "m", "prompt": "x"}
+EMBEDDINGS: dict[str, Any] = {"model": "m", "input": "x"}
+
+
+@pytest.mark.parametrize("kind_and_body", [(ChatRequest, CHAT), (CompletionRequest, COMPLETION)])
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("temperature", [0, 2, 0.5, None], [-0.01, 2.01]),
+        ("top_p", [0.001, 1, None], [0, 1.01, -1]),
+        ("top_k", [0, 1, 10_000_000, None], [-1, 10_000_001, 1.5]),
+        ("min_p", [0, 1, None], [-0.01, 1.01]),
+        ("presence_penalty", [-2, 2, None], [-2.01, 2.01]),
+        ("frequency_penalty", [-2, 2, None], [-2.01, 2.01]),
+        ("repeat_penalty", [0.01, 10, None], [0, 10.1]),
+        ("seed", [-(2**63), 2**63 - 1, None], [2**63, -(2**63) - 1, 1.5]),
+        ("max_tokens", [1, 10_000_000, None], [0, -1, 10_000_001]),
+        ("n", [1, 16, None], [0, 17]),
+        ("stop", ["x", ["x"] * 16, [], None], ["", [""], ["x"] * 17]),
+        ("logit_bias", [{"1": 100}, {"1": -100}, {}, None], [{"1": 101}, {"1": -101}]),
+        ("user", ["x" * 200, "", None], ["x" * 201, "\0"]),
+        ("priority", [1, 3, None], [0, 4]),
+        ("service_type", ["chat", "embedding", "summary", None], ["other", ""]),
+        ("model", ["m" * 200], ["", "m" * 201, "a\0"]),
+        ("ignore_eos", [True, False, None], [1, "true"]),
+        ("stream", [True, False, None], [1, "true"]),
+    ],
+)
+def test_schema_bounds(
+    kind_and_body: tuple[Any, dict[str, Any]], name: str, good: list[Any], bad: list[Any]
+):
+    kind, body = kind_and_body
+    for value in good:
+        assert getattr(parse({**body, name: value}, kind), name) == value
+    for value in bad:
+        with pytest.raises(InvalidRequestError) as error:
+            parse({**body, name: value}, kind)
+        assert (error.value.param or "").partition("[")[0] == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "name", "good", "bad"),
+    [
+        (ChatRequest, CHAT, "top_logprobs", [0, 20], [-1, 21]),
+        (ChatRequest, CHAT, "logprobs", [True, False, None], [1]),
+        (ChatRequest, CHAT, "max_completion_tokens", [1], [0]),
+        (CompletionRequest, COMPLETION, "logprobs", [0, 20], [-1, 21, True]),
+        (CompletionRequest, COMPLETION, "echo", [False, None], [True]),
+        (CompletionRequest, COMPLETION, "prompt", ["", ["x"] * 128], [[], ["x"] * 129]),
+        (EmbeddingsRequest, EMBEDDINGS, "input", ["x", ["x"] * 2048], [[], ["x"] * 2049]),
+        (EmbeddingsRequest, EMBEDDINGS, "encoding_format", ["float", "base64"], ["int8"]),
+        (EmbeddingsRequest, EMBEDDINGS, "dimensions", [1, None], [0]),
+    ],
+)
+def test_schema_bounds_of_one_route(
+    kind: Any, body: dict[str, Any], name: str, good: list[Any], bad: list[Any]
+):
+    for value in good:
+        assert getattr(parse({**body, name: value}, kind), name) == value
+    for value in bad:
+        with pytest.raises(InvalidRequestError):
+            parse({**body, name: value}, kind)
+
+
+@pytest.mark.parametrize(
+    ("stop", "stops"), [(None, ()), ("x", ("x",)), (["a", "b"], ("a", "b")), ([], ())]
+)
+def test_schema_stops_are_a_tuple(stop: Any, stops: tuple[str, ...]):
+    assert parse({**CHAT, "stop": stop}, ChatRequest).stops == stops
+
+
+def test_schema_usage_chunk_only_when_asked_for():
+    def wants(options: Any) -> bool:
+        return parse({**CHAT, "stream_options": options}, ChatRequest).wants_usage_chunk
+
+    assert wants({"include_usage": True})
+    assert not wants({"include_usage": False})
+    assert not wants({})
+    assert not wants(None)
+
+
+def test_message_for_the_template_is_plain_text_in_an_old_role():
+    message = Message(role="developer", content=[TextPart("text", "a"), TextPart("text", "b")])
+    assert message.as_template_message() == {"role": "system", "content": "ab"}
+
+
+def test_message_for_the_template_keeps_a_name():
+    message = Message(role="user", content="x", name="ada")
+    assert message.as_template_message() == {"role": "user", "content": "x", "name": "ada"}
+
+
+def test_message_with_tool_calls_is_refused():
+    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    message = {"role": "assistant", "content": "x", "tool_calls": calls}
+    with pytest.raises(InvalidRequestError) as error:
+        parse({**CHAT, "messages": [message]}, ChatRequest)
+    assert error.value.param == "messages[0].tool_calls"

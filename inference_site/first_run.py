@@ -41,6 +41,8 @@ def base_url() -> str:
     host = settings.INFERENCE_HOST
     if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         host = "127.0.0.1"
+    if ":" in host:
+        host = f"[{host}]"
     return f"http://{host}:{settings.INFERENCE_PORT}"
 
 

@@ -63,11 +63,14 @@ def readiness(
     if postgres.ok and redis.ok and not wanted:
         reasons.append("No model is to be loaded. Load one in the admin.")
     elif postgres.ok and redis.ok and not hosts_ok:
-        reasons.append("Models still loading: " + ", ".join(set(wanted) - set(loaded)))
+        reasons.append(
+            "Models still loading: " + ", ".join(key for key in wanted if key not in loaded)
+        )
     content: dict[str, Any] = {
         "status": "not_ready" if reasons else "ready",
         "loaded_models": [key.partition("@")[0] for key in loaded],
-        "progress": f"{len(loaded)}/{len(wanted)}",
+        # Without Postgres nobody knows what is wanted.
+        "progress": f"{len(loaded)}/{max(len(wanted), len(loaded))}",
         "orchestration_mode": "single",
         "dependencies": {
             "postgres": _dependency(postgres),
@@ -79,7 +82,7 @@ def readiness(
                     {
                         "version": replica.version_key,
                         "node": replica.node,
-                        "state": _true_state(replica, serving),
+                        "state": _true_state(replica, serving) if redis.ok else replica.state,
                         "progress": round(replica.load_fraction, 2),
                         "reason": replica.reason or None,
                     }

@@ -1,6 +1,7 @@
 """From bytes to a typed request or a message that names the fault."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -62,24 +63,27 @@ def refused(raw: Any, kind: type[msgspec.Struct] = ChatRequest) -> InvalidReques
     return error.value
 
 
+def attempt(parsing: Callable[[], msgspec.Struct]) -> msgspec.Struct | InvalidRequestError:
+    """What comes of it; any other exception fails the test."""
+    try:
+        return parsing()
+    except InvalidRequestError as error:
+        return error
+
+
 @given(raw=bodies | values, kind=st.sampled_from(KINDS))
 def test_parse_of_any_value_refuses_or_takes_it(raw: Any, kind: type[msgspec.Struct]):
-    try:
-        parsed = parse(raw, kind)
-    except InvalidRequestError as error:
-        assert error.status == 400
-        assert error.message
-    else:
-        assert isinstance(parsed, kind)
+    outcome = attempt(lambda: parse(raw, kind))
+    assert isinstance(outcome, (kind, InvalidRequestError))
 
 
-@given(data=st.binary(max_size=60) | bodies.map(lambda body: json.dumps(body).encode()))
-def test_parse_json_of_any_bytes_refuses_or_takes_them(data: bytes):
-    for kind in KINDS:
-        try:
-            parse_json(data, kind)
-        except InvalidRequestError as error:
-            assert error.message
+@given(
+    data=st.binary(max_size=60) | bodies.map(lambda body: json.dumps(body).encode()),
+    kind=st.sampled_from(KINDS),
+)
+def test_parse_json_of_any_bytes_refuses_or_takes_them(data: bytes, kind: type[msgspec.Struct]):
+    outcome = attempt(lambda: parse_json(data, kind))
+    assert isinstance(outcome, (kind, InvalidRequestError))
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,9 @@ class InferenceService:
             NotFoundError: no such run, too long ago, or somebody else's.
         """
         fields: dict[bytes, bytes] = await cast("Any", self.redis.hgetall(keys.run(run_id)))
+        first = f"{run_id}.0"
+        if not await self.redis.exists(keys.item(first), keys.stream(first)):
+            fields = {}
         if not fields or int(fields[b"user_id"]) != principal.user_id:
             raise NotFoundError(
                 f"There is no stream {run_id!r}. Streams are kept for "

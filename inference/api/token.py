@@ -18,9 +18,9 @@ from inference.services import inference_service
 ATTEMPTS_PER_MINUTE = 10
 
 
-async def _count_attempt(client: Redis, username: str) -> None:
-    """Raise ``TooManyAttemptsError`` when a user name was tried too often in this minute."""
-    name = keys.attempts(username)
+async def _count_attempt(client: Redis, who: str) -> None:
+    """Raise ``TooManyAttemptsError`` when a user was tried too often from one address."""
+    name = keys.attempts(who)
     pipeline = client.pipeline()
     pipeline.set(name, 0, ex=60, nx=True)
     pipeline.incr(name)
@@ -42,7 +42,8 @@ class Token(ApiView):
         """Check the password and sign a token."""
         service = inference_service()
         body = body_of(request, TokenRequest, service.settings.max_body_bytes)
-        await _count_attempt(service.redis, body.username)
+        address = str(request.META.get("REMOTE_ADDR", ""))
+        await _count_attempt(service.redis, f"{body.username} {address}")
         # Hashing a password is slow on purpose; one at a time leaves threads to everybody else.
         async with service.login_slot:
             user = await in_database(authenticate, username=body.username, password=body.password)

@@ -12,6 +12,7 @@ brigade:host:<launch id>      hash         version, node, live figures, left (it
 brigade:claims:<launch id>    hash         generation id → "1" once it is proven harmless
 brigade:control:<launch id>   list         messages for one host
 brigade:dead                  set          launch ids whose claims are being given back
+brigade:attempts:<digest>     string       logins tried in this minute, per user and address
 brigade:fenced:<launch id>    string       this launch was given up: it must write no more
 """
 
@@ -67,9 +68,9 @@ def control(launch_id: str) -> str:
     return f"{PREFIX}control:{launch_id}"
 
 
-def attempts(username: str) -> str:
-    """How often a user name was tried in this minute."""
-    return f"{PREFIX}attempts:{hashlib.sha256(username.encode()).hexdigest()}"
+def attempts(who: str) -> str:
+    """How often a user was tried from one address in this minute."""
+    return f"{PREFIX}attempts:{hashlib.sha256(who.encode()).hexdigest()}"
 
 
 def fenced(launch_id: str) -> str:

@@ -108,11 +108,9 @@ def _require_file(version: ModelVersion) -> None:
 
 
 def _load(version: ModelVersion) -> None:
-    if not version.replicas.filter(desired=Replica.Desired.RESIDENT).exists():
-        services.load(version, services.pick_node())
-    else:
-        for replica in version.replicas.select_related("node"):
-            services.load(version, replica.node)
+    wanted = version.replicas.filter(desired=Replica.Desired.RESIDENT).select_related("node")
+    for node in [replica.node for replica in wanted] or [services.pick_node()]:
+        services.load(version, node)
 
 
 def _model_object(status: ModelStatus) -> dict[str, Any]:

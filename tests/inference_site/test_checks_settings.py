@@ -1,0 +1,56 @@
+"""System checks: settings that do not fit each other stop the start."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+
+from inference_site.checks import check_inference_settings
+
+
+def ids() -> list[str | None]:
+    return [message.id for message in check_inference_settings()]
+
+
+def change(settings: Any, **fields: Any) -> None:
+    settings.INFERENCE = dataclasses.replace(settings.INFERENCE, **fields)
+
+
+def test_checks_find_nothing_in_the_defaults():
+    assert ids() == []
+
+
+@pytest.mark.parametrize(("lease", "found"), [(1.9, ["inference.E001"]), (2.0, [])])
+def test_check_of_lease_and_heartbeat(settings: Any, lease: float, found: list[str]):
+    change(settings, heartbeat_seconds=1.0, lease_seconds=lease)
+    assert ids() == found
+
+
+@pytest.mark.parametrize(("length", "found"), [(31, ["inference.E002"]), (32, [])])
+def test_check_of_the_tokens_secret(settings: Any, length: int, found: list[str]):
+    settings.JWT_SECRET = "x" * length
+    assert ids() == found
+
+
+def test_check_of_the_database(settings: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
+    assert ids() == ["inference.E003"]
+
+
+@pytest.mark.parametrize(("queue", "found"), [(601, ["inference.E004"]), (600, [])])
+def test_check_of_the_timeouts(settings: Any, queue: float, found: list[str]):
+    change(settings, queue_timeout_seconds=queue, request_timeout_seconds=600)
+    assert ids() == found
+
+
+def test_check_warns_of_debug(settings: Any):
+    settings.DEBUG = True
+    assert ids() == ["inference.W001"]
+
+
+def test_checks_are_registered(settings: Any):
+    settings.JWT_SECRET = "short"
+    with pytest.raises(SystemCheckError, match="JWT_SECRET must have at least 32"):
+        call_command("check")

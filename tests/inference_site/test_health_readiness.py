@@ -1,0 +1,193 @@
+"""``/health`` and ``/health/ready``."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+from django.test import AsyncClient
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from inference.services import InferenceService
+from inference_site import health
+from inference_site.health import Probe, readiness
+from models_registry.models import ModelVersion, Node, Replica
+from models_registry.selectors import ReplicaStatus
+from tests.stack import (  # noqa: F401 - fixtures
+    FakeModel,
+    configure,
+    database,
+    model,
+    redis_client,
+    service,
+    shared_tokenizer,
+    version,
+)
+
+UP = Probe(True, 1.5)
+DOWN = Probe(False, 3000.0, error="connection refused")
+
+
+def replica(name: str, state: str = "ready", **fields: Any) -> ReplicaStatus:
+    values: dict[str, Any] = {
+        "version_key": f"{name}@v1",
+        "node": "local",
+        "desired": "resident",
+        "state": state,
+        "reason": "",
+        "load_fraction": 1.0 if state == "ready" else 0.25,
+        "resident_bytes": None,
+    }
+    return ReplicaStatus(**(values | fields))
+
+
+def states(content: dict[str, Any]) -> dict[str, str]:
+    entries = content["dependencies"]["hosts"]["replicas"]
+    return {entry["version"]: entry["state"] for entry in entries}
+
+
+def test_ready_when_every_wanted_version_is_served():
+    content = readiness(UP, UP, [replica("a"), replica("b")], {"a@v1", "b@v1"})
+    assert content["status"] == "ready"
+    assert content["progress"] == "2/2"
+    assert content["loaded_models"] == ["a", "b"]
+    assert "reason" not in content
+    dependencies = content["dependencies"]
+    assert {name: entry["status"] for name, entry in dependencies.items()} == dict.fromkeys(
+        ("postgres", "redis", "hosts"), "ok"
+    )
+    assert all(entry["latency_ms"] == 1.5 for entry in dependencies.values())
+
+
+def test_loading_says_how_far_and_what_is_missing():
+    content = readiness(UP, UP, [replica("a"), replica("b", "loading")], {"a@v1"})
+    assert (content["status"], content["progress"]) == ("not_ready", "1/2")
+    assert content["reason"] == "Models still loading: b@v1"
+    assert content["dependencies"]["hosts"]["status"] == "degraded"
+    entry = content["dependencies"]["hosts"]["replicas"][1]
+    assert (entry["state"], entry["progress"]) == ("loading", 0.25)
+
+
+def test_reason_lists_missing_models_in_order():
+    content = readiness(UP, UP, [replica(name, "loading") for name in "cabd"], set())
+    assert content["reason"] == "Models still loading: a@v1, b@v1, c@v1, d@v1"
+
+
+def test_two_replicas_of_a_version_count_once():
+    replicas = [replica("a"), replica("a", "loading", node="other")]
+    content = readiness(UP, UP, replicas, {"a@v1"})
+    assert (content["status"], content["progress"]) == ("ready", "1/1")
+
+
+def test_unwanted_replicas_do_not_count():
+    content = readiness(UP, UP, [replica("a"), replica("b", desired="absent")], {"a@v1"})
+    assert (content["status"], content["progress"]) == ("ready", "1/1")
+
+
+def test_nothing_wanted_is_not_ready_and_says_what_to_do():
+    content = readiness(UP, UP, [], set())
+    assert content["status"] == "not_ready"
+    assert "Load one" in content["reason"]
+
+
+def test_host_without_a_heartbeat_is_lost_whatever_the_registry_says():
+    content = readiness(UP, UP, [replica("a"), replica("b")], {"b@v1"})
+    assert content["status"] == "not_ready"
+    assert states(content) == {"a@v1": "lost", "b@v1": "ready"}
+
+
+def test_failed_replica_keeps_its_reason():
+    content = readiness(UP, UP, [replica("a", "failed", reason="no memory")], set())
+    entry = content["dependencies"]["hosts"]["replicas"][0]
+    assert (entry["state"], entry["reason"]) == ("failed", "no memory")
+    assert content["dependencies"]["hosts"]["status"] == "down"
+
+
+def test_postgres_down_is_named_and_served_models_still_show():
+    content = readiness(DOWN, UP, [], {"a@v1"})
+    assert content["status"] == "not_ready"
+    assert content["reason"] == "Postgres does not answer: connection refused"
+    assert content["loaded_models"] == ["a"]
+    assert content["progress"] == "1/1"
+    postgres = content["dependencies"]["postgres"]
+    assert (postgres["status"], postgres["error"]) == ("down", "connection refused")
+    assert content["dependencies"]["redis"]["status"] == "ok"
+
+
+def test_redis_down_is_named_and_hosts_are_not_called_lost():
+    content = readiness(UP, DOWN, [replica("a")], set())
+    assert content["status"] == "not_ready"
+    assert content["reason"] == "Redis does not answer: connection refused"
+    assert states(content) == {"a@v1": "ready"}
+
+
+def test_both_down_are_both_named():
+    content = readiness(DOWN, DOWN, [], set())
+    assert "Postgres" in content["reason"]
+    assert "Redis" in content["reason"]
+
+
+async def test_health_is_open_and_asks_nobody(monkeypatch: pytest.MonkeyPatch):
+    response = await AsyncClient().get("/health")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+@pytest.fixture
+def wanted(version: ModelVersion) -> Replica:  # noqa: F811
+    node = Node.objects.create(name="local")
+    return Replica.objects.create(version=version, node=node, state=Replica.State.READY)
+
+
+async def test_ready_route_is_open_and_true(wanted: Replica, model: FakeModel):  # noqa: F811
+    response = await AsyncClient().get("/health/ready")
+    assert response.status_code == 200
+    content = response.json()
+    assert content["status"] == "ready"
+    assert content["loaded_models"] == [model.slug]
+    assert content["dependencies"]["postgres"]["latency_ms"] > 0
+
+
+async def test_ready_route_is_503_without_a_host(
+    wanted: Replica,
+    service: InferenceService,  # noqa: F811
+):
+    response = await AsyncClient().get("/health/ready")
+    assert response.status_code == 503
+    assert states(response.json()) == {wanted.version.key: "lost"}
+
+
+async def test_ready_route_is_503_when_a_heartbeat_is_too_old(
+    wanted: Replica,
+    model: FakeModel,  # noqa: F811
+    configure: Callable[..., None],  # noqa: F811
+):
+    configure(lease_seconds=-1)
+    assert (await AsyncClient().get("/health/ready")).status_code == 503
+
+
+async def test_ready_route_tells_when_redis_is_away(
+    wanted: Replica,
+    service: InferenceService,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+):
+    away: Any = redis.asyncio.Redis(port=1, retry=Retry(NoBackoff(), 0))
+    monkeypatch.setattr(service, "redis", away)
+    response = await AsyncClient().get("/health/ready")
+    assert response.status_code == 503
+    assert response.json()["dependencies"]["redis"]["status"] == "down"
+    assert response.json()["dependencies"]["postgres"]["status"] == "ok"
+    await away.aclose()
+
+
+async def test_ready_route_does_not_wait_for_ever(
+    wanted: Replica,
+    model: FakeModel,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(health, "PROBE_SECONDS", 0.0)
+    response = await AsyncClient().get("/health/ready")
+    assert response.status_code == 503
+    for name in ("postgres", "redis"):
+        assert response.json()["dependencies"][name]["error"] == "TimeoutError"

@@ -69,10 +69,10 @@ class Controller:
         for replica in Replica.objects.select_related("version__model", "node"):
             launches[replica.pk] = replica
             views[replica.pk] = self._view(replica, heartbeats)
-        # Hosts cannot renew their leases while Redis is away, so after an outage they get time.
-        if not self._in_grace:
-            for launch in self._sweep.run():
-                logger.warning("host %s died: its generations continue elsewhere", launch)
+        # Hosts cannot renew their leases while Redis is away, so after an outage they get time;
+        # one that is known to be dead does not.
+        for launch in self._sweep.run(only_abandoned=self._in_grace):
+            logger.warning("host %s died: its generations continue elsewhere", launch)
         self._drain_unknown(heartbeats, {str(replica.launch_id) for replica in launches.values()})
         for replica_id, action in plan(views.values(), self._settings.lease_seconds):
             self._act(launches[replica_id], action)

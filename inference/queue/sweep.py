@@ -25,6 +25,9 @@ from inference.queue.scripts import script
 
 logger = logging.getLogger(__name__)
 
+# Longer ago than any heartbeat, but not than the 0 that stands for a known death.
+ABANDONED_SECONDS = 1e9
+
 
 class Sweep:
     """Finds hosts whose lease ran out and requeues their generations with the tokens they had.
@@ -39,15 +42,20 @@ class Sweep:
         self._bury = redis.register_script(script("bury"))
         self._requeue = Requeue(redis)
 
-    def run(self) -> list[str]:
+    def run(self, *, only_abandoned: bool = False) -> list[str]:
         """Give up silent hosts and return what they had.
+
+        Args:
+            only_abandoned: look only at hosts whose heartbeat was set to 0 because their death is
+                known, whatever the others' silence.
 
         Returns:
             Launch ids of hosts given up in this pass.
         """
+        lease_seconds = ABANDONED_SECONDS if only_abandoned else self._lease_seconds
         lost = [
             launch.decode()
-            for launch in self._bury(keys=[keys.HOSTS, keys.DEAD], args=[self._lease_seconds])
+            for launch in self._bury(keys=[keys.HOSTS, keys.DEAD], args=[lease_seconds])
         ]
         dead: Any = self._redis.smembers(keys.DEAD)
         for launch in dead:

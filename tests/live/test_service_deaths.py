@@ -100,12 +100,15 @@ def test_idle_worker_killed_leaves_the_cluster_able_to_load(
     service: LiveService, client: OpenAI
 ) -> None:
     main = _main_process(service, "cluster", "models")
-    idle = _idle_workers(service, main)
+    # After another test's kill a host may still be starting, which looks idle as well.
+    wait_until(lambda: len(_workers(main, with_model=True)) == 2, 60)
+    host = service.host_process()
+    idle = _workers(main, with_model=False)
     assert idle
     for worker in idle:
         with contextlib.suppress(ProcessLookupError):  # gone with the one killed before it
             kill(worker.pid)
-    kill(service.host_process())
+    kill(host)
     wait_for_truth_and_recovery(service, client)
 
 
@@ -234,13 +237,14 @@ def _finder(service: LiveService, *words: str) -> Callable[[], psutil.Process | 
     return find
 
 
-def _idle_workers(service: LiveService, main: psutil.Process) -> list[psutil.Process]:
-    """Workers of the models cluster that hold no model: they have not loaded llama.cpp."""
-    idle = []
+def _workers(main: psutil.Process, *, with_model: bool) -> list[psutil.Process]:
+    """Processes below the cluster's sentinel that have loaded llama.cpp, or have not."""
+    found = []
     for process in main.children(recursive=True):
         if process.ppid() == main.pid:
             continue  # the sentinel
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if "libllama" not in Path(f"/proc/{process.pid}/maps").read_text():
-                idle.append(process)
-    return idle
+            maps = Path(f"/proc/{process.pid}/maps").read_text()
+            if ("libllama" in maps) == with_model:
+                found.append(process)
+    return found

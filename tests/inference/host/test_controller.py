@@ -15,6 +15,7 @@ from inference.host import controller as controller_module
 from inference.host.controller import ADVISORY_LOCK, Controller
 from inference.host.liveness import LivenessLock
 from inference.messages import Drain
+from inference.queue import keys
 from inference.queue.claims import HostClaims
 from models_registry import services
 from models_registry.models import ModelVersion, Node, Replica
@@ -223,12 +224,23 @@ def test_after_an_outage_hosts_get_time_to_renew_their_leases(fleet: Fleet) -> N
     host = fleet.world.host()
     item = fleet.world.enqueued()
     host.claim()
-    host.die()
+    an_hour_ago = int(fleet.world.redis.time()[0]) - 3600
+    fleet.world.redis.zadd(keys.HOSTS, {host.launch_id: an_hour_ago})
     fleet.controller.note_outage()
     fleet.now += fleet.world.settings.lease_seconds - 0.1
     fleet.tick()
     assert fleet.world.waiting() == []
     fleet.now += 0.2
+    fleet.tick()
+    assert fleet.world.waiting() == [item.id]
+
+
+def test_after_an_outage_a_host_known_to_be_dead_gets_no_time(fleet: Fleet) -> None:
+    host = fleet.world.host()
+    item = fleet.world.enqueued()
+    host.claim()
+    host.die()
+    fleet.controller.note_outage()
     fleet.tick()
     assert fleet.world.waiting() == [item.id]
 

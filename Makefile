@@ -1,6 +1,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# For llama.cpp: GCC 12 takes the writes to AMX's tile configuration for dead stores and drops them,
+# and on CPUs with AMX every prompt then crashes its process.
+export CXXFLAGS := $(CXXFLAGS) -fno-tree-dse -fno-dse
 
 .PHONY: run test lint types format clean
 

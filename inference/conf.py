@@ -28,7 +28,8 @@ class InferenceSettings:
     max_replicas: int
     prompt_workers: int
     threads: int
-    prefill_budget_tokens: int
+    prefill_slowdown: float
+    prefix_sharing: str
     sse_heartbeat_seconds: float
 
 

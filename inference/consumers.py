@@ -4,7 +4,8 @@
          stop_generation  {"stream_id"}: of this or another connection of the same user
          resume           {"stream_id", "index"}: go on after frame ``index``
     out  stream_start     {"stream_id", "model"}
-         stream_token     {"stream_id", "index", "choice", "token"}
+         stream_token     {"stream_id", "index", "choice", "token"}; where tools are called also
+                          "tool_calls", pieces of calls as in chunks of the HTTP route
          stream_end       {"stream_id", "index", "finish_reason", "usage"}
          error            {"stream_id", "error": {…}}
 
@@ -25,6 +26,7 @@ from inference.api.openai.chat import chat_order
 from inference.api.openai_format import usage_object
 from inference.api.parsing import decode_json, parse
 from inference.api.schemas import ChatRequest
+from inference.api.tools.format import CallReader, readers_of
 from inference.database import in_database
 from inference.errors import AuthenticationError, InvalidRequestError, PayloadTooLargeError
 from inference.messages import Delta, Failed, Finished, Frame
@@ -164,34 +166,35 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _relay(self, run: Run, request_id: Any) -> None:
         run_id = run.header.id
         self._runs[run_id] = run
+        readers = readers_of(run.header) if run.header.call_syntax else None
         started = False
         async for entry in run.frames():
             if entry is None:
                 continue
             choice, frame = entry
-            if isinstance(frame, Failed):
+            delta, reason = _said(frame, readers[choice] if readers else None)
+            is_new = run.is_new(choice)
+            if is_new and isinstance(frame, Failed):
                 raise failure_of(frame)
-            if not started:
+            if is_new and not started:
                 started = True
                 await self._send(
                     "stream_start",
                     {"stream_id": run_id, "model": run.header.model, "request_id": request_id},
                 )
-            await self._send_frame(run, choice, frame)
-
-    async def _send_frame(self, run: Run, choice: int, frame: Frame) -> None:
-        place = {
-            "stream_id": run.header.id,
-            "index": run.outcomes[choice].position,
-            "choice": choice,
-        }
-        if isinstance(frame, Delta) and frame.text:
-            await self._send("stream_token", {**place, "token": frame.text})
-        elif isinstance(frame, Finished) and all(o.is_over for o in run.outcomes):
-            await self._send(
-                "stream_end",
-                {**place, "finish_reason": frame.reason, "usage": usage_object(run.usage)},
-            )
+            place = {
+                "stream_id": run_id,
+                "index": run.outcomes[choice].position,
+                "choice": choice,
+            }
+            if is_new and delta:
+                content = {"token": delta.pop("content", "")}
+                await self._send("stream_token", place | content | delta)
+            if started and reason and all(outcome.is_over for outcome in run.outcomes):
+                await self._send(
+                    "stream_end",
+                    {**place, "finish_reason": reason, "usage": usage_object(run.usage)},
+                )
 
     async def _stop(self, data: StopData) -> None:
         if data.stream_id is None:
@@ -211,6 +214,21 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _send(self, event: str, data: dict[str, Any]) -> None:
         content = msgspec.json.encode({"event": event, "data": data})
         await self.send(text_data=content.decode())
+
+
+def _said(frame: Frame, reader: CallReader | None) -> tuple[dict[str, Any], str]:
+    """What a frame adds, as in OpenAI's chunks, and why the choice has ended, if it has."""
+    if isinstance(frame, Delta):
+        if reader is not None:
+            return reader.take(frame), ""
+        return {"content": frame.text} if frame.text else {}, ""
+    if isinstance(frame, Finished):
+        if reader is not None:
+            delta = reader.close()
+            called = reader.reason(frame.reason) == "tool_calls"
+            return delta, "tool_calls" if called else frame.reason
+        return {}, frame.reason
+    return {}, ""
 
 
 def _credential(scope: Any) -> str:

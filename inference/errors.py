@@ -11,7 +11,8 @@
     └── NonRetriableError         the request must change first
         ├── InvalidRequestError       400  invalid_value, unknown_parameter, …
         │   ├── ContextBudgetExceededError  400  context_length_exceeded
-        │   └── PayloadTooLargeError  413
+        │   ├── PayloadTooLargeError  413
+    │   └── GrammarFailedError    422  grammar_failed: an answer could not be held to its grammar
         ├── AuthenticationError       401
         ├── PermissionDeniedError     403
         ├── NotFoundError             404
@@ -140,6 +141,17 @@ class PayloadTooLargeError(InvalidRequestError):
     default_code = "request_too_large"
 
 
+class GrammarFailedError(InvalidRequestError):
+    """An answer had begun, but its grammar led nowhere or grew too complex on the way.
+
+    A client's error and no 5xx: nothing is wrong with the service, and sending it again would most
+    often end the same.
+    """
+
+    status = 422
+    default_code = "grammar_failed"
+
+
 class AuthenticationError(NonRetriableError):
     """No usable API key or token was given."""
 
@@ -190,6 +202,7 @@ _WIRE_CLASSES: dict[str, type[InferenceError]] = {
         TemporaryResourceError,
         InvalidRequestError,
         ContextBudgetExceededError,
+        GrammarFailedError,
         PoisonRequestError,
         InternalError,
     )

@@ -42,7 +42,9 @@ class Generation(Record, frozen=True):
 
     ``max_tokens`` and the prompt together fit the context: admission has checked it.
     ``emitted_token_ids`` are tokens the client already has when a generation is continued after
-    its host died; ``crashes`` counts the hosts that died under it.
+    its host died; ``crashes`` counts the hosts that died under it. ``grammar`` is what the answer
+    must match, in Lark as llguidance reads it; ``cache_salt`` separates tenants: a prefix is shared
+    only between generations of the same salt.
     """
 
     id: str
@@ -57,6 +59,8 @@ class Generation(Record, frozen=True):
     emitted_token_ids: list[int] = []
     emitted_frames: int = 0
     crashes: int = 0
+    grammar: str = ""
+    cache_salt: str = ""
 
 
 class Embedding(Record, frozen=True):
@@ -96,11 +100,17 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
-    """Tokens of one generation; ``cached_tokens`` is the part of the prompt not recomputed."""
+    """Tokens of one generation.
+
+    ``cached_tokens`` is the part of the prompt not recomputed. Of ``drafted_tokens`` guessed ahead,
+    ``accepted_tokens`` were what the model itself would have said.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class Timings(msgspec.Struct, frozen=True, array_like=True):

@@ -63,11 +63,6 @@ class ApiKey(models.Model):
     def __str__(self) -> str:
         return f"{self.name} ({self.hint}…)"
 
-    def is_usable(self, now: datetime) -> bool:
-        """Neither revoked nor expired, and its user may still log in."""
-        expired = self.expires_at is not None and self.expires_at <= now
-        return self.revoked_at is None and not expired and self.user.is_active
-
     def revoke(self) -> None:
         """Make the key useless from the next request on; a second time changes nothing."""
         if self.revoked_at is None:

@@ -35,7 +35,10 @@ def new_run_id(kind: Kind) -> str:
 
 @dataclass(frozen=True)
 class RunHeader:
-    """What is known of a run from its beginning; kept in Redis for resume and stop."""
+    """What is known of a run from its beginning; kept in Redis for resume and stop.
+
+    ``call_syntax`` is how its answers write calls of tools, encoded; empty where there are none.
+    """
 
     id: str
     kind: Kind
@@ -47,6 +50,7 @@ class RunHeader:
     choices_per_prompt: int = 1
     include_usage: bool = False
     with_logprobs: bool = False
+    call_syntax: str = ""
 
     @property
     def item_ids(self) -> list[str]:
@@ -83,7 +87,8 @@ class Run:
         header: which run.
         reader, queue: this process's streams and queue.
         first_frame_seconds, total_seconds: how long to wait for the first frame, and for all.
-        after: number of the last frame already seen, per choice.
+        after: number of the last frame already seen, per choice. Where answers may have calls,
+            what was seen is read again all the same, since only all of it tells what follows.
     """
 
     header: RunHeader
@@ -99,7 +104,9 @@ class Run:
     began_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        positions = self.after or [0] * self.header.choices
+        nothing = [0] * self.header.choices
+        self.after = self.after or nothing
+        positions = nothing if self.header.call_syntax else self.after
         self.outcomes = [ChoiceOutcome(position=position) for position in positions]
         self._stack = AsyncExitStack()
         self._followed: Followed | None = None
@@ -144,6 +151,18 @@ class Run:
                 yield None
                 continue
             yield entry
+
+    def is_new(self, choice: int) -> bool:
+        """Whether the last frame of a choice is one that the reader has not seen before."""
+        return self.outcomes[choice].position > self.after[choice]
+
+    @property
+    def positions(self) -> list[int]:
+        """Number of the last frame that the reader has, per choice."""
+        return [
+            max(outcome.position, seen)
+            for outcome, seen in zip(self.outcomes, self.after, strict=True)
+        ]
 
     @property
     def usage(self) -> Usage:

@@ -6,6 +6,7 @@ Used by the API, the WebSocket consumer and jobs alike.
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 # The host answers a passed deadline itself; only if none does, the web process gives up.
 FIRST_FRAME_SLACK_SECONDS = 5.0
 MAX_REDIS_CONNECTIONS = 32
+# How long what the registry says of a version is believed.
+SPEC_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class GenerationOrder:
     """What to generate: admission has checked that it fits.
 
     ``prompts`` are token ids; each is generated ``n`` times, choices numbered prompt by prompt.
+    ``grammar``, if any, is what answers must match, checked by ``Tokenizer.check_grammar``.
     """
 
     kind: Kind
@@ -64,6 +68,8 @@ class GenerationOrder:
     ignore_eos: bool = False
     end_user: str = ""
     include_usage: bool = False
+    grammar: str = ""
+    call_syntax: str = ""
 
 
 class InferenceService:
@@ -86,6 +92,7 @@ class InferenceService:
         # Kept here, and not only counted: a response that was dropped unread is ended by the
         # garbage collector, which must not find its run in the same heap of garbage.
         self._open: dict[str, Run] = {}
+        self._specs: dict[str, tuple[float, ModelSpec]] = {}
         self.login_slot = asyncio.Semaphore(1)
         self._settling: set[asyncio.Task[None]] = set()
 
@@ -95,7 +102,7 @@ class InferenceService:
         Raises:
             ModelNotFoundError: it is not registered, or is a model of another type.
         """
-        spec = await in_database(find_spec, name, self.settings.models_dir)
+        spec = await self._find_spec(name)
         if spec is None:
             raise ModelNotFoundError(
                 f"The model {name!r} does not exist. GET /v1/models lists those that do.",
@@ -109,6 +116,19 @@ class InferenceService:
             )
         return spec
 
+    async def _find_spec(self, name: str) -> ModelSpec | None:
+        """The version of a name, as the registry had it at most ``SPEC_SECONDS`` ago."""
+        now = time.monotonic()
+        read_at, known = self._specs.get(name, (-math.inf, None))
+        if known is not None and now - read_at < SPEC_SECONDS:
+            return known
+        spec = await in_database(find_spec, name, self.settings.models_dir)
+        if spec is None:
+            self._specs.pop(name, None)
+        else:
+            self._specs[name] = (now, spec)
+        return spec
+
     async def start_generations(self, principal: Principal, order: GenerationOrder) -> Run:
         """Queue the generations of an order and open their streams.
 
@@ -120,6 +140,7 @@ class InferenceService:
             choices_per_prompt=order.n,
             include_usage=order.include_usage,
             with_logprobs=order.top_logprobs is not None,
+            call_syntax=order.call_syntax,
         )
         items: list[WorkItem] = []
         for index, item_id in enumerate(header.item_ids):
@@ -135,11 +156,18 @@ class InferenceService:
                     sampling=sampling,
                     stop=order.stop,
                     top_logprobs=order.top_logprobs,
-                    priority=order.priority,
+                    priority=self._rank(order.priority),
                     ignore_eos=order.ignore_eos,
+                    grammar=order.grammar,
+                    cache_salt=cache_salt(principal, self.settings.prefix_sharing),
                 )
             )
         return await self._start(header, items)
+
+    def _rank(self, priority: int) -> int:
+        """The priority that counts: with one queue for all nobody goes before the others."""
+        fifo = self.settings.queue_strategy == "fifo"
+        return self.settings.default_priority if fifo else priority
 
     async def start_embedding(
         self, principal: Principal, spec: ModelSpec, inputs: list[list[int]]
@@ -190,6 +218,7 @@ class InferenceService:
             choices_per_prompt=int(fields[b"choices_per_prompt"]),
             include_usage=fields[b"include_usage"] == b"1",
             with_logprobs=fields[b"with_logprobs"] == b"1",
+            call_syntax=fields[b"call_syntax"].decode(),
         )
         if not any(after or ()):
             after = None  # from the beginning, however many choices
@@ -290,6 +319,7 @@ class InferenceService:
                 "choices_per_prompt": header.choices_per_prompt,
                 "include_usage": int(header.include_usage),
                 "with_logprobs": int(header.with_logprobs),
+                "call_syntax": header.call_syntax,
             },
         )
         pipeline.expire(keys.run(header.id), int(ttl) + ITEM_SLACK_SECONDS)
@@ -321,6 +351,20 @@ class InferenceService:
         except Exception as reason:
             # The answer is out already; a missing record must not look like a failed request.
             logger.error("run %s could not be recorded: %s %s", run.header.id, record, reason)
+
+
+def cache_salt(principal: Principal, sharing: str) -> str:
+    """What sets apart the prompts of callers that may not share them, as vLLM's ``cache_salt``.
+
+    Args:
+        principal: who asks.
+        sharing: ``key``, ``user`` or ``all``.
+    """
+    if sharing == "all":
+        return ""
+    if sharing == "key" and principal.key_id is not None:
+        return f"key:{principal.key_id}"
+    return f"user:{principal.user_id}"
 
 
 def _with_seed(sampling: SamplingParameters, seed: int) -> SamplingParameters:

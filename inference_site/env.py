@@ -66,15 +66,15 @@ class Environment:
             raise ImproperlyConfigured(f"{name}={raw}: expected {minimum} to {maximum}")
         return value
 
-    def seconds(self, name: str, default: float, minimum: float, maximum: float) -> float:
-        """A number of seconds within [minimum, maximum]."""
+    def number(self, name: str, default: float, minimum: float, maximum: float) -> float:
+        """A number within [minimum, maximum]."""
         raw = self._values.get(name)
         if not raw:
             return default
         try:
             value = float(raw)
         except ValueError:
-            raise ImproperlyConfigured(f"{name}={raw!r}: expected a number of seconds") from None
+            raise ImproperlyConfigured(f"{name}={raw!r}: expected a number") from None
         if not minimum <= value <= maximum:
             raise ImproperlyConfigured(f"{name}={raw}: expected {minimum:g} to {maximum:g}")
         return value

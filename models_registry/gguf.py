@@ -1,5 +1,6 @@
 """Facts about a model, from the header of its GGUF file."""
 
+import math
 import os
 import stat
 from dataclasses import dataclass
@@ -61,24 +62,25 @@ class GGUFHeader:
     tensor_bytes: int
     file_bytes: int
 
-    def kv_bytes_per_token(self, cache_type: str = "f16") -> int:
+    def kv_bytes_per_token(self, type_k: str = "f16", type_v: str = "f16") -> int:
         """KV cache bytes that one token takes over all blocks.
 
         Args:
-            cache_type: ggml type of the cache, such as `f16` or `q8_0`.
+            type_k, type_v: ggml types of keys and values, such as `f16` or `q8_0`.
 
         Returns:
-            blocks x KV heads x (key length + value length) x bytes per element, rounded up;
-            0 for an encoder, which keeps no cache. For sliding-window models this is the cost
-            of a full-size cache, an upper bound.
+            blocks x KV heads x (key length x bytes per element of keys + the same of values),
+            rounded up; 0 for an encoder, which keeps no cache. For sliding-window models this
+            is the cost of a full-size cache, which is what is allocated.
 
         Raises:
-            ValueError: The type is unknown.
+            ValueError: A type is unknown.
         """
         if not self.causal:
             return 0
-        elements = sum(self.head_count_kv) * (self.key_length + self.value_length)
-        return -int(-elements * _bytes_per_element(cache_type) // 1)
+        key_bytes = self.key_length * _bytes_per_element(type_k)
+        value_bytes = self.value_length * _bytes_per_element(type_v)
+        return math.ceil(sum(self.head_count_kv) * (key_bytes + value_bytes))
 
 
 def read_header(path: Path) -> GGUFHeader:

@@ -37,6 +37,12 @@ def seed_registry(path: Path = SEED_FILE) -> list[str]:
     return added
 
 
+def first_run_slugs(path: Path = SEED_FILE) -> list[str]:
+    """Models that a new installation fetches and loads without being asked."""
+    slugs: list[str] = yaml.safe_load(path.read_text())["first_run"]
+    return slugs
+
+
 def _add_version(model: Model, fields: dict[str, Any]) -> ModelVersion | None:
     sources = fields.pop("sources")
     label = fields.pop("label")

@@ -18,6 +18,7 @@ class ReplicaStatus:
     reason: str
     load_fraction: float
     resident_bytes: int | None
+    device: str
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class ModelStatus:
 
 def spec_of(version: ModelVersion, models_dir: Path) -> ModelSpec:
     """The version as other apps see it."""
+    draft = version.draft_model
     return ModelSpec(
         model_slug=version.model.slug,
         version_key=version.key,
@@ -50,7 +52,15 @@ def spec_of(version: ModelVersion, models_dir: Path) -> ModelSpec:
         context_length_tokens=version.context_length_tokens or version.kv_cells,
         kv_cells=version.kv_cells,
         max_sequences=version.max_sequences,
+        threads=version.threads,
+        device=version.device,
         gpu_layers=version.gpu_layers,
+        tensor_split=tuple(version.tensor_split),
+        flash_attention=version.flash_attention,
+        cache_type_k=version.cache_type_k,
+        cache_type_v=version.cache_type_v,
+        draft_path=str(models_dir / draft.file_name) if draft else None,
+        speculation=version.speculation,
         embedding_dimensions=version.embedding_dimensions,
         default_sampling=version.default_sampling,
     )
@@ -66,10 +76,16 @@ def find_spec(name: str, models_dir: Path) -> ModelSpec | None:
     Returns:
         The spec, or None when no such version is registered.
     """
-    slug, _, label = name.partition("@")
-    versions = ModelVersion.objects.select_related("model").filter(model__slug=slug)
-    version = (versions.filter(label=label) if label else versions.filter(is_default=True)).first()
+    version = find_version(name)
     return None if version is None else spec_of(version, models_dir)
+
+
+def find_version(name: str) -> ModelVersion | None:
+    """The row that ``name`` means: ``model`` for its default version, or ``model@label``."""
+    slug, _, label = name.partition("@")
+    versions = ModelVersion.objects.select_related("model", "draft_model")
+    versions = versions.filter(model__slug=slug)
+    return (versions.filter(label=label) if label else versions.filter(is_default=True)).first()
 
 
 def model_statuses(slug: str | None = None) -> list[ModelStatus]:
@@ -98,6 +114,7 @@ def replica_statuses() -> list[ReplicaStatus]:
             reason=replica.reason,
             load_fraction=replica.load_fraction,
             resident_bytes=replica.resident_bytes,
+            device=replica.device,
         )
         for replica in Replica.objects.select_related("version__model", "node")
     ]

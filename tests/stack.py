@@ -75,11 +75,11 @@ class ByteBackend(FakeBackend):
     """Takes prompts of a real vocabulary; only ids that the fake has can be penalised."""
 
     def new_sampler(
-        self, sampling: SamplingParameters, prompt: list[int], output: list[int]
+        self, sampling: SamplingParameters, prompt: list[int], output: list[int], grammar: str = ""
     ) -> FakeSampler:
         """A sampler that has seen what it knows of ``prompt``."""
         known = [token_id for token_id in prompt if token_id < VOCABULARY_SIZE]
-        return super().new_sampler(sampling, known, output)
+        return super().new_sampler(sampling, known, output, grammar)
 
 
 class FakeEmbeddingBackend:

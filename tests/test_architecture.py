@@ -48,7 +48,8 @@ ROOMS: dict[str, set[str]] = {
     "consumers": {"api", "services", "run", "principal", "messages", "errors", "database"},
     "routing": {"consumers"},
     "bench": set(),
-    "management": {"services", "host", "bench", "conf"},
+    "quantisation": set(),
+    "management": {"services", "host", "bench", "quantisation", "conf"},
 }
 LLAMA_CPP_FILES = ("inference/engine/llama_*.py", "inference/prompts/vocabulary.py")
 

@@ -52,7 +52,6 @@ async def event_response(
     Raises:
         InferenceError: the first frame was a failure, or none came in time.
     """
-    fresh = [choice for choice, outcome in enumerate(run.outcomes) if outcome.position == 0]
     frames = run.frames(idle_seconds=None)
     try:
         first = await anext(frames, None)
@@ -61,7 +60,7 @@ async def event_response(
     except BaseException:
         await service.end(run, principal, end_user)
         raise
-    events = _events(run, format_, first, fresh, service.settings.sse_heartbeat_seconds)
+    events = _events(run, format_, first, service.settings.sse_heartbeat_seconds)
     if run.header.include_usage:
         events = _with_usage(events, run, format_)
 
@@ -75,10 +74,8 @@ async def resumed_response(
     service: InferenceService, run: Run, format_: Format
 ) -> StreamingHttpResponse:
     """Events of a run that another request started; leaving does not stop it."""
-    fresh = [choice for choice, outcome in enumerate(run.outcomes) if outcome.position == 0]
     await run.open()
-
-    events = _events(run, format_, None, fresh, service.settings.sse_heartbeat_seconds)
+    events = _events(run, format_, None, service.settings.sse_heartbeat_seconds)
     if run.header.include_usage:
         events = _with_usage(events, run, format_)
     return await _event_stream(_ended(events), run.close)
@@ -88,11 +85,10 @@ async def _events(
     run: Run,
     format_: Format,
     first: tuple[int, Frame] | None,
-    fresh: list[int],
     heartbeat_seconds: float,
 ) -> AsyncIterator[bytes]:
     """Events of all choices. Raises ``InferenceError`` when one fails."""
-    for choice in fresh:
+    for choice in [choice for choice, seen in enumerate(run.after) if not seen]:
         opening = format_.opening(choice)
         if opening is not None:
             yield _event(opening, run)
@@ -169,9 +165,9 @@ def _frame_event(run: Run, format_: Format, choice: int, frame: Frame) -> bytes:
         chunk = format_.delta(choice, frame)
     elif isinstance(frame, Finished):
         chunk = format_.finish(choice, frame)
-    elif isinstance(frame, Failed):
+    elif isinstance(frame, Failed) and run.is_new(choice):
         raise failure_of(frame)
-    return _event(chunk, run) if chunk is not None else b""
+    return _event(chunk, run) if chunk is not None and run.is_new(choice) else b""
 
 
 def _event(content: dict[str, Any], run: Run) -> bytes:
@@ -181,4 +177,4 @@ def _event(content: dict[str, Any], run: Run) -> bytes:
 
 def cursor_of(run: Run) -> str:
     """Where a reader of this run stands, for ``Last-Event-ID``."""
-    return ",".join(str(outcome.position) for outcome in run.outcomes)
+    return ",".join(map(str, run.positions))

@@ -8,11 +8,16 @@ in every chunk; the finish chunk has an empty delta; with ``include_usage`` ever
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from inference.messages import Delta, Finished, TokenLogprob, Usage
+from inference.messages import Delta, Finished, FinishReason, TokenLogprob, Usage
 from inference.run import RunHeader
 
 # OpenAI knows no reason for an answer that was stopped from outside; "stop" is the nearest.
-_REASONS = {"stop": "stop", "length": "length", "cancelled": "stop"}
+_REASONS: dict[FinishReason, str] = {"stop": "stop", "length": "length", "cancelled": "stop"}
+
+
+def finish_reason(reason: FinishReason) -> str:
+    """``finish_reason`` of any response."""
+    return _REASONS[reason]
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
@@ -22,6 +27,10 @@ def usage_object(usage: Usage) -> dict[str, Any]:
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": usage.accepted_tokens,
+            "rejected_prediction_tokens": usage.drafted_tokens - usage.accepted_tokens,
+        },
     }
 
 
@@ -31,7 +40,7 @@ class Answer:
 
     text: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
-    reason: str = "stop"
+    reason: FinishReason = "stop"
 
     def take(self, frame: Delta | Finished) -> None:
         """Add a frame."""
@@ -39,7 +48,7 @@ class Answer:
             self.text.append(frame.text)
             self.logprobs.extend(frame.logprobs)
         else:
-            self.reason = _REASONS[frame.reason]
+            self.reason = frame.reason
 
 
 class Format(Protocol):
@@ -131,7 +140,7 @@ class ChatFormat(_Base):
                 "index": choice,
                 "delta": {},
                 "logprobs": None,
-                "finish_reason": _REASONS[frame.reason],
+                "finish_reason": finish_reason(frame.reason),
             }
         )
 
@@ -146,7 +155,7 @@ class ChatFormat(_Base):
                     "refusal": None,
                 },
                 "logprobs": self._logprobs(answer.logprobs),
-                "finish_reason": answer.reason,
+                "finish_reason": finish_reason(answer.reason),
             }
             for index, answer in enumerate(answers)
         ]
@@ -178,12 +187,12 @@ class CompletionFormat(_Base):
 
     def finish(self, choice: int, frame: Finished) -> dict[str, Any]:
         """The chunk with the reason."""
-        return self._chunk(self._choice(choice, "", [], _REASONS[frame.reason]))
+        return self._chunk(self._choice(choice, "", [], finish_reason(frame.reason)))
 
     def whole(self, answers: list[Answer], usage: Usage) -> dict[str, Any]:
         """The response of a request that is not streamed."""
         choices = [
-            self._choice(index, "".join(answer.text), answer.logprobs, answer.reason)
+            self._choice(index, "".join(answer.text), answer.logprobs, finish_reason(answer.reason))
             for index, answer in enumerate(answers)
         ]
         return self._envelope(self.object_name, choices) | {"usage": usage_object(usage)}

@@ -1,6 +1,7 @@
 """From bytes to a typed request, or to a message that says what is wrong and where: pure."""
 
 import re
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,26 +18,21 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "cache": (None,),
     "function_call": (None, "none"),
     "functions": (None, []),
-    "grammar": (None,),
     "metadata": (None, {}),
     "modalities": (None, ["text"]),
     "moderation": (None,),
     "orchestration_mode": (None, "single"),
-    "parallel_tool_calls": (None,),
     "prediction": (None,),
     "preset": (None,),
     "prompt_cache_key": (None,),
     "prompt_cache_retention": (None,),
     "reasoning_effort": (None,),
-    "response_format": (None, {"type": "text"}),
     "safety_identifier": (None,),
     "service_tier": (None, "auto", "default"),
     "session_id": (None,),
     "store": (None, False),
     "suffix": (None, ""),
     "task_type": (None,),
-    "tool_choice": (None, "none", "auto"),
-    "tools": (None, []),
     "verbosity": (None,),
     "web_search_options": (None,),
 }
@@ -69,7 +65,7 @@ def parse(raw: Any, kind: type[Body]) -> Body:
     """Convert decoded JSON to ``kind``, strictly. Raises as ``parse_json`` does."""
     if not isinstance(raw, dict):
         raise InvalidRequestError("The request body must be a JSON object.", code="invalid_json")
-    fields = {field.encode_name for field in msgspec.structs.fields(kind)}
+    fields = _field_names(kind)
     known = {}
     for name, value in raw.items():
         if name in fields or name not in UNSUPPORTED:
@@ -86,6 +82,12 @@ def parse(raw: Any, kind: type[Body]) -> Body:
         return msgspec.convert(known, kind)
     except msgspec.ValidationError as error:
         raise _explained(str(error)) from None
+
+
+@cache
+def _field_names(kind: type[msgspec.Struct]) -> frozenset[str]:
+    """Kept, because msgspec evaluates all annotations anew each time."""
+    return frozenset(field.encode_name for field in msgspec.structs.fields(kind))
 
 
 def _explained(text: str) -> InvalidRequestError:

@@ -1,9 +1,11 @@
 """What requests may contain, with types and ranges; anything else is refused by name."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+
+from inference.api.tools.schemas import CallId, ToolCall, ToolChoice, Tools
 
 MAX_CHOICES = 16
 MAX_STOPS = 16
@@ -38,24 +40,62 @@ class TextPart(msgspec.Struct, forbid_unknown_fields=True):
 class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One message of a conversation."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
     name: str | None = None
+    tool_calls: Annotated[list[ToolCall], Meta(min_length=1)] | None = None
+    tool_call_id: CallId | None = None
     # An answer given back as it came has these too.
     refusal: None = None
     annotations: None = None
     audio: None = None
     function_call: None = None
-    tool_calls: None = None
+    parsed: Any = None
 
     def as_template_message(self) -> dict[str, Any]:
         """The message as chat templates read it: plain text, and no newer role than ``system``."""
-        content = self.content
+        content = self.content or ""
         text = content if isinstance(content, str) else "".join(part.text for part in content)
         message = {"role": "system" if self.role == "developer" else self.role, "content": text}
         if self.name is not None:
             message["name"] = self.name
         return message
+
+
+class TextFormat(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="text"):
+    """``response_format`` that asks for nothing."""
+
+    wanted_schema: ClassVar[None] = None
+
+
+class JsonObjectFormat(
+    msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="json_object"
+):
+    """``response_format`` for any JSON object."""
+
+    wanted_schema: ClassVar[dict[str, Any]] = {"type": "object"}
+
+
+class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
+    """``response_format.json_schema``. Answers always match, be ``strict`` asked for or not."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    schema: dict[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(
+    msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="json_schema"
+):
+    """``response_format`` for JSON that matches a schema."""
+
+    json_schema: NamedSchema
+
+    @property
+    def wanted_schema(self) -> dict[str, Any]:
+        """The schema."""
+        return self.json_schema.schema
 
 
 class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -77,6 +117,9 @@ class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     stream_options: StreamOptions | None = None
     user: EndUser | None = None
     ignore_eos: bool | None = None
+    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+    grammar: Text | None = None
+    regex: Text | None = None
     priority: Annotated[int, Meta(ge=1, le=3)] | None = None
     service_type: Literal["chat", "embedding", "summary"] | None = None
 
@@ -101,6 +144,9 @@ class ChatRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
     max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
 
 
 class CompletionRequest(Sampled, forbid_unknown_fields=True, kw_only=True):

@@ -5,7 +5,8 @@ from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
 from inference.api.delivery import resumed_response
-from inference.api.openai_format import ChatFormat, CompletionFormat
+from inference.api.openai_format import CompletionFormat, Format
+from inference.api.tools.format import chat_format
 from inference.api.view import ApiView, json_response, principal_in
 from inference.errors import InvalidRequestError
 from inference.run import Run
@@ -42,6 +43,5 @@ def parse_cursor(text: str) -> list[int] | None:
     return [int(part) for part in parts]
 
 
-def _format_of(run: Run) -> ChatFormat | CompletionFormat:
-    kind = ChatFormat if run.header.kind == "chat" else CompletionFormat
-    return kind(run.header)
+def _format_of(run: Run) -> Format:
+    return chat_format(run.header) if run.header.kind == "chat" else CompletionFormat(run.header)

@@ -18,6 +18,10 @@ class ModelLoadError(Exception):
     """The model file could not be loaded; the message says why."""
 
 
+class GrammarError(Exception):
+    """The grammar of one generation cannot be followed further; the others are unharmed."""
+
+
 class DecodeOutcome(Enum):
     """How a decode ended; after anything but DONE nothing of the batch counts as computed."""
 
@@ -30,41 +34,60 @@ class DecodeOutcome(Enum):
 class Span:
     """Consecutive tokens of one sequence in a step batch.
 
-    ``start`` is the position of the first token; logits are kept for the last token only, and only
-    when ``wants_logits``.
+    ``start`` is the position of the first token; logits are kept for the last ``outputs`` tokens.
     """
 
     sequence_id: int
     start: int
     token_ids: list[int]
-    wants_logits: bool
+    outputs: int
 
 
 class Backend(Protocol):
     """A loaded model with a KV cache, used by one thread; only ``abort`` may come from another."""
 
     vocabulary_size: int
+    recurrent: bool
+    """The model keeps a state in place of cells: a sequence can be neither cut nor shared."""
 
     def decode(self, spans: list[Span]) -> DecodeOutcome:
         """Compute ``spans`` in one batch. Raises ``BackendError`` when the runtime breaks."""
         ...
 
     def new_sampler(
-        self, sampling: SamplingParameters, prompt: list[int], output: list[int]
+        self, sampling: SamplingParameters, prompt: list[int], output: list[int], grammar: str = ""
     ) -> Any:
-        """A sampler for one sequence, told of the tokens that its penalties look back on."""
+        """A sampler for one sequence, told of the tokens that its penalties look back on.
+
+        With a grammar the whole answer, ``output`` and what is sampled, matches it, and only a
+        whole answer is ended. Raises ``GrammarError`` when that cannot be.
+        """
         ...
 
     def free_sampler(self, sampler: Any) -> None:
         """Give a sampler back."""
         ...
 
-    def sample(self, sampler: Any, span_index: int) -> int:
-        """The next token after span ``span_index`` of the last decode."""
+    def sample(self, sampler: Any, span_index: int, output: int = 0) -> int:
+        """The token that follows output ``output`` of span ``span_index`` of the last decode.
+
+        Raises ``GrammarError`` when the sampler's grammar cannot be followed further.
+        """
         ...
 
-    def logits(self, span_index: int) -> npt.NDArray[np.float32]:
-        """Raw logits after a span, shape (vocabulary_size,); valid until the next decode."""
+    def logits(self, span_index: int, output: int = 0) -> npt.NDArray[np.float32]:
+        """Raw logits of one of a span's outputs, the first is 0; valid until the next decode.
+
+        Shape (vocabulary_size,). Taken before ``sample``, which may change them.
+        """
+        ...
+
+    def share(self, source: int, target: int, start: int, end: int) -> None:
+        """Let ``target`` have the KV cells of ``source`` at positions ``start`` to ``end``.
+
+        They take the place of what ``target`` has there. Nothing is copied; a cell is freed when
+        no sequence has it any more.
+        """
         ...
 
     def truncate(self, sequence_id: int, length: int) -> None:

@@ -8,14 +8,28 @@ class EngineConfig:
     """Limits of one engine.
 
     ``kv_cells`` tokens of attention state are shared by at most ``max_sequences`` sequences.
-    One step decodes at most ``step_tokens`` tokens; while other sequences wait for their next
-    token, at most ``prefill_budget_tokens`` of these are prompt.
+    One step decodes at most ``step_tokens`` tokens. While other sequences wait for their next
+    token, so many of these are prompt that the step takes at most ``max_slowdown`` times as long;
+    ``prefill_budget_tokens`` until the engine knows how long steps take.
+
+    Sequences that have ended are kept to share beginnings with, at most ``kept_sequences`` with
+    ``kept_cells`` cells of their own, unless the model is one that cannot (``shares_prefixes``).
     """
 
     kv_cells: int
     max_sequences: int
     step_tokens: int = 512
     prefill_budget_tokens: int = 128
+    max_slowdown: float = 2.0
+    kept_sequences: int = 32
+    kept_cells: int = 1024
+    shares_prefixes: bool = True
+    max_draft_tokens: int = 16
+
+    @property
+    def step_outputs(self) -> int:
+        """Tokens of one step whose logits are kept."""
+        return self.max_sequences + self.kept_sequences
 
     def __post_init__(self) -> None:
         for name in ("kv_cells", "max_sequences", "step_tokens", "prefill_budget_tokens"):

@@ -52,6 +52,8 @@ class EmbeddingEngine:
         self._cancelled: list[str] = []
         self.step_tokens_in_flight = 0
 
+    is_full = False
+
     @property
     def is_idle(self) -> bool:
         """No job waits."""

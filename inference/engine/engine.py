@@ -3,11 +3,15 @@
 import time
 from collections.abc import Callable
 
-from inference.engine.backend import Backend, BackendError, DecodeOutcome, Span
+from inference.engine.backend import Backend, BackendError, DecodeOutcome, GrammarError, Span
 from inference.engine.config import EngineConfig
+from inference.engine.drafter import Drafter, DraftRequest
+from inference.engine.kv_cache import KvCache
 from inference.engine.logprobs import token_logprob
-from inference.engine.scheduler import StepPlan, schedule
-from inference.engine.sequence import NO_SLOT, Sequence, Status
+from inference.engine.scheduler import Conditions, StepPlan, schedule
+from inference.engine.sequence import Sequence, Status
+from inference.engine.speculation import Speculation
+from inference.engine.step_cost import StepCosts
 from inference.messages import (
     Failed,
     Finished,
@@ -16,6 +20,7 @@ from inference.messages import (
     Generation,
     Started,
     Timings,
+    TokenLogprob,
 )
 
 Output = tuple[str, Frame]
@@ -32,6 +37,7 @@ class Engine:
         backend: Backend,
         config: EngineConfig,
         clock: Callable[[], float] = time.monotonic,
+        drafter: Drafter | None = None,
     ) -> None:
         self.backend = backend
         self.config = config
@@ -39,10 +45,19 @@ class Engine:
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
         self._by_id: dict[str, Sequence] = {}
-        self._free_ids = list(range(config.max_sequences - 1, -1, -1))
+        self._cache = KvCache(backend, config)
+        self._costs = StepCosts()
+        self._speculation: Speculation | None = None
+        if drafter is not None:
+            self._speculation = Speculation(
+                drafter, config.max_draft_tokens, self._costs.answers.seconds
+            )
         self._arrivals = 0
         self._cache_is_full = False
+        self._steps_since_stall = 0
+        self._paused_steps = 0
         self.step_tokens_in_flight = 0
+        self.is_full = False
 
     @property
     def is_idle(self) -> bool:
@@ -61,8 +76,8 @@ class Engine:
 
     @property
     def used_cells(self) -> int:
-        """KV cells in use by running sequences."""
-        return sum(sequence.computed_tokens for sequence in self._running)
+        """KV cells that hold a token, for running sequences or kept to share."""
+        return self._cache.used_cells
 
     def submit(self, generation: Generation) -> list[Output]:
         """Queue a generation for the next steps.
@@ -102,65 +117,105 @@ class Engine:
         for sequence in [*self._running, *self._waiting]:
             if sequence.cancelled:
                 outputs.extend(self._finish(sequence, "cancelled"))
-        waiting = [] if self._cache_is_full else self._waiting
-        plan = schedule(self._running, waiting, self.config)
+        plan = self._plan()
         self._apply(plan, outputs)
+        plan.chunks = [chunk for chunk in plan.chunks if chunk[0].status is Status.RUNNING]
         if not plan.chunks:
             return outputs
-        spans = [_span(sequence, count) for sequence, count in plan.chunks]
-        self.step_tokens_in_flight = sum(count for _, count in plan.chunks)
-        outcome = self.backend.decode(spans)
-        self.step_tokens_in_flight = 0
+        drafts = self._draft(plan)
+        spans = [
+            _span(sequence, count, draft)
+            for (sequence, count), draft in zip(plan.chunks, drafts, strict=True)
+        ]
+        outcome = self._decode(spans)
         if outcome is DecodeOutcome.DONE:
             for index, (sequence, count) in enumerate(plan.chunks):
                 sequence.computed_tokens += count
-                if spans[index].wants_logits:
-                    outputs.extend(self._advance(sequence, index))
+                self._cache.publish(sequence)
+                if spans[index].outputs:
+                    outputs.extend(self._advance(sequence, index, drafts[index]))
         else:
             self._undo(plan, outcome)
         return outputs
 
     def check_integrity(self) -> None:
-        """Compare the engine's count of cells and slots with the backend's.
+        """Compare the count of cells and sequence ids with the backend's.
 
         Raises:
             BackendError: they differ, so cells leaked or were lost.
         """
-        for sequence in self._running:
-            stored = self.backend.stored_tokens(sequence.sequence_id)
-            if stored != sequence.computed_tokens:
-                raise BackendError(
-                    f"sequence {sequence.id} holds {stored} cells, expected "
-                    f"{sequence.computed_tokens}"
-                )
-        for sequence_id in self._free_ids:
-            stored = self.backend.stored_tokens(sequence_id)
-            if stored:
-                raise BackendError(f"free slot {sequence_id} holds {stored} cells")
-        if len(self._free_ids) + len(self._running) != self.config.max_sequences:
-            raise BackendError(
-                f"{len(self._free_ids)} free and {len(self._running)} running sequences are not "
-                f"{self.config.max_sequences}"
-            )
+        self._cache.check_integrity()
+
+    def _plan(self) -> StepPlan:
+        """Decide on the next step and remember what the one after it must know."""
+        waiting = [] if self._cache_is_full else self._waiting
+        self._cache.survey(waiting)
+        conditions = Conditions(
+            self._cache.available_cells, self._steps_since_stall, self._paused_steps
+        )
+        plan = schedule(self._running, waiting, self.config, conditions, self._costs)
+        self._steps_since_stall = 0 if plan.stalls else self._steps_since_stall + 1
+        self._paused_steps = self._paused_steps + 1 if plan.pauses else 0
+        self.is_full = self._cache_is_full or plan.is_full or bool(plan.preempted)
+        return plan
+
+    def _draft(self, plan: StepPlan) -> list[list[int]]:
+        """Guessed tokens to compute behind each chunk of the plan; mostly none."""
+        drafts: list[list[int]] = [[] for _ in plan.chunks]
+        if self._speculation is None:
+            return drafts
+        decoding = [i for i, (sequence, _) in enumerate(plan.chunks) if sequence.is_decoding]
+        tokens = sum(count for _, count in plan.chunks)
+        room = min(
+            self.config.step_tokens - tokens,
+            self.config.step_outputs - len(plan.chunks),
+            self._cache.available_cells - tokens,
+        )
+        requests = [
+            DraftRequest(sequence.id, sequence.token_ids, sequence.remaining_tokens - 1)
+            for sequence in (plan.chunks[index][0] for index in decoding)
+        ]
+        proposed = self._speculation.draft(requests, tokens - len(decoding), max(0, room))
+        for index, draft in zip(decoding, proposed, strict=True):
+            drafts[index] = draft
+        return drafts
+
+    def _decode(self, spans: list[Span]) -> DecodeOutcome:
+        """Compute a batch, and learn what it cost."""
+        tokens = sum(len(span.token_ids) for span in spans)
+        self._cache.make_room(tokens)
+        self.step_tokens_in_flight = tokens
+        began_at = self._clock()
+        outcome = self.backend.decode(spans)
+        self.step_tokens_in_flight = 0
+        if outcome is DecodeOutcome.DONE:
+            outputs = sum(span.outputs for span in spans)
+            self._costs.observe(outputs, tokens - outputs, self._clock() - began_at)
+        return outcome
 
     def _apply(self, plan: StepPlan, outputs: list[Output]) -> None:
         """Carry out who gives way and who enters."""
         for sequence in plan.preempted:
-            self._leave_cache(sequence)
-            sequence.status = Status.WAITING
-            self._waiting.append(sequence)
+            self._give_way(sequence)
         for sequence in plan.admitted:
             self._waiting.remove(sequence)
             self._running.append(sequence)
             sequence.status = Status.RUNNING
-            sequence.sequence_id = self._free_ids.pop()
+            self._cache.enter(sequence)
             generation = sequence.generation
             if sequence.sampler is None:
-                sequence.sampler = self.backend.new_sampler(
-                    generation.sampling,
-                    generation.prompt_token_ids,
-                    generation.emitted_token_ids,
-                )
+                prompt_tokens = len(generation.prompt_token_ids)
+                sequence.cached_tokens = min(sequence.computed_tokens, prompt_tokens)
+                try:
+                    sequence.sampler = self.backend.new_sampler(
+                        generation.sampling,
+                        generation.prompt_token_ids,
+                        generation.emitted_token_ids,
+                        generation.grammar,
+                    )
+                except GrammarError as error:
+                    outputs.extend(self._fail(sequence, error))
+                    continue
             if not sequence.started:
                 sequence.started = True
                 prompt_tokens = len(generation.prompt_token_ids)
@@ -169,48 +224,104 @@ class Engine:
     def _undo(self, plan: StepPlan, outcome: DecodeOutcome) -> None:
         """Forget what a decode that did not finish left in the cache."""
         for sequence, _ in plan.chunks:
+            if self.backend.recurrent:
+                sequence.computed_tokens = 0
             self.backend.truncate(sequence.sequence_id, sequence.computed_tokens)
-        if outcome is DecodeOutcome.NO_CELLS:
+        if outcome is DecodeOutcome.NO_CELLS and not self._cache.forget_kept():
             if len(self._running) < 2:
                 raise BackendError("the KV cache is full although a single sequence runs")
             # By our count there is room, so the victim would be back in the next step.
             self._cache_is_full = True
-            victim = max(self._running, key=lambda sequence: sequence.rank)
-            self._leave_cache(victim)
-            victim.status = Status.WAITING
-            self._waiting.append(victim)
+            self._give_way(max(self._running, key=lambda sequence: sequence.rank))
 
-    def _advance(self, sequence: Sequence, span_index: int) -> list[Output]:
-        """Sample a sequence's next token and see whether it ends there."""
+    def _advance(self, sequence: Sequence, span_index: int, draft: list[int]) -> list[Output]:
+        """Sample a sequence's next token, and more while drafted ones prove right."""
+        try:
+            sampled = self._verify(sequence, span_index, draft)
+        except GrammarError as error:
+            self.backend.truncate(sequence.sequence_id, sequence.computed_tokens)
+            return self._fail(sequence, error)
+        if self._speculation is not None:
+            self._speculation.observe(sequence.id, [token_id for token_id, _ in sampled])
+        sequence.drafted_tokens += len(draft)
+        outputs = self._take(sequence, *sampled[0])
+        for token_id, logprob in sampled[1:]:
+            if sequence.status is Status.FINISHED:
+                return outputs
+            # It follows a guess that was right, and so has been computed.
+            sequence.computed_tokens += 1
+            sequence.accepted_tokens += 1
+            outputs.extend(self._take(sequence, token_id, logprob))
+        if draft and sequence.status is Status.RUNNING:
+            self.backend.truncate(sequence.sequence_id, sequence.computed_tokens)
+        return outputs
+
+    def _verify(
+        self, sequence: Sequence, span_index: int, draft: list[int]
+    ) -> list[tuple[int, TokenLogprob | None]]:
+        """Sample after each drafted token for as long as they are what is sampled."""
         generation = sequence.generation
-        token_id = self.backend.sample(sequence.sampler, span_index)
+        sampled: list[tuple[int, TokenLogprob | None]] = []
+        for output in range(len(draft) + 1):
+            logits = None
+            if generation.top_logprobs is not None:
+                # Sampling may change them in place.
+                logits = self.backend.logits(span_index, output).copy()
+            token_id = self.backend.sample(sequence.sampler, span_index, output)
+            logprob = None
+            if logits is not None:
+                logprob = token_logprob(
+                    self.backend, logits, token_id, generation.top_logprobs or 0
+                )
+            sampled.append((token_id, logprob))
+            if draft[output : output + 1] != [token_id] or self._ends(sequence, token_id):
+                break
+        return sampled
+
+    def _take(
+        self, sequence: Sequence, token_id: int, logprob: TokenLogprob | None
+    ) -> list[Output]:
+        """Add a token to a sequence and see whether it ends there."""
         if sequence.first_token_at is None:
             sequence.first_token_at = self._clock()
         sequence.token_ids.append(token_id)
-        ends = self.backend.ends_generation(token_id)
-        if ends and not generation.ignore_eos:
+        if self._ends(sequence, token_id):
             return self._finish(sequence, "stop")
-        logprob = None
-        if generation.top_logprobs is not None:
-            logprob = token_logprob(
-                self.backend, self.backend.logits(span_index), token_id, generation.top_logprobs
-            )
         delta = sequence.release(token_id, self.backend.piece(token_id), logprob)
         outputs: list[Output] = [(sequence.id, delta)]
         if sequence.stop_matched:
             outputs.extend(self._finish(sequence, "stop"))
-        elif sequence.output_tokens >= generation.max_tokens:
+        elif sequence.remaining_tokens < 1:
             outputs.extend(self._finish(sequence, "length"))
         return outputs
 
+    def _ends(self, sequence: Sequence, token_id: int) -> bool:
+        return self.backend.ends_generation(token_id) and not sequence.generation.ignore_eos
+
     def _finish(self, sequence: Sequence, reason: FinishReason) -> list[Output]:
-        """End a sequence, free what it holds, and give its last frames."""
+        """End a sequence and give its last frames."""
         outputs: list[Output] = []
         tail = sequence.flush()
         if tail is not None:
             outputs.append((sequence.id, tail))
+        self._forget(sequence)
+        outputs.append((sequence.id, Finished(reason, sequence.usage, self._timings(sequence))))
+        return outputs
+
+    def _fail(self, sequence: Sequence, error: GrammarError) -> list[Output]:
+        """End a sequence whose grammar leaves it no way to go on."""
+        self._forget(sequence)
+        message = (
+            f"The answer cannot follow its grammar further: {error}. "
+            "Simplify the schema or grammar."
+        )
+        return [(sequence.id, Failed("grammar_failed", message))]
+
+    def _forget(self, sequence: Sequence) -> None:
+        """Free what a sequence holds."""
         if sequence.status is Status.RUNNING:
-            self._leave_cache(sequence)
+            self._running.remove(sequence)
+            self._cache.leave(sequence)
             self._cache_is_full = False
         else:
             self._waiting.remove(sequence)
@@ -218,17 +329,16 @@ class Engine:
         if sequence.sampler is not None:
             self.backend.free_sampler(sequence.sampler)
             sequence.sampler = None
+        if self._speculation is not None:
+            self._speculation.forget(sequence.id)
         del self._by_id[sequence.id]
-        outputs.append((sequence.id, Finished(reason, sequence.usage, self._timings(sequence))))
-        return outputs
 
-    def _leave_cache(self, sequence: Sequence) -> None:
-        """Free a running sequence's cells and slot."""
-        self.backend.truncate(sequence.sequence_id, 0)
+    def _give_way(self, sequence: Sequence) -> None:
+        """Send a running sequence back to wait."""
         self._running.remove(sequence)
-        self._free_ids.append(sequence.sequence_id)
-        sequence.sequence_id = NO_SLOT
-        sequence.computed_tokens = 0
+        self._cache.leave(sequence)
+        sequence.status = Status.WAITING
+        self._waiting.append(sequence)
 
     def _timings(self, sequence: Sequence) -> Timings:
         now = self._clock()
@@ -236,12 +346,12 @@ class Engine:
         return Timings(prefill_seconds=first - sequence.submitted_at, decode_seconds=now - first)
 
 
-def _span(sequence: Sequence, count: int) -> Span:
-    """The next ``count`` pending tokens of a sequence as part of a batch."""
+def _span(sequence: Sequence, count: int, draft: list[int]) -> Span:
+    """The next ``count`` pending tokens of a sequence, and guesses at what follows them."""
     start = sequence.computed_tokens
     return Span(
         sequence_id=sequence.sequence_id,
         start=start,
-        token_ids=sequence.token_ids[start : start + count],
-        wants_logits=count == sequence.pending_tokens,
+        token_ids=sequence.token_ids[start : start + count] + draft,
+        outputs=int(count == sequence.pending_tokens) + len(draft),
     )

@@ -19,6 +19,8 @@ class StepEngine(Protocol):
     """What the thread drives: the generation engine and the embedding engine."""
 
     step_tokens_in_flight: int
+    is_full: bool
+    """Items taken wait for room: more would only wait here, and not where others see them."""
 
     @property
     def is_idle(self) -> bool:

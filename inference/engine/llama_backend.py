@@ -3,24 +3,26 @@
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
 from inference.engine.backend import BackendError, DecodeOutcome, Span
+from inference.engine.grammar import GrammarCompiler
+from inference.engine.llama_grammar import grammar_tokenizer
 from inference.engine.llama_runtime import (
+    DEFAULT_OPTIONS,
     AbortFlag,
     BatchBuffers,
+    LlamaOptions,
     load_model,
     new_context,
     token_bytes,
 )
+from inference.engine.llama_sampler import LlamaSampler
 from inference.messages import SamplingParameters
 
-# How many tokens the repeat penalty looks back on: llama.cpp's own default.
-REPEAT_PENALTY_TOKENS = 64
 _OUTCOMES = {0: DecodeOutcome.DONE, 1: DecodeOutcome.NO_CELLS, 2: DecodeOutcome.ABORTED}
 
 
@@ -33,26 +35,33 @@ class LlamaBackend:
         *,
         kv_cells: int,
         max_sequences: int,
+        kept_sequences: int = 0,
         step_tokens: int,
         threads: int,
-        gpu_layers: int = 0,
+        options: LlamaOptions = DEFAULT_OPTIONS,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
         """Load ``path``. Raises ``ModelLoadError`` with the reason when that fails."""
-        self._model = load_model(path, gpu_layers=gpu_layers, on_progress=on_progress)
-        parameters = llama_cpp.llama_context_default_params()
+        self.placement = options.placement()
+        self._model = load_model(path, placement=self.placement, on_progress=on_progress)
+        parameters = options.context_parameters()
         parameters.n_ctx = kv_cells
         parameters.n_batch = step_tokens
         parameters.n_ubatch = min(step_tokens, 512)
-        parameters.n_seq_max = max_sequences
-        parameters.n_outputs_max = max_sequences
+        parameters.n_seq_max = max_sequences + kept_sequences
+        parameters.n_outputs_max = max_sequences + kept_sequences
         parameters.kv_unified = True
         parameters.n_threads = parameters.n_threads_batch = threads
-        parameters.no_perf = True
         self._context = new_context(self._model, parameters)
+        self.recurrent = bool(
+            llama_cpp.llama_model_is_recurrent(self._model)
+            or llama_cpp.llama_model_is_hybrid(self._model)
+        )
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
+        # Now, and not for the first request that needs it: all others would wait.
+        self._grammars = GrammarCompiler(grammar_tokenizer(self._vocabulary))
         self._buffers = BatchBuffers(step_tokens)
         self._rows: list[int] = []
         self._abort = AbortFlag(self._context)
@@ -70,37 +79,40 @@ class LlamaBackend:
         return _OUTCOMES[status]
 
     def new_sampler(
-        self, sampling: SamplingParameters, prompt: list[int], output: list[int]
-    ) -> Any:
-        """A sampler chain in llama.cpp's order, or None for plain greedy, which needs none."""
-        if sampling.temperature == 0 and not _changes_logits(sampling):
-            return None
-        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        for link in self._links(sampling, prompt, output):
-            llama_cpp.llama_sampler_chain_add(chain, link)
-        return chain
+        self, sampling: SamplingParameters, prompt: list[int], output: list[int], grammar: str = ""
+    ) -> LlamaSampler:
+        """A sampler that has seen ``prompt`` and ``output``. Raises ``GrammarError``."""
+        matcher = None
+        if grammar:
+            matcher = self._grammars.matcher(grammar)
+            matcher.consume(output)
+        return LlamaSampler(self._context, self.vocabulary_size, sampling, prompt, output, matcher)
 
-    def free_sampler(self, sampler: Any) -> None:
-        """Free a chain and its links."""
-        llama_cpp.llama_sampler_free(sampler)
+    def free_sampler(self, sampler: LlamaSampler) -> None:
+        """Free what a sampler holds in llama.cpp."""
+        sampler.close()
 
-    def sample(self, sampler: Any, span_index: int) -> int:
-        """The next token after a span of the last decode."""
-        if sampler is None:
-            return int(self.logits(span_index).argmax())
-        return int(llama_cpp.llama_sampler_sample(sampler, self._context, self._rows[span_index]))
+    def sample(self, sampler: LlamaSampler, span_index: int, output: int = 0) -> int:
+        """The token that follows one of a span's outputs."""
+        return sampler.choose(self.logits(span_index, output), self._rows[span_index] + output)
 
-    def logits(self, span_index: int) -> npt.NDArray[np.float32]:
-        """Raw logits of a span's last token, a view into llama.cpp's buffer."""
-        pointer = llama_cpp.llama_get_logits_ith(self._context, self._rows[span_index])
+    def logits(self, span_index: int, output: int = 0) -> npt.NDArray[np.float32]:
+        """Raw logits of one of a span's outputs, a view into llama.cpp's buffer."""
+        row = self._rows[span_index] + output
+        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
         if not pointer:
-            raise BackendError(f"no logits for row {self._rows[span_index]}")
+            raise BackendError(f"no logits for row {row}")
         return np.ctypeslib.as_array(pointer, shape=(self.vocabulary_size,))
 
     def truncate(self, sequence_id: int, length: int) -> None:
         """Remove a sequence's cells from position ``length`` on."""
         if not llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, length, -1):
             raise BackendError(f"cannot cut sequence {sequence_id} at {length}")
+
+    def share(self, source: int, target: int, start: int, end: int) -> None:
+        """Add ``target`` to the sequences that a range of ``source``'s cells belong to."""
+        llama_cpp.llama_memory_seq_rm(self._memory, target, start, end)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, start, end)
 
     def stored_tokens(self, sequence_id: int) -> int:
         """Cells a sequence holds, from its last position."""
@@ -127,63 +139,13 @@ class LlamaBackend:
     def _ends_generation(self, token_id: int) -> bool:
         return bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token_id))
 
-    def _links(
-        self, sampling: SamplingParameters, prompt: list[int], output: list[int]
-    ) -> list[Any]:
-        """Samplers in the order of llama.cpp's default chain."""
-        links = []
-        size = self.vocabulary_size
-        if sampling.logit_bias:
-            entries = [
-                llama_cpp.llama_logit_bias(token, bias)
-                for token, bias in sampling.logit_bias.items()
-            ]
-            array = (llama_cpp.llama_logit_bias * len(entries))(*entries)
-            links.append(llama_cpp.llama_sampler_init_logit_bias(size, len(entries), array))
-        if sampling.repeat_penalty != 1.0:
-            link = llama_cpp.llama_sampler_init_penalties(
-                size, REPEAT_PENALTY_TOKENS, sampling.repeat_penalty, 0.0, 0.0
-            )
-            _accept(link, [*prompt, *output][-REPEAT_PENALTY_TOKENS:])
-            links.append(link)
-        if sampling.frequency_penalty or sampling.presence_penalty:
-            # OpenAI's penalties count the answer alone, and all of it.
-            look_back = llama_cpp.llama_n_ctx_seq(self._context)
-            link = llama_cpp.llama_sampler_init_penalties(
-                size, look_back, 1.0, sampling.frequency_penalty, sampling.presence_penalty
-            )
-            _accept(link, output)
-            links.append(link)
-        if sampling.temperature == 0:
-            return [*links, llama_cpp.llama_sampler_init_greedy()]
-        if sampling.top_k:
-            links.append(llama_cpp.llama_sampler_init_top_k(sampling.top_k))
-        if sampling.top_p < 1:
-            links.append(llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1))
-        if sampling.min_p > 0:
-            links.append(llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1))
-        links.append(llama_cpp.llama_sampler_init_temp(sampling.temperature))
-        seed = llama_cpp.LLAMA_DEFAULT_SEED if sampling.seed is None else sampling.seed
-        # A continued generation must not draw its first numbers again.
-        links.append(llama_cpp.llama_sampler_init_dist((seed + len(output)) % 2**32))
-        return links
-
     def _warm_up(self) -> None:
-        """Run one token, so that the first client does not wait for pages to be read."""
+        """Run two small batches, so that the first client does not wait for pages to be read.
+
+        One token and several take different ways through llama.cpp: a build that crashes on one of
+        them shall do so now, and not under a client's request.
+        """
         token = max(0, int(llama_cpp.llama_vocab_bos(self._vocabulary)))
-        self.decode([Span(0, 0, [token], wants_logits=True)])
+        self.decode([Span(0, 0, [token], outputs=1)])
+        self.decode([Span(0, 1, [token] * min(32, self._buffers.max_tokens), outputs=1)])
         llama_cpp.llama_memory_clear(self._memory, True)
-
-
-def _changes_logits(sampling: SamplingParameters) -> bool:
-    return bool(
-        sampling.logit_bias
-        or sampling.presence_penalty
-        or sampling.frequency_penalty
-        or sampling.repeat_penalty != 1.0
-    )
-
-
-def _accept(link: Any, token_ids: list[int]) -> None:
-    for token_id in token_ids:
-        llama_cpp.llama_sampler_accept(link, token_id)

@@ -8,7 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.engine.backend import BackendError, ModelLoadError, Span
-from inference.engine.llama_runtime import BatchBuffers, load_model, new_context
+from inference.engine.llama_runtime import (
+    DEFAULT_OPTIONS,
+    BatchBuffers,
+    LlamaOptions,
+    load_model,
+    new_context,
+)
 
 
 class LlamaEmbeddingBackend:
@@ -24,22 +30,22 @@ class LlamaEmbeddingBackend:
         step_tokens: int,
         max_inputs: int,
         threads: int,
-        gpu_layers: int = 0,
+        options: LlamaOptions = DEFAULT_OPTIONS,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
         """Load ``path``. Raises ``ModelLoadError`` when it is no embedding model."""
-        self._model = load_model(path, gpu_layers=gpu_layers, on_progress=on_progress)
+        self.placement = options.placement()
+        self._model = load_model(path, placement=self.placement, on_progress=on_progress)
         self.max_input_tokens = int(llama_cpp.llama_model_n_ctx_train(self._model))
         self.step_tokens = max(step_tokens, self.max_input_tokens)
         self.max_inputs = max_inputs
         self.dimensions = int(llama_cpp.llama_model_n_embd(self._model))
-        parameters = llama_cpp.llama_context_default_params()
+        parameters = options.context_parameters()
         parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = self.step_tokens
         parameters.n_seq_max = max_inputs
         parameters.kv_unified = True
         parameters.embeddings = True
         parameters.n_threads = parameters.n_threads_batch = threads
-        parameters.no_perf = True
         self._context = new_context(self._model, parameters)
         if llama_cpp.llama_pooling_type(self._context) == llama_cpp.LLAMA_POOLING_TYPE_NONE:
             raise ModelLoadError(
@@ -50,7 +56,7 @@ class LlamaEmbeddingBackend:
 
     def embed(self, inputs: list[list[int]]) -> npt.NDArray[np.float32]:
         """Unit vectors of shape (len(inputs), dimensions)."""
-        spans = [Span(i, 0, tokens, wants_logits=True) for i, tokens in enumerate(inputs)]
+        spans = [Span(i, 0, tokens, outputs=1) for i, tokens in enumerate(inputs)]
         self._buffers.fill(spans)
         self._buffers.request_all_outputs()
         memory = llama_cpp.llama_get_memory(self._context)

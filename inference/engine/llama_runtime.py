@@ -4,18 +4,58 @@ import ctypes
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
 import numpy as np
 import numpy.typing as npt
+from gguf import GGMLQuantizationType
 
 from inference.engine.backend import ModelLoadError, Span
+from inference.engine.llama_devices import CPU_ALONE, Placement, device_array, list_devices, place
 
 logger = logging.getLogger("llama.cpp")
 _recent_errors: deque[str] = deque(maxlen=5)
 _GGML_LOG_WARN, _GGML_LOG_ERROR = 3, 4
+_FLASH_ATTENTION = {
+    "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
+
+
+@dataclass(frozen=True)
+class LlamaOptions:
+    """How a version is put into memory and computed; the words are the registry's.
+
+    ``device``, ``gpu_layers`` and ``tensor_split`` are as ``llama_devices.place`` takes them.
+    ``flash_attention`` is auto, on or off; the cache types are ggml's, such as f16 and q8_0.
+    """
+
+    device: str = "auto"
+    gpu_layers: int = -1
+    tensor_split: tuple[float, ...] = ()
+    flash_attention: str = "auto"
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+
+    def placement(self) -> Placement:
+        """Where the model goes on this machine."""
+        return place(self.device, self.gpu_layers, self.tensor_split, list_devices())
+
+    def context_parameters(self) -> llama_cpp.llama_context_params:
+        """llama.cpp's defaults with these options in."""
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.flash_attn_type = _FLASH_ATTENTION[self.flash_attention]
+        parameters.type_k = GGMLQuantizationType[self.cache_type_k.upper()].value
+        parameters.type_v = GGMLQuantizationType[self.cache_type_v.upper()].value
+        parameters.no_perf = True
+        return parameters
+
+
+DEFAULT_OPTIONS = LlamaOptions()
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator,unused-ignore]
@@ -32,7 +72,7 @@ def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
 def load_model(
     path: Path,
     *,
-    gpu_layers: int = 0,
+    placement: Placement = CPU_ALONE,
     vocabulary_only: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> llama_cpp.llama_model_p:
@@ -40,7 +80,7 @@ def load_model(
 
     Args:
         path: the file.
-        gpu_layers: layers on the GPU, -1 for all; ignored by builds without one.
+        placement: the devices it goes to.
         vocabulary_only: read the tokeniser and no weights.
         on_progress: is told the loaded fraction, 0 to 1.
 
@@ -50,7 +90,12 @@ def load_model(
     llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     parameters = llama_cpp.llama_model_default_params()
-    parameters.n_gpu_layers = gpu_layers
+    devices = device_array(placement.devices)
+    split = (ctypes.c_float * llama_cpp.LLAMA_MAX_DEVICES)(*placement.tensor_split)
+    parameters.devices = ctypes.cast(devices, ctypes.c_void_p)
+    parameters.n_gpu_layers = placement.gpu_layers
+    if placement.tensor_split:
+        parameters.tensor_split = split
     parameters.vocab_only = vocabulary_only
 
     @llama_cpp.llama_progress_callback  # type: ignore[untyped-decorator,unused-ignore]
@@ -127,7 +172,7 @@ class BatchBuffers:
         )
 
     def fill(self, spans: list[Span]) -> list[int]:
-        """Put spans into the batch; return the row of each span's last token."""
+        """Put spans into the batch; return the row of each span's first output."""
         total = sum(len(span.token_ids) for span in spans)
         if total > self.max_tokens:
             raise ValueError(f"a batch of {total} tokens exceeds {self.max_tokens}")
@@ -139,8 +184,8 @@ class BatchBuffers:
             self._tokens[row:end] = span.token_ids
             self._positions[row:end] = np.arange(span.start, span.start + end - row)
             self._sequence_values[row:end] = span.sequence_id
-            self._logits[end - 1] = span.wants_logits
-            rows.append(end - 1)
+            self._logits[end - span.outputs : end] = 1
+            rows.append(end - span.outputs)
             row = end
         self.batch.n_tokens = row
         return rows

@@ -25,6 +25,11 @@ class Sequence:
     KV cache under ``sequence_id``. What is not computed is pending: a chunk of prompt, or the one
     token sampled last. A pre-empted sequence, and one continued after its host died, differ from a
     new one only in having output already.
+
+    What the KV cache could do for it is noted here for the scheduler: while it waits,
+    ``shareable_tokens`` of its beginning are in the cache, and all but ``unpinned_tokens`` are held
+    by running sequences; while it runs, ``own_cells`` would be free without it, once all that rank
+    below it have gone.
     """
 
     def __init__(self, generation: Generation, arrival: int, now: float) -> None:
@@ -34,6 +39,11 @@ class Sequence:
         self.token_ids = [*generation.prompt_token_ids, *generation.emitted_token_ids]
         self.computed_tokens = 0
         self.cached_tokens = 0
+        self.drafted_tokens = 0
+        self.accepted_tokens = 0
+        self.shareable_tokens = 0
+        self.unpinned_tokens = len(self.token_ids)
+        self.own_cells = 0
         self.sequence_id = NO_SLOT
         self.sampler: Any = None
         self.cancelled = False
@@ -62,9 +72,38 @@ class Sequence:
         return len(self.token_ids) - self.computed_tokens
 
     @property
+    def remaining_tokens(self) -> int:
+        """Tokens it may still gain."""
+        return self.generation.max_tokens - self.output_tokens
+
+    @property
     def is_decoding(self) -> bool:
-        """Only the token sampled last is pending: the sequence gains a token every step."""
-        return self.pending_tokens == 1 and self.output_tokens > 0
+        """Only the token sampled last is pending: the next step gives another."""
+        return self.is_stepping and self.pending_tokens == 1
+
+    @property
+    def priority(self) -> int:
+        """1 low to 3 high."""
+        return self.generation.priority
+
+    @property
+    def prefill_end(self) -> int:
+        """Up to where tokens may be computed many at a time.
+
+        A greedy generation continued after its host died goes again through the very steps that
+        it took: computed as one chunk its tokens would round differently, and the text could take
+        another turn.
+        """
+        if self.generation.emitted_token_ids and self.generation.sampling.temperature == 0:
+            return len(self.generation.prompt_token_ids)
+        return len(self.token_ids)
+
+    @property
+    def is_stepping(self) -> bool:
+        """Computes a single token a step: the one sampled last, or one to go through again."""
+        if self.sequence_id == NO_SLOT or self.output_tokens == 0:
+            return False
+        return self.pending_tokens == 1 or self.computed_tokens >= self.prefill_end
 
     @property
     def stop_matched(self) -> bool:
@@ -83,6 +122,8 @@ class Sequence:
             prompt_tokens=len(self.generation.prompt_token_ids),
             completion_tokens=self.output_tokens,
             cached_tokens=self.cached_tokens,
+            drafted_tokens=self.drafted_tokens,
+            accepted_tokens=self.accepted_tokens,
         )
 
     def replay(self, piece: bytes) -> None:

@@ -41,6 +41,11 @@ class Flights:
         return {item_id: flight.proven for item_id, flight in self._flights.items()}
 
     @property
+    def lowest_priority(self) -> int:
+        """Of what is in flight."""
+        return min((flight.item.priority for flight in self._flights.values()), default=0)
+
+    @property
     def running(self) -> list[Running]:
         """What decides whether more may be claimed."""
         return [Running(f.item.crashes, f.proven) for f in self._flights.values()]

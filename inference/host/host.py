@@ -21,9 +21,11 @@ logger = logging.getLogger(__name__)
 # How long the loop waits for the engine before it looks for messages again.
 POLL_SECONDS = 0.02
 REDIS_RETRY_SECONDS = 0.2
-# From this many streams on, tokens wait up to so long to be published together.
+# Tokens wait up to so long to be published together; longer from this many streams on.
+COALESCE_SECONDS = 0.02
 BUSY_FLIGHTS = 4
-COALESCE_SECONDS = 0.05
+BUSY_COALESCE_SECONDS = 0.05
+ANY_PRIORITY, HIGHEST_PRIORITY = -1, 3
 # Exit status of a host whose model call never returned (EX_SOFTWARE).
 STUCK_EXIT_STATUS = 70
 
@@ -109,13 +111,14 @@ class Host:
         self._watch_engine()
         self._heartbeat()
         self._collect(wait_seconds=POLL_SECONDS if self._flights else 0)
+        pending = self._claims.publish(self._unsent, self._config.stream_ttl_seconds)
         if self._unsent:
-            self._claims.publish(self._unsent, self._config.stream_ttl_seconds)
             self._published_at = time.monotonic()
             self._unsent.clear()
-        for message in self._claims.controls():
-            self._obey(message)
-        if not self._draining and self._stop_at is None:
+        if pending.messages:
+            for message in self._claims.controls():
+                self._obey(message)
+        if pending.items and not self._draining and self._stop_at is None:
             self._claim()
         if not self._flights and not self._unsent and not self._is_done():
             patience = max(0.01, min(self._next_heartbeat_at - time.monotonic(), 0.5))
@@ -123,11 +126,13 @@ class Host:
                 self._obey(message)
 
     def _claim(self) -> None:
-        room = self._config.max_items - len(self._flights)
         running = self._flights.running
-        if room < 1 or self._engine.waiting_sequences or not may_claim_fresh(running):
+        if not may_claim_fresh(running):
             return
-        items, ended = self._claims.claim(room, may_claim_suspect(running))
+        room, above_priority = self._room()
+        if room < 1:
+            return
+        items, ended = self._claims.claim(room, may_claim_suspect(running), above_priority)
         for item, waited_seconds in items:
             if item.id in self._flights.proof:
                 continue  # Redis came back older than it was, with this still waiting
@@ -135,15 +140,27 @@ class Host:
             self._thread.submit(item)
         self._unsent.extend(Numbered(item_id, 1, last, mark=LAST) for item_id, last in ended)
 
+    def _room(self) -> tuple[int, int]:
+        """How many items may be claimed, and above which priority.
+
+        A full host still takes some that outrank what it runs: they take its place.
+        """
+        room = self._config.max_items - len(self._flights)
+        if room > 0 and not self._engine.is_full:
+            return room, ANY_PRIORITY
+        lowest = self._flights.lowest_priority
+        overflow = max(1, self._config.max_items // 4) if lowest < HIGHEST_PRIORITY else 0
+        return min(room, 0) + overflow, lowest
+
     def _collect(self, wait_seconds: float) -> None:
         """Number what the engine has put out, waiting for it if there is work.
 
-        With many streams the tokens of several steps are published together: what publishing
-        costs here, in Redis and in the web process, is taken from the model's own cores.
+        The tokens of several steps are published together: what publishing costs here, in Redis
+        and in the web process, is taken from the model's own cores.
         """
         outputs: list[tuple[str, Frame]] = []
         busy = len(self._flights) >= BUSY_FLIGHTS
-        together_until = self._published_at + COALESCE_SECONDS if busy else 0.0
+        together_until = self._published_at + (BUSY_COALESCE_SECONDS if busy else COALESCE_SECONDS)
         try:
             outputs += self._thread.outputs.get(block=wait_seconds > 0, timeout=wait_seconds)
             while not self._flights.is_urgent(outputs):

@@ -81,9 +81,16 @@ def _serve(replica: Replica, launch: uuid.UUID, settings: InferenceSettings) -> 
         return "failed to load"
     resident_bytes = _resident_bytes() - memory_before
     _observe(
-        launch, Replica.State.READY, resident_bytes=resident_bytes, load_fraction=1.0, reason=""
+        launch,
+        Replica.State.READY,
+        resident_bytes=resident_bytes,
+        load_fraction=1.0,
+        reason=loaded.notice,
+        device=loaded.device,
     )
-    logger.info("%s is ready, %d MiB", spec.version_key, resident_bytes >> 20)
+    logger.info("%s is ready, %d MiB on %s", spec.version_key, resident_bytes >> 20, loaded.device)
+    if loaded.notice:
+        logger.warning("%s: %s", spec.version_key, loaded.notice)
     host = Host(
         claims,
         loaded.engine,
@@ -94,7 +101,14 @@ def _serve(replica: Replica, launch: uuid.UUID, settings: InferenceSettings) -> 
         on_draining=lambda: _observe(launch, Replica.State.DRAINING),
     )
     host.run()
-    _observe(launch, Replica.State.STOPPED, reason="", process_id=None, resident_bytes=None)
+    _observe(
+        launch,
+        Replica.State.STOPPED,
+        reason="",
+        process_id=None,
+        resident_bytes=None,
+        device="",
+    )
     return "drained"
 
 

@@ -9,7 +9,7 @@ back afterwards as pieces which the tokeniser is to read as plain text.
 import datetime
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +32,7 @@ def render(
     messages: Sequence[dict[str, Any]],
     control_tokens: Sequence[str],
     *,
+    tools: Sequence[dict[str, Any]] | None = None,
     bos_token: str = "",
     eos_token: str = "",
 ) -> list[tuple[str, bool]]:
@@ -39,8 +40,9 @@ def render(
 
     Args:
         template: Jinja source.
-        messages: dicts with ``role`` and ``content``.
+        messages: dicts with ``role`` and ``content``, and whatever else the template reads.
         control_tokens: strings that mean something to the model and must stay plain in user text.
+        tools: functions that the model may call, as the template's variable of this name.
         bos_token, eos_token: as the template's variables of these names.
 
     Returns:
@@ -51,14 +53,14 @@ def render(
         MemoryError, TimeoutError: as the limits of the process raise them.
     """
     spelled = _longest_first(control_tokens)
-    pattern = _control_pattern(spelled)
+    mark = _marker(spelled)
     try:
         rendered = _compiled(template).render(
-            messages=[_marked(message, pattern, spelled) for message in messages],
+            messages=[_marked_message(message, mark) for message in messages],
             add_generation_prompt=True,
             bos_token=bos_token,
             eos_token=eos_token,
-            tools=None,
+            tools=_marked(tools, mark),
         )
     except (MemoryError, TimeoutError):
         raise
@@ -75,20 +77,48 @@ def render(
     return _split(rendered, spelled)
 
 
-def _marked(
-    message: dict[str, Any], pattern: re.Pattern[str] | None, spelled: tuple[str, ...]
-) -> dict[str, Any]:
-    """The message with every control token in its text replaced by a stand-in."""
-    if pattern is None:
-        return message
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text in a value made of dicts and lists, also those that are keys."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            waiting += item.keys()
+            waiting += item.values()
+        elif isinstance(item, list | tuple):
+            waiting += item
+
+
+def _marked_message(message: dict[str, Any], mark: Callable[[str], str]) -> dict[str, Any]:
+    """The message with its texts marked; templates compare the role and name it to the model."""
+    return _marked(message, mark) | {"role": message["role"]}
+
+
+def _marked(value: Any, mark: Callable[[str], str]) -> Any:
+    """A copy with every text in it marked, also those that are keys."""
+    if isinstance(value, str):
+        return mark(value)
+    if isinstance(value, dict):
+        return {mark(key): _marked(item, mark) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_marked(item, mark) for item in value]
+    return value
+
+
+@lru_cache(maxsize=64)
+def _marker(spelled: tuple[str, ...]) -> Callable[[str], str]:
+    """A function that replaces every control token in a text by its stand-in."""
+    if not spelled:
+        return str
+    pattern = re.compile("|".join(map(re.escape, spelled)))
+    numbers = {spelling: number for number, spelling in enumerate(spelled)}
 
     def stand_in(match: re.Match[str]) -> str:
-        return f"{OPEN}{spelled.index(match.group())}{CLOSE}"
+        return f"{OPEN}{numbers[match.group()]}{CLOSE}"
 
-    return {
-        name: pattern.sub(stand_in, value) if isinstance(value, str) and name != "role" else value
-        for name, value in message.items()
-    }
+    return lambda text: pattern.sub(stand_in, text)
 
 
 def _split(rendered: str, spelled: tuple[str, ...]) -> list[tuple[str, bool]]:
@@ -111,11 +141,6 @@ def _numbers(count: int) -> frozenset[str]:
 @lru_cache(maxsize=64)
 def _longest_first(control_tokens: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(set(control_tokens), key=len, reverse=True))
-
-
-@lru_cache(maxsize=64)
-def _control_pattern(spelled: tuple[str, ...]) -> re.Pattern[str] | None:
-    return re.compile("|".join(map(re.escape, spelled))) if spelled else None
 
 
 @lru_cache(maxsize=64)

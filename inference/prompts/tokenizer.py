@@ -8,10 +8,11 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from inference.engine.backend import ModelLoadError
+from inference.engine.backend import GrammarError, ModelLoadError
 from inference.errors import InvalidRequestError, PayloadTooLargeError, TemporaryResourceError
 from inference.prompts import worker
-from inference.prompts.chat_template import CLOSE, OPEN, TemplateFailedError
+from inference.prompts.chat_template import CLOSE, OPEN, TemplateFailedError, texts_in
+from inference.prompts.grammar_check import check_grammar
 from models_registry.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -28,9 +29,14 @@ class Tokenizer:
         self._retries = asyncio.Semaphore(processes)
 
     async def chat(
-        self, spec: ModelSpec, messages: Sequence[dict[str, Any]], param: str = "messages"
+        self,
+        spec: ModelSpec,
+        messages: Sequence[dict[str, Any]],
+        param: str = "messages",
+        *,
+        tools: Sequence[dict[str, Any]] | None = None,
     ) -> list[int]:
-        """Token ids of a conversation in the model's own format.
+        """Token ids of a conversation in the model's own format, with tools for its template.
 
         Raises:
             InvalidRequestError: the model has no chat template or the template refuses the
@@ -44,13 +50,16 @@ class Tokenizer:
                 param="model",
                 code="no_chat_template",
             )
-        for message in messages:
-            for value in message.values():
-                if isinstance(value, str):
-                    self._check(value, param)
-        total = sum(len(str(message.get("content", ""))) for message in messages)
+        words = [value for message in messages for name, value in message.items() if name != "role"]
+        total = 0
+        for place, said in ((param, words), ("tools", tools)):
+            for text in texts_in(said):
+                self._check(text, place)
+                total += len(text)
         self._check_length(total, param)
-        return await self._run(param, worker.tokenize_chat, spec.path, spec.chat_template, messages)
+        return await self._run(
+            param, worker.tokenize_chat, spec.path, spec.chat_template, messages, tools
+        )
 
     async def text(
         self,
@@ -75,6 +84,19 @@ class Tokenizer:
     async def vocabulary_size(self, spec: ModelSpec) -> int:
         """How many tokens the model knows."""
         return await self._run("model", worker.vocabulary_size, spec.path)
+
+    async def check_grammar(self, spec: ModelSpec, grammar: str, param: str) -> None:
+        """See that answers of this model can be held to ``grammar``.
+
+        Args:
+            spec: whose vocabulary counts.
+            grammar: Lark as llguidance reads it; ``inference.api.structured`` bounds its size.
+            param: the field that asks for it, for errors.
+
+        Raises:
+            InvalidRequestError: it is wrong, matches nothing, or takes too much to follow.
+        """
+        await self._run(param, check_grammar, spec.path, grammar)
 
     def close(self) -> None:
         """End the prompt processes."""
@@ -117,15 +139,19 @@ class Tokenizer:
                 return await self._run_alone(function, *args)
         except BrokenProcessPool:
             raise InvalidRequestError(
-                "The prompt could not be tokenised: the process that tried ended twice. "
-                "Shorten or change the text.",
+                f"{param!r} could not be read: the process that tried ended twice. "
+                "Shorten or change it.",
                 param=param,
             ) from None
+        except GrammarError as error:
+            raise InvalidRequestError(
+                f"{param!r} cannot be used: {error}. Correct or simplify it.", param=param
+            ) from error
         except (TemplateFailedError, ValueError) as error:
             raise InvalidRequestError(str(error), param=param) from error
         except MemoryError as error:
             raise InvalidRequestError(
-                "The prompt needs too much memory to tokenise. Shorten it.", param=param
+                f"{param!r} needs too much memory to read. Shorten it.", param=param
             ) from error
         except ModelLoadError as error:
             raise TemporaryResourceError(str(error), retry_after_ms=5000) from error

@@ -5,7 +5,9 @@ from functools import cached_property
 from pathlib import Path
 
 import llama_cpp
+from llguidance import LLTokenizer
 
+from inference.engine.llama_grammar import grammar_tokenizer
 from inference.engine.llama_runtime import load_model, token_bytes
 
 _CONTROL_ATTRIBUTES = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
@@ -32,6 +34,10 @@ class Vocabulary:
             if llama_cpp.llama_vocab_get_attr(self._vocabulary, token_id) & _CONTROL_ATTRIBUTES
         )
         return tuple(spelling for spelling in spellings if spelling)
+
+    def grammar_tokenizer(self) -> LLTokenizer | None:
+        """The vocabulary for matching answers with a grammar, as ``llama_grammar`` makes it."""
+        return grammar_tokenizer(self._vocabulary)
 
     def tokenize(self, text: str, *, add_special: bool, parse_control: bool) -> list[int]:
         """Token ids of ``text``.

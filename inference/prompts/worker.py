@@ -45,20 +45,28 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def tokenize_chat(path: str, template: str, messages: Sequence[dict[str, Any]]) -> list[int]:
+def tokenize_chat(
+    path: str,
+    template: str,
+    messages: Sequence[dict[str, Any]],
+    tools: Sequence[dict[str, Any]] | None = None,
+) -> list[int]:
     """Render messages with ``template`` and tokenise them with the vocabulary of ``path``.
+
+    ``tools`` are for templates that read them.
 
     Raises:
         TemplateFailedError: the template refused them, or took too long or too much memory.
         ModelLoadError: the vocabulary could not be read.
     """
-    vocabulary = _vocabulary(path)
+    vocabulary = open_vocabulary(path)
     try:
-        with _hard_limit(HARD_RENDER_SECONDS), _soft_limit():
+        with hard_limit(HARD_RENDER_SECONDS), _soft_limit():
             pieces = render(
                 template,
                 messages,
                 vocabulary.control_tokens,
+                tools=tools,
                 bos_token=vocabulary.bos_token,
                 eos_token=vocabulary.eos_token,
             )
@@ -68,7 +76,7 @@ def tokenize_chat(path: str, template: str, messages: Sequence[dict[str, Any]]) 
         ) from None
     except MemoryError:
         raise TemplateFailedError("The model's chat template used too much memory.") from None
-    with _hard_limit(HARD_TOKENIZE_SECONDS):
+    with hard_limit(HARD_TOKENIZE_SECONDS):
         first, counts_as_control = pieces[0] if pieces else ("", False)
         begins_with_bos = counts_as_control and first.startswith(vocabulary.bos_token)
         add_special = vocabulary.adds_bos and not begins_with_bos
@@ -83,23 +91,24 @@ def tokenize_chat(path: str, template: str, messages: Sequence[dict[str, Any]]) 
 
 def tokenize_text(path: str, text: str, add_special: bool, parse_control: bool) -> list[int]:
     """Token ids of a text. Raises ``ModelLoadError`` when the vocabulary cannot be read."""
-    vocabulary = _vocabulary(path)
-    with _hard_limit(HARD_TOKENIZE_SECONDS):
+    vocabulary = open_vocabulary(path)
+    with hard_limit(HARD_TOKENIZE_SECONDS):
         return vocabulary.tokenize(text, add_special=add_special, parse_control=parse_control)
 
 
 def detokenize(path: str, token_ids: list[int]) -> str:
     """Text of token ids. Raises ``ValueError`` for one outside the vocabulary."""
-    return str(_vocabulary(path).detokenize(token_ids))
+    return str(open_vocabulary(path).detokenize(token_ids))
 
 
 def vocabulary_size(path: str) -> int:
     """How many tokens the vocabulary has."""
-    return int(_vocabulary(path).size)
+    return int(open_vocabulary(path).size)
 
 
 @lru_cache(maxsize=OPEN_VOCABULARIES)
-def _vocabulary(path: str) -> Any:
+def open_vocabulary(path: str) -> Any:
+    """The vocabulary of a model file, kept open. Raises ``ModelLoadError``."""
     # Imported here: llama.cpp belongs into this process alone.
     from inference.prompts.vocabulary import Vocabulary
 
@@ -117,7 +126,7 @@ def _soft_limit() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hard_limit(seconds: float) -> Iterator[None]:
+def hard_limit(seconds: float) -> Iterator[None]:
     """End the process after ``seconds`` of processor time.
 
     For C code that does not return: no signal handler of Python's interrupts it, and while it

@@ -1,18 +1,20 @@
 -- Take the first items of a queue for one host.
 -- KEYS queue, claims, fenced
--- ARGV max_items, launch_id, may_take_suspect (0 | 1)
+-- ARGV max_items, launch_id, may_take_suspect (0 | 1), above_priority
 -- Returns {claimed…, expired…}: {{id, payload, waited_seconds}…}, {id…}; or false when fenced.
 -- What has begun to answer has met its deadline. A suspect, whose host died before, is
 -- taken alone; one at the head that may not be taken now keeps its place, and so do those behind it.
+-- Only items above a priority are taken, and those that are not are passed by.
 if redis.call('EXISTS', KEYS[3]) == 1 then return false end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local claimed, expired = {}, {}
-while #claimed < tonumber(ARGV[1]) do
-  local id = redis.call('ZRANGE', KEYS[1], 0, 0)[1]
+local passed = 0
+while #claimed < tonumber(ARGV[1]) and passed < 256 do
+  local id = redis.call('ZRANGE', KEYS[1], passed, passed)[1]
   if not id then break end
   local item = 'brigade:item:' .. id
-  local fields = redis.call('HMGET', item, 'payload', 'deadline', 'enqueued', 'crashes')
+  local fields = redis.call('HMGET', item, 'payload', 'deadline', 'enqueued', 'crashes', 'priority')
   if not fields[1] then
     redis.call('ZREM', KEYS[1], id)
   elseif tonumber(fields[2]) < now and redis.call('EXISTS', 'brigade:stream:' .. id) == 0 then
@@ -20,6 +22,8 @@ while #claimed < tonumber(ARGV[1]) do
     redis.call('HSET', KEYS[2], id, 0)
     redis.call('HSET', item, 'owner', ARGV[2])
     expired[#expired + 1] = id
+  elseif tonumber(fields[5] or 0) <= tonumber(ARGV[4]) then
+    passed = passed + 1
   else
     local suspect = tonumber(fields[4]) > 0
     if suspect and (ARGV[3] == '0' or #claimed > 0) then break end

@@ -19,7 +19,7 @@ from inference.messages import (
 )
 from inference.queue import keys
 from inference.queue.requeue import Requeue
-from inference.queue.scripts import script
+from inference.queue.scripts import DirectScript, script
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,14 @@ class Numbered:
     mark: int = NOTHING
 
 
+@dataclass(frozen=True)
+class Pending:
+    """What there was for a host to fetch a moment ago: messages for it, items of its version."""
+
+    messages: int
+    items: int
+
+
 class HostClaims:
     """One host's view of Redis; every write checks that the host still holds its lease."""
 
@@ -59,7 +67,8 @@ class HostClaims:
         self._claims = keys.claims(launch_id)
         self._control = keys.control(launch_id)
         self._claim = redis.register_script(script("claim"))
-        self._publish = redis.register_script(script("publish"))
+        self._queue = keys.queue(version_key)
+        self._publish = DirectScript(redis, script("publish"))
         self._heartbeat = redis.register_script(script("heartbeat"))
         self._reassert = redis.register_script(script("reassert"))
         self._requeue = Requeue(redis)
@@ -82,9 +91,9 @@ class HostClaims:
             raise FencedError(self._launch_id)
 
     def claim(
-        self, max_items: int, may_take_suspect: bool
+        self, max_items: int, may_take_suspect: bool, above_priority: int = -1
     ) -> tuple[list[tuple[WorkItem, float]], list[tuple[str, Failed]]]:
-        """Take waiting items.
+        """Take waiting items, only those above a priority.
 
         Returns:
             (item, seconds it waited) of each claimed one, and (id, last frame) of those that are
@@ -94,8 +103,8 @@ class HostClaims:
             FencedError: the host was given up.
         """
         answer = self._claim(
-            keys=[keys.queue(self._version_key), self._claims, self._fenced],
-            args=[max_items, self._launch_id, int(may_take_suspect)],
+            keys=[self._queue, self._claims, self._fenced],
+            args=[max_items, self._launch_id, int(may_take_suspect), above_priority],
         )
         if answer is None:
             raise FencedError(self._launch_id)
@@ -139,13 +148,21 @@ class HostClaims:
                 self._requeue(decode_work(payload), self._launch_id, stream_ttl_seconds)
         return unknown
 
-    def publish(self, frames: Sequence[Numbered], ttl_seconds: int) -> None:
-        """Append frames to their streams. Raises ``FencedError``."""
+    def publish(self, frames: Sequence[Numbered], ttl_seconds: int) -> Pending:
+        """Append frames to their streams, and see what waits; of no frames only the latter.
+
+        Raises:
+            FencedError: the host was given up.
+        """
         arguments: list[Any] = [ttl_seconds]
         for entry in frames:
             arguments += [entry.id, entry.number, encode(entry.frame), entry.mark]
-        if not self._publish(keys=[self._claims, self._fenced], args=arguments):
+        pending = self._publish(
+            keys=[self._claims, self._fenced, self._control, self._queue], args=arguments
+        )
+        if pending is None:
             raise FencedError(self._launch_id)
+        return Pending(*pending)
 
     def controls(self) -> list[Control]:
         """Messages for this host, without waiting."""

@@ -1,21 +1,22 @@
 -- Queue items of one version, all or none.
 -- KEYS queue, bell, ready
--- ARGV max_queue_size, lease_seconds, head_start_seconds, ttl_seconds, then (id, payload, deadline)…
+-- ARGV max_queue_size, lease_seconds, head_start_seconds, ttl_seconds, priority,
+-- then (id, payload, deadline)…
 -- Returns 1 queued, 0 the queue is full, -1 no host serves the version. Items that are known are
 -- not queued again: the reply to an earlier attempt was lost.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
-local count = (#ARGV - 4) / 3
-if redis.call('EXISTS', 'brigade:item:' .. ARGV[5], 'brigade:stream:' .. ARGV[5]) > 0 then return 1 end
+local count = (#ARGV - 5) / 3
+if redis.call('EXISTS', 'brigade:item:' .. ARGV[6], 'brigade:stream:' .. ARGV[6]) > 0 then return 1 end
 if redis.call('ZCOUNT', KEYS[3], now - tonumber(ARGV[2]), '+inf') == 0 then return -1 end
 if redis.call('ZCARD', KEYS[1]) + count > tonumber(ARGV[1]) then return 0 end
 local score = now - tonumber(ARGV[3])
 for i = 1, count do
-  local id, payload, patience = ARGV[3 * i + 2], ARGV[3 * i + 3], tonumber(ARGV[3 * i + 4])
+  local id, payload, patience = ARGV[3 * i + 3], ARGV[3 * i + 4], tonumber(ARGV[3 * i + 5])
   local item = 'brigade:item:' .. id
   redis.call('HSET', item, 'payload', payload, 'score', string.format('%.6f', score),
     'enqueued', string.format('%.6f', now), 'deadline', string.format('%.6f', now + patience),
-    'crashes', 0)
+    'crashes', 0, 'priority', ARGV[5])
   redis.call('EXPIRE', item, ARGV[4])
   redis.call('ZADD', KEYS[1], string.format('%.6f', score), id)
   redis.call('LPUSH', KEYS[2], 1)

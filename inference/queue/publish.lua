@@ -1,9 +1,10 @@
--- Append frames to token streams for one host.
--- KEYS claims, fenced
+-- Append frames to token streams for one host, and tell it what waits for it.
+-- KEYS claims, fenced, control, queue
 -- ARGV ttl_seconds, then (id, number, payload, mark)… with mark 0 nothing, 1 proven, 2 last frame
--- Returns 1, or 0 when fenced. A number that the stream already has is passed over: the reply to
--- an earlier attempt was lost, or the stream has ended. Any other error must not leave a gap.
-if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+-- Returns {messages, waiting items}, or false when fenced. A number that the stream already has is
+-- passed over: the reply to an earlier attempt was lost, or the stream has ended. Any other error
+-- must not leave a gap.
+if redis.call('EXISTS', KEYS[2]) == 1 then return false end
 for i = 2, #ARGV, 4 do
   local id, number, mark = ARGV[i], ARGV[i + 1], ARGV[i + 3]
   local stream = 'brigade:stream:' .. id
@@ -19,4 +20,4 @@ for i = 2, #ARGV, 4 do
     redis.call('EXPIRE', stream, ARGV[1])
   end
 end
-return 1
+return {redis.call('LLEN', KEYS[3]), redis.call('ZCARD', KEYS[4])}

@@ -45,6 +45,7 @@ class Queue:
             settings.lease_seconds,
             head_start_seconds(settings.queue_strategy, first.priority, settings.ageing_seconds),
             ttl + ITEM_SLACK_SECONDS,
+            first.priority,
         ]
         for item in items:
             arguments += [item.id, encode(item), settings.queue_timeout_seconds]

@@ -17,8 +17,7 @@ def service_processes(host: str, port: int, home: Path) -> list[ChildSpec]:
         host, port: where the web process listens.
         home: BRIGADE_HOME, handed on to all of them.
     """
-    web = ("-m", "daphne", "-b", host, "-p", str(port), "--no-server-name",
-           "inference_site.asgi:application")  # fmt: skip
+    web = ("manage.py", "web", "--host", host, "--port", str(port))
     return [
         _python("web", home, *web, stops_first=True),
         _cluster("models", home),

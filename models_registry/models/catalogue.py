@@ -1,7 +1,10 @@
 """Models, their versions, and where a version's file comes from."""
 
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
 from django.db import models
+
+from models_registry.models.runtime import RuntimeOptions
 
 
 class Model(models.Model):
@@ -38,7 +41,7 @@ class Model(models.Model):
         return self.slug
 
 
-class ModelVersion(models.Model):
+class ModelVersion(RuntimeOptions):
     """One file of a model, with how it is to be loaded.
 
     Facts read from the file's header are null until the file is there.
@@ -70,17 +73,6 @@ class ModelVersion(models.Model):
         blank=True, help_text="Jinja; read from the file unless set here."
     )
 
-    kv_cells = models.PositiveIntegerField(
-        default=16_384,
-        validators=[MinValueValidator(256)],
-        help_text="Tokens of KV cache that all sequences of a replica share.",
-    )
-    max_sequences = models.PositiveIntegerField(
-        default=32,
-        validators=[MinValueValidator(1)],
-        help_text="Generations that one replica runs at once.",
-    )
-    gpu_layers = models.IntegerField(default=0, help_text="-1 puts all layers on the GPU.")
     default_sampling = models.JSONField(
         default=dict, blank=True, help_text="Sampling values used where a request names none."
     )
@@ -105,13 +97,41 @@ class ModelVersion(models.Model):
         """``model@label``: names the version in requests, queues and records."""
         return f"{self.model.slug}@{self.label}"
 
+    def clean(self) -> None:
+        """Raise ``ValidationError`` where options contradict each other or the draft model."""
+        super().clean()
+        if self.draft_model is not None:
+            reason = self._reason_against(self.draft_model)
+            if reason:
+                raise ValidationError({"draft_model": reason})
+
+    def _reason_against(self, draft: "ModelVersion") -> str:
+        """Why ``draft`` cannot guess for this version; "" when it can."""
+        if draft == self:
+            return "A version cannot be its own draft model."
+        if any(version.model.type != Model.Type.TEXT_GENERATION for version in (self, draft)):
+            return "Only text generation can use a draft model, and be one."
+        unknown = [version for version in (self, draft) if version.vocabulary_size is None]
+        if unknown:
+            return f"Fetch the file of {unknown[0]} first: their vocabularies are to be compared."
+        if draft.vocabulary_size != self.vocabulary_size:
+            return (
+                f"{draft} knows {draft.vocabulary_size} tokens and this version "
+                f"{self.vocabulary_size}: a draft model needs the same vocabulary."
+            )
+        return ""
+
 
 class Source(models.Model):
     """A place to fetch a version's file from; tried in order of ``position``."""
 
     version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="sources")
     position = models.PositiveSmallIntegerField(default=0)
-    url = models.CharField(max_length=500, help_text="pypi://package==version/path or file:///path")
+    url = models.CharField(
+        max_length=500,
+        help_text="pypi://package==version/path, file:///path, or pypi+parts:// for a file cut "
+        "into packages part{1..4}.",
+    )
 
     class Meta:
         ordering = ["position"]

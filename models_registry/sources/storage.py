@@ -30,9 +30,14 @@ def copy_hashed(
     total_bytes: int | None,
     on_progress: ProgressCallback,
     phase: Phase,
+    *,
+    append: bool = False,
 ) -> str:
-    """Copy a stream into a file that is on disk when this returns; answer its sha256 (hex)."""
-    with target.open("wb") as file:
+    """Copy a stream into a file that is on disk when this returns; answer its sha256 (hex).
+
+    With `append` the stream follows what the file holds; the checksum is the stream's alone.
+    """
+    with target.open("ab" if append else "wb") as file:
         sha256 = _pump(source, file.write, total_bytes, on_progress, phase)
         file.flush()
         os.fsync(file.fileno())

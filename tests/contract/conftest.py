@@ -9,6 +9,7 @@ import pytest
 from inference.engine.llama_backend import LlamaBackend
 from inference.prompts.vocabulary import Vocabulary
 from tests.contract.subjects import (
+    KEPT_SEQUENCES,
     MAX_SEQUENCES,
     STEP_TOKENS,
     Subject,
@@ -26,6 +27,7 @@ def _loaded(path: Path, kv_cells: int) -> Iterator[Subject]:
         path,
         kv_cells=kv_cells,
         max_sequences=MAX_SEQUENCES,
+        kept_sequences=KEPT_SEQUENCES,
         step_tokens=STEP_TOKENS,
         threads=THREADS,
     )

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from inference.engine.backend import Backend, DecodeOutcome, Span
+from inference.engine.config import EngineConfig
 from inference.engine.fake_backend import END_OF_GENERATION, FakeBackend
 from inference.messages import SamplingParameters
 from inference.prompts.vocabulary import Vocabulary
 
 MAX_SEQUENCES = 8
+KEPT_SEQUENCES = EngineConfig.kept_sequences
 STEP_TOKENS = 512
 GREEDY = SamplingParameters(temperature=0.0)
 
@@ -29,7 +31,7 @@ class Subject:
 
     def prefill(self, slot: int, tokens: list[int], start: int = 0) -> None:
         """Store tokens; the logits after the last are those of span 0."""
-        span = Span(slot, start, tokens, wants_logits=True)
+        span = Span(slot, start, tokens, outputs=1)
         assert self.backend.decode([span]) is DecodeOutcome.DONE
 
     def greedy(self, slot: int, tokens: list[int], count: int) -> list[int]:
@@ -53,7 +55,7 @@ class Subject:
 
     def forget_all(self) -> None:
         """Empty every slot."""
-        for slot in range(MAX_SEQUENCES):
+        for slot in range(MAX_SEQUENCES + KEPT_SEQUENCES):
             self.backend.truncate(slot, 0)
 
 

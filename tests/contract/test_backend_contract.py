@@ -38,7 +38,7 @@ def test_backend_prefill_in_chunks_is_prefill_at_once(subject: Subject):
     subject.prefill(0, tokens)
     at_once = subject.backend.logits(0).copy()
     backend = subject.backend
-    assert backend.decode([Span(1, 0, tokens[:3], wants_logits=False)]) is DecodeOutcome.DONE
+    assert backend.decode([Span(1, 0, tokens[:3], outputs=0)]) is DecodeOutcome.DONE
     subject.prefill(1, tokens[3:], start=3)
     np.testing.assert_allclose(backend.logits(0), at_once, atol=CLOSE)
 
@@ -52,9 +52,9 @@ def test_backend_keeps_sequences_of_a_batch_apart(subject: Subject):
     subject.forget_all()
 
     spans = [
-        Span(2, 0, first, wants_logits=True),
-        Span(4, 0, second[:4], wants_logits=False),
-        Span(6, 0, second, wants_logits=True),
+        Span(2, 0, first, outputs=1),
+        Span(4, 0, second[:4], outputs=0),
+        Span(6, 0, second, outputs=1),
     ]
     assert subject.backend.decode(spans) is DecodeOutcome.DONE
     np.testing.assert_allclose(subject.backend.logits(0), first_alone, atol=CLOSE)
@@ -82,7 +82,7 @@ def test_backend_without_cells_says_so_and_loses_nothing(small_subject: Subject)
     wanted = subject.greedy(1, tokens[:3], 2)
     backend.truncate(1, 0)
 
-    too_much = Span(1, 0, tokens[:9], wants_logits=True)
+    too_much = Span(1, 0, tokens[:9], outputs=1)
     assert backend.decode([too_much]) is DecodeOutcome.NO_CELLS
     backend.truncate(1, 0)
     assert [backend.stored_tokens(slot) for slot in (0, 1)] == [len(tokens), 0]
@@ -96,7 +96,7 @@ def test_backend_abort_ends_a_long_prefill_that_can_be_redone(subject: Subject):
     backend = subject.backend
     tokens = (subject.encode(OTHER) * 99)[:STEP_TOKENS]
     subject.prefill(1, tokens[:6])
-    span = Span(0, 0, tokens, wants_logits=True)
+    span = Span(0, 0, tokens, outputs=1)
     assert subject.abort_during(lambda: backend.decode([span])) is DecodeOutcome.ABORTED
     backend.truncate(0, 0)
     assert [backend.stored_tokens(slot) for slot in (0, 1)] == [0, 6]
@@ -219,6 +219,7 @@ def test_backend_under_the_engine_mixes_no_generations(subject: Subject):
     ]
     together = complete(Engine(subject.backend, config), *wanted)
     for item in wanted:
+        subject.forget_all()  # each engine takes the backend for empty
         alone = complete(Engine(subject.backend, config), item)
         assert text_of(together[item.id]) == text_of(alone[item.id])
         assert ending(together[item.id]).reason == "length"

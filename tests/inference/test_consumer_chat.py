@@ -306,6 +306,40 @@ async def test_consumer_resumes_without_gap_or_repetition(
         assert rest[-1][1]["usage"] == whole[-1][1]["usage"]
 
 
+async def test_consumer_streams_calls_and_resumes_them(api: Api, model: FakeModel):  # noqa: F811
+    arguments = '{"city": "Paris"}'
+    model.say(f'{{"name": "weather", "arguments": {arguments}}}')
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": schema}}]
+    async with socket_of(api) as socket:
+        await socket.send("stream_chat", model=model.slug, prompt="Hi", tools=tools, n=2)
+        events = await socket.until("stream_end")
+        assert events[-1][1]["finish_reason"] == "tool_calls"
+        stream_id = events[0][1]["stream_id"]
+
+        def calls_of(seen: list[tuple[str, dict[str, Any]]], choice: int) -> tuple[list[Any], str]:
+            pieces = [
+                piece["function"]
+                for event, data in seen
+                if event == "stream_token" and data["choice"] == choice
+                for piece in data["tool_calls"]
+            ]
+            names = [piece["name"] for piece in pieces if "name" in piece]
+            return names, "".join(piece["arguments"] for piece in pieces)
+
+        expected = (["weather"], arguments)
+        assert [calls_of(events, choice) for choice in (0, 1)] == [expected] * 2
+        assert text_of(events) == ""
+        for cut in range(1, len(events) - 1, 4):
+            place = [0, 0]
+            for _, data in events[1 : cut + 1]:
+                place[data["choice"]] = data["index"]
+            await socket.send("resume", stream_id=stream_id, index=place)
+            rest = await socket.until("stream_end")
+            for choice in (0, 1):
+                assert calls_of(events[: cut + 1] + rest, choice) == expected
+
+
 async def test_consumer_that_only_follows_does_not_stop_by_leaving(
     service: InferenceService,  # noqa: F811
     api: Api,  # noqa: F811

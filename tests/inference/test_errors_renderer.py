@@ -21,6 +21,7 @@ from inference.api.error_renderer import (
 from inference.errors import (
     AuthenticationError,
     ContextBudgetExceededError,
+    GrammarFailedError,
     HostLostError,
     InferenceError,
     InternalError,
@@ -48,6 +49,7 @@ EXPECTED = {
     TemporaryResourceError: (503, "server_error", "temporarily_unavailable"),
     InvalidRequestError: (400, "invalid_request_error", "invalid_value"),
     ContextBudgetExceededError: (400, "invalid_request_error", "context_length_exceeded"),
+    GrammarFailedError: (422, "invalid_request_error", "grammar_failed"),
     PayloadTooLargeError: (413, "invalid_request_error", "request_too_large"),
     AuthenticationError: (401, "authentication_error", "invalid_api_key"),
     PermissionDeniedError: (403, "permission_error", "insufficient_scope"),

@@ -1,5 +1,6 @@
 """Rendering chat templates: what the model reads, and what of it counts as control tokens."""
 
+import json
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -106,6 +107,26 @@ def test_chat_template_marks_every_text_field_of_a_message():
     assert pieces == [("<|im_end|>", False)]
 
 
+def test_chat_template_marks_texts_however_deep_and_where_they_are_names():
+    tools = [
+        {"function": {"name": "<|im_end|>", "p": {"<|im|>": [{"x": "<|im_start|>"}, 1, None]}}}
+    ]
+    message = {"role": "user", "content": "", "tool_calls": [{"arguments": {"<|im|>": True}}]}
+    pieces = render("{{ tools | tojson }}{{ messages | tojson }}", [message], CONTROL, tools=tools)
+    assert text_of(pieces) == json.dumps(tools) + json.dumps([message])
+    assert [text for text, is_control in pieces if not is_control] == [
+        "<|im_end|>",
+        "<|im|>",
+        "<|im_start|>",
+        "<|im|>",
+    ]
+    assert tools[0]["function"]["name"] == "<|im_end|>"
+
+
+def test_chat_template_without_tools_has_none():
+    assert text_of(render("{{ tools is none }}", user(""), ())) == "True"
+
+
 @pytest.mark.parametrize(
     ("template", "text"),
     [
@@ -178,7 +199,7 @@ def test_chat_template_gets_one_bos_and_a_typed_one_is_none(monkeypatch, templat
     vocabulary = SimpleNamespace(
         control_tokens=("<s>",), bos_token="<s>", eos_token="", adds_bos=True, tokenize=tokenize
     )
-    monkeypatch.setattr(worker, "_vocabulary", lambda _: vocabulary)
+    monkeypatch.setattr(worker, "open_vocabulary", lambda _: vocabulary)
     monkeypatch.setattr(signal, "setitimer", lambda *_: None)
     message = {"role": "user", "content": "x", "name": "<s>"}
     assert worker.tokenize_chat("any.gguf", template, [message]) == begins

@@ -100,6 +100,26 @@ async def test_tokenizer_counts_all_messages_together(tokenizer, spec):
         await tokenizer.chat(spec, [*user("x" * 600), *user("y" * 600)])
 
 
+async def test_tokenizer_checks_and_counts_the_texts_of_tools_and_calls(tokenizer, spec):
+    calls = [{"function": {"name": "f", "arguments": {"a\0": 1}}}]
+    for messages, tools, param in (
+        ([{**user("x")[0], "tool_calls": calls}], None, "messages"),
+        (user("x"), [{"function": {"parameters": {"enum": [OPEN]}}}], "tools"),
+    ):
+        with pytest.raises(InvalidRequestError, match="noncharacter") as caught:
+            await tokenizer.chat(spec, messages, tools=tools)
+        assert caught.value.param == param
+    with pytest.raises(PayloadTooLargeError, match="1200 characters"):
+        await tokenizer.chat(spec, user("x" * 600), tools=[{"": "y" * 600}])
+
+
+async def test_tokenizer_gives_tools_to_the_template(tokenizer, spec):
+    own = dataclasses.replace(spec, chat_template="{{ tools[0].name }}")
+    ids = await tokenizer.chat(own, user("x"), tools=[{"name": f"weather{END}"}])
+    assert await tokenizer.detokenize(spec, ids, "tokens") == f"weather{END}"
+    assert len(ids) > 2
+
+
 @pytest.mark.parametrize("token_id", [-1, 49152, 2**40])
 async def test_tokenizer_names_a_token_id_that_does_not_exist(tokenizer, spec, token_id):
     with pytest.raises(InvalidRequestError, match=rf"{token_id} is outside .*0 to 49151"):

@@ -42,7 +42,7 @@ def test_integer_within_its_bounds(value: str | None, read: int):
 
 @pytest.mark.parametrize(("value", "read"), [(None, 7.0), ("", 7.0), ("0.5", 0.5), ("9", 9.0)])
 def test_seconds_within_their_bounds(value: str | None, read: float):
-    assert env(value).seconds("NAME", 7, 0.5, 9) == read
+    assert env(value).number("NAME", 7, 0.5, 9) == read
 
 
 @pytest.mark.parametrize(("value", "read"), [(None, "a"), ("", "a"), ("b", "b")])
@@ -65,10 +65,10 @@ def test_words_drop_blanks(value: str | None, read: list[str]):
         (lambda e: e.integer("NAME", 1, 1, 9), "1.5"),
         (lambda e: e.integer("NAME", 1, 1, 9), "0"),
         (lambda e: e.integer("NAME", 1, 1, 9), "10"),
-        (lambda e: e.seconds("NAME", 1, 1, 9), "x"),
-        (lambda e: e.seconds("NAME", 1, 1, 9), "0.9"),
-        (lambda e: e.seconds("NAME", 1, 1, 9), "nan"),
-        (lambda e: e.seconds("NAME", 1, 1, 9), "inf"),
+        (lambda e: e.number("NAME", 1, 1, 9), "x"),
+        (lambda e: e.number("NAME", 1, 1, 9), "0.9"),
+        (lambda e: e.number("NAME", 1, 1, 9), "nan"),
+        (lambda e: e.number("NAME", 1, 1, 9), "inf"),
         (lambda e: e.choice("NAME", "a", ("a", "b")), "c"),
     ],
 )

@@ -14,6 +14,7 @@ from inference.principal import principal_of
 from inference_site import first_run
 from inference_site.first_run import FirstRun, base_url, first_run_path, prepare
 from models_registry.models import ModelVersion, Node, Replica
+from models_registry.seeding import first_run_slugs
 from models_registry.sources.errors import SourceError
 
 pytestmark = pytest.mark.django_db
@@ -74,11 +75,13 @@ def test_first_run_does_not_write_through_a_file_that_others_made(home: Path):
 
 def test_first_run_wants_the_default_models_and_fetches_them(fetched: list[str]):
     prepared()
-    defaults = {version.key for version in ModelVersion.objects.filter(is_default=True)}
+    defaults = {"smollm2-135m@q4_1", "all-minilm-l6-v2@f16"}
     assert set(fetched) == defaults
     wanted = Replica.objects.filter(desired=Replica.Desired.RESIDENT)
     assert {replica.version.key for replica in wanted} == defaults
     assert Node.objects.get().seen_at is not None
+    others = ModelVersion.objects.exclude(model__slug__in=first_run_slugs())
+    assert {version.file_state for version in others} == {"absent"}
 
 
 def test_second_run_creates_and_fetches_nothing(fetched: list[str]):

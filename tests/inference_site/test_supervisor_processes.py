@@ -120,8 +120,8 @@ def test_service_is_a_web_process_two_clusters_and_a_controller() -> None:
     specs = {spec.name: spec for spec in service_processes("::1", 9000, Path("/srv/home"))}
     assert list(specs) == ["web", "models", "jobs", "controller"]
     words = specs["web"].command
-    assert words[words.index("-b") + 1] == "::1"
-    assert words[words.index("-p") + 1] == "9000"
+    assert words[words.index("--host") + 1] == "::1"
+    assert words[words.index("--port") + 1] == "9000"
     assert [spec.name for spec in specs.values() if spec.stops_first] == ["web"]
     assert all(spec.environment["BRIGADE_HOME"] == "/srv/home" for spec in specs.values())
     assert specs["models"].environment["Q_CLUSTER_NAME"] == "models"

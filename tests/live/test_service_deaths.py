@@ -152,7 +152,7 @@ def test_controller_killed_is_restarted_and_hosts_serve_on(
 
 
 def test_web_killed_is_restarted(service: LiveService, client: OpenAI) -> None:
-    kill(_main_process(service, "daphne").pid)
+    kill(_main_process(service, "manage.py web").pid)
     wait_until(lambda: service.health()[0] == 0, 10)
     service.wait_ready(60)
     wait_until(lambda: _answers(client), 30)

@@ -8,12 +8,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 
-def make_wheel(folder: Path, members: dict[str, bytes], version: str = "1.0") -> Path:
-    """A valid wheel of the package `tiny-model` with these files."""
-    information = f"tiny_model-{version}.dist-info"
-    path = folder / f"tiny_model-{version}-py3-none-any.whl"
+def make_wheel(
+    folder: Path, members: dict[str, bytes], version: str = "1.0", package: str = "tiny_model"
+) -> Path:
+    """A valid wheel of a package with these files."""
+    information = f"{package}-{version}.dist-info"
+    path = folder / f"{package}-{version}-py3-none-any.whl"
     texts = {
-        f"{information}/METADATA": f"Metadata-Version: 2.1\nName: tiny-model\nVersion: {version}\n",
+        f"{information}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n",
         f"{information}/WHEEL": "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\n"
         "Tag: py3-none-any\n",
         f"{information}/RECORD": "",

@@ -57,8 +57,10 @@ def test_kv_bytes_follow_heads_lengths_and_cache_type(tmp_path: Path) -> None:
     header = read_header(write_llama(tmp_path / "tiny.gguf"))
 
     assert header.kv_bytes_per_token() == 2 * 2 * (8 + 8) * 2
-    assert header.kv_bytes_per_token("f32") == 2 * 2 * (8 + 8) * 4
-    assert header.kv_bytes_per_token("q8_0") == 68  # 64 elements in blocks of 32 at 34 bytes
+    assert header.kv_bytes_per_token("f32", "f32") == 2 * 2 * (8 + 8) * 4
+    assert (
+        header.kv_bytes_per_token("q8_0", "q8_0") == 68
+    )  # 64 elements in blocks of 32 at 34 bytes
     with pytest.raises(ValueError, match="'q99' is not a ggml type"):
         header.kv_bytes_per_token("q99")
 

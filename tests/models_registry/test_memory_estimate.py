@@ -81,6 +81,26 @@ def test_estimate_is_near_the_measured_resident_set(
     assert estimate.total_bytes == pytest.approx(measured_megabytes * 1e6, rel=0.07)
 
 
+@pytest.mark.parametrize(
+    ("cache_type_k", "cache_type_v", "measured_megabytes"),
+    [
+        ("f16", "f16", 518.4),
+        ("q8_0", "f16", 429.9),
+        ("f16", "q4_0", 382.9),
+        ("q8_0", "q8_0", 341.5),
+        ("q4_0", "q4_0", 247.2),
+    ],
+)
+def test_estimate_knows_what_keys_and_values_are_kept_in(
+    cache_type_k: str, cache_type_v: str, measured_megabytes: float
+) -> None:
+    estimate = estimate_bytes(
+        SMOLLM2, 16_384, 32, cache_type_k=cache_type_k, cache_type_v=cache_type_v
+    )
+
+    assert estimate.total_bytes == pytest.approx(measured_megabytes * 1e6, rel=0.06)
+
+
 def test_kv_bytes_are_what_llama_cpp_allocates() -> None:
     # llama.cpp logs "KV buffer size = 360.00 MiB" for these numbers.
     assert estimate_bytes(SMOLLM2, 16_384, 32).kv_bytes == 360 * 2**20
@@ -92,7 +112,7 @@ def test_kv_cells_are_rounded_up_as_llama_cpp_does() -> None:
 
 def test_quantised_cache_takes_less() -> None:
     whole = estimate_bytes(SMOLLM2, 4096, 8)
-    quantised = estimate_bytes(SMOLLM2, 4096, 8, cache_type="q8_0")
+    quantised = estimate_bytes(SMOLLM2, 4096, 8, cache_type_k="q8_0", cache_type_v="q8_0")
 
     assert quantised.kv_bytes * 64 == whole.kv_bytes * 34
 

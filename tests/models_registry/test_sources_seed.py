@@ -10,7 +10,8 @@ import yaml
 
 import models_registry
 from models_registry.gguf import read_header
-from models_registry.sources import fetch, pypi
+from models_registry.sources import fetch, parts, pypi
+from tests.model_files import model_file
 
 SEED_PATH = Path(models_registry.__file__).parent / "seed" / "registry.yaml"
 MODELS: list[dict[str, Any]] = yaml.safe_load(SEED_PATH.read_text())["models"]
@@ -25,7 +26,11 @@ def test_seeded_model_has_one_default_version_with_sources(model: dict[str, Any]
     assert [version["is_default"] for version in model["versions"]].count(True) == 1
     for version in model["versions"]:
         assert len(version["sha256"]) == 64
-        assert [pypi.parse(url) for url in version["sources"]]
+        assert all(_names_files(url) for url in version["sources"])
+
+
+def _names_files(url: str) -> bool:
+    return bool(parts.parse_parts(url) if url.startswith("pypi+parts") else pypi.parse(url))
 
 
 @pytest.mark.network
@@ -42,6 +47,20 @@ def test_seeded_file_is_what_the_seed_says(slug: str, tmp_path: Path) -> None:
     assert header.quantisation == version["label"].upper()
     if header.pooling_type is not None:
         _assert_published_similarities(path)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("slug", ["gemma3-270m", "qwen2.5-coder-0.5b"])
+def test_seeded_file_of_several_packages_is_what_the_seed_says(slug: str) -> None:
+    # Kept between runs: they are too large to be fetched each time.
+    (version,) = _model(slug)["versions"]
+
+    header = read_header(model_file(slug))
+
+    assert header.file_bytes == version["size_bytes"]
+    assert header.context_length == version["context_length_tokens"]
+    assert header.quantisation == version["label"].upper()
+    assert bool(header.chat_template) != bool(version.get("chat_template"))
 
 
 def _assert_published_similarities(path: Path) -> None:

@@ -10,8 +10,10 @@ from inference.api.admission import (
     sampling_of,
 )
 from inference.api.delivery import event_response, whole_response
-from inference.api.openai_format import ChatFormat
 from inference.api.schemas import ChatRequest
+from inference.api.structured import checked_grammar
+from inference.api.tools.format import chat_format
+from inference.api.tools.plan import chat_plan
 from inference.api.view import ApiView, body_of, principal_in
 from inference.errors import InvalidRequestError
 from inference.services import GenerationOrder, InferenceService, inference_service
@@ -28,7 +30,7 @@ class ChatCompletions(ApiView):
         order = await chat_order(service, body)
         principal = principal_in(request)
         run = await service.start_generations(principal, order)
-        format_ = ChatFormat(run.header)
+        format_ = chat_format(run.header)
         if body.stream:
             return await event_response(service, run, format_, principal, order.end_user)
         return await whole_response(service, run, format_, principal, order.end_user)
@@ -49,8 +51,8 @@ async def chat_order(service: InferenceService, body: ChatRequest) -> Generation
             "'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs"
         )
     spec = await service.resolve(body.model, "text_generation")
-    messages = [message.as_template_message() for message in body.messages]
-    prompt = await service.tokenizer.chat(spec, messages)
+    plan = await chat_plan(service.tokenizer, spec, body)
+    prompt = await service.tokenizer.chat(spec, plan.messages, tools=plan.tools)
     size = await service.tokenizer.vocabulary_size(spec) if body.logit_bias else 0
     wanted = body.max_completion_tokens or body.max_tokens
     return GenerationOrder(
@@ -66,4 +68,6 @@ async def chat_order(service: InferenceService, body: ChatRequest) -> Generation
         ignore_eos=bool(body.ignore_eos),
         end_user=body.user or "",
         include_usage=body.wants_usage_chunk,
+        grammar=plan.grammar or await checked_grammar(service.tokenizer, spec, body),
+        call_syntax=plan.call_syntax,
     )

@@ -13,6 +13,7 @@ from inference.api.delivery import event_response, whole_response
 from inference.api.openai.inputs import token_inputs
 from inference.api.openai_format import CompletionFormat
 from inference.api.schemas import MAX_CHOICES, CompletionRequest
+from inference.api.structured import checked_grammar
 from inference.api.view import ApiView, body_of, principal_in
 from inference.errors import InvalidRequestError
 from inference.services import GenerationOrder, InferenceService, inference_service
@@ -63,4 +64,5 @@ async def _order(service: InferenceService, body: CompletionRequest) -> Generati
         ignore_eos=bool(body.ignore_eos),
         end_user=body.user or "",
         include_usage=body.wants_usage_chunk,
+        grammar=await checked_grammar(service.tokenizer, spec, body),
     )

@@ -136,6 +136,7 @@ def _model_object(status: ModelStatus) -> dict[str, Any]:
                 "state": replica.state,
                 "progress": replica.load_fraction,
                 "reason": replica.reason or None,
+                "device": replica.device or None,
             }
             for replica in status.replicas
         ],

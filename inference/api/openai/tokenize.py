@@ -4,6 +4,8 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from inference.api.schemas import DetokenizeRequest, TokenizeRequest
+from inference.api.tools.conversation import in_plain_words, template_messages
+from inference.api.tools.syntax import syntax_of
 from inference.api.view import ApiView, body_of, json_response
 from inference.errors import InvalidRequestError, ModelNotFoundError
 from inference.services import InferenceService, inference_service
@@ -21,7 +23,9 @@ class Tokenize(ApiView):
             raise InvalidRequestError("Give either 'content' or 'messages'.", param="content")
         spec = await _any_spec(service, body.model)
         if body.messages is not None:
-            messages = [message.as_template_message() for message in body.messages]
+            messages = template_messages(body.messages)
+            if syntax_of(spec.chat_template) == "json":
+                messages = in_plain_words(messages, [])
             tokens = await service.tokenizer.chat(spec, messages)
         else:
             tokens = await service.tokenizer.text(

@@ -27,7 +27,7 @@ class Command(BaseCommand):
         parser.add_argument("path", type=Path)
         parser.add_argument("--kv-cells", type=int, default=16_384, help="tokens of KV cache")
         parser.add_argument("--max-sequences", type=int, default=32)
-        parser.add_argument("--gpu-layers", type=int, default=0, help="-1 for all")
+        parser.add_argument("--gpu-layers", type=int, default=-1, help="-1 for all")
         parser.add_argument("--no-load", action="store_true", help="register only")
 
     def handle(self, *args: Any, slug: str, path: Path, no_load: bool, **options: Any) -> None:

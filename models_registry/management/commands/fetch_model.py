@@ -9,6 +9,7 @@ from rich.console import Console
 
 from models_registry.gguf import GGUFError
 from models_registry.models import ModelVersion
+from models_registry.selectors import find_version
 from models_registry.services import RegistryError, fetch_file
 from models_registry.sources.errors import SourceError
 from models_registry.terminal import fetch_with_bar
@@ -33,15 +34,12 @@ class Command(BaseCommand):
                 raise CommandError(f"{version.key}: {error}") from error
 
     def _versions(self, names: list[str]) -> list[ModelVersion]:
-        versions = ModelVersion.objects.select_related("model")
         if not names:
+            versions = ModelVersion.objects.select_related("model")
             return list(versions.exclude(file_state=ModelVersion.FileState.READY))
         found = []
         for name in names:
-            slug, _, label = name.partition("@")
-            chosen = versions.filter(model__slug=slug)
-            chosen = chosen.filter(label=label) if label else chosen.filter(is_default=True)
-            version = chosen.first()
+            version = find_version(name)
             if version is None:
                 raise CommandError(f"{name} is not registered. Add it in the admin first.")
             found.append(version)

@@ -76,11 +76,16 @@ def test_usage_is_no_key_of_a_chunk_unless_asked_for():
 
 
 def test_usage_object_adds_up():
-    assert usage_object(Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=4)) == {
+    usage = Usage(7, 3, cached_tokens=4, drafted_tokens=5, accepted_tokens=2)
+    assert usage_object(usage) == {
         "prompt_tokens": 7,
         "completion_tokens": 3,
         "total_tokens": 10,
         "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": 2,
+            "rejected_prediction_tokens": 3,
+        },
     }
 
 

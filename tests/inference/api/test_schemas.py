@@ -106,9 +106,18 @@ def test_message_for_the_template_keeps_a_name():
     assert message.as_template_message() == {"role": "user", "content": "x", "name": "ada"}
 
 
-def test_message_with_tool_calls_is_refused():
+def test_message_with_tool_calls_and_their_results_is_read():
     calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
-    message = {"role": "assistant", "content": "x", "tool_calls": calls}
+    called = {"role": "assistant", "content": None, "tool_calls": calls}
+    result = {"role": "tool", "tool_call_id": "1", "content": "x"}
+    messages = parse({**CHAT, "messages": [called, result]}, ChatRequest).messages
+    assert messages[0].tool_calls is not None
+    assert messages[0].tool_calls[0].function.name == "f"
+    assert messages[1].tool_call_id == "1"
+
+
+def test_message_with_an_empty_list_of_calls_is_refused():
+    message = {"role": "assistant", "content": "x", "tool_calls": []}
     with pytest.raises(InvalidRequestError) as error:
         parse({**CHAT, "messages": [message]}, ChatRequest)
     assert error.value.param == "messages[0].tool_calls"

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from inference.engine.backend import Backend
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine, Output
 from inference.engine.fake_backend import END_OF_GENERATION, FakeBackend, letter_after
-from inference.engine.sequence import Sequence
+from inference.engine.sequence import NO_SLOT, Sequence
 from inference.messages import (
     TERMINAL,
     Delta,
@@ -19,6 +18,22 @@ from inference.messages import (
 
 GREEDY = SamplingParameters(temperature=0.0)
 MANY_STEPS = 5000
+
+
+class RecurrentFake(FakeBackend):
+    """A model with a state in place of cells, which cannot be cut or shared."""
+
+    recurrent = True
+
+    def share(self, source: int, target: int, start: int, end: int) -> None:
+        """Refuse."""
+        raise AssertionError(f"sequence {source} has no {start} to {end} to share")
+
+    def truncate(self, sequence_id: int, length: int) -> None:
+        """Forget the sequence, or refuse."""
+        if length:
+            raise AssertionError(f"sequence {sequence_id} cannot be cut at {length}")
+        super().truncate(sequence_id, 0)
 
 
 def generation(
@@ -47,12 +62,21 @@ def sequence(
     *,
     computed_tokens: int = 0,
     arrival: int = 0,
+    sequence_id: int = NO_SLOT,
+    prompt: bytes | None = None,
     **fields: Any,
 ) -> Sequence:
-    """A sequence in the middle of its life, for pure decisions over counts."""
-    result = Sequence(generation(f"s{arrival}", bytes(prompt_tokens), **fields), arrival, now=0.0)
+    """A sequence in the middle of its life, for pure decisions over counts.
+
+    It shares nothing; its prompt begins as no other's does, unless one is given.
+    """
+    if prompt is None:
+        prompt = bytes([arrival]) * prompt_tokens
+    result = Sequence(generation(f"s{arrival}", prompt, **fields), arrival, now=0.0)
     result.token_ids += [0] * output_tokens
-    result.computed_tokens = computed_tokens
+    result.computed_tokens = result.own_cells = computed_tokens
+    result.unpinned_tokens = len(result.token_ids)
+    result.sequence_id = sequence_id
     return result
 
 
@@ -64,10 +88,20 @@ def fake_engine(
     prefill_budget_tokens: int = 8,
     backend_cells: int | None = None,
     next_token: Callable[[list[int]], int] = letter_after,
+    recurrent: bool = False,
+    **fields: Any,
 ) -> tuple[Engine, FakeBackend]:
     """An engine, and the fake under it with as many cells unless told otherwise."""
-    backend = FakeBackend(backend_cells or kv_cells, next_token)
-    config = EngineConfig(kv_cells, max_sequences, step_tokens, prefill_budget_tokens)
+    kind = RecurrentFake if recurrent else FakeBackend
+    backend = kind(backend_cells or kv_cells, next_token)
+    config = EngineConfig(
+        kv_cells,
+        max_sequences,
+        step_tokens,
+        prefill_budget_tokens,
+        shares_prefixes=not recurrent,
+        **fields,
+    )
     return Engine(backend, config), backend
 
 
@@ -144,6 +178,6 @@ def ending(frames: list[Frame]) -> Finished:
     return frames[-1]
 
 
-def stored_cells(backend: Backend, config: EngineConfig) -> int:
-    """All cells that the backend holds, by its own count."""
-    return sum(backend.stored_tokens(slot) for slot in range(config.max_sequences))
+def computed_tokens(backend: FakeBackend) -> int:
+    """Tokens that went through the model in all decodes."""
+    return sum(len(span.token_ids) for batch in backend.decoded_batches for span in batch)

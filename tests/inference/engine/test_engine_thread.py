@@ -153,7 +153,7 @@ def test_engine_thread_ends_when_cells_have_leaked(served):
     served.backend._stored[7] = [1]
     served.thread.submit(generation(max_tokens=1))
     wait_until(lambda: not served.thread.is_alive)
-    assert "free slot 7 holds 1 cells" in str(served.thread.failure)
+    assert "sequence 7 holds 1 cells, expected 0" in str(served.thread.failure)
 
 
 def test_engine_thread_takes_a_cancel_that_overtakes_nothing(served):

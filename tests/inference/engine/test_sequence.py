@@ -2,8 +2,8 @@
 
 import pytest
 
-from inference.engine.sequence import Sequence
-from inference.messages import Delta, TokenLogprob
+from inference.engine.sequence import NO_SLOT, Sequence
+from inference.messages import Delta, SamplingParameters, TokenLogprob
 from tests.inference.engine.generations import generation, sequence
 
 
@@ -78,22 +78,43 @@ def test_sequence_replay_leaves_the_state_that_release_left(replayed):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "output", "computed", "pending", "decoding"),
+    ("prompt", "output", "computed", "pending", "stepping"),
     [
         (4, 0, 0, 4, False),
         (4, 0, 3, 1, False),
         (4, 1, 4, 1, True),
         (4, 3, 0, 7, False),
+        (4, 3, 4, 3, False),
         (4, 3, 6, 1, True),
         (1, 0, 0, 1, False),
     ],
 )
-def test_sequence_is_decoding_when_only_its_newest_token_is_pending(
-    prompt, output, computed, pending, decoding
+def test_sequence_steps_when_only_its_newest_token_is_pending(
+    prompt, output, computed, pending, stepping
 ):
-    subject = sequence(prompt, output, computed_tokens=computed)
-    assert (subject.pending_tokens, subject.is_decoding) == (pending, decoding)
+    subject = sequence(prompt, output, computed_tokens=computed, sequence_id=0)
+    assert (subject.pending_tokens, subject.is_stepping) == (pending, stepping)
+    assert subject.prefill_end == prompt + output
     assert subject.usage.completion_tokens == output
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5])
+@pytest.mark.parametrize(("computed", "replays"), [(0, False), (3, False), (4, True), (6, True)])
+def test_sequence_continued_greedily_steps_through_what_it_had_said(temperature, computed, replays):
+    subject = sequence(
+        4,
+        computed_tokens=computed,
+        sequence_id=0,
+        sampling=SamplingParameters(temperature=temperature),
+        emitted_token_ids=[1, 2, 3],
+    )
+    greedy = temperature == 0
+    assert subject.prefill_end == (4 if greedy else 7)
+    assert subject.is_stepping == ((replays and greedy) or computed == 6)
+
+
+def test_sequence_that_waits_does_not_step():
+    assert not sequence(4, 1, computed_tokens=4, sequence_id=NO_SLOT).is_stepping
 
 
 def test_sequence_rank_puts_priority_before_age():

@@ -13,7 +13,7 @@ from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
 from inference.engine.fake_backend import FakeBackend, letter_after
 from inference.host.host import Host, HostConfig
-from inference.messages import TERMINAL, Delta, Finished, Frame, Generation, Started, Usage
+from inference.messages import TERMINAL, Delta, Finished, Frame, Generation, Started
 from inference.queue import keys
 from inference.queue.claims import HostClaims
 from inference.streams.reader import StreamReader
@@ -173,9 +173,15 @@ def check_whole(item: Generation, entries: list[Entry]) -> None:
     assert [number for number, _ in entries] == list(range(1, len(entries) + 1))
     assert token_ids(entries) == expected
     assert "".join(delta.text for delta in deltas(entries)) == bytes(expected).decode()
-    assert entries[0][1] == Started(len(item.prompt_token_ids))
+    started = entries[0][1]
+    assert isinstance(started, Started)
+    assert started.prompt_tokens == len(item.prompt_token_ids)
     last = entries[-1][1]
     assert isinstance(last, Finished)
     assert last.reason == "length"
-    assert last.usage == Usage(len(item.prompt_token_ids), item.max_tokens)
+    usage = last.usage
+    assert (usage.prompt_tokens, usage.completion_tokens) == (
+        len(item.prompt_token_ids),
+        item.max_tokens,
+    )
     assert sum(isinstance(frame, (Started, *TERMINAL)) for _, frame in entries) == 2

@@ -7,7 +7,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from inference.host import host as host_module
-from inference.messages import Failed, Finished, Usage
+from inference.messages import Failed, Finished
 from inference.queue import keys
 from inference.queue.blame import PROVEN_TOKENS
 from inference.queue.claims import HostClaims
@@ -46,6 +46,20 @@ def test_a_host_takes_no_more_than_it_has_room_for(world: QueueWorld) -> None:
             check_whole(item, entries)
 
 
+def test_a_full_host_takes_what_outranks_its_work(world: QueueWorld) -> None:
+    with RunningHost(world, paced=True, max_items=4) as host:
+        batch = [world.generation(f"batch {n}", max_tokens=60, priority=1) for n in range(5)]
+        world.enqueue(*batch)
+        host.advance(batch[3], 1)
+        urgent = world.enqueued("urgent", max_tokens=5, priority=3)
+        host.advance(urgent, 5)
+        assert world.waiting() == [batch[4].id]
+        assert host.engine.running_sequences >= 3
+        host.pace.allow(float("inf"))
+        for item, entries in zip([urgent, *batch], read_all(urgent, *batch), strict=True):
+            check_whole(item, entries)
+
+
 def test_cancel_of_a_running_one_frees_it_and_reports_what_was_generated(
     world: QueueWorld,
 ) -> None:
@@ -61,10 +75,10 @@ def test_cancel_of_a_running_one_frees_it_and_reports_what_was_generated(
     last = entries[-1][1]
     assert isinstance(last, Finished)
     assert last.reason == "cancelled"
-    assert last.usage == Usage(5, len(token_ids(entries)))
+    assert last.usage.completion_tokens == len(token_ids(entries))
     assert 0 < len(token_ids(entries)) < 2000
     assert not world.redis.exists(keys.item(item.id))
-    assert host.engine.used_cells == 0
+    host.engine.check_integrity()
 
 
 def test_an_item_that_waited_too_long_is_told_so_and_not_run(world: QueueWorld) -> None:

@@ -53,7 +53,7 @@ def load_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Load], None]:
 def fake_model() -> Loaded:
     """A model without weights."""
     engine = Engine(FakeBackend(kv_cells=256), EngineConfig(kv_cells=256, max_sequences=2))
-    return Loaded(engine, 2, None)
+    return Loaded(engine, 2, None, "GPU9 (test)", "There is no cuda here: on the CPU.")
 
 
 def run(replica: Replica) -> str:
@@ -84,6 +84,30 @@ def test_a_replica_serves_until_it_is_drained(
     assert list(tmp_path.iterdir()) == []
     assert not world.redis.exists(*world.keys_of_launch(launch))
     assert world.redis.zscore(keys.HOSTS, launch) is None
+
+
+def test_a_replica_says_what_it_computes_on(
+    world: QueueWorld,
+    replica: Replica,
+    monkeypatch: pytest.MonkeyPatch,
+    load_by: Callable[[Load], None],
+) -> None:
+    ready: list[dict[str, Any]] = []
+    real = replica_task._observe
+
+    def observe(launch: uuid.UUID, state: str, **fields: Any) -> None:
+        real(launch, state, **fields)
+        ready.extend(Replica.objects.filter(state=State.READY).values("device", "reason"))
+
+    def load() -> Loaded:
+        world.redis.rpush(keys.control(str(replica.launch_id)), encode(Drain()))
+        return fake_model()
+
+    monkeypatch.setattr(replica_task, "_observe", observe)
+    load_by(load)
+    assert run(replica) == "drained"
+    assert ready == [{"device": "GPU9 (test)", "reason": "There is no cuda here: on the CPU."}]
+    assert replica.device == ""
 
 
 def test_a_launch_that_is_out_of_date_ends_at_once(

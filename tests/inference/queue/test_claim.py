@@ -54,6 +54,15 @@ def test_claim_order_by_priority_and_age(
     assert host.claim() == [items[priority].id for priority in expected]
 
 
+def test_claim_above_a_priority_passes_by_what_is_not(world: QueueWorld) -> None:
+    host = world.host()
+    items = [world.enqueued(priority=priority) for priority in (1, 3, 2, 3)]
+    assert host.claim(above_priority=3) == []
+    assert host.claim(1, above_priority=2) == [items[1].id]
+    assert host.claim(above_priority=1) == [items[3].id, items[2].id]
+    assert world.waiting() == [items[0].id]
+
+
 def test_two_hosts_never_claim_the_same(world: QueueWorld) -> None:
     first, second = world.host(), world.host()
     items = [world.enqueued().id for _ in range(6)]

@@ -5,7 +5,7 @@ import redis
 
 from inference.messages import Cancel, Delta, Drain, Finished, Started, Usage, encode
 from inference.queue import keys
-from inference.queue.claims import LAST, PROVEN, Numbered
+from inference.queue.claims import LAST, PROVEN, Numbered, Pending
 from tests.inference.queue.world import STREAM_TTL_SECONDS, QueueWorld
 
 ENDED = Finished("stop", Usage(5, 2))
@@ -104,3 +104,15 @@ def test_leave_forgets_the_host(world: QueueWorld) -> None:
     assert not world.redis.exists(*world.keys_of_launch(host.launch_id))
     assert world.redis.zscore(keys.HOSTS, host.launch_id) is None
     assert world.redis.zscore(keys.ready(world.version_key), host.launch_id) is None
+
+
+def test_publish_tells_what_waits_for_the_host(world: QueueWorld) -> None:
+    host = world.host()
+    assert host.claims.publish([], 60) == Pending(messages=0, items=0)
+    running = world.enqueued()
+    host.claim()
+    world.cancel(running)
+    world.enqueued()
+    world.enqueued()
+    pending = host.claims.publish([Numbered(running.id, 1, Started(5))], 60)
+    assert pending == Pending(messages=1, items=2)

@@ -136,9 +136,11 @@ class ScriptedHost:
         """Renew the lease."""
         self.claims.heartbeat(ready=ready, ttl_seconds=60, facts={"node": "test"})
 
-    def claim(self, max_items: int = 10, *, suspects: bool = True) -> list[str]:
+    def claim(
+        self, max_items: int = 10, *, suspects: bool = True, above_priority: int = -1
+    ) -> list[str]:
         """Ids of items taken now; fails the test if one had expired."""
-        items, expired = self.claims.claim(max_items, may_take_suspect=suspects)
+        items, expired = self.claims.claim(max_items, suspects, above_priority)
         assert not expired
         return [item.id for item, _ in items]
 

@@ -1,0 +1,1 @@
+"""Tool calling: what a request may ask, how models write calls, and how calls are answered."""

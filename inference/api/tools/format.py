@@ -1,0 +1,177 @@
+"""Answers with calls as OpenAI's objects: pure.
+
+One frame makes one chunk at most, whatever it completes: a client that was cut off goes on after
+the last frame it has seen, and would lose the second of two.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from inference.api.openai_format import Answer, ChatFormat, finish_reason, usage_object
+from inference.api.tools.parser import (
+    ArgumentsText,
+    CallBegun,
+    CallEnded,
+    CallParser,
+    Content,
+    Event,
+)
+from inference.api.tools.syntax import decoded
+from inference.messages import Delta, Finished, FinishReason, TokenLogprob, Usage
+from inference.run import RunHeader
+
+
+def call_id(run_id: str, choice: int, index: int) -> str:
+    """The id of a call: the same each time the run is read, and like no other's."""
+    place = f"{run_id}.{choice}.{index}".encode()
+    return f"call_{hashlib.sha256(place).hexdigest()[:24]}"
+
+
+@dataclass
+class CallReader:
+    """What one choice says and calls, as its frames come."""
+
+    run_id: str
+    choice: int
+    parser: CallParser
+    calls: int = 0
+    finished_calls: int = 0
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    def take(self, frame: Delta) -> dict[str, Any]:
+        """The ``delta`` of a frame, with ``content`` and ``tool_calls`` where it has them."""
+        return self._delta(self.parser.feed(frame.text))
+
+    def close(self) -> dict[str, Any]:
+        """The ``delta`` of what was held back until the end."""
+        return self._delta(self.parser.close())
+
+    def read(self, text: str) -> dict[str, Any]:
+        """All of an answer as one ``delta``."""
+        return self._delta(self.parser.feed(text) + self.parser.close())
+
+    def reason(self, reason: FinishReason) -> str:
+        """``finish_reason``: an answer that ended by itself after whole calls ended with them."""
+        if reason == "stop" and self.calls and self.calls == self.finished_calls:
+            return "tool_calls"
+        return finish_reason(reason)
+
+    def _delta(self, events: list[Event]) -> dict[str, Any]:
+        content: list[str] = []
+        calls: dict[int, dict[str, Any]] = {}
+        for event in events:
+            match event:
+                case Content(text):
+                    content.append(text)
+                case CallBegun(name):
+                    calls[self.calls] = self._begun(name)
+                    self.calls += 1
+                case ArgumentsText(text):
+                    index = self.calls - 1
+                    entry = calls.setdefault(index, {"index": index, "function": {"arguments": ""}})
+                    entry["function"]["arguments"] += text
+                case CallEnded():
+                    self.finished_calls += 1
+        delta: dict[str, Any] = {"content": "".join(content)} if content else {}
+        if calls:
+            delta["tool_calls"] = list(calls.values())
+        return delta
+
+    def _begun(self, name: str) -> dict[str, Any]:
+        return {
+            "index": self.calls,
+            "id": call_id(self.run_id, self.choice, self.calls),
+            "type": "function",
+            "function": {"name": name, "arguments": ""},
+        }
+
+
+def readers_of(header: RunHeader) -> list[CallReader]:
+    """A reader for each choice of a run that has tools."""
+    syntax = decoded(header.call_syntax)
+    return [CallReader(header.id, choice, CallParser(syntax)) for choice in range(header.choices)]
+
+
+def chat_format(header: RunHeader) -> ChatFormat:
+    """How a chat's answers are written."""
+    return ToolChatFormat(header) if header.call_syntax else ChatFormat(header)
+
+
+class ToolChatFormat(ChatFormat):
+    """``chat.completion`` and ``chat.completion.chunk`` of a run that has tools."""
+
+    def __init__(self, header: RunHeader) -> None:
+        super().__init__(header)
+        self._readers = readers_of(header)
+
+    def opening(self, choice: int) -> dict[str, Any]:
+        """The chunk that says who speaks; whether there is content is not known yet."""
+        chunk = super().opening(choice)
+        chunk["choices"][0]["delta"]["content"] = None
+        return chunk
+
+    def delta(self, choice: int, frame: Delta) -> dict[str, Any] | None:
+        """The chunk of new text or calls; None while it is not clear which of them comes."""
+        reader = self._readers[choice]
+        reader.logprobs.extend(frame.logprobs)
+        delta = reader.take(frame)
+        if not delta:
+            return None
+        return self._chunk(self._choice(reader, delta, None))
+
+    def finish(self, choice: int, frame: Finished) -> dict[str, Any]:
+        """The chunk with the reason, and with what was held back."""
+        reader = self._readers[choice]
+        delta = reader.close()
+        return self._chunk(self._choice(reader, delta, reader.reason(frame.reason)))
+
+    def whole(self, answers: list[Answer], usage: Usage) -> dict[str, Any]:
+        """The response of a request that is not streamed."""
+        choices = [
+            self._whole_choice(reader, answer)
+            for reader, answer in zip(self._readers, answers, strict=True)
+        ]
+        return self._envelope(self.object_name, choices) | {"usage": usage_object(usage)}
+
+    def _choice(
+        self, reader: CallReader, delta: dict[str, Any], reason: str | None
+    ) -> dict[str, Any]:
+        """A chunk's choice. Logprobs are of content alone; those of calls are left out."""
+        logprobs, reader.logprobs = reader.logprobs, []
+        shown = self._logprobs(logprobs) if "content" in delta else None
+        return {
+            "index": reader.choice,
+            "delta": delta,
+            "logprobs": shown,
+            "finish_reason": reason,
+        }
+
+    def _whole_choice(self, reader: CallReader, answer: Answer) -> dict[str, Any]:
+        delta = reader.read("".join(answer.text))
+        calls = delta.get("tool_calls", [])
+        content = delta.get("content", None if calls else "")
+        message = {"role": "assistant", "content": content, "refusal": None}
+        if calls:
+            message["tool_calls"] = [
+                {key: value for key, value in call.items() if key != "index"} for call in calls
+            ]
+        shown = _logprobs_of(content or "", answer.logprobs) if calls else answer.logprobs
+        return {
+            "index": reader.choice,
+            "message": message,
+            "logprobs": None if content is None else self._logprobs(shown),
+            "finish_reason": reader.reason(answer.reason),
+        }
+
+
+def _logprobs_of(content: str, logprobs: list[TokenLogprob]) -> list[TokenLogprob]:
+    """The entries of the tokens at the beginning of an answer that make up its content."""
+    missing = len(content.encode())
+    shown = []
+    for entry in logprobs:
+        if missing <= 0:
+            break
+        shown.append(entry)
+        missing -= len(entry.token_bytes)
+    return shown

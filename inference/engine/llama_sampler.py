@@ -1,0 +1,129 @@
+"""How one sequence's next token is chosen from llama.cpp's logits."""
+
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from inference.engine.grammar import GrammarMatcher
+from inference.messages import SamplingParameters
+
+# How many tokens the repeat penalty looks back on: llama.cpp's own default.
+REPEAT_PENALTY_TOKENS = 64
+
+
+class LlamaSampler:
+    """A sampler chain in llama.cpp's order; plain greedy needs none.
+
+    With a grammar it chooses among what ``matcher`` allows, which has consumed ``output`` already.
+    """
+
+    def __init__(
+        self,
+        context: llama_cpp.llama_context_p,
+        vocabulary_size: int,
+        sampling: SamplingParameters,
+        prompt: list[int],
+        output: list[int],
+        matcher: GrammarMatcher | None = None,
+    ) -> None:
+        self._context = context
+        self._matcher = matcher
+        self._chain: Any = None
+        if sampling.temperature == 0 and not _changes_logits(sampling):
+            return
+        self._chain = llama_cpp.llama_sampler_chain_init(
+            llama_cpp.llama_sampler_chain_default_params()
+        )
+        look_back = llama_cpp.llama_n_ctx_seq(context)
+        for link in _links(sampling, prompt, output, vocabulary_size, look_back):
+            llama_cpp.llama_sampler_chain_add(self._chain, link)
+
+    def choose(self, logits: npt.NDArray[np.float32], row: int) -> int:
+        """The next token.
+
+        Args:
+            logits: shape (vocabulary_size,), llama.cpp's own buffer: what the grammar excludes is
+                set to -inf in it, where the chain finds it.
+            row: of the last batch, that the logits belong to.
+
+        Raises:
+            GrammarError: the grammar allows nothing, or exceeds its limits.
+        """
+        if self._matcher is None:
+            return self._chosen(logits, row)
+        self._matcher.restrict(logits)
+        token_id = self._chosen(logits, row)
+        self._matcher.consume([token_id])
+        return token_id
+
+    def close(self) -> None:
+        """Free the chain and its links."""
+        if self._chain is not None:
+            llama_cpp.llama_sampler_free(self._chain)
+            self._chain = None
+
+    def _chosen(self, logits: npt.NDArray[np.float32], row: int) -> int:
+        if self._chain is None:
+            return int(logits.argmax())
+        return int(llama_cpp.llama_sampler_sample(self._chain, self._context, row))
+
+
+def _links(
+    sampling: SamplingParameters,
+    prompt: list[int],
+    output: list[int],
+    vocabulary_size: int,
+    look_back: int,
+) -> list[Any]:
+    """Samplers in the order of llama.cpp's default chain; OpenAI's penalties see ``look_back``."""
+    links = []
+    if sampling.logit_bias:
+        entries = [
+            llama_cpp.llama_logit_bias(token, bias) for token, bias in sampling.logit_bias.items()
+        ]
+        array = (llama_cpp.llama_logit_bias * len(entries))(*entries)
+        links.append(llama_cpp.llama_sampler_init_logit_bias(vocabulary_size, len(entries), array))
+    if sampling.repeat_penalty != 1.0:
+        link = llama_cpp.llama_sampler_init_penalties(
+            vocabulary_size, REPEAT_PENALTY_TOKENS, sampling.repeat_penalty, 0.0, 0.0
+        )
+        _accept(link, [*prompt, *output][-REPEAT_PENALTY_TOKENS:])
+        links.append(link)
+    if sampling.frequency_penalty or sampling.presence_penalty:
+        # OpenAI's penalties count the answer alone, and all of it.
+        link = llama_cpp.llama_sampler_init_penalties(
+            vocabulary_size, look_back, 1.0, sampling.frequency_penalty, sampling.presence_penalty
+        )
+        _accept(link, output)
+        links.append(link)
+    if sampling.temperature == 0:
+        return [*links, llama_cpp.llama_sampler_init_greedy()]
+    if sampling.top_k:
+        links.append(llama_cpp.llama_sampler_init_top_k(sampling.top_k))
+    if sampling.top_p < 1:
+        links.append(llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1))
+    if sampling.min_p > 0:
+        links.append(llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1))
+    links.append(llama_cpp.llama_sampler_init_temp(sampling.temperature))
+    # A continued generation must not draw its first numbers again.
+    seed = None if sampling.seed is None else (sampling.seed + len(output)) % 2**32
+    links.append(
+        llama_cpp.llama_sampler_init_dist(llama_cpp.LLAMA_DEFAULT_SEED if seed is None else seed)
+    )
+    return links
+
+
+def _changes_logits(sampling: SamplingParameters) -> bool:
+    return bool(
+        sampling.logit_bias
+        or sampling.presence_penalty
+        or sampling.frequency_penalty
+        or sampling.repeat_penalty != 1.0
+    )
+
+
+def _accept(link: Any, token_ids: list[int]) -> None:
+    for token_id in token_ids:
+        llama_cpp.llama_sampler_accept(link, token_id)

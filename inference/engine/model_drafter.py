@@ -1,0 +1,223 @@
+"""Drafts by a second, smaller model of the same vocabulary, greedily."""
+
+import time
+from bisect import bisect
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.engine.backend import Backend, DecodeOutcome, ModelLoadError, Span
+from inference.engine.drafter import Draft, DraftRequest
+from inference.engine.step_cost import StepCost
+
+# A token is a rival of the likeliest when it is at least 1/e² as likely; the fewer there are, the
+# surer the draft model is. Counting them costs a fifth of computing the probability.
+RIVAL_LOGITS = 2.0
+RIVALS = (1, 2, 4)
+# Vocabularies of one family are padded differently: the tolerance of llama.cpp's
+# common/speculative.cpp.
+MAX_SIZE_DIFFERENCE = 128
+
+
+@dataclass
+class _Slot:
+    """One sequence in the draft model's cache: ``confirmed`` tokens of its text, then guesses."""
+
+    sequence_id: int
+    confirmed: int = 0
+    guesses: list[int] = field(default_factory=list)
+
+    @property
+    def cells(self) -> int:
+        return self.confirmed + len(self.guesses)
+
+
+class ModelDrafter:
+    """Keeps a cache of its own, and brings a sequence up to date when a draft of it is wanted.
+
+    A sequence far behind catches up by one batch a call and gets an empty draft until it has, so
+    that a long prompt holds up the others no longer than in the model itself. When the cache is
+    full the sequence unused for longest leaves it, and is computed anew when it is wanted again.
+    """
+
+    top_grade = len(RIVALS)
+    is_free = False
+
+    def __init__(
+        self,
+        backend: Backend,
+        target: Backend,
+        *,
+        kv_cells: int,
+        max_sequences: int,
+        step_tokens: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Draft with ``backend`` for ``target``.
+
+        Args:
+            backend: the draft model with empty slots.
+            target: the model that the drafts are for.
+            kv_cells: of ``backend``.
+            max_sequences: of ``backend``, at least as many as get drafts in one step.
+            step_tokens: of ``backend``, at least ``max_sequences``.
+            clock: gives monotonic seconds.
+
+        Raises:
+            ModelLoadError: the two do not have the same vocabulary, or the draft model cannot take
+                a token back.
+        """
+        if backend.recurrent:
+            raise ModelLoadError(
+                "The draft model is recurrent, so it cannot take back what proves wrong. "
+                "Name another draft model."
+            )
+        self._common_size = _common_vocabulary(backend, target)
+        self._backend = backend
+        self._kv_cells = kv_cells
+        self._step_tokens = step_tokens
+        self._clock = clock
+        self._cost = StepCost()
+        self._is_measured = False
+        self._free_ids = list(range(max_sequences - 1, -1, -1))
+        # In the order of their last use.
+        self._slots: dict[Hashable, _Slot] = {}
+
+    def seconds(self, tokens: int, rounds: int) -> float:
+        """Time of so many equal steps of the draft model; none until one has been measured."""
+        if not rounds or not self._is_measured:
+            return 0.0
+        return rounds * self._cost.seconds(max(1, round(tokens / rounds)))
+
+    def propose(self, requests: list[DraftRequest]) -> list[Draft]:
+        """What the draft model says next; empty for a sequence that it has yet to catch up with."""
+        drafts = [Draft() for _ in requests]
+        used = {request.key for request in requests}
+        feeds: list[tuple[int, list[int]]] = []
+        promised_cells = 0
+        for index, request in enumerate(requests):
+            if not request.tokens or not self._enter(request, used):
+                continue
+            slot = self._slots[request.key]
+            cells = len(request.token_ids) + request.tokens - 1 - slot.cells
+            if self._make_room(promised_cells + cells, used):
+                promised_cells += cells
+                feeds.append((index, request.token_ids[slot.confirmed :]))
+        # The shortest first: whoever is behind waits for the others and not they for it.
+        feeds.sort(key=lambda feed: len(feed[1]))
+        while feeds:
+            feeds = self._round(requests, drafts, feeds)
+        return drafts
+
+    def forget(self, key: Hashable) -> None:
+        """Free the cells of a sequence."""
+        slot = self._slots.pop(key, None)
+        if slot is not None:
+            self._backend.truncate(slot.sequence_id, 0)
+            self._free_ids.append(slot.sequence_id)
+
+    def _enter(self, request: DraftRequest, used: set[Hashable]) -> bool:
+        """Have the sequence in the cache as far as it is right; False when no slot is left."""
+        slot = self._slots.pop(request.key, None)
+        if slot is None:
+            while not self._free_ids and self._drop_unused(used):
+                pass
+            if not self._free_ids:
+                return False
+            slot = _Slot(self._free_ids.pop())
+        self._slots[request.key] = slot
+        self._keep_right_guesses(slot, request.token_ids)
+        return True
+
+    def _keep_right_guesses(self, slot: _Slot, token_ids: list[int]) -> None:
+        """Confirm what the text has taken up; the last token is computed anew for its output."""
+        known = min(slot.confirmed, len(token_ids) - 1)
+        for guess, truth in zip(slot.guesses, token_ids[known:-1], strict=False):
+            if guess != truth:
+                break
+            known += 1
+        if known < slot.cells:
+            self._backend.truncate(slot.sequence_id, known)
+        slot.confirmed, slot.guesses = known, []
+
+    def _make_room(self, cells: int, used: set[Hashable]) -> bool:
+        """Have so many cells free; False when others that are in use have them."""
+        while sum(slot.cells for slot in self._slots.values()) + cells > self._kv_cells:
+            if not self._drop_unused(used):
+                return False
+        return True
+
+    def _drop_unused(self, used: set[Hashable]) -> bool:
+        """Forget the sequence unused for longest; False when all are in use."""
+        key = next((key for key in self._slots if key not in used), None)
+        if key is None:
+            return False
+        self.forget(key)
+        return True
+
+    def _round(
+        self, requests: list[DraftRequest], drafts: list[Draft], feeds: list[tuple[int, list[int]]]
+    ) -> list[tuple[int, list[int]]]:
+        """Compute one batch, take a guess where a text is complete, return what to compute next."""
+        spans: list[Span] = []
+        taken: list[int] = []
+        room = self._step_tokens
+        for index, tokens in feeds:
+            slot = self._slots[requests[index].key]
+            count = min(len(tokens), room)
+            if not count:
+                break
+            outputs = int(count == len(tokens))
+            spans.append(Span(slot.sequence_id, slot.cells, tokens[:count], outputs))
+            taken.append(index)
+            room -= count
+        started = self._clock()
+        outcome = self._backend.decode(spans)
+        if outcome is not DecodeOutcome.DONE:
+            for span in spans:
+                self._backend.truncate(span.sequence_id, span.start)
+            return []
+        following = []
+        for span_index, (index, span) in enumerate(zip(taken, spans, strict=True)):
+            request, draft = requests[index], drafts[index]
+            slot = self._slots[request.key]
+            if draft.token_ids:
+                slot.guesses += span.token_ids
+            else:
+                slot.confirmed += len(span.token_ids)
+            if span.outputs:
+                token_id, grade = _likeliest(self._backend.logits(span_index)[: self._common_size])
+                draft.token_ids.append(token_id)
+                draft.grades.append(grade)
+                if len(draft.token_ids) < request.tokens:
+                    following.append((index, [token_id]))
+        self._cost.observe(self._step_tokens - room, self._clock() - started)
+        self._is_measured = True
+        return following
+
+
+def _likeliest(logits: npt.NDArray[np.float32]) -> tuple[int, int]:
+    """The likeliest token, and a grade that is higher the fewer rivals it has."""
+    token_id = int(logits.argmax())
+    rivals = int(np.count_nonzero(logits > logits[token_id] - RIVAL_LOGITS)) - 1
+    return token_id, len(RIVALS) - bisect(RIVALS, rivals)
+
+
+def _common_vocabulary(draft: Backend, target: Backend) -> int:
+    """How many token ids both know. Raises ``ModelLoadError`` when they mean different things."""
+    sizes = draft.vocabulary_size, target.vocabulary_size
+    if abs(sizes[0] - sizes[1]) > MAX_SIZE_DIFFERENCE:
+        raise ModelLoadError(
+            f"The draft model has {sizes[0]} tokens and the model {sizes[1]}. "
+            "Name a draft model of the same family."
+        )
+    for token_id in range(min(sizes)):
+        if draft.token_name(token_id) != target.token_name(token_id):
+            raise ModelLoadError(
+                f"Token {token_id} is {draft.token_name(token_id)!r} to the draft model and "
+                f"{target.token_name(token_id)!r} to the model. "
+                "Name a draft model of the same family."
+            )
+    return min(sizes)

@@ -1,0 +1,203 @@
+"""Speculative decoding that pays: how many guessed tokens to compute beside those that must be.
+
+Guessed tokens make a step longer and, where they are right, save steps. The best number is the one
+with the most useful tokens per second of step time: next to none where each token of a batch costs
+as much as a step, many where a batch costs hardly more than one token. Whether guesses are right is
+learnt while they are checked. Nothing here asks a clock: step times come from ``step_seconds``.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+
+from inference.engine.acceptance import GradeAcceptance, SequenceAcceptance
+from inference.engine.drafter import Draft, Drafter, DraftRequest
+
+# Guesses must promise so many times the tokens that the time they take is worth: a promise is not
+# exact, and of several ones the best looks better than it is.
+MIN_RETURN = 1.1
+# Guesses less likely than this are never worth the doubt about step times.
+MIN_CHANCE = 0.02
+# So many steps with guesses, and one goes without: else nobody would know what that takes.
+CONTROL_EVERY_STEPS = 50
+# While guesses do not pay, this share of the step time goes to trying so many, lest one mistaken
+# step time, or a text that did not repeat itself, keeps them off for ever.
+PROBE_SHARE = 0.01
+PROBE_TOKENS = 2
+MIN_PROBE_CHANCE = 0.3
+
+
+class Speculation:
+    """Drafts for the decoding sequences of an engine; off by itself where it does not pay."""
+
+    def __init__(
+        self, drafter: Drafter, max_tokens: int, step_seconds: Callable[[int], float]
+    ) -> None:
+        """Begin with nothing learnt.
+
+        Args:
+            drafter: guesses.
+            max_tokens: guesses per sequence and step at most.
+            step_seconds: what a step of so many tokens takes, as far as is known.
+        """
+        self._drafter = drafter
+        self._max_tokens = max_tokens
+        self._step_seconds = step_seconds
+        self._average = GradeAcceptance(drafter.top_grade)
+        self._sequences: dict[Hashable, SequenceAcceptance] = {}
+        self._unchecked: dict[Hashable, Draft] = {}
+        self._steps_with_drafts = 0
+        self._probe_seconds = 0.0
+
+    def draft(
+        self, requests: list[DraftRequest], prompt_tokens: int, room_tokens: int
+    ) -> list[list[int]]:
+        """Guesses worth computing in the next step.
+
+        Args:
+            requests: one for each decoding sequence; ``tokens`` is the most it may take, such as
+                one less than it may still say.
+            prompt_tokens: computed in the same step.
+            room_tokens: how many guesses the step has room for in all.
+
+        Returns:
+            For each request the tokens to append, often none.
+        """
+        self._unchecked.clear()
+        if not requests:
+            return []
+        for request in requests:
+            self._sequences.setdefault(request.key, SequenceAcceptance(self._average))
+        limited = [replace(r, tokens=min(r.tokens, self._max_tokens)) for r in requests]
+        useful_tokens = len(requests) + prompt_tokens
+        self._probe_seconds += PROBE_SHARE * self._step_seconds(useful_tokens)
+        asked = limited if self._drafter.is_free else self._worth_asking(limited, useful_tokens)
+        drafts = self._drafter.propose(asked)
+        self._unchecked = {r.key: d for r, d in zip(asked, drafts, strict=True) if d.token_ids}
+        counts = self._worth_computing(useful_tokens, room_tokens)
+        return [
+            self._unchecked[request.key].token_ids[: counts[request.key]]
+            if request.key in counts
+            else []
+            for request in requests
+        ]
+
+    def observe(self, key: Hashable, sampled: list[int]) -> None:
+        """Learn from the tokens a sequence has gained in the step after ``draft``.
+
+        A guess that was not computed is compared too: it costs nothing, and shows when it begins
+        to be worth computing.
+        """
+        draft = self._unchecked.pop(key, None)
+        if draft is not None:
+            self._sequences[key].observe(draft.grades, draft.token_ids, sampled)
+
+    def forget(self, key: Hashable) -> None:
+        """Drop what is kept for a sequence that has ended; unknown keys are ignored."""
+        self._sequences.pop(key, None)
+        self._unchecked.pop(key, None)
+        self._drafter.forget(key)
+
+    def _worth_asking(self, requests: list[DraftRequest], useful_tokens: int) -> list[DraftRequest]:
+        """The requests whose guesses pay for the drafter's own time too, cut to what pays."""
+        chances = [
+            [self._sequences[request.key].mean_chance] * request.tokens for request in requests
+        ]
+        counts = best_counts(
+            chances,
+            useful_tokens,
+            sum(request.tokens for request in requests),
+            lambda tokens, depth: (
+                self._step_seconds(useful_tokens + tokens) + self._drafting_seconds(tokens, depth)
+            ),
+        )
+        if any(counts):
+            return [
+                replace(request, tokens=count)
+                for request, count in zip(requests, counts, strict=True)
+                if count
+            ]
+        shortest = min(requests, key=lambda request: len(request.token_ids))
+        probe = replace(shortest, tokens=min(shortest.tokens, PROBE_TOKENS))
+        cost = self._drafter.seconds(len(probe.token_ids) + probe.tokens, probe.tokens)
+        return [probe] if probe.tokens and self._affords_probe(cost) else []
+
+    def _drafting_seconds(self, tokens: int, depth: int) -> float:
+        """Time of the drafter for so many guesses, at most ``depth`` of a sequence."""
+        # A sequence whose guesses were all right has two tokens to begin with instead of one.
+        sequences = -(-tokens // depth) if depth else 0
+        return self._drafter.seconds(tokens + sequences, depth)
+
+    def _worth_computing(self, useful_tokens: int, room_tokens: int) -> dict[Hashable, int]:
+        """How many of its guesses each sequence takes into the step."""
+        keys = list(self._unchecked)
+        chances = [self._sequences[key].chances(self._unchecked[key].grades) for key in keys]
+        counts = best_counts(
+            chances,
+            useful_tokens,
+            room_tokens,
+            lambda tokens, _depth: self._step_seconds(useful_tokens + tokens),
+        )
+        if any(counts):
+            self._steps_with_drafts += 1
+            is_control = self._steps_with_drafts % CONTROL_EVERY_STEPS == 0
+            return {} if is_control else dict(zip(keys, counts, strict=True))
+        if not keys or room_tokens < PROBE_TOKENS:
+            return {}
+        best = max(range(len(keys)), key=lambda index: chances[index][0])
+        price = self._step_seconds(useful_tokens + PROBE_TOKENS) - self._step_seconds(useful_tokens)
+        if chances[best][0] < MIN_PROBE_CHANCE or not self._affords_probe(price):
+            return {}
+        return {keys[best]: PROBE_TOKENS}
+
+    def _affords_probe(self, seconds: float) -> bool:
+        """Pay for a probe if there is enough time left for probes."""
+        if seconds > self._probe_seconds:
+            return False
+        self._probe_seconds -= seconds
+        return True
+
+
+def best_counts(
+    chances: list[list[float]],
+    useful_tokens: int,
+    room_tokens: int,
+    seconds: Callable[[int, int], float],
+) -> list[int]:
+    """How many guesses of each sequence give the most useful tokens per second.
+
+    A guess is useful if it and all before it are right. So guesses are worth taking in the order of
+    that probability, over all sequences, and only their total is to be found.
+
+    Args:
+        chances: for each sequence the probability of each guess, given the ones before it.
+        useful_tokens: of the step without guesses.
+        room_tokens: guesses in all at most.
+        seconds: of a step with so many guesses, of which one sequence has so many at most.
+
+    Returns:
+        For each sequence the number of its guesses to take.
+    """
+    ranked: list[tuple[float, int, int]] = []
+    for sequence, sequence_chances in enumerate(chances):
+        survival = 1.0
+        for depth, chance in enumerate(sequence_chances, start=1):
+            survival *= chance
+            if survival < MIN_CHANCE:
+                break
+            ranked.append((-survival, depth, sequence))
+    ranked.sort()
+    plain_rate = useful_tokens / seconds(0, 0)
+    best_rate, best_total = plain_rate, 0
+    expected, deepest = float(useful_tokens), 0
+    for total, (negative_survival, depth, _) in enumerate(ranked[:room_tokens], start=1):
+        expected -= negative_survival
+        deepest = max(deepest, depth)
+        step_seconds = seconds(total, deepest)
+        gained = expected - useful_tokens
+        worth = plain_rate * step_seconds - useful_tokens
+        if expected / step_seconds > best_rate and gained >= MIN_RETURN * worth:
+            best_rate, best_total = expected / step_seconds, total
+    counts = [0] * len(chances)
+    for _, _, sequence in ranked[:best_total]:
+        counts[sequence] += 1
+    return counts

@@ -1,0 +1,69 @@
+"""Runtime options in real loads of SmolLM2 and MiniLM."""
+
+from pathlib import Path
+
+import pytest
+
+from inference.engine.backend import ModelLoadError, Span
+from inference.engine.llama_backend import LlamaBackend
+from inference.engine.llama_devices import DeviceKind, list_devices
+from inference.engine.llama_embedding import LlamaEmbeddingBackend
+from inference.engine.llama_runtime import LlamaOptions
+from inference.prompts.vocabulary import Vocabulary
+
+CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+HAS_GPU = any(item.kind is not DeviceKind.CPU for item in list_devices())
+
+
+def _load(path: Path, options: LlamaOptions) -> LlamaBackend:
+    return LlamaBackend(
+        path, kv_cells=256, max_sequences=2, step_tokens=64, threads=2, options=options
+    )
+
+
+def _next_text(backend: LlamaBackend, path: Path) -> str:
+    vocabulary = Vocabulary(path)
+    tokens = vocabulary.tokenize("The capital of France is", add_special=True, parse_control=False)
+    backend.decode([Span(0, 0, tokens, outputs=1)])
+    return vocabulary.detokenize([int(backend.logits(0).argmax())])
+
+
+@pytest.mark.parametrize("cache_type", CACHE_TYPES)
+def test_every_cache_type_serves(smollm2_path: Path, cache_type: str) -> None:
+    options = LlamaOptions(cache_type_k=cache_type, cache_type_v=cache_type)
+    backend = _load(smollm2_path, options)
+    try:
+        assert _next_text(backend, smollm2_path) == " Paris"
+    finally:
+        backend.close()
+
+
+@pytest.mark.parametrize("flash_attention", ["auto", "on", "off"])
+def test_flash_attention_changes_no_answer(smollm2_path: Path, flash_attention: str) -> None:
+    backend = _load(smollm2_path, LlamaOptions(flash_attention=flash_attention))
+    try:
+        assert _next_text(backend, smollm2_path) == " Paris"
+    finally:
+        backend.close()
+
+
+def test_quantised_values_without_flash_attention_fail_with_the_reason(smollm2_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match="quantized V cache requires flash_attn"):
+        _load(smollm2_path, LlamaOptions(flash_attention="off", cache_type_v="q8_0"))
+
+
+@pytest.mark.skipif(HAS_GPU, reason="this machine has the device")
+def test_missing_device_falls_back_to_the_cpu(smollm2_path: Path, minilm_path: Path) -> None:
+    options = LlamaOptions(device="cuda:0")
+    backend = _load(smollm2_path, options)
+    embedding = LlamaEmbeddingBackend(
+        minilm_path, step_tokens=512, max_inputs=1, threads=1, options=options
+    )
+    try:
+        for placement in (backend.placement, embedding.placement):
+            assert str(placement) == "CPU"
+            assert "There is no cuda:0 here" in placement.notice
+        assert _next_text(backend, smollm2_path) == " Paris"
+    finally:
+        backend.close()
+        embedding.close()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 # Guesses nobody has checked yet are tried: three of four tokens are taken to be right. It counts as
 # much as this many checked tokens, and so does the mean of all grades for each of them.
-FIRST_CHANCE = 0.75
+FIRST_CHANCE = 0.5
 FIRST_WEIGHT = 4.0
 # What was seen this many checks ago counts 1/e: of a grade in all sequences, and of one sequence.
 GRADE_MEMORY_TOKENS = 200

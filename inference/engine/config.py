@@ -12,8 +12,12 @@ class EngineConfig:
     token, so many of these are prompt that the step takes at most ``max_slowdown`` times as long;
     ``prefill_budget_tokens`` until the engine knows how long steps take.
 
+    Up to ``max_draft_tokens`` are guessed ahead for each of at most ``max_drafting_sequences``:
+    with more, a batch is wide enough, and a guess costs what a token costs.
+
     Sequences that have ended are kept to share beginnings with, at most ``kept_sequences`` with
-    ``kept_cells`` cells of their own, unless the model is one that cannot (``shares_prefixes``).
+    ``kept_cells`` cells of their own, and not for longer than others generate ``hold_tokens``,
+    unless the model is one that cannot (``shares_prefixes``).
     """
 
     kv_cells: int
@@ -22,9 +26,11 @@ class EngineConfig:
     prefill_budget_tokens: int = 128
     max_slowdown: float = 2.0
     kept_sequences: int = 32
-    kept_cells: int = 1024
+    kept_cells: int = 8192
+    hold_tokens: int = 512
     shares_prefixes: bool = True
     max_draft_tokens: int = 16
+    max_drafting_sequences: int = 4
 
     @property
     def step_outputs(self) -> int:

@@ -165,6 +165,8 @@ class Engine:
         if self._speculation is None:
             return drafts
         decoding = [i for i, (sequence, _) in enumerate(plan.chunks) if sequence.is_decoding]
+        if not 0 < len(decoding) <= self.config.max_drafting_sequences:
+            return drafts
         tokens = sum(count for _, count in plan.chunks)
         room = min(
             self.config.step_tokens - tokens,
@@ -189,6 +191,7 @@ class Engine:
         outcome = self.backend.decode(spans)
         self.step_tokens_in_flight = 0
         if outcome is DecodeOutcome.DONE:
+            self._cache.age(sum(bool(span.outputs) for span in spans))
             outputs = sum(span.outputs for span in spans)
             self._costs.observe(outputs, tokens - outputs, self._clock() - began_at)
         return outcome

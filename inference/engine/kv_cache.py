@@ -8,13 +8,21 @@ from inference.engine.config import EngineConfig
 from inference.engine.prefix_tree import PrefixTree
 from inference.engine.sequence import NO_SLOT, Sequence
 
+# Of those kept, the share that is used again: learnt, and never taken for less than the least.
+FIRST_HIT_SHARE = 0.1
+MIN_HIT_SHARE = 0.05
+HIT_WEIGHT = 0.1
+# To have fewer tokens at hand saves next to nothing.
+HIT_TOKENS = 16
+
 
 class KvCache:
     """Gives sequence ids and cells to sequences, and lets them share what they have in common.
 
     A sequence that leaves is kept for whoever begins as it did, until its cells or its id are
-    needed, or more than ``kept_cells`` are kept: attention looks at every used cell, so what is
-    kept costs time. A token that several sequences begin with takes one cell.
+    needed, more than ``kept_cells`` are kept, or holding it has cost as much as computing it again
+    is likely to: attention looks at every used cell, for each token that is generated. A token that
+    several sequences begin with takes one cell.
     """
 
     def __init__(self, backend: Backend, config: EngineConfig) -> None:
@@ -22,7 +30,10 @@ class KvCache:
         self._config = config
         self._tree = PrefixTree()
         self._running: dict[int, Sequence] = {}
-        self._kept: OrderedDict[int, None] = OrderedDict()  # least recently used first
+        # The generated tokens there had been when each was last used; the least recent first.
+        self._kept: OrderedDict[int, int] = OrderedDict()
+        self._generated_tokens = 0
+        self._hit_share = FIRST_HIT_SHARE
         self._free_ids = list(range(config.max_sequences + config.kept_sequences - 1, -1, -1))
 
     @property
@@ -61,7 +72,10 @@ class KvCache:
         salt = sequence.generation.cache_salt
         match = self._tree.match(salt, sequence.token_ids[: sequence.shareable_tokens])
         if match.holder in self._kept:
+            self._kept[match.holder] = self._generated_tokens
             self._kept.move_to_end(match.holder)
+            if match.length - match.pinned >= HIT_TOKENS:
+                self._hit_share += HIT_WEIGHT * (1 - self._hit_share)
         sequence.sequence_id = self._free_ids.pop()
         self._running[sequence.sequence_id] = sequence
         shared = sequence.token_ids[: match.length]
@@ -69,6 +83,21 @@ class KvCache:
             self._backend.share(match.holder, sequence.sequence_id, 0, len(shared))
         self._tree.hold(sequence.sequence_id, salt, shared, pinned=True)
         sequence.computed_tokens = sequence.shareable_tokens = len(shared)
+
+    def age(self, generated_tokens: int) -> None:
+        """Forget what has been kept for too long, after a step that gave so many tokens.
+
+        As with hired skis that one may also buy: who holds on until the hire has cost the price
+        pays at most twice what he would have paid with foresight.
+        """
+        self._generated_tokens += generated_tokens
+        patience = self._config.hold_tokens * max(self._hit_share, MIN_HIT_SHARE)
+        while self._kept:
+            used_at = next(iter(self._kept.values()))
+            if self._generated_tokens - used_at <= patience:
+                return
+            self._evict()
+            self._hit_share -= HIT_WEIGHT * self._hit_share
 
     def make_room(self, tokens: int) -> None:
         """Forget kept sequences until ``tokens`` cells are free."""
@@ -150,7 +179,7 @@ class KvCache:
         self._backend.truncate(sequence.sequence_id, sequence.computed_tokens)
         self._hold(sequence, sequence.computed_tokens)
         self._tree.set_pinned(sequence.sequence_id, pinned=False)
-        self._kept[sequence.sequence_id] = None
+        self._kept[sequence.sequence_id] = self._generated_tokens
         for other in list(self._kept):
             if self._tree.is_within_another(other):
                 self._forget(other)

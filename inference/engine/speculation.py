@@ -14,7 +14,7 @@ from inference.engine.drafter import Draft, Drafter, DraftRequest
 
 # Guesses must promise so many times the tokens that the time they take is worth: a promise is not
 # exact, and of several ones the best looks better than it is.
-MIN_RETURN = 1.1
+MIN_RETURN = 1.3
 # Guesses less likely than this are never worth the doubt about step times.
 MIN_CHANCE = 0.02
 # So many steps with guesses, and one goes without: else nobody would know what that takes.

@@ -39,6 +39,7 @@ def replica(name: str, state: str = "ready", **fields: Any) -> ReplicaStatus:
         "reason": "",
         "load_fraction": 1.0 if state == "ready" else 0.25,
         "resident_bytes": None,
+        "device": "",
     }
     return ReplicaStatus(**(values | fields))
 

@@ -38,7 +38,7 @@ class LinearCosts(StepCosts):
 
     def prompt_tokens_within(self, answer_tokens: int, slowdown: float, limit: int) -> int:
         room = self.seconds(answer_tokens) * (slowdown - 1)
-        return min(limit, int(room / self.per_token + 1e-9))
+        return limit if room >= limit * self.per_token else int(room / self.per_token + 1e-9)
 
 
 UNKNOWN = StepCosts()

@@ -218,7 +218,7 @@ class InferenceService:
             choices_per_prompt=int(fields[b"choices_per_prompt"]),
             include_usage=fields[b"include_usage"] == b"1",
             with_logprobs=fields[b"with_logprobs"] == b"1",
-            call_syntax=fields[b"call_syntax"].decode(),
+            call_syntax=fields.get(b"call_syntax", b"").decode(),
         )
         if not any(after or ()):
             after = None  # from the beginning, however many choices

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# Guesses nobody has checked yet are tried: three of four tokens are taken to be right. It counts as
+# Guesses nobody has checked yet are tried: one of two tokens is taken to be right. It counts as
 # much as this many checked tokens, and so does the mean of all grades for each of them.
 FIRST_CHANCE = 0.5
 FIRST_WEIGHT = 4.0

@@ -9,8 +9,9 @@ class EngineConfig:
 
     ``kv_cells`` tokens of attention state are shared by at most ``max_sequences`` sequences.
     One step decodes at most ``step_tokens`` tokens. While other sequences wait for their next
-    token, so many of these are prompt that the step takes at most ``max_slowdown`` times as long;
-    ``prefill_budget_tokens`` until the engine knows how long steps take.
+    token, a long prompt gets so many of these that the step takes at most ``max_slowdown`` times as
+    long, ``prefill_budget_tokens`` until the engine knows how long steps take; what else may be
+    longer is in the scheduler.
 
     Up to ``max_draft_tokens`` are guessed ahead for each of at most ``max_drafting_sequences``:
     with more, a batch is wide enough, and a guess costs what a token costs.

@@ -206,8 +206,8 @@ class Engine:
             sequence.status = Status.RUNNING
             self._cache.enter(sequence)
             generation = sequence.generation
+            prompt_tokens = len(generation.prompt_token_ids)
             if sequence.sampler is None:
-                prompt_tokens = len(generation.prompt_token_ids)
                 sequence.cached_tokens = min(sequence.computed_tokens, prompt_tokens)
                 try:
                     sequence.sampler = self.backend.new_sampler(
@@ -221,7 +221,6 @@ class Engine:
                     continue
             if not sequence.started:
                 sequence.started = True
-                prompt_tokens = len(generation.prompt_token_ids)
                 outputs.append((sequence.id, Started(prompt_tokens, sequence.cached_tokens)))
 
     def _undo(self, plan: StepPlan, outcome: DecodeOutcome) -> None:

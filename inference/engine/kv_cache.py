@@ -81,7 +81,7 @@ class KvCache:
         shared = sequence.token_ids[: match.length]
         if shared:
             self._backend.share(match.holder, sequence.sequence_id, 0, len(shared))
-        self._tree.hold(sequence.sequence_id, salt, shared, pinned=True)
+        self._tree.hold(sequence.sequence_id, salt, shared)
         sequence.computed_tokens = sequence.shareable_tokens = len(shared)
 
     def age(self, generated_tokens: int) -> None:
@@ -168,7 +168,6 @@ class KvCache:
             sequence.sequence_id,
             sequence.generation.cache_salt,
             sequence.token_ids[:end],
-            pinned=True,
         )
         if overlap is not None:
             self._backend.share(overlap.other, sequence.sequence_id, overlap.start, overlap.end)
@@ -178,7 +177,7 @@ class KvCache:
         # Guesses behind the token that it ended with.
         self._backend.truncate(sequence.sequence_id, sequence.computed_tokens)
         self._hold(sequence, sequence.computed_tokens)
-        self._tree.set_pinned(sequence.sequence_id, pinned=False)
+        self._tree.unpin(sequence.sequence_id)
         self._kept[sequence.sequence_id] = self._generated_tokens
         for other in list(self._kept):
             if self._tree.is_within_another(other):

@@ -111,7 +111,8 @@ class LlamaBackend:
 
     def share(self, source: int, target: int, start: int, end: int) -> None:
         """Add ``target`` to the sequences that a range of ``source``'s cells belong to."""
-        llama_cpp.llama_memory_seq_rm(self._memory, target, start, end)
+        if not llama_cpp.llama_memory_seq_rm(self._memory, target, start, end):
+            raise BackendError(f"cannot cut sequence {target} from {start} to {end}")
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, start, end)
 
     def stored_tokens(self, sequence_id: int) -> int:

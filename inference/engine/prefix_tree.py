@@ -1,7 +1,7 @@
 """A radix tree over token ids that knows who holds which prefix.
 
 As the radix cache of SGLang (arXiv 2312.07104, section 3), but with holders on the nodes in place
-of memory pages: a holder is a sequence of the KV cache, or a snapshot outside of it.
+of memory pages: a holder is a sequence of the KV cache.
 """
 
 from collections.abc import Iterable
@@ -82,8 +82,10 @@ class PrefixTree:
                 break
         return Match(length, holder, pinned)
 
-    def hold(self, holder: int, salt: str, token_ids: list[int], *, pinned: bool) -> Overlap | None:
+    def hold(self, holder: int, salt: str, token_ids: list[int]) -> Overlap | None:
         """Extend what ``holder`` has to ``token_ids``, which begin with what it had.
+
+        A new holder is pinned; the salt of one that is known stays what it was.
 
         Returns:
             The part of the new tokens that another holder has too; None when there is none.
@@ -91,7 +93,7 @@ class PrefixTree:
         path = self._paths.get(holder)
         if path is None:
             root = self._roots.setdefault(salt, _Node([], None))
-            path = self._paths[holder] = _Path(root, 0, pinned)
+            path = self._paths[holder] = _Path(root, 0, pinned=True)
         start = position = path.length
         overlapped: _Node | None = None
         while position < len(token_ids):
@@ -114,16 +116,12 @@ class PrefixTree:
         other = next(each for each in overlapped.holders if each != holder)
         return Overlap(start, position, other)
 
-    def set_pinned(self, holder: int, *, pinned: bool) -> None:
-        """Pin or unpin everything that ``holder`` has."""
+    def unpin(self, holder: int) -> None:
+        """Let everything that ``holder`` has count as pinned no more on its account."""
         path = self._paths[holder]
-        if path.pinned == pinned:
-            return
-        path.pinned = pinned
-        for node in _upward(path.end):
-            if pinned:
-                self._pin(node)
-            else:
+        if path.pinned:
+            path.pinned = False
+            for node in _upward(path.end):
                 self._unpin(node)
 
     def cut(self, holder: int, length: int) -> None:

@@ -1,8 +1,12 @@
-"""Load a version into this process and wrap it in the engine that fits its type."""
+"""Load a version into this process and wrap it in the engine that fits its type.
+
+What imports llama.cpp is imported in the functions: it may not be in the process that forks.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inference.conf import InferenceSettings
 from inference.engine.config import EngineConfig
@@ -13,6 +17,10 @@ from inference.engine.engine_thread import StepEngine
 from inference.engine.model_drafter import ModelDrafter
 from inference.engine.ngram import NgramDrafter
 from models_registry.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from inference.engine.llama_backend import LlamaBackend
+    from inference.engine.llama_runtime import LlamaOptions
 
 STEP_TOKENS = 512
 # llama.cpp's LLAMA_MAX_SEQ.
@@ -44,84 +52,101 @@ def load_engine(
     Raises:
         ModelLoadError: with the reason.
     """
-    # Here, because llama.cpp may not be in the process that forks.
-    from inference.engine.llama_runtime import LlamaOptions
-
-    path = Path(spec.path)
     threads = spec.threads or settings.threads
-    options = LlamaOptions(
-        device=spec.device,
-        gpu_layers=spec.gpu_layers,
-        tensor_split=spec.tensor_split,
-        flash_attention=spec.flash_attention,
-        cache_type_k=spec.cache_type_k,
-        cache_type_v=spec.cache_type_v,
-    )
     if spec.type == "embedding":
-        from inference.engine.llama_embedding import LlamaEmbeddingBackend
+        return _load_embedding(spec, threads, on_progress)
+    return _load_generation(spec, settings.prefill_slowdown, threads, on_progress)
 
-        embedding_backend = LlamaEmbeddingBackend(
-            path,
-            step_tokens=spec.kv_cells,
-            max_inputs=spec.max_sequences,
-            threads=threads,
-            options=options,
-            on_progress=on_progress,
-        )
-        placement = embedding_backend.placement
-        return Loaded(
-            EmbeddingEngine(embedding_backend),
-            EMBEDDING_MAX_JOBS,
-            None,
-            str(placement),
-            placement.notice,
-        )
+
+def _load_embedding(spec: ModelSpec, threads: int, on_progress: Callable[[float], None]) -> Loaded:
+    from inference.engine.llama_embedding import LlamaEmbeddingBackend
+
+    backend = LlamaEmbeddingBackend(
+        Path(spec.path),
+        step_tokens=spec.kv_cells,
+        max_inputs=spec.max_sequences,
+        threads=threads,
+        options=_options(spec),
+        on_progress=on_progress,
+    )
+    placement = backend.placement
+    return Loaded(
+        EmbeddingEngine(backend), EMBEDDING_MAX_JOBS, None, str(placement), placement.notice
+    )
+
+
+def _load_generation(
+    spec: ModelSpec, max_slowdown: float, threads: int, on_progress: Callable[[float], None]
+) -> Loaded:
     from inference.engine.llama_backend import LlamaBackend
 
     step_tokens = max(STEP_TOKENS, spec.max_sequences)
     kept_sequences = max(0, min(KEPT_SEQUENCES, MAX_SEQUENCE_IDS - spec.max_sequences))
     backend = LlamaBackend(
-        path,
+        Path(spec.path),
         kv_cells=spec.kv_cells,
         max_sequences=spec.max_sequences,
         kept_sequences=kept_sequences,
         step_tokens=step_tokens,
         threads=threads,
-        options=options,
+        options=_options(spec),
         on_progress=on_progress,
     )
     config = EngineConfig(
         kv_cells=spec.kv_cells,
         max_sequences=spec.max_sequences,
         step_tokens=step_tokens,
-        max_slowdown=settings.prefill_slowdown,
+        max_slowdown=max_slowdown,
         kept_sequences=kept_sequences,
         kept_cells=spec.kv_cells // 2,
         shares_prefixes=not backend.recurrent,
     )
-    drafter: Drafter | None = None
-    if spec.speculation != "off" and not backend.recurrent:
-        drafter = NgramDrafter()
-        if spec.draft_path is not None:
-            draft_backend = LlamaBackend(
-                Path(spec.draft_path),
-                kv_cells=spec.kv_cells,
-                max_sequences=spec.max_sequences,
-                step_tokens=step_tokens,
-                threads=threads,
-                options=options,
-            )
-            drafter = ModelDrafter(
-                draft_backend,
-                backend,
-                kv_cells=spec.kv_cells,
-                max_sequences=spec.max_sequences,
-                step_tokens=step_tokens,
-            )
+    drafter = _drafter(spec, backend, step_tokens, threads)
+    placement = backend.placement
     return Loaded(
         Engine(backend, config, drafter=drafter),
         spec.max_sequences,
         backend.abort,
-        str(backend.placement),
-        backend.placement.notice,
+        str(placement),
+        placement.notice,
+    )
+
+
+def _drafter(
+    spec: ModelSpec, target: "LlamaBackend", step_tokens: int, threads: int
+) -> Drafter | None:
+    """What guesses ahead for a version: its draft model, else its own earlier words."""
+    from inference.engine.llama_backend import LlamaBackend
+
+    if spec.speculation == "off" or target.recurrent:
+        return None
+    if spec.draft_path is None:
+        return NgramDrafter()
+    backend = LlamaBackend(
+        Path(spec.draft_path),
+        kv_cells=spec.kv_cells,
+        max_sequences=spec.max_sequences,
+        step_tokens=step_tokens,
+        threads=threads,
+        options=_options(spec),
+    )
+    return ModelDrafter(
+        backend,
+        target,
+        kv_cells=spec.kv_cells,
+        max_sequences=spec.max_sequences,
+        step_tokens=step_tokens,
+    )
+
+
+def _options(spec: ModelSpec) -> "LlamaOptions":
+    from inference.engine.llama_runtime import LlamaOptions
+
+    return LlamaOptions(
+        device=spec.device,
+        gpu_layers=spec.gpu_layers,
+        tensor_split=spec.tensor_split,
+        flash_attention=spec.flash_attention,
+        cache_type_k=spec.cache_type_k,
+        cache_type_v=spec.cache_type_v,
     )

@@ -39,7 +39,7 @@ def common(first: list[int], second: list[int]) -> int:
 
 
 class PrefixTreeMachine(RuleBasedStateMachine):
-    """Random holders come, grow, are cut, are pinned and go."""
+    """Random holders come, grow, are cut, are unpinned and go."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,10 @@ class PrefixTreeMachine(RuleBasedStateMachine):
         """A new holder has some tokens from the start."""
         holder = self.created
         self.created += 1
-        self.holders[holder] = Holder(salt, [], pinned)
+        self.holders[holder] = Holder(salt, [], pinned=True)
+        self.extend(holder, [])
+        if not pinned:
+            self.unpin_one(holder)
         self.extend(holder, token_ids)
 
     @precondition(lambda self: self.holders)
@@ -71,7 +74,7 @@ class PrefixTreeMachine(RuleBasedStateMachine):
         others = [other for number, other in self.holders.items() if number != holder]
         wanted = [*mine.token_ids, *more]
         end = self.best(mine.salt, wanted, others)
-        overlap = self.tree.hold(holder, mine.salt, wanted, pinned=mine.pinned)
+        overlap = self.tree.hold(holder, mine.salt, wanted)
         if end <= len(mine.token_ids):
             assert overlap is None
         else:
@@ -93,12 +96,15 @@ class PrefixTreeMachine(RuleBasedStateMachine):
         self.holders[holder].token_ids = token_ids[:length]
 
     @precondition(lambda self: self.holders)
-    @rule(data=st.data(), pinned=st.booleans())
-    def pin(self, data: st.DataObject, pinned: bool) -> None:
-        """A holder is pinned or unpinned, perhaps as it was."""
-        holder = data.draw(st.sampled_from(sorted(self.holders)))
-        self.tree.set_pinned(holder, pinned=pinned)
-        self.holders[holder].pinned = pinned
+    @rule(data=st.data())
+    def unpin(self, data: st.DataObject) -> None:
+        """A holder is unpinned, perhaps once more."""
+        self.unpin_one(data.draw(st.sampled_from(sorted(self.holders))))
+
+    def unpin_one(self, holder: int) -> None:
+        """Unpin, in both."""
+        self.tree.unpin(holder)
+        self.holders[holder].pinned = False
 
     @precondition(lambda self: self.holders)
     @rule(data=st.data())
@@ -165,8 +171,9 @@ TestPrefixTreeAgainstAModel = PrefixTreeMachine.TestCase
 
 def test_prefix_tree_tells_what_two_holders_have_in_common():
     tree = PrefixTree()
-    assert tree.hold(1, "", [1, 2, 3, 4], pinned=True) is None
-    assert tree.hold(2, "", [1, 2, 3, 5, 6], pinned=False) == Overlap(0, 3, 1)
+    assert tree.hold(1, "", [1, 2, 3, 4]) is None
+    assert tree.hold(2, "", [1, 2, 3, 5, 6]) == Overlap(0, 3, 1)
+    tree.unpin(2)
     assert tree.match("", [1, 2, 3, 5, 7]) == Match(4, 2, 3)
     assert (tree.cells, tree.pinned_cells) == (6, 4)
     assert (tree.added([1, 2]), tree.added([2, 1])) == ([4, 2], [5, 1])
@@ -174,17 +181,17 @@ def test_prefix_tree_tells_what_two_holders_have_in_common():
 
 def test_prefix_tree_overlap_begins_where_a_holder_had_ended():
     tree = PrefixTree()
-    tree.hold(1, "", [1, 2, 3, 4], pinned=True)
-    tree.hold(2, "", [1, 2], pinned=True)
-    assert tree.hold(2, "", [1, 2, 3, 9], pinned=True) == Overlap(2, 3, 1)
-    assert tree.hold(2, "", [1, 2, 3, 9, 9], pinned=True) is None
+    tree.hold(1, "", [1, 2, 3, 4])
+    tree.hold(2, "", [1, 2])
+    assert tree.hold(2, "", [1, 2, 3, 9]) == Overlap(2, 3, 1)
+    assert tree.hold(2, "", [1, 2, 3, 9, 9]) is None
 
 
 def test_prefix_tree_keeps_salts_apart():
     tree = PrefixTree()
-    tree.hold(1, "mine", [1, 2, 3], pinned=True)
+    tree.hold(1, "mine", [1, 2, 3])
     assert tree.match("yours", [1, 2, 3]) == Match()
-    assert tree.hold(2, "yours", [1, 2, 3], pinned=True) is None
+    assert tree.hold(2, "yours", [1, 2, 3]) is None
     assert tree.cells == 6
 
 
@@ -192,8 +199,8 @@ def test_prefix_tree_keeps_salts_apart():
 def test_prefix_tree_forgets_salts_that_nobody_uses(salts):
     tree = PrefixTree()
     for number in range(salts):
-        tree.hold(number, f"salt {number}", [], pinned=True)
-        tree.hold(number, f"salt {number}", [number], pinned=True)
+        tree.hold(number, f"salt {number}", [])
+        tree.hold(number, f"salt {number}", [number])
     for number in range(salts):
         tree.release(number)
     assert not tree._roots

@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # For llama.cpp: GCC 12 takes the writes to AMX's tile configuration for dead stores and drops them,
 # and on CPUs with AMX every prompt then crashes its process.
 export CXXFLAGS := $(CXXFLAGS) -fno-tree-dse -fno-dse
@@ -29,13 +30,23 @@ $(VENV)/bin/python:
 		{ echo "Brigade needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: requirements.txt | $(VENV)/bin/python
+# pip takes any llama.cpp it has ever compiled, whatever the flags and the processor were: it is kept
+# apart, under a hash of what it depends on.
+$(VENV)/.installed: requirements.txt Makefile | $(VENV)/bin/python
 	@echo "Installing requirements; the first time llama.cpp is compiled, which takes minutes."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@set -e; \
+	llama=$$(grep '^llama-cpp-python' requirements.txt); \
+	for_this=$$({ echo "$$llama $$CFLAGS $$CXXFLAGS $$CMAKE_ARGS"; $${CXX:-c++} --version; \
+		grep -m1 '^flags' /proc/cpuinfo; } | sha256sum | cut -c1-16); \
+	wheels=$$($(BIN)/python -m pip cache dir)/llama-cpp-python-$$for_this; \
+	ls "$$wheels"/*.whl >/dev/null 2>&1 || \
+		$(PIP) wheel --no-cache-dir --no-deps --wheel-dir "$$wheels" "$$llama"; \
+	$(PIP) install --force-reinstall --no-deps "$$wheels"/*.whl; \
+	$(PIP) install -r requirements.txt
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PIP) install -r requirements-dev.txt
 	@touch $@
 
 clean: ## remove the virtual environment, not the data in var/

@@ -28,7 +28,7 @@ class EngineConfig:
     max_slowdown: float = 2.0
     kept_sequences: int = 32
     kept_cells: int = 8192
-    hold_tokens: int = 512
+    hold_tokens: int = 2048
     shares_prefixes: bool = True
     max_draft_tokens: int = 16
     max_drafting_sequences: int = 4

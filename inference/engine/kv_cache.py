@@ -14,6 +14,11 @@ MIN_HIT_SHARE = 0.05
 HIT_WEIGHT = 0.1
 # To have fewer tokens at hand saves next to nothing.
 HIT_TOKENS = 16
+# Nothing is kept for longer than so many times the age, in generated tokens, at which what is used
+# again was used on average.
+HIT_AGES = 4
+FIRST_HIT_AGE = 128.0
+MIN_HIT_AGE = 32.0
 
 
 class KvCache:
@@ -34,6 +39,7 @@ class KvCache:
         self._kept: OrderedDict[int, int] = OrderedDict()
         self._generated_tokens = 0
         self._hit_share = FIRST_HIT_SHARE
+        self._hit_age = FIRST_HIT_AGE
         self._free_ids = list(range(config.max_sequences + config.kept_sequences - 1, -1, -1))
 
     @property
@@ -72,10 +78,12 @@ class KvCache:
         salt = sequence.generation.cache_salt
         match = self._tree.match(salt, sequence.token_ids[: sequence.shareable_tokens])
         if match.holder in self._kept:
+            if match.length - match.pinned >= HIT_TOKENS:
+                age = self._generated_tokens - self._kept[match.holder]
+                self._hit_share += HIT_WEIGHT * (1 - self._hit_share)
+                self._hit_age += HIT_WEIGHT * (age - self._hit_age)
             self._kept[match.holder] = self._generated_tokens
             self._kept.move_to_end(match.holder)
-            if match.length - match.pinned >= HIT_TOKENS:
-                self._hit_share += HIT_WEIGHT * (1 - self._hit_share)
         sequence.sequence_id = self._free_ids.pop()
         self._running[sequence.sequence_id] = sequence
         shared = sequence.token_ids[: match.length]
@@ -88,10 +96,12 @@ class KvCache:
         """Forget what has been kept for too long, after a step that gave so many tokens.
 
         As with hired skis that one may also buy: who holds on until the hire has cost the price
-        pays at most twice what he would have paid with foresight.
+        pays at most twice what he would have paid with foresight. And what has lain for several
+        times as long as what others came back for is not waited for: they will not come back.
         """
         self._generated_tokens += generated_tokens
         patience = self._config.hold_tokens * max(self._hit_share, MIN_HIT_SHARE)
+        patience = min(patience, HIT_AGES * max(self._hit_age, MIN_HIT_AGE))
         while self._kept:
             used_at = next(iter(self._kept.values()))
             if self._generated_tokens - used_at <= patience:

@@ -23,9 +23,10 @@ WORTH_WAITING_TOKENS = 16
 # cores took twice as long for them. They hold the others up for a tenth of a second there, and for
 # longer where the model is larger.
 SHORT_PROMPT_TOKENS = 128
-# Of this many steps one may take as long as that for a part of a long prompt: five in a hundred
-# are outside of a 95th percentile.
-STALL_EVERY_STEPS = 25
+# Of this many steps one may take so many times longer for a part of a long prompt: few enough for
+# a 95th percentile not to show it.
+STALL_EVERY_STEPS = 40
+STALL_SLOWDOWN = 8.0
 # Sequences of lower priority stand still for at most so many steps in a row.
 MAX_PAUSED_STEPS = 8
 
@@ -202,12 +203,10 @@ def _budget(
         if whole + tokens > SHORT_PROMPT_TOKENS:
             break
         whole += tokens
-    within = costs.prompt_tokens_within(steps, config.max_slowdown, config.step_tokens)
+    plan.stalls = not whole and conditions.steps_since_stall >= STALL_EVERY_STEPS
+    slowdown = max(config.max_slowdown, STALL_SLOWDOWN * plan.stalls)
+    within = costs.prompt_tokens_within(steps, slowdown, config.step_tokens)
     budget = config.prefill_budget_tokens if within is None else max(1, within)
-    may_stall = not whole and conditions.steps_since_stall >= STALL_EVERY_STEPS
-    if may_stall and budget < SHORT_PROMPT_TOKENS:
-        plan.stalls = True
-        budget = SHORT_PROMPT_TOKENS
     return min(most, max(budget, whole))
 
 

@@ -26,6 +26,11 @@ STEP_TOKENS = 512
 # llama.cpp's LLAMA_MAX_SEQ.
 MAX_SEQUENCE_IDS = 256
 KEPT_SEQUENCES = 32
+# What computing a cell costs, in tokens generated while holding it (two cores, 135M parameters).
+# Without flash attention every token is multiplied with every cell; with it, those of other
+# sequences are only looked at in the mask.
+HOLD_TOKENS = 512
+HOLD_TOKENS_FLASH = 2048
 EMBEDDING_MAX_JOBS = 64
 
 
@@ -99,6 +104,7 @@ def _load_generation(
         max_slowdown=max_slowdown,
         kept_sequences=kept_sequences,
         kept_cells=spec.kv_cells // 2,
+        hold_tokens=HOLD_TOKENS if spec.flash_attention == "off" else HOLD_TOKENS_FLASH,
         shares_prefixes=not backend.recurrent,
     )
     drafter = _drafter(spec, backend, step_tokens, threads)

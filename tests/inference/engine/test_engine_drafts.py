@@ -114,6 +114,15 @@ def test_engine_takes_fewer_steps_with_right_guesses():
     assert len(backend.decoded_batches) == 40 - usage.accepted_tokens < 20
 
 
+@pytest.mark.parametrize(("sequences", "guesses"), [(2, True), (3, False)])
+def test_engine_guesses_only_while_few_sequences_run(sequences, guesses):
+    config = EngineConfig(400, 4, 64, max_drafting_sequences=2)
+    engine = Engine(FakeBackend(400), config, clock=lambda: 0.0, drafter=Guesser(1.0))
+    wanted = [generation(f"g{n}", f"same{n}", ignore_eos=True) for n in range(sequences)]
+    endings = [ending(frames) for frames in complete(engine, *wanted).values()]
+    assert {bool(end.usage.drafted_tokens) for end in endings} == {guesses}
+
+
 @pytest.mark.parametrize(
     ("stop", "max_tokens", "tokens"),
     [

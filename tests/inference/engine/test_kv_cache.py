@@ -8,7 +8,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from inference.engine.backend import BackendError, DecodeOutcome, Span
 from inference.engine.config import EngineConfig
 from inference.engine.fake_backend import FakeBackend
-from inference.engine.kv_cache import KvCache
+from inference.engine.kv_cache import (
+    FIRST_HIT_AGE,
+    FIRST_HIT_SHARE,
+    HIT_AGES,
+    MIN_HIT_AGE,
+    MIN_HIT_SHARE,
+    KvCache,
+)
 from inference.engine.sequence import NO_SLOT, Sequence
 from tests.inference.engine.generations import generation
 
@@ -26,6 +33,7 @@ class Rig:
         kept_sequences: int = 4,
         kept_cells: int = 200,
         shares_prefixes: bool = True,
+        hold_tokens: int = 2048,
     ) -> None:
         self.backend = FakeBackend(kv_cells)
         self.config = EngineConfig(
@@ -34,6 +42,7 @@ class Rig:
             kept_sequences=kept_sequences,
             kept_cells=kept_cells,
             shares_prefixes=shares_prefixes,
+            hold_tokens=hold_tokens,
         )
         self.cache = KvCache(self.backend, self.config)
         self.arrivals = 0
@@ -326,6 +335,59 @@ def test_kv_cache_integrity_check_finds_damage(damage, message):
     damage(rig, running)
     with pytest.raises(BackendError, match=message):
         rig.cache.check_integrity()
+
+
+def kept_for_tokens(rig: Rig) -> int:
+    """How many generated tokens what is kept now outlives."""
+    tokens = 0
+    while rig.cache.kept_sequences:
+        rig.cache.age(1)
+        tokens += 1
+    return tokens - 1
+
+
+def come_back(rig: Rig, times: int, after_tokens: int) -> None:
+    """Somebody leaves, and each time somebody else begins in the same way, and leaves."""
+    for _ in range(times):
+        rig.cache.leave(rig.computed(BEGINNING + "there was a fox"))
+        rig.cache.age(after_tokens)
+
+
+def test_kv_cache_does_not_hold_what_nobody_asks_for():
+    rig = Rig(hold_tokens=1000)
+    rig.cache.leave(rig.computed("a long time ago"))
+    assert kept_for_tokens(rig) == 1000 * FIRST_HIT_SHARE
+    for number in range(20):
+        rig.cache.leave(rig.computed(bytes([number] * 20)))
+        rig.cache.age(1000)
+    rig.cache.leave(rig.computed(BEGINNING))
+    assert kept_for_tokens(rig) == 1000 * MIN_HIT_SHARE
+    rig.check()
+
+
+def test_kv_cache_holds_longer_what_is_asked_for_again():
+    rig = Rig(hold_tokens=1000)
+    come_back(rig, times=30, after_tokens=90)
+    rig.cache.leave(rig.computed("a long time ago"))
+    assert HIT_AGES * 90 < kept_for_tokens(rig) < HIT_AGES * FIRST_HIT_AGE
+
+
+def test_kv_cache_does_not_wait_for_what_would_have_come_long_ago():
+    rig = Rig(hold_tokens=1000)
+    come_back(rig, times=60, after_tokens=2)
+    rig.cache.leave(rig.computed("a long time ago"))
+    assert kept_for_tokens(rig) == HIT_AGES * MIN_HIT_AGE
+
+
+def test_kv_cache_counts_from_the_last_use():
+    rig = Rig(hold_tokens=1000)
+    rig.cache.leave(rig.computed(BEGINNING + "fox"))
+    rig.cache.leave(rig.computed("another one"))
+    rig.cache.age(99)
+    rig.cache.leave(rig.computed(BEGINNING + "fox"))
+    rig.cache.age(95)
+    assert rig.waiting(BEGINNING + "fox!").shareable_tokens == len(BEGINNING + "fox")
+    assert rig.waiting("another one!").shareable_tokens == 0
 
 
 class KvCacheMachine(RuleBasedStateMachine):

@@ -12,6 +12,7 @@ from inference.engine.scheduler import (
     MAX_PAUSED_STEPS,
     SHORT_PROMPT_TOKENS,
     STALL_EVERY_STEPS,
+    STALL_SLOWDOWN,
     WORTH_WAITING_TOKENS,
     Conditions,
     StepPlan,
@@ -340,19 +341,18 @@ def test_scheduler_computes_short_prompts_at_once(prompts, computed):
 
 
 @pytest.mark.parametrize(
-    ("per_token", "steps_since_stall", "tokens"),
+    ("steps_since_stall", "slowdown"),
     [
-        pytest.param(0.1, STALL_EVERY_STEPS, SHORT_PROMPT_TOKENS, id="now-and-then"),
-        pytest.param(0.1, STALL_EVERY_STEPS - 1, 10, id="not-again-so-soon"),
-        pytest.param(0.005, STALL_EVERY_STEPS, 200, id="no-need"),
+        pytest.param(STALL_EVERY_STEPS, STALL_SLOWDOWN, id="now-and-then"),
+        pytest.param(STALL_EVERY_STEPS - 1, ROOMY.max_slowdown, id="not-again-so-soon"),
     ],
 )
-def test_scheduler_takes_more_of_a_long_prompt_now_and_then(per_token, steps_since_stall, tokens):
+def test_scheduler_takes_more_of_a_long_prompt_now_and_then(steps_since_stall, slowdown):
     running = [decoding(0), prefilling(1, 900, 0)]
-    costs = LinearCosts(per_token)
+    costs = LinearCosts(0.125)
     plan = plan_for(running, [], ROOMY, costs, steps_since_stall=steps_since_stall)
-    assert counts(plan) == [("s0", 1), ("s1", tokens)]
-    assert plan.stalls == (tokens == SHORT_PROMPT_TOKENS)
+    assert counts(plan) == [("s0", 1), ("s1", (slowdown - 1) * 8)]
+    assert plan.stalls == (slowdown == STALL_SLOWDOWN)
 
 
 # --- standing still for a higher priority ---

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from inference.engine.step_cost import FIRST_SHARE, StepCost
+from inference.engine.step_cost import FIRST_SHARE, StepCost, StepCosts
 
 
 def learnt(seconds_of, tokens, noise: float = 0.0) -> StepCost:
@@ -79,3 +79,29 @@ def test_step_cost_tells_how_many_tokens_fit_a_time():
     cost = learnt(line, [1, 5, 9] * 30)
     assert cost.tokens_within(line(20) + 0.001, 100) == 20
     assert cost.tokens_within(1.0, 100) == 100
+
+
+def test_step_costs_tell_how_much_prompt_makes_a_step_twice_as_long():
+    costs = StepCosts()
+    for answers in (8, 1, 4, 8, 2) * 20:
+        costs.observe(answers, 0, 0.010 + 0.002 * answers)
+    for prompt in (10, 40, 120, 60) * 20:
+        costs.observe(8, prompt, 0.026 + 0.001 * prompt)
+    assert costs.prompt_tokens_within(8, 2.0, 512) == pytest.approx(26, abs=2)
+    assert costs.prompt_tokens_within(1, 2.0, 512) == pytest.approx(12, abs=2)
+    assert costs.prompt_tokens_within(8, 5.0, 60) == 60
+
+
+def test_step_costs_of_prompts_do_not_change_those_of_answers():
+    costs = StepCosts()
+    for _ in range(30):
+        costs.observe(8, 0, 0.020)
+        costs.observe(0, 500, 0.500)
+    assert costs.answers.seconds(8) == pytest.approx(0.020)
+
+
+def test_step_costs_do_not_guess_before_they_have_seen_both():
+    costs = StepCosts()
+    assert costs.prompt_tokens_within(8, 2.0, 512) is None
+    costs.observe(8, 0, 0.020)
+    assert costs.prompt_tokens_within(8, 2.0, 512) is None

@@ -15,7 +15,8 @@ from inference.principal import Principal
 from inference.run import Run, failure_of
 from inference.services import InferenceService
 
-HEARTBEAT = b": waiting\n\n"
+# No empty line behind it: that ends an event, and SDKs then read one without data.
+HEARTBEAT = b": waiting\n"
 # A client that leaves between the view and the first byte leaves a response nobody reads.
 UNREAD_SECONDS = 5.0
 _watches: set[asyncio.Task[None]] = set()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 from asgiref.testing import ApplicationCommunicator
+from openai._streaming import SSEDecoder
 
 from inference.messages import Delta, Failed, Finished, Generation, Started, Usage
 from inference.queue import keys
@@ -185,11 +186,15 @@ async def test_heartbeats_are_comments(
     request = asyncio.create_task(api.post(PATH, chat(version, stream=True)))
     item = await scripted_host.answer(Started(3))
     content = aiter((await request).streaming_content)
-    while not (await anext(content)).startswith(b": "):
-        pass
+    chunks = [await anext(content)]
+    while not chunks[-1].startswith(b": "):
+        chunks.append(await anext(content))
     scripted_host.publish(item, [Delta("x", [1]), Finished("stop", Usage(3, 1))], after=1)
-    rest = b"".join([chunk async for chunk in content])
-    assert sse_events(rest)[-1] == "[DONE]"
+    chunks.extend([chunk async for chunk in content])
+    # As OpenAI's SDK reads it: an event without data would be an error there.
+    events = list(SSEDecoder().iter_bytes(iter(chunks)))
+    assert events[-1].data == "[DONE]"
+    assert all(event.data for event in events)
 
 
 async def test_request_that_no_host_takes_ends_with_queue_timeout(

@@ -1,6 +1,6 @@
 """API keys in the admin: make one, see its secret once, revoke it."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -10,12 +10,21 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.decorators import action
 
-from inference.models import KEY_PREFIX, ApiKey, Scope, key_digest, new_secret, usual_scopes
+from inference.models import (
+    KEY_PREFIX,
+    ApiKey,
+    Scope,
+    key_digest,
+    new_secret,
+    scopes_of,
+    usual_scopes,
+)
 
 
 class ApiKeyForm(ModelForm):
-    """Scopes as boxes to tick."""
+    """Scopes as boxes to tick; nobody gives a key more than ``makers_scopes``."""
 
+    makers_scopes: ClassVar[frozenset[str]] = frozenset()
     scopes = forms.MultipleChoiceField(
         choices=[(value, f"{value}: {label}") for value, label in Scope.choices],
         widget=forms.CheckboxSelectMultiple,
@@ -25,6 +34,15 @@ class ApiKeyForm(ModelForm):
     class Meta:
         model = ApiKey
         fields = ("user", "name", "scopes", "expires_at")
+
+    def clean_scopes(self) -> list[str]:
+        """Those ticked. Raises ``ValidationError`` for more than the maker and the key have."""
+        ticked: list[str] = self.cleaned_data["scopes"]
+        held = set(self.instance.scopes) if self.instance.pk else set()
+        excess = set(ticked) - held - self.makers_scopes
+        if excess:
+            raise forms.ValidationError(f"You may not give a key: {', '.join(sorted(excess))}.")
+        return ticked
 
 
 @admin.register(ApiKey)
@@ -40,6 +58,14 @@ class ApiKeyAdmin(ModelAdmin):
     def state(self, key: ApiKey) -> str:
         """Whether it may still be used."""
         return "revoked" if key.revoked_at else "active"
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        """The form that knows what its maker may do."""
+        form = super().get_form(request, obj, change, **kwargs)
+        form.makers_scopes = frozenset(scopes_of(request.user))
+        return form
 
     def save_model(self, request: HttpRequest, key: ApiKey, form: ModelForm, change: bool) -> None:
         """Give a new key its secret and show it."""

@@ -9,3 +9,10 @@ class InferenceConfig(AppConfig):
     name = "inference"
     verbose_name = "Access"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Show the registry's overview what hosts and queues do."""
+        from inference.fleet_figures import fleet_figures
+        from models_registry.figures import register_figures
+
+        register_figures(fleet_figures)

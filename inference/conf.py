@@ -31,6 +31,13 @@ class InferenceSettings:
     prefill_slowdown: float
     prefix_sharing: str
     sse_heartbeat_seconds: float
+    memory_budget_bytes: int
+    keep_alive_seconds: float
+    minimum_dwell_seconds: float
+    maximum_wait_seconds: float
+    preload_models: tuple[str, ...]
+    config_preset: str
+    demand_prediction: str
 
 
 def inference_settings() -> InferenceSettings:

@@ -3,11 +3,16 @@
     in   stream_chat      as POST /v1/chat/completions, or {"prompt": "…"}; "request_id" is echoed
          stop_generation  {"stream_id"}: of this or another connection of the same user
          resume           {"stream_id", "index"}: go on after frame ``index``
-    out  stream_start     {"stream_id", "model"}
+         follow_download  {"download_id"}: tell how a model's file comes along; needs models.read
+    out  loading          {"stream_id", "fraction"}: its model is on its way into memory
+         stream_start     {"stream_id", "model", "version"}, and "deprecation" with what is to be
+                          said of a version that is deprecated
          stream_token     {"stream_id", "index", "choice", "token"}; where tools are called also
                           "tool_calls", pieces of calls as in chunks of the HTTP route
          stream_end       {"stream_id", "index", "finish_reason", "usage"}
-         error            {"stream_id", "error": {…}}
+         download         as GET /api/models/downloads/{id}: at once, then each second in which
+                          something has changed, until it has ended
+         error            {"stream_id", "error": {…}}; of follow_download {"download_id", "error"}
 
 ``index`` is the number of a frame; a client that was cut off resumes from the last it has seen.
 """
@@ -16,22 +21,25 @@ import asyncio
 import logging
 from typing import Annotated, Any
 from urllib.parse import parse_qs
+from uuid import UUID
 
 import msgspec
 from channels.generic.websocket import AsyncWebsocketConsumer
 from msgspec import Meta
 
+from inference.api.delivery import LOADING_POLL_SECONDS
 from inference.api.error_renderer import as_inference_error, error_body
 from inference.api.openai.chat import chat_order
 from inference.api.openai_format import usage_object
 from inference.api.parsing import decode_json, parse
+from inference.api.registry.progress import progress_of
 from inference.api.schemas import ChatRequest
 from inference.api.tools.format import CallReader, readers_of
 from inference.database import in_database
 from inference.errors import AuthenticationError, InvalidRequestError, PayloadTooLargeError
 from inference.messages import Delta, Failed, Finished, Frame
-from inference.principal import INFERENCE, Principal, credential_of, principal_of
-from inference.run import Run, failure_of
+from inference.principal import INFERENCE, MODELS_READ, Principal, credential_of, principal_of
+from inference.run import Run, RunHeader, failure_of
 from inference.services import InferenceService, inference_service
 
 logger = logging.getLogger(__name__)
@@ -55,6 +63,12 @@ class StopData(msgspec.Struct, forbid_unknown_fields=True):
     """``data`` of ``stop_generation``; without an id, everything on this connection stops."""
 
     stream_id: str | None = None
+
+
+class FollowData(msgspec.Struct, forbid_unknown_fields=True):
+    """``data`` of ``follow_download``."""
+
+    download_id: UUID
 
 
 class ChatConsumer(AsyncWebsocketConsumer):
@@ -112,9 +126,12 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 await self._stop(parse(content, StopData))
             case "resume":
                 self._spawn(self._resume(parse(content, ResumeData)))
+            case "follow_download":
+                self._spawn(self._follow(parse(content, FollowData)))
             case _:
                 raise InvalidRequestError(
-                    f"Unknown event {event!r}. Send stream_chat, stop_generation or resume.",
+                    f"Unknown event {event!r}. Send stream_chat, stop_generation, resume or "
+                    "follow_download.",
                     param="event",
                 )
 
@@ -163,13 +180,25 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 self._runs.pop(run.header.id, None)
                 await run.close()
 
+    async def _follow(self, data: FollowData) -> None:
+        try:
+            await self._authenticate()
+            self.principal.require(MODELS_READ)
+            async for content in progress_of(data.download_id):
+                await self._send("download", content)
+        except Exception as error:
+            body = error_body(as_inference_error(error))
+            await self._send("error", {"download_id": str(data.download_id), **body})
+
     async def _relay(self, run: Run, request_id: Any) -> None:
         run_id = run.header.id
         self._runs[run_id] = run
         readers = readers_of(run.header) if run.header.call_syntax else None
         started = False
-        async for entry in run.frames():
+        async for entry in run.frames(idle_seconds=LOADING_POLL_SECONDS):
             if entry is None:
+                if not started:
+                    await self._tell_loading(run, request_id)
                 continue
             choice, frame = entry
             delta, reason = _said(frame, readers[choice] if readers else None)
@@ -178,10 +207,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 raise failure_of(frame)
             if is_new and not started:
                 started = True
-                await self._send(
-                    "stream_start",
-                    {"stream_id": run_id, "model": run.header.model, "request_id": request_id},
-                )
+                await self._send("stream_start", _start_of(run.header, request_id))
             place = {
                 "stream_id": run_id,
                 "index": run.outcomes[choice].position,
@@ -195,6 +221,12 @@ class ChatConsumer(AsyncWebsocketConsumer):
                     "stream_end",
                     {**place, "finish_reason": reason, "usage": usage_object(run.usage)},
                 )
+
+    async def _tell_loading(self, run: Run, request_id: Any) -> None:
+        fraction = await self.service.load_fraction(run)
+        if fraction is not None:
+            place = {"stream_id": run.header.id, "request_id": request_id}
+            await self._send("loading", place | {"fraction": fraction})
 
     async def _stop(self, data: StopData) -> None:
         if data.stream_id is None:
@@ -214,6 +246,16 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _send(self, event: str, data: dict[str, Any]) -> None:
         content = msgspec.json.encode({"event": event, "data": data})
         await self.send(text_data=content.decode())
+
+
+def _start_of(header: RunHeader, request_id: Any) -> dict[str, Any]:
+    start = {
+        "stream_id": header.id,
+        "model": header.model,
+        "version": header.version_key,
+        "request_id": request_id,
+    }
+    return start | {"deprecation": header.deprecation} if header.deprecation else start
 
 
 def _said(frame: Frame, reader: CallReader | None) -> tuple[dict[str, Any], str]:

@@ -4,6 +4,7 @@
     ├── RetriableError            the same request may succeed later; carries ``retry_after_ms``
     │   ├── ModelBusyError            503  model_busy: the queue of the model is full
     │   ├── ModelLoadingError         503  model_loading
+    │   ├── ModelUnavailableError     503  model_unavailable: it cannot be loaded at the moment
     │   ├── QueueTimeoutError         503  queue_timeout: not started before its deadline
     │   ├── HostLostError             503  host_lost: the process that ran it died
     │   ├── TooManyAttemptsError      429  too_many_attempts, at logging in
@@ -64,18 +65,19 @@ class RetriableError(InferenceError):
 
     status = 503
     retriable = True
+    usual_retry_after_ms: ClassVar[int] = 1000
 
     def __init__(
         self,
         message: str,
         *,
-        retry_after_ms: int = 1000,
+        retry_after_ms: int | None = None,
         param: str | None = None,
         code: str | None = None,
         details: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message, param=param, code=code, details=details)
-        self.retry_after_ms = retry_after_ms
+        self.retry_after_ms = retry_after_ms or self.usual_retry_after_ms
 
 
 class ModelBusyError(RetriableError):
@@ -88,6 +90,13 @@ class ModelLoadingError(RetriableError):
     """The model is known but not in memory yet."""
 
     default_code = "model_loading"
+
+
+class ModelUnavailableError(RetriableError):
+    """The model cannot be brought into memory: no room for it, or it fails to load."""
+
+    default_code = "model_unavailable"
+    usual_retry_after_ms = 10_000
 
 
 class QueueTimeoutError(RetriableError):
@@ -132,6 +141,13 @@ class ContextBudgetExceededError(InvalidRequestError):
     """Prompt and requested completion do not fit the model's context."""
 
     default_code = "context_length_exceeded"
+
+
+class ConflictError(InvalidRequestError):
+    """What is to be made is there already, and is something else."""
+
+    status = 409
+    default_code = "conflict"
 
 
 class PayloadTooLargeError(InvalidRequestError):
@@ -197,6 +213,7 @@ _WIRE_CLASSES: dict[str, type[InferenceError]] = {
     for cls in (
         ModelBusyError,
         ModelLoadingError,
+        ModelUnavailableError,
         QueueTimeoutError,
         HostLostError,
         TemporaryResourceError,

@@ -3,11 +3,14 @@
 import hashlib
 import secrets
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import models
 from django.utils import timezone
+
+from models_registry.access import OPERATE
 
 KEY_PREFIX = "sk-brigade-"
 
@@ -28,6 +31,14 @@ def every_scope() -> list[str]:
 def usual_scopes() -> list[str]:
     """What a key may do unless told otherwise."""
     return [Scope.INFERENCE.value, Scope.MODELS_READ.value]
+
+
+def scopes_of(user: Any) -> list[str]:
+    """What a user may do with a token, and give to keys: operate only with that permission.
+
+    Reads the database.
+    """
+    return every_scope() if user.has_perm(OPERATE) else usual_scopes()
 
 
 def key_digest(secret: str) -> str:

@@ -12,7 +12,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import AccessToken
 
 from inference.errors import AuthenticationError, PermissionDeniedError
-from inference.models import KEY_PREFIX, ApiKey, Scope, every_scope, key_digest, usual_scopes
+from inference.models import KEY_PREFIX, ApiKey, Scope, key_digest, scopes_of
 
 # ``last_used_at`` is for people; writing it at every request would cost a commit each.
 LAST_USED_STEP = timedelta(minutes=1)
@@ -97,7 +97,7 @@ def _from_token(text: str) -> Principal:
         raise AuthenticationError(
             "The token's subject is not an active user of this service.", code="invalid_token"
         )
-    allowed = every_scope() if user.is_staff else usual_scopes()
+    allowed = scopes_of(user)
     claimed = token.get("scope")
     scopes = allowed if claimed is None else [s for s in str(claimed).split() if s in allowed]
     return Principal(user.pk, user.get_username(), frozenset(scopes))

@@ -16,6 +16,7 @@ from typing import IO, Final, cast
 from models_registry.derivation import derive_version, register_derived
 from models_registry.gguf import read_header
 from models_registry.models import ModelVersion
+from models_registry.names import path_below
 from models_registry.services import RegistryError
 from models_registry.sources import checksum
 from models_registry.sources.progress import ignore_progress
@@ -89,7 +90,7 @@ def quantise(
         raise QuantisationError(
             f"{quantisation!r} is no quantisation. Choose one of {', '.join(QUANTISATIONS)}."
         )
-    path = models_dir / source.file_name
+    path = path_below(models_dir, source.file_name)
     if source.file_state != ModelVersion.FileState.READY or not path.is_file():
         raise RegistryError(
             f"The file of {source.key} is not here. Fetch it first: "
@@ -98,7 +99,7 @@ def quantise(
     label = label or wanted.lower()
     version = derive_version(source, label)
     version.file_name = _file_name(source, wanted, label)
-    target = models_dir / version.file_name
+    target = path_below(models_dir, version.file_name)
     with exclusive(target.with_name(f".{target.name}.lock"), ignore_progress):
         if target.exists():
             raise RegistryError(f"{target} exists already. Remove it, or choose another label.")

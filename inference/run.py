@@ -38,6 +38,7 @@ class RunHeader:
     """What is known of a run from its beginning; kept in Redis for resume and stop.
 
     ``call_syntax`` is how its answers write calls of tools, encoded; empty where there are none.
+    ``deprecation`` is what is to be said of its version, empty where that is not deprecated.
     """
 
     id: str
@@ -51,6 +52,7 @@ class RunHeader:
     include_usage: bool = False
     with_logprobs: bool = False
     call_syntax: str = ""
+    deprecation: str = ""
 
     @property
     def item_ids(self) -> list[str]:

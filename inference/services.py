@@ -6,7 +6,6 @@ Used by the API, the WebSocket consumer and jobs alike.
 import asyncio
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ import msgspec
 import redis.asyncio
 from django.conf import settings as django_settings
 
-from inference.availability import explain_absence
+from inference.availability import explain_absence, load_fraction
 from inference.conf import InferenceSettings, inference_settings
 from inference.database import in_database
 from inference.errors import (
@@ -24,7 +23,6 @@ from inference.errors import (
     InvalidRequestError,
     ModelBusyError,
     ModelLoadingError,
-    ModelNotFoundError,
     NotFoundError,
 )
 from inference.messages import Embedding, Generation, SamplingParameters, WorkItem
@@ -32,11 +30,11 @@ from inference.principal import Principal
 from inference.prompts.tokenizer import Tokenizer
 from inference.queue import keys
 from inference.queue.queue import ITEM_SLACK_SECONDS, Queue
+from inference.resolution import Resolver
 from inference.run import Kind, Run, RunHeader, new_run_id
 from inference.run_record import record_of
 from inference.streams.reader import StreamReader
 from metrics.recorder import record_run
-from models_registry.selectors import find_spec
 from models_registry.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -44,8 +42,6 @@ logger = logging.getLogger(__name__)
 # The host answers a passed deadline itself; only if none does, the web process gives up.
 FIRST_FRAME_SLACK_SECONDS = 5.0
 MAX_REDIS_CONNECTIONS = 32
-# How long what the registry says of a version is believed.
-SPEC_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +66,7 @@ class GenerationOrder:
     include_usage: bool = False
     grammar: str = ""
     call_syntax: str = ""
+    keep_alive_seconds: float | None = None
 
 
 class InferenceService:
@@ -92,42 +89,9 @@ class InferenceService:
         # Kept here, and not only counted: a response that was dropped unread is ended by the
         # garbage collector, which must not find its run in the same heap of garbage.
         self._open: dict[str, Run] = {}
-        self._specs: dict[str, tuple[float, ModelSpec]] = {}
+        self.resolver = Resolver(settings.models_dir)
         self.login_slot = asyncio.Semaphore(1)
         self._settling: set[asyncio.Task[None]] = set()
-
-    async def resolve(self, name: str, wanted_type: str) -> ModelSpec:
-        """The version that a request names.
-
-        Raises:
-            ModelNotFoundError: it is not registered, or is a model of another type.
-        """
-        spec = await self._find_spec(name)
-        if spec is None:
-            raise ModelNotFoundError(
-                f"The model {name!r} does not exist. GET /v1/models lists those that do.",
-                param="model",
-            )
-        if spec.type != wanted_type:
-            raise ModelNotFoundError(
-                f"The model {name!r} is of type {spec.type}; this route needs {wanted_type}.",
-                param="model",
-                code="wrong_model_type",
-            )
-        return spec
-
-    async def _find_spec(self, name: str) -> ModelSpec | None:
-        """The version of a name, as the registry had it at most ``SPEC_SECONDS`` ago."""
-        now = time.monotonic()
-        read_at, known = self._specs.get(name, (-math.inf, None))
-        if known is not None and now - read_at < SPEC_SECONDS:
-            return known
-        spec = await in_database(find_spec, name, self.settings.models_dir)
-        if spec is None:
-            self._specs.pop(name, None)
-        else:
-            self._specs[name] = (now, spec)
-        return spec
 
     async def start_generations(self, principal: Principal, order: GenerationOrder) -> Run:
         """Queue the generations of an order and open their streams.
@@ -162,7 +126,11 @@ class InferenceService:
                     cache_salt=cache_salt(principal, self.settings.prefix_sharing),
                 )
             )
-        return await self._start(header, items)
+        return await self._start(header, items, order.keep_alive_seconds)
+
+    async def load_fraction(self, run: Run) -> float | None:
+        """How far the version of a run is on its way into memory; None when it is not."""
+        return await load_fraction(self.redis, run.header.version_key)
 
     def _rank(self, priority: int) -> int:
         """The priority that counts: with one queue for all nobody goes before the others."""
@@ -219,6 +187,7 @@ class InferenceService:
             include_usage=fields[b"include_usage"] == b"1",
             with_logprobs=fields[b"with_logprobs"] == b"1",
             call_syntax=fields.get(b"call_syntax", b"").decode(),
+            deprecation=fields.get(b"deprecation", b"").decode(),
         )
         if not any(after or ()):
             after = None  # from the beginning, however many choices
@@ -252,6 +221,7 @@ class InferenceService:
             version_key=spec.version_key,
             created_unix_seconds=int(time.time()),
             choices=choices,
+            deprecation=spec.deprecation,
         )
 
     def _run(self, header: RunHeader, after: list[int]) -> Run:
@@ -264,7 +234,9 @@ class InferenceService:
             after=after,
         )
 
-    async def _start(self, header: RunHeader, items: list[WorkItem]) -> Run:
+    async def _start(
+        self, header: RunHeader, items: list[WorkItem], keep_alive_seconds: float | None = None
+    ) -> Run:
         if len(self._open) >= self.settings.max_concurrent_requests:
             raise ModelBusyError(
                 f"This service runs {len(self._open)} requests at once already "
@@ -275,7 +247,7 @@ class InferenceService:
         try:
             await run.open()
             await self._remember(header)
-            await self.queue.enqueue(items)
+            await self.queue.enqueue(items, keep_alive_seconds)
         except ModelLoadingError as error:
             del self._open[header.id]
             await run.close()
@@ -320,6 +292,7 @@ class InferenceService:
                 "include_usage": int(header.include_usage),
                 "with_logprobs": int(header.with_logprobs),
                 "call_syntax": header.call_syntax,
+                "deprecation": header.deprecation,
             },
         )
         pipeline.expire(keys.run(header.id), int(ttl) + ITEM_SLACK_SECONDS)

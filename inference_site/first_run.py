@@ -13,9 +13,13 @@ from django.db import transaction
 from rich.console import Console
 
 from inference.models import ApiKey, every_scope, issue_key
+from models_registry.files import fetch_file
 from models_registry.models import ModelVersion, Node, Replica
+from models_registry.names import path_below
+from models_registry.nodes import register_this_node
+from models_registry.preloading import configured_versions, forget_other_wishes
 from models_registry.seeding import first_run_slugs, seed_registry
-from models_registry.services import RegistryError, fetch_file, load, register_this_node
+from models_registry.services import RegistryError, load
 from models_registry.terminal import fetch_with_bar
 
 ADMIN_USER = "admin"
@@ -57,15 +61,20 @@ def prepare(console: Console) -> FirstRun | None:
 
     Raises:
         SourceError, GGUFError: a default model could not be fetched.
+        RegistryError: the settings name a model or preset that there is not.
     """
     call_command("migrate", interactive=False, verbosity=0)
-    node = register_this_node(settings.NODE_NAME, settings.INFERENCE.max_replicas)
+    inference = settings.INFERENCE
+    node = register_this_node(
+        settings.NODE_NAME, inference.max_replicas, inference.memory_budget_bytes
+    )
     # The wish comes first: a download that fails or is stopped is then made up for next time.
     with transaction.atomic():
         is_new_registry = not ModelVersion.objects.exists()
         seed_registry()
         if is_new_registry:
             _want_default_versions(node, console)
+        _want_configured_versions(node, console)
     wanted = ModelVersion.objects.filter(replicas__desired=Replica.Desired.RESIDENT).distinct()
     for version in wanted.select_related("model"):
         if _is_missing(version):
@@ -82,8 +91,22 @@ def _want_default_versions(node: Node, console: Console) -> None:
             console.print(f"{version.key} is not loaded: {error}")
 
 
+def _want_configured_versions(node: Node, console: Console) -> None:
+    """Load what the settings name, and nothing else; without settings all stays as it was."""
+    inference = settings.INFERENCE
+    versions = configured_versions(inference.preload_models, inference.config_preset)
+    if not versions:
+        return
+    forget_other_wishes(versions, node)
+    for version in versions:
+        try:
+            load(version, node)
+        except RegistryError as error:
+            console.print(f"{version.key} is not loaded: {error}")
+
+
 def _is_missing(version: ModelVersion) -> bool:
-    path = settings.INFERENCE.models_dir / version.file_name
+    path = path_below(settings.INFERENCE.models_dir, version.file_name)
     return version.file_state != ModelVersion.FileState.READY or not path.is_file()
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,11 @@ import msgspec
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 
+from inference.conf import inference_settings
 from inference.database import in_database
 from inference.queue import keys
 from inference.services import inference_service
-from models_registry.selectors import ReplicaStatus, replica_statuses
+from models_registry.selectors import ReplicaStatus, pinned_keys, replica_statuses
 
 PROBE_SECONDS = 3.0
 
@@ -36,39 +37,55 @@ async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
 async def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
     """200 when every wanted model is served and every dependency answers, else 503."""
     postgres, redis = await asyncio.gather(_probe(_ask_postgres), _probe(_ask_redis))
-    serving: set[str] = redis.value or set()
-    replicas: list[ReplicaStatus] = postgres.value or []
-    content = readiness(postgres, redis, replicas, serving)
+    replicas, pinned = postgres.value or ([], set())
+    serving, can_load = redis.value or (set(), False)
+    content = readiness(postgres, redis, replicas, serving, pinned=pinned, can_load=can_load)
+    content["config"] = inference_settings().config_preset or None
     return _json(content, 200 if content["status"] == "ready" else 503)
 
 
 def readiness(
-    postgres: Probe, redis: Probe, replicas: list[ReplicaStatus], serving: set[str]
+    postgres: Probe,
+    redis: Probe,
+    replicas: list[ReplicaStatus],
+    serving: set[str],
+    *,
+    pinned: Collection[str] = (),
+    can_load: bool = False,
 ) -> dict[str, Any]:
     """The body of ``/health/ready``: pure.
+
+    What counts is what is to be in memory whether anybody asks or not; what only requests brought
+    in may come and go.
 
     Args:
         postgres, redis: their probes.
         replicas: what the registry wants and has seen.
         serving: keys of versions that a living host serves, by its heartbeat.
+        pinned: keys of versions that are always wanted.
+        can_load: whether models are brought in when somebody asks for them.
     """
-    wanted = sorted({replica.version_key for replica in replicas if replica.desired == "resident"})
+    standing = {replica.version_key for replica in replicas if replica.is_standing}
+    wanted = sorted(standing | set(pinned))
     loaded = [key for key in wanted if key in serving] if postgres.ok else sorted(serving)
-    hosts_ok = postgres.ok and redis.ok and bool(wanted) and loaded == wanted
+    hosts_ok = postgres.ok and redis.ok and loaded == wanted and (bool(wanted) or can_load)
     reasons = [
         f"{name} does not answer: {probe.error}"
         for name, probe in (("Postgres", postgres), ("Redis", redis))
         if not probe.ok
     ]
-    if postgres.ok and redis.ok and not wanted:
-        reasons.append("No model is to be loaded. Load one in the admin.")
-    elif postgres.ok and redis.ok and not hosts_ok:
+    if postgres.ok and redis.ok and not wanted and not can_load:
+        reasons.append(
+            "No model is to be loaded, and the controller loads none on demand. Load one in the "
+            "admin, and see that the controller runs."
+        )
+    elif postgres.ok and redis.ok and loaded != wanted:
         reasons.append(
             "Models still loading: " + ", ".join(key for key in wanted if key not in loaded)
         )
     content: dict[str, Any] = {
         "status": "not_ready" if reasons else "ready",
-        "loaded_models": [key.partition("@")[0] for key in loaded],
+        "loaded_models": list(dict.fromkeys(key.partition("@")[0] for key in sorted(serving))),
         # Without Postgres nobody knows what is wanted.
         "progress": f"{len(loaded)}/{max(len(wanted), len(loaded))}",
         "orchestration_mode": "single",
@@ -122,16 +139,18 @@ async def _probe(ask: Callable[[], Awaitable[Any]]) -> Probe:
     return Probe(True, _milliseconds(began), value)
 
 
-async def _ask_postgres() -> list[ReplicaStatus]:
-    def ask() -> list[ReplicaStatus]:
+async def _ask_postgres() -> tuple[list[ReplicaStatus], set[str]]:
+    """The replicas, and the keys of pinned versions."""
+
+    def ask() -> tuple[list[ReplicaStatus], set[str]]:
         connection.ensure_connection()
-        return replica_statuses()
+        return replica_statuses(), pinned_keys()
 
     return await in_database(ask)
 
 
-async def _ask_redis() -> set[str]:
-    """Keys of versions that have a host with a fresh heartbeat."""
+async def _ask_redis() -> tuple[set[str], bool]:
+    """Keys of versions that have a host with a fresh heartbeat, and whether more can be loaded."""
     service = inference_service()
     client = service.redis
     seconds, _ = await client.time()
@@ -144,7 +163,8 @@ async def _ask_redis() -> set[str]:
     for version_key in versions:
         pipeline.zcount(keys.ready(version_key), oldest, "+inf")
     counts = await pipeline.execute()
-    return {key for key, count in zip(versions, counts, strict=True) if count}
+    serving = {key for key, count in zip(versions, counts, strict=True) if count}
+    return serving, bool(await client.exists(keys.LOADABLE))
 
 
 def _milliseconds(began: float) -> float:

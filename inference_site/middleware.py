@@ -18,6 +18,8 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.deprecation import MiddlewareMixin
 from whitenoise.middleware import WhiteNoiseMiddleware
 
+from models_registry.audit import acting
+
 API_PATHS = ("/v1/", "/api/", "/health")
 
 
@@ -54,6 +56,24 @@ class PageCsrf(_PagesOnly, CsrfViewMiddleware):
 
 class PageUsers(_PagesOnly, AuthenticationMiddleware):
     """Who is logged in, for pages."""
+
+
+class PageActors(_PagesOnly):
+    """Notes who is logged in with the changes that a page makes to the registry."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        """Go on as that user, on a synchronous server."""
+        if self.async_mode or is_api(request):
+            return super().__call__(request)
+        with acting(request.user):
+            return super().__call__(request)
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        """Go on as that user."""
+        if is_api(request):
+            return await super().__acall__(request)
+        with acting(request.user):
+            return await super().__acall__(request)
 
 
 class PageMessages(_PagesOnly, MessageMiddleware):

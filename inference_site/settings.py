@@ -11,6 +11,7 @@ from pathlib import Path
 import dj_database_url
 
 from inference.conf import InferenceSettings
+from inference_site.admin_navigation import UNFOLD as UNFOLD
 from inference_site.embedded.urls import embedded_urls
 from inference_site.env import Environment, read_dotenv
 
@@ -48,6 +49,7 @@ NODE_NAME = env.text("NODE_NAME", "local")
 
 INSTALLED_APPS = [
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -57,6 +59,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "channels",
     "django_q",
+    "auditlog",
     "metrics",
     "caching",
     "models_registry",
@@ -69,6 +72,7 @@ MIDDLEWARE = [
     "inference_site.middleware.PageCommon",
     "inference_site.middleware.PageCsrf",
     "inference_site.middleware.PageUsers",
+    "inference_site.middleware.PageActors",
     "inference_site.middleware.PageMessages",
     "inference_site.middleware.PageFrames",
 ]
@@ -117,9 +121,17 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
+FORMAT_MODULE_PATH = ["inference_site.formats"]
+LOGIN_REDIRECT_URL = "/admin/"
 STATIC_URL = "/static/"
 STATIC_ROOT = env.text("STATIC_ROOT") or None
 WHITENOISE_USE_FINDERS = True
+
+# Where model files come from; botocore reads the AWS_… variables itself.
+HF_TOKEN = env.text("HF_TOKEN").strip()
+HF_ENDPOINT = env.text("HF_ENDPOINT", "https://huggingface.co")
+# Whether sources that are given over the API may lead to this machine and private networks.
+SOURCES_ALLOW_PRIVATE = env.boolean("SOURCES_ALLOW_PRIVATE", False)
 
 INFERENCE = InferenceSettings(
     models_dir=Path(env.text("INFERENCE_MODELS_DIR", str(BRIGADE_HOME / "models"))),
@@ -143,6 +155,13 @@ INFERENCE = InferenceSettings(
     prefix_sharing=env.choice("INFERENCE_PREFIX_SHARING", "user", ("key", "user", "all")),
     prefill_slowdown=env.number("INFERENCE_PREFILL_SLOWDOWN", 2.0, 1.1, 1000.0),
     sse_heartbeat_seconds=env.number("INFERENCE_SSE_HEARTBEAT", 15, 0.1, 300),
+    memory_budget_bytes=env.integer("INFERENCE_MEMORY_BUDGET_BYTES", 0, 0, 1 << 50),
+    keep_alive_seconds=env.number("INFERENCE_KEEP_ALIVE_SECONDS", -1, -1, 31_536_000),
+    minimum_dwell_seconds=env.number("INFERENCE_MINIMUM_DWELL", 10, 0, 3600),
+    maximum_wait_seconds=env.number("INFERENCE_MAXIMUM_WAIT", 20, 0.1, 3600),
+    preload_models=tuple(env.words("INFERENCE_PRELOAD_MODELS")),
+    config_preset=env.text("INFERENCE_CONFIG"),
+    demand_prediction=env.choice("INFERENCE_DEMAND_PREDICTION", "shadow", ("shadow", "act", "off")),
 )
 DATA_UPLOAD_MAX_MEMORY_SIZE = INFERENCE.max_body_bytes
 
@@ -236,5 +255,3 @@ LOGGING = {
         "django.request": {"level": "ERROR", "filters": ["not_503"]},
     },
 }
-
-UNFOLD = {"SITE_TITLE": "Brigade", "SITE_HEADER": "Brigade", "SITE_SYMBOL": "skillet"}

@@ -4,10 +4,13 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from inference.admin_try import try_page
 from inference_site.health import live, ready
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
+    path("", include("models_registry.admin.urls")),
+    path("admin/try/<str:version_key>/", try_page, name="try_version"),
     path("admin/", admin.site.urls),
     path("health", live),
     path("health/ready", ready),

@@ -1,16 +1,13 @@
 """A new version out of an old one, such as the same model in another quantisation."""
 
-import re
 from pathlib import Path
-from typing import Final
 
 from django.db import IntegrityError, transaction
 
+from models_registry.additions import require_label
+from models_registry.errors import RegistryError
+from models_registry.files import inspect_file
 from models_registry.models import ModelVersion
-from models_registry.services import RegistryError, inspect_file
-
-# Labels become part of file names.
-_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}")
 
 
 def derive_version(source: ModelVersion, label: str) -> ModelVersion:
@@ -21,14 +18,7 @@ def derive_version(source: ModelVersion, label: str) -> ModelVersion:
     Raises:
         RegistryError: the label is taken or no label.
     """
-    if not _LABEL.fullmatch(label):
-        raise RegistryError(
-            f"{label!r} is no label: use up to 50 letters, digits, '.', '_' and '-'."
-        )
-    if source.model.versions.filter(label=label).exists():
-        raise RegistryError(
-            f"{source.model.slug}@{label} is registered already. Choose another label."
-        )
+    require_label(source.model, label)
     copied = (
         *ModelVersion.option_names(),
         *("context_length_tokens", "chat_template", "default_sampling"),

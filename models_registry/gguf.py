@@ -2,16 +2,21 @@
 
 import math
 import os
+import re
 import stat
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
+from models_registry.capabilities import FIM_TOKENS, knows_fim
 from models_registry.gguf_format import (
     Container,
     GGUFError,
     Skipped,
+    Tensor,
     TypeSizes,
     Value,
     read_container,
@@ -22,11 +27,25 @@ __all__ = ["GGUFError", "GGUFHeader", "read_header"]
 _READ_BUFFER_BYTES: Final = 1024 * 1024
 _MAX_BLOCKS: Final = 4096
 _MAX_COUNT: Final = 2**31 - 1
+_MAX_ARCHITECTURE_CHARACTERS: Final = 50
 # Encoders for which llama.cpp makes no KV cache even where the header is silent about causality.
 _ENCODERS: Final = {
     "bert", "jina-bert-v2", "jina-bert-v3", "nomic-bert", "nomic-bert-moe", "neo-bert",
     "modern-bert", "gemma-embedding",
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All weights of one type, shape and use: `use` is a tensor's name without its block.
+
+    `shape` has the length of a row first; `size_bytes` are those of all of them together.
+    """
+
+    use: str
+    type: str
+    shape: tuple[int, ...]
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -37,6 +56,8 @@ class GGUFHeader:
     names none of its tokens).
     `head_count_kv` has one number for each block, since some models vary it.
     `vocab_size` is the length of the token list; token ids and sizes are in tokens and elements.
+    `knows_fim` tells that the vocabulary can mark a hole to be filled in; `matrices` are its
+    weights of two and more dimensions.
     """
 
     architecture: str
@@ -61,6 +82,13 @@ class GGUFHeader:
     sliding_window: int
     tensor_bytes: int
     file_bytes: int
+    knows_fim: bool = False
+    matrices: tuple[Matrix, ...] = ()
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether it was made to embed texts and not to continue them."""
+        return not self.causal or self.pooling_type not in (None, "none")
 
     def kv_bytes_per_token(self, type_k: str = "f16", type_v: str = "f16") -> int:
         """KV cache bytes that one token takes over all blocks.
@@ -99,8 +127,10 @@ def read_header(path: Path) -> GGUFHeader:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise GGUFError(f"{path}: not a regular file.")
-            container = read_container(file, status.st_size, _type_sizes())
-        return _header(container, status.st_size)
+            container = read_container(file, status.st_size, _type_sizes(), FIM_TOKENS)
+        header = _header(container, status.st_size)
+        _require_storable(header)
+        return header
     except OSError as error:
         raise GGUFError(f"{path} cannot be read: {error.strerror or error}.") from error
     except GGUFError as error:
@@ -142,7 +172,34 @@ def _header(container: Container, file_bytes: int) -> GGUFHeader:
         sliding_window=facts.count("attention.sliding_window", 0),
         tensor_bytes=container.tensor_bytes,
         file_bytes=file_bytes,
+        knows_fim=knows_fim(facts.seen("tokenizer.ggml.tokens")),
+        matrices=_matrices(container.tensors),
     )
+
+
+def _require_storable(header: GGUFHeader) -> None:
+    """Raise ``GGUFError`` where facts do not fit into the registry's columns."""
+    if len(header.architecture) > _MAX_ARCHITECTURE_CHARACTERS:
+        raise GGUFError(
+            f"The architecture's name has {len(header.architecture)} characters, more than "
+            f"{_MAX_ARCHITECTURE_CHARACTERS}."
+        )
+    kv_bytes = header.kv_bytes_per_token()
+    if kv_bytes > _MAX_COUNT:
+        raise GGUFError(f"The KV cache would take {kv_bytes} bytes per token; it is damaged.")
+
+
+def _matrices(tensors: Iterable[Tensor]) -> tuple[Matrix, ...]:
+    from gguf import GGMLQuantizationType
+
+    sizes: dict[tuple[str, str, tuple[int, ...]], int] = defaultdict(int)
+    for tensor in tensors:
+        if "\0" in tensor.name:
+            raise GGUFError(f"The tensor name {tensor.name!r} has a NUL character.")
+        if len(tensor.shape) > 1:
+            use = re.sub(r"^blk\.\d+\.", "", tensor.name)
+            sizes[use, GGMLQuantizationType(tensor.type).name, tensor.shape] += tensor.size_bytes
+    return tuple(Matrix(*kind, size_bytes) for kind, size_bytes in sizes.items())
 
 
 class _Facts:
@@ -160,6 +217,8 @@ class _Facts:
             raise GGUFError(f"{key} is {value.length} bytes long, which is more than allowed.")
         if not isinstance(value, bytes):
             raise GGUFError(f"{key} is not a text.")
+        if b"\0" in value:  # which Postgres does not store, and C takes for the end
+            raise GGUFError(f"{key} has a NUL character.")
         try:
             return value.decode()
         except UnicodeDecodeError as error:
@@ -214,6 +273,10 @@ class _Facts:
         if value is not None and not isinstance(value, Skipped):
             raise GGUFError(f"{key} is not a list of texts.")
         return value.length if value else 0
+
+    def seen(self, key: str) -> frozenset[bytes]:
+        value = self._values.get(key)
+        return value.seen if isinstance(value, Skipped) else frozenset()
 
 
 def _checked(key: str, value: object, maximum: int) -> int:

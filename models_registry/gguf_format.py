@@ -13,8 +13,12 @@ from typing import BinaryIO, Final
 MAX_HEADER_BYTES: Final = 64 * 1024 * 1024
 MAX_KEPT_STRING_BYTES: Final = 1024 * 1024
 MAX_KEPT_ARRAY_LENGTH: Final = 4096
-_MAX_KEY_VALUES: Final = 65_536
-_MAX_TENSORS: Final = 262_144
+# Of a whole header. Real ones keep a template and a few numbers for each block; the largest
+# vocabularies have 260,000 tokens and half a million merges.
+MAX_KEPT_BYTES: Final = 4 * 1024 * 1024
+MAX_STRINGS: Final = 2 * 1024 * 1024
+_MAX_KEY_VALUES: Final = 16_384
+_MAX_TENSORS: Final = 32_768
 _MAX_KEY_BYTES: Final = 65_535
 _MAX_TENSOR_NAME_BYTES: Final = 63  # GGML_MAX_NAME - 1
 _MAX_DIMENSIONS: Final = 4  # GGML_MAX_DIMS
@@ -45,9 +49,13 @@ class GGUFError(ValueError):
 
 @dataclass(frozen=True)
 class Skipped:
-    """A value that was walked over, not kept: a vocabulary, say. `length` counts its elements."""
+    """A value that was walked over, not kept: a vocabulary, say.
+
+    `length` counts its elements, or the bytes of a text; `seen` are the watched texts among them.
+    """
 
     length: int
+    seen: frozenset[bytes] = frozenset()
 
 
 Scalar = int | float | bool
@@ -56,19 +64,36 @@ TypeSizes = dict[int, tuple[int, int]]
 
 
 @dataclass(frozen=True)
+class Tensor:
+    """An entry of the tensor table; `shape` has the length of a row first, as ggml has it."""
+
+    name: str
+    type: int
+    shape: tuple[int, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class Container:
-    """What a GGUF file declares: its key-values, and the bytes of all its tensors together."""
+    """What a GGUF file declares: its key-values and its tensors."""
 
     values: dict[str, Value]
-    tensor_count: int
-    tensor_bytes: int
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of all tensors together."""
+        return sum(tensor.size_bytes for tensor in self.tensors)
 
 
 class _Cursor:
     """Sequential reads that never pass the end of the file or the header's bound."""
 
-    def __init__(self, file: BinaryIO, file_bytes: int) -> None:
+    def __init__(self, file: BinaryIO, file_bytes: int, watched: frozenset[bytes]) -> None:
         self._file = file
+        self._watched = watched
+        self._strings_left = MAX_STRINGS
+        self._kept_bytes_left = MAX_KEPT_BYTES
         self._limit = min(file_bytes, MAX_HEADER_BYTES)
         self._at_bound = file_bytes > MAX_HEADER_BYTES
         self.position = 0
@@ -90,10 +115,23 @@ class _Cursor:
         self._file.seek(length_bytes, 1)
         self.position += length_bytes
 
-    def skip_strings(self, count: int, what: str) -> None:
+    def keep(self, length_bytes: int, what: str) -> bytes:
+        """Bytes that are remembered, of which a header may have so many in all."""
+        self._require(length_bytes, what)
+        self._kept_bytes_left -= length_bytes
+        if self._kept_bytes_left < 0:
+            raise GGUFError(f"The values are larger than {MAX_KEPT_BYTES} bytes (at {what}).")
+        return self.read(length_bytes, what)
+
+    def skip_strings(self, count: int, what: str) -> frozenset[bytes]:
+        """Walk over texts; those of them that are watched for."""
+        self._strings_left -= count
+        if self._strings_left < 0:
+            raise GGUFError(f"The header has more than {MAX_STRINGS} texts (at {what}).")
         # The hot loop, hence inlined: a vocabulary has 50,000 to 260,000 strings, and as many
-        # merges; a hostile header has eight million.
+        # merges; a hostile header has two million.
         read, unpack, limit, position = self._file.read, _U64.unpack, self._limit, self.position
+        watched, seen = self._watched, set()
         for _ in range(count):
             if position + 8 > limit:
                 break
@@ -102,12 +140,15 @@ class _Cursor:
             if position > limit:
                 break
             if length_bytes:
-                read(length_bytes)
+                text = read(length_bytes)
+                if text in watched:
+                    seen.add(text)
         else:
             self.position = position
-            return
+            return frozenset(seen)
         self.position = limit
         self._require(1, what)
+        return frozenset()
 
     def u32(self, what: str) -> int:
         return int(_U32.unpack(self.read(4, what))[0])
@@ -141,18 +182,24 @@ class _Cursor:
         )
 
 
-def read_container(file: BinaryIO, file_bytes: int, type_sizes: TypeSizes) -> Container:
+def read_container(
+    file: BinaryIO,
+    file_bytes: int,
+    type_sizes: TypeSizes,
+    watched: frozenset[bytes] = frozenset(),
+) -> Container:
     """Read the header of an open GGUF file.
 
     Args:
         file: Binary file at position 0, buffered.
         file_bytes: Its size; declared tensors must lie within it.
         type_sizes: ggml type → (elements per block, bytes per block).
+        watched: Texts to look out for in lists of texts; see `Skipped.seen`.
 
     Raises:
         GGUFError: The header is damaged, truncated, hostile or of an unsupported version.
     """
-    cursor = _Cursor(file, file_bytes)
+    cursor = _Cursor(file, file_bytes, watched)
     if cursor.read(4, "the magic number") != b"GGUF":
         raise GGUFError("The file does not start with 'GGUF': it is not a GGUF model.")
     version = cursor.u32("the version")
@@ -167,8 +214,9 @@ def read_container(file: BinaryIO, file_bytes: int, type_sizes: TypeSizes) -> Co
         if key in values:
             raise GGUFError(f"The key {key!r} occurs twice.")
         values[key] = _value(cursor, key)
-    tensor_bytes = _tensor_bytes(cursor, tensor_count, _alignment(values), file_bytes, type_sizes)
-    return Container(values, tensor_count, tensor_bytes)
+    return Container(
+        values, _tensors(cursor, tensor_count, _alignment(values), file_bytes, type_sizes)
+    )
 
 
 def _text(data: bytes, what: str) -> str:
@@ -187,7 +235,7 @@ def _value(cursor: _Cursor, key: str) -> Value:
         if length_bytes > MAX_KEPT_STRING_BYTES:
             cursor.skip(length_bytes, key)
             return Skipped(length_bytes)
-        return cursor.read(length_bytes, key)
+        return cursor.keep(length_bytes, key)
     scalar = _scalar_struct(value_type, key)
     return _scalar(cursor.read(scalar.size, key), scalar)
 
@@ -210,14 +258,13 @@ def _array(cursor: _Cursor, key: str) -> tuple[Scalar, ...] | Skipped:
         raise GGUFError(f"{key} is an array of arrays, which no model format uses.")
     if element_type == _STRING:
         length = cursor.count(f"strings in {key}", 8)
-        cursor.skip_strings(length, key)
-        return Skipped(length)
+        return Skipped(length, cursor.skip_strings(length, key))
     scalar = _scalar_struct(element_type, key)
     length = cursor.count(f"elements in {key}", scalar.size)
     if length > MAX_KEPT_ARRAY_LENGTH:
         cursor.skip(length * scalar.size, key)
         return Skipped(length)
-    data = cursor.read(length * scalar.size, key)
+    data = cursor.keep(length * scalar.size, key)
     return tuple(value for (value,) in scalar.iter_unpack(data))
 
 
@@ -233,36 +280,39 @@ def _alignment(values: dict[str, Value]) -> int:
     return alignment
 
 
-def _tensor_bytes(
+def _tensors(
     cursor: _Cursor, count: int, alignment: int, file_bytes: int, type_sizes: TypeSizes
-) -> int:
-    """Bytes of all tensors, each checked to lie where llama.cpp expects it."""
+) -> tuple[Tensor, ...]:
+    """The tensors, each checked to lie where llama.cpp expects it."""
     names: set[bytes] = set()
+    tensors: list[Tensor] = []
     end = 0
-    total_bytes = 0
     for _ in range(count):
         name = cursor.string("a tensor name", _MAX_TENSOR_NAME_BYTES)
         if name in names:
             raise GGUFError(f"The tensor {name.decode(errors='replace')!r} occurs twice.")
         names.add(name)
-        label = f"tensor {name.decode(errors='replace')!r}"
-        size_bytes = _one_tensor_bytes(cursor, label, type_sizes)
+        tensor = _tensor(cursor, name.decode(errors="replace"), type_sizes)
+        label = f"tensor {tensor.name!r}"
         offset = cursor.u64(label)
         if offset != end:
             raise GGUFError(f"The {label} is at offset {offset}; {end} was expected.")
-        total_bytes += size_bytes
-        end = _padded(offset + size_bytes, alignment)
+        tensors.append(tensor)
+        end = _padded(offset + tensor.size_bytes, alignment)
     # The last tensor's padding may be missing; its bytes may not.
-    needed_bytes = _padded(cursor.position, alignment) + (offset + size_bytes if count else 0)
+    needed_bytes = _padded(cursor.position, alignment) + (
+        offset + tensor.size_bytes if count else 0
+    )
     if count and needed_bytes > file_bytes:
         raise GGUFError(
             f"The file is truncated: its tensors need {needed_bytes} bytes, it has {file_bytes}. "
             "Fetch it again."
         )
-    return total_bytes
+    return tuple(tensors)
 
 
-def _one_tensor_bytes(cursor: _Cursor, label: str, type_sizes: TypeSizes) -> int:
+def _tensor(cursor: _Cursor, name: str, type_sizes: TypeSizes) -> Tensor:
+    label = f"tensor {name!r}"
     dimension_count = cursor.u32(label)
     if dimension_count > _MAX_DIMENSIONS:
         raise GGUFError(f"The {label} has {dimension_count} dimensions; 4 is the most.")
@@ -276,7 +326,8 @@ def _one_tensor_bytes(cursor: _Cursor, label: str, type_sizes: TypeSizes) -> int
         elements *= dimension
     if elements >= 1 << 63 or (dimensions and dimensions[0] % block_elements):
         raise GGUFError(f"The {label} has the impossible shape {dimensions}.")
-    return elements // block_elements * block_bytes
+    size_bytes = elements // block_elements * block_bytes
+    return Tensor(name, tensor_type, tuple(dimensions), size_bytes)
 
 
 def _padded(position: int, alignment: int) -> int:

@@ -4,12 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models_registry.models import Model, ModelVersion, Replica
-from models_registry.spec import ModelSpec
+from models_registry.names import path_below
+from models_registry.spec import ModelSpec, Offer
 
 
 @dataclass(frozen=True)
 class ReplicaStatus:
-    """Where one replica is, for lists and readiness."""
+    """Where one replica is, for lists and readiness.
+
+    ``memory_bytes`` is all that is set aside for it while it is there, weights included.
+    ``is_on_demand`` says that it came for requests, and leaves when there are none.
+    """
 
     version_key: str
     node: str
@@ -19,6 +24,13 @@ class ReplicaStatus:
     load_fraction: float
     resident_bytes: int | None
     device: str
+    memory_bytes: int = 0
+    is_on_demand: bool = False
+
+    @property
+    def is_standing(self) -> bool:
+        """Whether it is wanted even where no request asks for it."""
+        return self.desired == Replica.Desired.RESIDENT and not self.is_on_demand
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ def spec_of(version: ModelVersion, models_dir: Path) -> ModelSpec:
         model_slug=version.model.slug,
         version_key=version.key,
         type=version.model.type,
-        path=str(models_dir / version.file_name),
+        path=str(path_below(models_dir, version.file_name)),
         chat_template=version.chat_template,
         context_length_tokens=version.context_length_tokens or version.kv_cells,
         kv_cells=version.kv_cells,
@@ -59,25 +71,42 @@ def spec_of(version: ModelVersion, models_dir: Path) -> ModelSpec:
         flash_attention=version.flash_attention,
         cache_type_k=version.cache_type_k,
         cache_type_v=version.cache_type_v,
-        draft_path=str(models_dir / draft.file_name) if draft else None,
+        draft_path=str(path_below(models_dir, draft.file_name)) if draft else None,
         speculation=version.speculation,
         embedding_dimensions=version.embedding_dimensions,
         default_sampling=version.default_sampling,
+        is_deprecated=version.is_deprecated,
+        deprecation_note=version.deprecation_note,
     )
 
 
-def find_spec(name: str, models_dir: Path) -> ModelSpec | None:
-    """The version that a request means by ``name``.
+def find_offer(name: str, models_dir: Path) -> Offer | None:
+    """What a request may mean by ``name``, canaries among it.
 
     Args:
-        name: ``model`` for its default version, or ``model@label``.
+        name: ``model`` for its default version or a canary, or ``model@label``, which has none.
         models_dir: where the files are.
 
     Returns:
-        The spec, or None when no such version is registered.
+        The offer, or None when no such version is registered.
     """
     version = find_version(name)
-    return None if version is None else spec_of(version, models_dir)
+    if version is None:
+        return None
+    spec = spec_of(version, models_dir)
+    return Offer(spec) if name.partition("@")[2] else Offer(spec, _canaries(version, models_dir))
+
+
+def _canaries(default: ModelVersion, models_dir: Path) -> tuple[tuple[int, ModelSpec], ...]:
+    """Versions beside the default that get a share; one without its file would only fail."""
+    versions = ModelVersion.objects.select_related("model", "draft_model").filter(
+        model=default.model_id,
+        is_default=False,
+        is_deprecated=False,
+        canary_percent__gt=0,
+        file_state=ModelVersion.FileState.READY,
+    )
+    return tuple((version.canary_percent, spec_of(version, models_dir)) for version in versions)
 
 
 def find_version(name: str) -> ModelVersion | None:
@@ -111,10 +140,29 @@ def replica_statuses() -> list[ReplicaStatus]:
             node=replica.node.name,
             desired=replica.desired,
             state=replica.state,
-            reason=replica.reason,
+            # The lines after the first are the end of a log, for administrators alone.
+            reason=replica.reason.partition("\n")[0],
             load_fraction=replica.load_fraction,
             resident_bytes=replica.resident_bytes,
             device=replica.device,
+            memory_bytes=_memory_bytes(replica),
+            is_on_demand=replica.on_demand and not _is_standing(replica.version),
         )
         for replica in Replica.objects.select_related("version__model", "node")
     ]
+
+
+def pinned_keys() -> set[str]:
+    """Keys of the versions that are to be in memory at all times."""
+    rows = ModelVersion.objects.filter(pinned=True)
+    return {f"{slug}@{label}" for slug, label in rows.values_list("model__slug", "label")}
+
+
+def _is_standing(version: ModelVersion) -> bool:
+    return version.pinned or version.preload_workers > 0
+
+
+def _memory_bytes(replica: Replica) -> int:
+    if replica.state in (Replica.State.STOPPED, Replica.State.FAILED):
+        return 0
+    return sum(replica.needed_bytes.values())

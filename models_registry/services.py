@@ -1,82 +1,105 @@
 """Write entrance of the registry: desired state from people, observed state from hosts."""
 
-import os
 import uuid
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from models_registry.gguf import read_header
-from models_registry.models import Model, ModelVersion, Node, Replica
-from models_registry.sources.fetch import fetch
-from models_registry.sources.progress import ProgressCallback
+from models_registry.audit import acting
+from models_registry.errors import RegistryError
+from models_registry.footprints import options_of
+from models_registry.models import ModelVersion, Node, Replica
+from models_registry.nodes import fault_of
+from models_registry.preloading import configured_versions
+from models_registry.registrations import NO_CLAIM, Claim, claims
 
 
-class RegistryError(Exception):
-    """The registry cannot do what was asked; the message says why and what to do."""
-
-
-def load(version: ModelVersion, node: Node) -> Replica:
+def load(version: ModelVersion, node: Node, actor: Any = None) -> Replica:
     """Want ``version`` in memory on ``node``; a replica that gave up gets a fresh chance.
 
+    It is brought in as soon as there is room: the longest idle of the others make room for it, and
+    busy ones when it has waited for long.
+
+    Args:
+        version: what to load.
+        node: where.
+        actor: the user who wants it, for the audit trail.
+
     Raises:
-        RegistryError: the node has no place for another replica.
+        RegistryError: it can never fit there; says by how much.
     """
-    with transaction.atomic():
+    fault = fault_of(version, node)
+    if fault:
+        raise RegistryError(fault)
+    with acting(actor), transaction.atomic():
         Node.objects.select_for_update().get(pk=node.pk)
         replica = Replica.objects.filter(version=version, node=node).first()
-        if replica is None or replica.desired != Replica.Desired.RESIDENT:
-            taken = node.replicas.filter(desired=Replica.Desired.RESIDENT).count()
-            if taken >= node.max_replicas:
-                raise RegistryError(
-                    f"{node.name} already has {taken} of {node.max_replicas} replicas. "
-                    "Unload one first, or raise INFERENCE_MAX_REPLICAS."
-                )
         if replica is None:
             return Replica.objects.create(version=version, node=node)
-        replica.desired = Replica.Desired.RESIDENT
-        fields = ["desired"]
-        if replica.state == Replica.State.FAILED:
+        replica.desired, replica.on_demand = Replica.Desired.RESIDENT, False
+        fields = ["desired", "on_demand"]
+        if replica.state in (Replica.State.FAILED, Replica.State.STOPPED):
             replica.state, replica.state_since = Replica.State.STOPPED, timezone.now()
-            replica.crashes, replica.reason = 0, ""
-            fields += ["state", "state_since", "crashes", "reason"]
+            replica.crashes, replica.reason, replica.load_failed = 0, "", False
+            fields += ["state", "state_since", "crashes", "reason", "load_failed"]
         replica.save(update_fields=fields)
         return replica
 
 
-def pick_node() -> Node:
-    """The machine to load on: the one that showed itself last and has a place free.
+def unload(version: ModelVersion, actor: Any = None) -> int:
+    """Want no replica of ``version`` in memory anywhere; returns how many were wanted.
 
     Raises:
-        RegistryError: no machine runs a models cluster, or all are full.
+        RegistryError: it would come back at once; says what wants it.
     """
-    nodes = Node.objects.filter(seen_at__isnull=False).order_by("-seen_at")
-    for node in nodes:
-        if node.replicas.filter(desired=Replica.Desired.RESIDENT).count() < node.max_replicas:
-            return node
-    if nodes:
-        raise RegistryError("Every node holds as many replicas as it may. Unload one first.")
-    raise RegistryError("No machine runs a models cluster. Start one: manage.py cluster models")
+    replicas = Replica.objects.filter(version=version, desired=Replica.Desired.RESIDENT)
+    return unload_replicas(replicas, actor)
 
 
-def unload(version: ModelVersion) -> int:
-    """Want no replica of ``version`` in memory anywhere; returns how many were wanted."""
-    return Replica.objects.filter(version=version, desired=Replica.Desired.RESIDENT).update(
-        desired=Replica.Desired.ABSENT
+def unload_replicas(replicas: Iterable[Replica], actor: Any = None) -> int:
+    """Want these replicas out of memory; returns how many.
+
+    Raises:
+        RegistryError: one would come back at once; says what wants it. None is unloaded then.
+    """
+    wanted = list(replicas)
+    registered = claims()
+    for version in {replica.version for replica in wanted}:
+        others = version.replicas.filter(desired=Replica.Desired.RESIDENT)
+        remaining = others.exclude(pk__in=[replica.pk for replica in wanted]).count()
+        why = _keeper_of(version, registered.get(version.pk, NO_CLAIM), remaining)
+        if why:
+            raise RegistryError(f"{version.key} {why}: it would be loaded again at once.")
+    with acting(actor), transaction.atomic():
+        for replica in wanted:
+            replica.desired = Replica.Desired.ABSENT
+            replica.save(update_fields=["desired"])
+    return len(wanted)
+
+
+def _keeper_of(version: ModelVersion, claim: Claim, remaining: int) -> str:
+    """What wants more of a version than the ``remaining`` replicas, apart from a person."""
+    is_configured = version.key in _configured_keys()
+    keepers = (
+        (int(version.pinned), "is pinned (change that at the version)"),
+        (version.preload_workers, "is preloaded (lower its preload workers)"),
+        (claim.preload_workers, "is registered by a program that wants it preloaded"),
+        (int(is_configured), "is preloaded (INFERENCE_PRELOAD_MODELS or INFERENCE_CONFIG)"),
     )
+    return next((why for count, why in keepers if count > remaining), "")
 
 
-def register_this_node(name: str, max_replicas: int) -> Node:
-    """Enter the machine this runs on, or bring what is known of it up to date."""
-    facts = {
-        "cpu_count": os.cpu_count() or 1,
-        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        "max_replicas": max_replicas,
-        "seen_at": timezone.now(),
-    }
-    return Node.objects.update_or_create(name=name, defaults=facts)[0]
+def _configured_keys() -> set[str]:
+    """Keys of the versions that the settings preload; none where they name what is not there."""
+    wishes = settings.INFERENCE
+    try:
+        found = configured_versions(wishes.preload_models, wishes.config_preset)
+    except RegistryError:  # the controller says so
+        return set()
+    return {version.key for version in found}
 
 
 def observe(launch_id: uuid.UUID, state: str, **fields: Any) -> bool:
@@ -105,63 +128,11 @@ def begin_launch(replica_id: int, launch_id: uuid.UUID, process_id: int) -> Repl
     )
     if not taken:
         return None
-    return Replica.objects.select_related("version__model", "node").get(pk=replica_id)
-
-
-def fetch_file(version: ModelVersion, models_dir: Path, on_progress: ProgressCallback) -> None:
-    """Bring a version's file into the models directory and note what its header says.
-
-    Raises:
-        SourceError: no source gave the file; the reason of the last one.
-        GGUFError: the file is not a usable model.
-        RegistryError: the version has no source and no file.
-    """
-    destination = models_dir / version.file_name
-    sources = list(version.sources.all())
-    if not sources and not destination.is_file():
-        raise RegistryError(
-            f"{version.key} has no source, and {destination} does not exist. "
-            "Put the file there or add a source."
-        )
-    _set_file_state(version, ModelVersion.FileState.FETCHING)
-    try:
-        for position, source in enumerate(sources):
-            try:
-                fetch(source.url, destination, version.sha256 or None, on_progress)
-                break
-            except Exception:
-                if position == len(sources) - 1:
-                    raise
-        inspect_file(version, destination)
-    except Exception as error:
-        _set_file_state(version, ModelVersion.FileState.FAILED, str(error))
-        raise
-
-
-def inspect_file(version: ModelVersion, path: Path) -> None:
-    """Read the header of a version's file into its row. Raises ``GGUFError``."""
-    header = read_header(path)
-    version.architecture = header.architecture
-    version.quantisation = header.quantisation
-    version.vocabulary_size = header.vocab_size
-    version.embedding_dimensions = header.embedding_length or None
-    version.size_bytes = header.file_bytes
-    if version.context_length_tokens is None:
-        version.context_length_tokens = header.context_length or None
-    if not version.chat_template:
-        version.chat_template = header.chat_template or ""
-    version.file_state, version.file_error = ModelVersion.FileState.READY, ""
-    version.save()
-
-
-def set_default(version: ModelVersion) -> None:
-    """Make ``version`` what requests get that name only its model."""
-    with transaction.atomic():
-        Model.objects.select_for_update().get(pk=version.model_id)
-        version.model.versions.update(is_default=False)
-        ModelVersion.objects.filter(pk=version.pk).update(is_default=True)
-
-
-def _set_file_state(version: ModelVersion, state: str, error: str = "") -> None:
-    version.file_state, version.file_error = state, error
-    version.save(update_fields=["file_state", "file_error"])
+    found = Replica.objects.select_related("version__model", "version__draft_model__model", "node")
+    replica = found.get(pk=replica_id)
+    # Of the row that the host goes by; somebody may edit it while it is being loaded.
+    replica.loaded_options = options_of(
+        replica.version, replica.placed_on, replica.node.cpu_features
+    )
+    replica.save(update_fields=["loaded_options"])
+    return replica

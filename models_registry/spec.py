@@ -1,7 +1,9 @@
-"""What other apps see of a version: a frozen value, free of the ORM."""
+"""What other apps see of versions and presets: frozen values, free of the ORM."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from models_registry.mode_settings import ModeSettings
 
 
 @dataclass(frozen=True)
@@ -12,6 +14,7 @@ class ModelSpec:
     all sequences of a replica together. The options from ``threads`` on are those of
     ``models_registry.models.runtime``; ``threads`` is None where the service's setting counts.
     ``draft_path`` is the file of the model that guesses tokens ahead, if there is one.
+    Answers of a version that ``is_deprecated`` carry a warning with ``deprecation_note``.
     """
 
     model_slug: str
@@ -33,8 +36,72 @@ class ModelSpec:
     speculation: str = "auto"
     embedding_dimensions: int | None = None
     default_sampling: dict[str, Any] = field(default_factory=dict)
+    is_deprecated: bool = False
+    deprecation_note: str = ""
 
     @property
     def sequence_limit_tokens(self) -> int:
         """The longest sequence a replica can hold: the model's context or the whole KV cache."""
         return min(self.context_length_tokens, self.kv_cells)
+
+    @property
+    def deprecation(self) -> str:
+        """What answers of a deprecated version say of it; "" for any other."""
+        if not self.is_deprecated:
+            return ""
+        return f"{self.version_key} is deprecated. {self.deprecation_note}".strip()
+
+    def with_sampling(self, values: dict[str, Any]) -> "ModelSpec":
+        """The same version; ``values`` go before its own default sampling."""
+        return replace(self, default_sampling=self.default_sampling | values)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a name can mean: a version, and canaries that get a share of its requests.
+
+    ``canaries`` are pairs of a share in percent and a version. May be kept for a while and asked
+    once for each request.
+    """
+
+    spec: ModelSpec
+    canaries: tuple[tuple[int, ModelSpec], ...] = ()
+
+    def pick(self, draw: float) -> ModelSpec:
+        """The version of one request.
+
+        Args:
+            draw: a number in [0, 1), random for each request.
+        """
+        bound = 0
+        for percent, canary in self.canaries:
+            bound += percent
+            if draw * 100 < bound:
+                return canary
+        return self.spec
+
+    def with_sampling(self, values: dict[str, Any]) -> "Offer":
+        """The same; ``values`` go before the default sampling of each version."""
+        canaries = tuple((share, spec.with_sampling(values)) for share, spec in self.canaries)
+        return Offer(self.spec.with_sampling(values), canaries)
+
+
+@dataclass(frozen=True)
+class MemberSpec:
+    """One speaker of a preset: ``role`` is what it does there, ``model_roles`` what it is for."""
+
+    role: str
+    model_slug: str
+    model_roles: tuple[str, ...]
+    offer: Offer
+
+
+@dataclass(frozen=True)
+class PresetSpec:
+    """A preset that can be run; members are in the order of their positions."""
+
+    name: str
+    mode: str
+    settings: ModeSettings
+    default_sampling: dict[str, Any]
+    members: tuple[MemberSpec, ...]

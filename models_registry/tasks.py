@@ -1,26 +1,40 @@
 """What the jobs cluster does for the registry."""
 
-import logging
+from typing import Any
 
 from django.conf import settings
+from django.utils import timezone
+from django_q.models import Schedule
 
-from models_registry.models import ModelVersion
-from models_registry.services import fetch_file
-from models_registry.sources.progress import ignore_progress
-
-logger = logging.getLogger(__name__)
+from models_registry.download_run import run_download
+from models_registry.downloads import JOBS_CLUSTER, TASK, claim_download
 
 
-def fetch_version_file(version_id: int) -> str:
-    """Bring a version's file into the models directory; a failure is kept in its row.
+def run_downloads() -> int:
+    """Run what is waiting to be downloaded, one after the other, until nothing is.
+
+    Several workers may do this at once: each takes another download.
 
     Returns:
-        The version's key, for django-q's record.
-
-    Raises:
-        SourceError, GGUFError, RegistryError: it could not be had; the row says why.
+        How many were run, for django-q's record.
     """
-    version = ModelVersion.objects.select_related("model").get(pk=version_id)
-    fetch_file(version, settings.INFERENCE.models_dir, ignore_progress)
-    logger.info("the file of %s is here", version.key)
-    return version.key
+    count = 0
+    while (download := claim_download(timezone.now())) is not None:
+        run_download(download, settings.INFERENCE.models_dir)
+        count += 1
+    return count
+
+
+def schedule_downloads(**_: Any) -> None:
+    """Have ``run_downloads`` called every minute, for what was lost with its process."""
+    Schedule.objects.update_or_create(
+        name="downloads",
+        defaults={
+            "func": TASK,
+            "cluster": JOBS_CLUSTER,
+            "schedule_type": Schedule.MINUTES,
+            "minutes": 1,
+            # Its results would push those of others out of the list.
+            "kwargs": "{'q_options': {'save': False}}",
+        },
+    )

@@ -1,8 +1,12 @@
-"""A progress bar for fetching a file, for people at a terminal."""
+"""Progress bars for fetching files, for people at a terminal."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Final
 
+from django.db import connection
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,6 +21,11 @@ from models_registry.models import ModelVersion
 from models_registry.sources.progress import Phase, ProgressCallback
 
 Fetch = Callable[[ModelVersion, Path, ProgressCallback], None]
+AT_ONCE: Final = 3
+
+
+class FetchStoppedError(Exception):
+    """Somebody pressed Ctrl-C while the file was fetched."""
 
 
 def fetch_with_bar(console: Console, version: ModelVersion, models_dir: Path, fetch: Fetch) -> None:
@@ -26,25 +35,87 @@ def fetch_with_bar(console: Console, version: ModelVersion, models_dir: Path, fe
         console: where to draw; a plain line per phase when it is no terminal.
         version: whose file.
         models_dir: where to.
-        fetch: ``services.fetch_file``.
+        fetch: ``files.fetch_file``.
     """
-    columns = (
+    with _bars(console) as progress:
+        _run(progress, version, models_dir, fetch, threading.Event())
+
+
+def fetch_with_bars(
+    console: Console,
+    versions: Sequence[ModelVersion],
+    models_dir: Path,
+    fetch: Fetch,
+    at_once: int = AT_ONCE,
+) -> dict[str, Exception]:
+    """Run ``fetch`` for several versions, some at once, with a bar for each.
+
+    After Ctrl-C all of them stop, and what has come stays for the next time.
+
+    Returns:
+        What went wrong, by the version's key.
+    """
+    stop = threading.Event()
+
+    def run(version: ModelVersion) -> None:
+        try:
+            _run(progress, version, models_dir, fetch, stop)
+        finally:
+            connection.close()  # of this thread
+
+    with _bars(console) as progress, ThreadPoolExecutor(at_once) as pool:
+        futures: dict[str, Future[None]] = {}
+        try:
+            for version in versions:
+                futures[version.key] = pool.submit(run, version)
+            wait(futures.values())
+        except KeyboardInterrupt:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    errors = {key: future.exception() for key, future in futures.items()}
+    return {key: error for key, error in errors.items() if isinstance(error, Exception)}
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
+        console=console,
     )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(f"{version.key}", total=version.size_bytes)
 
-        def report(done_bytes: int, total_bytes: int | None, phase: Phase) -> None:
-            progress.update(
-                bar,
-                description=f"{version.key} {phase}",
-                completed=done_bytes,
-                total=total_bytes or version.size_bytes,
-            )
 
+def _run(
+    progress: Progress,
+    version: ModelVersion,
+    models_dir: Path,
+    fetch: Fetch,
+    stop: threading.Event,
+) -> None:
+    """Fetch one file and move its bar; raises ``FetchStoppedError`` soon after ``stop`` is set."""
+    bar = progress.add_task(version.key, total=version.size_bytes)
+
+    def report(done_bytes: int, total_bytes: int | None, phase: Phase) -> None:
+        if stop.is_set():
+            raise FetchStoppedError(f"{version.key} was stopped.")
+        progress.update(
+            bar,
+            description=f"{version.key} {phase}",
+            completed=done_bytes,
+            total=total_bytes or version.size_bytes,
+        )
+
+    try:
         fetch(version, models_dir, report)
-        progress.update(bar, description=f"{version.key} ready")
+    except Exception:
+        progress.update(bar, description=f"{version.key} failed")
+        raise
+    progress.update(
+        bar,
+        description=f"{version.key} ready",
+        total=version.size_bytes,
+        completed=version.size_bytes or 0,
+    )

@@ -1,7 +1,4 @@
-"""The real model files, fetched once and kept.
-
-They lie in INFERENCE_MODELS_DIR, or in ``var/models`` of the checkout, which outlives a test run.
-"""
+"""The real model files, fetched once and kept."""
 
 import os
 from pathlib import Path
@@ -14,13 +11,12 @@ import models_registry
 from models_registry.sources import fetch
 
 _SEED = Path(models_registry.__file__).parent / "seed" / "registry.yaml"
-_DEFAULT_DIRECTORY = Path(__file__).resolve().parents[1] / "var" / "models"
 
 
 def model_file(slug: str) -> Path:
     """The file of a seeded model's default version, fetched unless it is there already."""
     version = _default_version(slug)
-    directory = Path(os.environ.get("INFERENCE_MODELS_DIR") or _DEFAULT_DIRECTORY)
+    directory = Path(os.environ["INFERENCE_MODELS_DIR"])
     return fetch(version["sources"][0], directory / version["file_name"], version["sha256"]).path
 
 
@@ -40,6 +36,5 @@ def _default_version(slug: str) -> dict[str, Any]:
     (model,) = (
         model for model in yaml.safe_load(_SEED.read_text())["models"] if model["slug"] == slug
     )
-    (version,) = (version for version in model["versions"] if version["is_default"])
-    result: dict[str, Any] = version
+    result: dict[str, Any] = model["versions"][0]
     return result

@@ -214,12 +214,12 @@ def make_api(username: str, scopes: list[str] | None = None, **user_fields: Any)
 
 
 def register_version(path: Path, type_: str = "text_generation", **fields: Any) -> ModelVersion:
-    """A version of a new model whose vocabulary is in ``path``."""
+    """A version of a new model whose vocabulary is in ``path``, a file of the models directory."""
     model = Model.objects.create(slug=f"fake-{uuid.uuid4().hex[:12]}", name="Fake", type=type_)
     defaults: dict[str, Any] = {
         "label": "v1",
         "is_default": True,
-        "file_name": str(path),
+        "file_name": path.name,
         "file_state": ModelVersion.FileState.READY,
         "context_length_tokens": CONTEXT_TOKENS,
         "chat_template": TEMPLATE,

@@ -20,7 +20,6 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "messages": set(),
     # rows
-    "apps": set(),
     "database": set(),
     "models": set(),
     "migrations": {"models"},
@@ -29,22 +28,34 @@ ROOMS: dict[str, set[str]] = {
     "queue": {"messages", "errors", "conf"},
     "streams": {"messages", "errors", "conf", "queue"},
     "engine": {"messages"},
+    "fleet_figures": {"queue"},
+    "apps": {"fleet_figures"},
     # the two sides of the queue
     "prompts": {"engine", "errors"},
     "host": {"engine", "queue", "messages", "conf"},
     "run": {"queue", "streams", "messages", "errors"},
     "principal": {"errors", "models"},
-    "availability": {"run", "errors"},
+    "availability": {"run", "queue", "errors"},
     "run_record": {"run", "principal"},
+    "resolution": {"database", "errors"},
     "services": {
         *("availability", "run_record", "run", "prompts", "queue", "streams", "principal"),
+        "resolution",
         *("messages", "errors", "conf", "database"),
     },
+    "embedding": {"services", "run", "principal", "messages", "errors"},
+    "pool_report": {"services", "queue", "database"},
     # doors
+    "model_manager": {
+        *("services", "resolution", "embedding", "pool_report", "principal"),
+        *("errors", "conf", "database"),
+    },
     "api": {
         *("services", "run", "prompts", "principal", "queue"),
+        *("embedding", "pool_report", "model_manager"),
         *("messages", "errors", "conf", "database"),
     },
+    "admin_try": {"api", "services", "run", "principal", "errors", "database"},
     "consumers": {"api", "services", "run", "principal", "messages", "errors", "database"},
     "routing": {"consumers"},
     "bench": set(),

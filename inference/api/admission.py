@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from inference.api.durations import seconds_of
 from inference.api.parsing import parse
 from inference.api.schemas import Sampled
 from inference.errors import (
@@ -101,6 +102,17 @@ def priority_of(request: Sampled, default: int) -> int:
     if request.service_type is not None:
         return _SERVICE_PRIORITIES[request.service_type]
     return default
+
+
+def keep_alive_of(request: Sampled) -> float | None:
+    """Seconds for which the model stays in memory after this request; -1 for ever.
+
+    Raises:
+        InvalidRequestError: it is no span of time.
+    """
+    if request.keep_alive is None:
+        return None
+    return seconds_of(request.keep_alive, "keep_alive")
 
 
 def check_stream_options(request: Sampled) -> None:

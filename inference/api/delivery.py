@@ -2,21 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 
 from inference.api.error_renderer import as_inference_error, error_body
 from inference.api.openai_format import Answer, Format
+from inference.api.version_headers import version_headers
 from inference.api.view import json_response
 from inference.messages import Delta, Failed, Finished, Frame
 from inference.principal import Principal
 from inference.run import Run, failure_of
 from inference.services import InferenceService
 
-# No empty line behind it: that ends an event, and SDKs then read one without data.
+Response = TypeVar("Response", bound=HttpResponseBase)
+
+# No empty line behind comments: that ends an event, and SDKs then read one without data.
 HEARTBEAT = b": waiting\n"
+# How often somebody who waits for a model to be loaded is told how far it is.
+LOADING_POLL_SECONDS = 1.0
 # A client that leaves between the view and the first byte leaves a response nobody reads.
 UNREAD_SECONDS = 5.0
 _watches: set[asyncio.Task[None]] = set()
@@ -38,7 +44,7 @@ async def whole_response(
                 answers[choice].take(frame)
     finally:
         await service.end(run, principal, end_user)
-    return json_response(format_.whole(answers, run.usage))
+    return _with_version(json_response(format_.whole(answers, run.usage)), run)
 
 
 async def event_response(
@@ -50,25 +56,54 @@ async def event_response(
 ) -> StreamingHttpResponse:
     """Answer with events once the first frame is there; until then an error has a status.
 
+    While the model is being loaded there are comments at once, ``: loading 40 %``.
+
     Raises:
         InferenceError: the first frame was a failure, or none came in time.
     """
-    frames = run.frames(idle_seconds=None)
     try:
-        first = await anext(frames, None)
+        first = await _first_frame(service, run)
         if first is not None and isinstance(first[1], Failed):
             raise failure_of(first[1])
     except BaseException:
         await service.end(run, principal, end_user)
         raise
-    events = _events(run, format_, first, service.settings.sse_heartbeat_seconds)
+    if first is None:
+        events = _events_after_loading(service, run, format_)
+    else:
+        events = _events(run, format_, first, service.settings.sse_heartbeat_seconds)
     if run.header.include_usage:
         events = _with_usage(events, run, format_)
 
     async def end() -> None:
         await service.end(run, principal, end_user)
 
-    return await _event_stream(_ended(events), end)
+    return _with_version(await _event_stream(_ended(events), end), run)
+
+
+async def _first_frame(service: InferenceService, run: Run) -> tuple[int, Frame] | None:
+    """The first frame; None when its model is on its way into memory, which the client may see."""
+    async for entry in run.frames(idle_seconds=LOADING_POLL_SECONDS):
+        if entry is not None or await service.load_fraction(run) is not None:
+            return entry
+    return None
+
+
+async def _events_after_loading(
+    service: InferenceService, run: Run, format_: Format
+) -> AsyncIterator[bytes]:
+    """Comments on how far the model of a run is on its way into memory, then the events."""
+    first: tuple[int, Frame] | None = None
+    async for entry in run.frames(idle_seconds=LOADING_POLL_SECONDS):
+        if entry is not None:
+            first = entry
+            if isinstance(first[1], Failed):
+                raise failure_of(first[1])
+            break
+        fraction = await service.load_fraction(run)
+        yield HEARTBEAT if fraction is None else b": loading %d %%\n" % round(100 * fraction)
+    async for event in _events(run, format_, first, service.settings.sse_heartbeat_seconds):
+        yield event
 
 
 async def resumed_response(
@@ -79,7 +114,13 @@ async def resumed_response(
     events = _events(run, format_, None, service.settings.sse_heartbeat_seconds)
     if run.header.include_usage:
         events = _with_usage(events, run, format_)
-    return await _event_stream(_ended(events), run.close)
+    return _with_version(await _event_stream(_ended(events), run.close), run)
+
+
+def _with_version(response: Response, run: Run) -> Response:
+    for name, value in version_headers(run.header.version_key, run.header.deprecation).items():
+        response[name] = value
+    return response
 
 
 async def _events(

@@ -21,9 +21,7 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "metadata": (None, {}),
     "modalities": (None, ["text"]),
     "moderation": (None,),
-    "orchestration_mode": (None, "single"),
     "prediction": (None,),
-    "preset": (None,),
     "prompt_cache_key": (None,),
     "prompt_cache_retention": (None,),
     "reasoning_effort": (None,),
@@ -32,7 +30,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "session_id": (None,),
     "store": (None, False),
     "suffix": (None, ""),
-    "task_type": (None,),
     "verbosity": (None,),
     "web_search_options": (None,),
 }

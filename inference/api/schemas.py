@@ -99,9 +99,17 @@ class JsonSchemaFormat(
 
 
 class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What chat and text completions have in common. UNSET means the version's default."""
+    """What chat and text completions have in common. UNSET means the version's default.
+
+    ``model`` may be ``auto``: then ``preset`` names it, or else the role of ``task_type`` does.
+    """
 
     model: Name
+    task_type: Name | None = None
+    preset: Name | None = None
+    orchestration_mode: Literal["single", "critique", "debate", "ensemble", "pipeline"] | None = (
+        None
+    )
     temperature: Temperature | None | UnsetType = UNSET
     top_p: Annotated[float, Meta(gt=0, le=1)] | None | UnsetType = UNSET
     top_k: Annotated[int, Meta(ge=0, le=10_000_000)] | None | UnsetType = UNSET
@@ -122,6 +130,16 @@ class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     regex: Text | None = None
     priority: Annotated[int, Meta(ge=1, le=3)] | None = None
     service_type: Literal["chat", "embedding", "summary"] | None = None
+    keep_alive: float | Annotated[str, Meta(max_length=40)] | None = None
+
+    @property
+    def choice(self) -> dict[str, str | None]:
+        """What chooses the model besides its name, as ``Resolver.resolve`` takes it."""
+        return {
+            "task_type": self.task_type,
+            "preset": self.preset,
+            "mode": self.orchestration_mode,
+        }
 
     @property
     def stops(self) -> tuple[str, ...]:

@@ -7,6 +7,20 @@ from inference.api.openai.completions import Completions
 from inference.api.openai.embeddings import Embeddings
 from inference.api.openai.models import LoadModel, ModelDetail, Models, UnloadModel
 from inference.api.openai.tokenize import Detokenize, Tokenize
+from inference.api.registry.downloads import (
+    DownloadDetail,
+    Downloads,
+    RetryDownload,
+    StartDownload,
+)
+from inference.api.registry.models import (
+    ModelMetrics,
+    RegisteredModel,
+    RegisteredModels,
+    Versions,
+)
+from inference.api.registry.registrations import RegistrationDetail, Registrations
+from inference.api.registry.status import Status
 from inference.api.streams import Streams
 from inference.api.token import Token
 
@@ -21,5 +35,16 @@ urlpatterns = [
     path("v1/models/<str:model_id>/load", LoadModel.as_view()),
     path("v1/models/<str:model_id>/unload", UnloadModel.as_view()),
     path("v1/streams/<str:run_id>", Streams.as_view()),
+    path("api/models/download", StartDownload.as_view()),
+    path("api/models/downloads", Downloads.as_view()),
+    path("api/models/downloads/<uuid:download_id>", DownloadDetail.as_view()),
+    path("api/models/downloads/<uuid:download_id>/retry", RetryDownload.as_view()),
+    path("api/models/registrations", Registrations.as_view()),
+    path("api/models/registrations/<uuid:registration_id>", RegistrationDetail.as_view()),
+    path("api/models", RegisteredModels.as_view()),
+    path("api/models/<str:model_id>", RegisteredModel.as_view()),
+    path("api/models/<str:model_id>/versions", Versions.as_view()),
+    path("api/models/<str:model_id>/metrics", ModelMetrics.as_view()),
+    path("api/status", Status.as_view()),
     path("api/auth/token", Token.as_view()),
 ]

@@ -96,8 +96,13 @@ def body_of(request: Request, kind: type[Body], max_body_bytes: int) -> Body:
     return parse_json(data, kind)
 
 
-def json_response(content: Any, status: int = 200) -> HttpResponse:
+def json_response(
+    content: Any, status: int = 200, headers: dict[str, str] | None = None
+) -> HttpResponse:
     """``content``, a msgspec-encodable value, as JSON."""
     return HttpResponse(
-        msgspec.json.encode(content), status=status, content_type="application/json"
+        msgspec.json.encode(content),
+        status=status,
+        headers=headers,
+        content_type="application/json",
     )

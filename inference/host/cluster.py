@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from importlib.metadata import version
 
 from django import db
@@ -38,12 +39,19 @@ _NOT_BEFORE_FORK = ("llama_cpp", "torch")
 class GuardedCluster(django_q_cluster.Cluster):
     """The main process of a cluster; ``run`` it in the main thread of a process of its own."""
 
-    def __init__(self, queue_name: str, stop_seconds: float = DEFAULT_STOP_SECONDS) -> None:
+    def __init__(
+        self,
+        queue_name: str,
+        stop_seconds: float = DEFAULT_STOP_SECONDS,
+        register: Callable[[], bool] | None = None,
+    ) -> None:
         """Prepare a cluster with the settings that django-q was imported with.
 
         Args:
             queue_name: the queue that it takes tasks from, ``cluster_queue_name(…)``.
             stop_seconds: the longest that a stop may take; a task that runs on is killed.
+            register: what is still to be entered in the database, tried now and then until it
+                returns True.
 
         Raises:
             ValueError: ``stop_seconds`` leaves no time to record results.
@@ -58,6 +66,7 @@ class GuardedCluster(django_q_cluster.Cluster):
         Conf.CLUSTER_NAME = queue_name  # django-q reads it at each use: pusher, scheduler
         super().__init__(PatientBroker(queue_name))
         self.stop_seconds = stop_seconds
+        self.register = register
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT, or until the sentinel dies.
@@ -96,6 +105,7 @@ class GuardedCluster(django_q_cluster.Cluster):
                 self.cluster_id,
                 self.broker,
                 self.stop_seconds,
+                self.register,
             ),
             name="sentinel",
         )

@@ -27,10 +27,14 @@ class _Flight:
 
 
 class Flights:
-    """Bookkeeping of the generations in flight on one host."""
+    """Bookkeeping of the generations in flight on one host.
+
+    ``generated_tokens`` counts those of all of them, also of those that have ended.
+    """
 
     def __init__(self) -> None:
         self._flights: dict[str, _Flight] = {}
+        self.generated_tokens = 0
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -101,6 +105,7 @@ class Flights:
         mark = NOTHING
         if isinstance(frame, Delta):
             flight.new_tokens += len(frame.token_ids)
+            self.generated_tokens += len(frame.token_ids)
             if not flight.proven and flight.new_tokens >= PROVEN_TOKENS:
                 flight.proven = True
                 mark = PROVEN

@@ -12,6 +12,8 @@ import redis
 
 from inference.engine.engine_thread import EngineThread, StepEngine
 from inference.host.flights import Flights
+from inference.host.process_memory import private_bytes
+from inference.host.token_rate import TokenRate
 from inference.messages import Cancel, Control, Drain, Frame
 from inference.queue.blame import may_claim_fresh, may_claim_suspect
 from inference.queue.claims import LAST, FencedError, HostClaims, Numbered
@@ -77,6 +79,7 @@ class Host:
         self._on_draining = on_draining
         self._thread = EngineThread(engine, abort)
         self._flights = Flights()
+        self._token_rate = TokenRate()
         self._unsent: list[Numbered] = []
         self._published_at = 0.0
         self._draining = False
@@ -201,6 +204,8 @@ class Host:
             "running": self._engine.running_sequences,
             "waiting": self._engine.waiting_sequences,
             "used_cells": self._engine.used_cells,
+            "private_bytes": private_bytes(),
+            "tokens_per_second": self._token_rate.update(now, self._flights.generated_tokens),
         }
         self._claims.heartbeat(
             ready=not self._draining and self._stop_at is None,

@@ -31,6 +31,10 @@ class LivenessLock:
             os.close(descriptor)
         return True
 
+    def is_held(self) -> bool:
+        """True when the file is here and a living process holds it."""
+        return self._path.exists() and not self.is_abandoned()
+
     def remove(self) -> None:
         """Delete the file once the launch is over."""
         self._path.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from inference.engine.engine import Engine
 from inference.engine.engine_thread import StepEngine
 from inference.engine.model_drafter import ModelDrafter
 from inference.engine.ngram import NgramDrafter
+from models_registry.memory import kept_sequences
 from models_registry.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from inference.engine.llama_runtime import LlamaOptions
 
 STEP_TOKENS = 512
-# llama.cpp's LLAMA_MAX_SEQ.
-MAX_SEQUENCE_IDS = 256
-KEPT_SEQUENCES = 32
 # What computing a cell costs, in tokens generated while holding it (two cores, 135M parameters).
 # Without flash attention every token is multiplied with every cell; with it, those of other
 # sequences are only looked at in the mask.
@@ -86,12 +84,12 @@ def _load_generation(
     from inference.engine.llama_backend import LlamaBackend
 
     step_tokens = max(STEP_TOKENS, spec.max_sequences)
-    kept_sequences = max(0, min(KEPT_SEQUENCES, MAX_SEQUENCE_IDS - spec.max_sequences))
+    kept = kept_sequences(spec.max_sequences)
     backend = LlamaBackend(
         Path(spec.path),
         kv_cells=spec.kv_cells,
         max_sequences=spec.max_sequences,
-        kept_sequences=kept_sequences,
+        kept_sequences=kept,
         step_tokens=step_tokens,
         threads=threads,
         options=_options(spec),
@@ -102,7 +100,7 @@ def _load_generation(
         max_sequences=spec.max_sequences,
         step_tokens=step_tokens,
         max_slowdown=max_slowdown,
-        kept_sequences=kept_sequences,
+        kept_sequences=kept,
         kept_cells=spec.kv_cells // 2,
         hold_tokens=HOLD_TOKENS if spec.flash_attention == "off" else HOLD_TOKENS_FLASH,
         shares_prefixes=not backend.recurrent,

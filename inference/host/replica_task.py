@@ -5,11 +5,11 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import django.db
-import psutil
 import redis
 from django.conf import settings as django_settings
 
@@ -19,6 +19,8 @@ from inference.host.cluster import stop_requested
 from inference.host.host import Host, HostConfig
 from inference.host.liveness import LivenessLock
 from inference.host.loading import Loaded, load_engine
+from inference.host.process_log import ProcessLog
+from inference.host.process_memory import private_bytes
 from inference.queue.claims import FencedError, HostClaims
 from models_registry import services
 from models_registry.models import Replica
@@ -48,12 +50,15 @@ def host_replica(replica_id: int, launch_id: str) -> str:
     settings = inference_settings()
     lock = LivenessLock(liveness_folder(), launch_id)
     lock.hold()
+    log = ProcessLog(liveness_folder(), launch_id)
+    log.open()
     try:
         ending = _serve(replica, launch, settings)
     except FencedError:
         logger.error("%s was given up for dead and ends", replica)
         ending = "fenced"
-    # After an exception the file stays: a lock that nobody holds tells the controller at once.
+    # After an exception the files stay: a lock that nobody holds tells the controller at once.
+    log.remove()
     lock.remove()
     return ending
 
@@ -65,21 +70,39 @@ def liveness_folder() -> Path:
 
 def _serve(replica: Replica, launch: uuid.UUID, settings: InferenceSettings) -> str:
     spec = spec_of(replica.version, settings.models_dir)
-    node_name = replica.node.name
+    if replica.placed_on != "auto":
+        spec = replace(spec, device=replica.placed_on)
     client: redis.Redis = redis.Redis.from_url(
         django_settings.REDIS_URL, socket_timeout=10, socket_connect_timeout=2
     )
     claims = HostClaims(client, str(launch), spec.version_key)
-    facts = {"node": node_name, "process_id": os.getpid(), "replica_id": replica.pk}
-    memory_before = _resident_bytes()
+    held_before = private_bytes()
+    facts = {
+        "node": replica.node.name,
+        "process_id": os.getpid(),
+        "replica_id": replica.pk,
+        "private_before": held_before,
+    }
     try:
         loaded = _load(spec, settings, claims, facts, launch)
     except ModelLoadError as error:
         logger.error("%s could not be loaded: %s", spec.version_key, error)
-        _observe(launch, Replica.State.FAILED, reason=str(error), crashes=replica.crashes + 1)
+        _observe(
+            launch,
+            Replica.State.FAILED,
+            reason=f"{spec.version_key} could not be loaded: {error}",
+            crashes=replica.crashes + 1,
+            load_failed=True,
+        )
         claims.leave()
         return "failed to load"
-    resident_bytes = _resident_bytes() - memory_before
+    resident_bytes = private_bytes() - held_before
+    # The controller records them when this process cannot.
+    facts |= {
+        "resident_bytes": resident_bytes,
+        "device": loaded.device,
+        "notice": loaded.notice,
+    }
     _observe(
         launch,
         Replica.State.READY,
@@ -108,6 +131,7 @@ def _serve(replica: Replica, launch: uuid.UUID, settings: InferenceSettings) -> 
         process_id=None,
         resident_bytes=None,
         device="",
+        crashes=0,
     )
     return "drained"
 
@@ -178,7 +202,3 @@ def _observe(launch: uuid.UUID, state: str, **fields: Any) -> None:
         services.observe(launch, state, **fields)
     except django.db.Error as error:
         logger.warning("could not record %s, the controller will: %s", state, error)
-
-
-def _resident_bytes() -> int:
-    return int(psutil.Process().memory_info().rss)

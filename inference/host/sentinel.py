@@ -28,20 +28,26 @@ from types import SimpleNamespace
 from typing import Any
 
 import redis
+from django.conf import settings
 from django_q import cluster as django_q_cluster
 from django_q.conf import Conf
 from django_q.signing import SignedPackage
 from django_q.status import Stat
 
 from inference.host.cluster_broker import PatientBroker
+from inference.host.cluster_names import MODELS_CLUSTER, cluster_queue_name
 from inference.host.kernel_ipc import KernelFlag, KernelQueue
 from inference.host.parent_death import die_with_parent
+from inference.queue import keys
 
 logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 RESULTS_SECONDS = 1.5
 """The part of a stop that is kept for recording the last results."""
+SIGN_OF_LIFE_SECONDS = 5
+"""How long a cluster counts as there after its last sign: some guard cycles, each of which may
+wait for Redis."""
 _SCHEDULE_SECONDS = 30.0
 _TIMER_LOCK_SECONDS = 0.1
 _STOP_POLL_SECONDS = 0.05
@@ -69,9 +75,11 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         cluster_id: uuid.UUID,
         broker: PatientBroker,
         stop_seconds: float,
+        register: Callable[[], bool] | None,
     ) -> None:
         super().__init__(stop_event, start_event, cluster_id, broker, start=False)
         self.stop_seconds = stop_seconds
+        self._register = register
         self.task_queue = KernelQueue()
         self.result_queue = KernelQueue()
         self.event_out = KernelFlag()
@@ -97,7 +105,7 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         """Replace what has died, every guard cycle, until the stop flag is set; then stop."""
         self.start_event.set()
         logger.info("cluster %s takes tasks from %s", os.getppid(), self.queue_name())
-        schedule_at = time.monotonic() + _SCHEDULE_SECONDS
+        schedule_at = register_at = time.monotonic() + _SCHEDULE_SECONDS
         while not self.stop_event.wait(Conf.GUARD_CYCLE):
             for process in list(self.pool):
                 self._guard_worker(process)
@@ -107,8 +115,27 @@ class GuardedSentinel(django_q_cluster.Sentinel):
             if Conf.SCHEDULER and time.monotonic() >= schedule_at:
                 schedule_at = time.monotonic() + _SCHEDULE_SECONDS
                 django_q_cluster.scheduler(broker=self.broker)
+            if self._register is not None and time.monotonic() >= register_at:
+                register_at = time.monotonic() + _SCHEDULE_SECONDS
+                if self._register():
+                    self._register = None
             Stat(self).save()
+            self._show_sign_of_life(is_there=True)
+        self._show_sign_of_life(is_there=False)
         self.stop()
+
+    def _show_sign_of_life(self, *, is_there: bool) -> None:
+        """Let the controller know whether this node can be given replicas."""
+        node = settings.NODE_NAME
+        if cluster_queue_name(MODELS_CLUSTER, node) != Conf.CLUSTER_NAME:
+            return
+        try:
+            if is_there:
+                self.broker.connection.set(keys.node(node), 1, ex=SIGN_OF_LIFE_SECONDS)
+            else:
+                self.broker.connection.delete(keys.node(node))
+        except redis.RedisError as error:
+            logger.debug("no sign of life: %s", error)
 
     def _guard_worker(self, process: Any) -> None:
         if not process.is_alive():
@@ -170,11 +197,12 @@ def run_sentinel(
     cluster_id: uuid.UUID,
     broker: PatientBroker,
     stop_seconds: float,
+    register: Callable[[], bool] | None,
 ) -> None:
     """Be the sentinel of the cluster whose main process is ``parent_pid``, until it is stopped."""
     die_with_parent(parent_pid)
     try:
-        GuardedSentinel(stop_event, start_event, cluster_id, broker, stop_seconds)
+        GuardedSentinel(stop_event, start_event, cluster_id, broker, stop_seconds, register)
     except Exception:
         logger.critical("the sentinel failed", exc_info=True)
         # An ordinary exit would first wait for the workers, for ever if they are endless.

@@ -1,18 +1,23 @@
 -- Queue items of one version, all or none.
--- KEYS queue, bell, ready
+-- KEYS queue, bell, ready, loadable, used, keep_alive
 -- ARGV max_queue_size, lease_seconds, head_start_seconds, ttl_seconds, priority,
--- then (id, payload, deadline)…
--- Returns 1 queued, 0 the queue is full, -1 no host serves the version. Items that are known are
+-- keep_alive_seconds ('' leaves what was asked for before), then (id, payload, deadline)…
+-- Returns 1 queued, 0 the queue is full, -1 no host serves the version and none will be started
+-- for it. Items that are known are
 -- not queued again: the reply to an earlier attempt was lost.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
-local count = (#ARGV - 5) / 3
-if redis.call('EXISTS', 'brigade:item:' .. ARGV[6], 'brigade:stream:' .. ARGV[6]) > 0 then return 1 end
-if redis.call('ZCOUNT', KEYS[3], now - tonumber(ARGV[2]), '+inf') == 0 then return -1 end
+local count = (#ARGV - 6) / 3
+if redis.call('EXISTS', 'brigade:item:' .. ARGV[7], 'brigade:stream:' .. ARGV[7]) > 0 then return 1 end
+local version = string.sub(KEYS[1], #'brigade:queue:' + 1)
+if redis.call('ZCOUNT', KEYS[3], now - tonumber(ARGV[2]), '+inf') == 0
+  and redis.call('SISMEMBER', KEYS[4], version) == 0 then return -1 end
 if redis.call('ZCARD', KEYS[1]) + count > tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[5], version, string.format('%.3f', now))
+if ARGV[6] ~= '' then redis.call('HSET', KEYS[6], version, ARGV[6]) end
 local score = now - tonumber(ARGV[3])
 for i = 1, count do
-  local id, payload, patience = ARGV[3 * i + 3], ARGV[3 * i + 4], tonumber(ARGV[3 * i + 5])
+  local id, payload, patience = ARGV[3 * i + 4], ARGV[3 * i + 5], tonumber(ARGV[3 * i + 6])
   local item = 'brigade:item:' .. id
   redis.call('HSET', item, 'payload', payload, 'score', string.format('%.6f', score),
     'enqueued', string.format('%.6f', now), 'deadline', string.format('%.6f', now + patience),

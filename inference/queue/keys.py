@@ -14,6 +14,11 @@ brigade:control:<launch id>   list         messages for one host
 brigade:dead                  set          launch ids whose claims are being given back
 brigade:attempts:<digest>     string       logins tried in this minute, per user and address
 brigade:fenced:<launch id>    string       this launch was given up: it must write no more
+brigade:node:<name>           string       the cluster of model hosts of this node takes tasks
+brigade:loadable              set          version keys that the controller loads when asked for
+brigade:loading               hash         version key → how far it is on its way into memory
+brigade:used                  hash         version key → when it was last asked for, or at work
+brigade:keep_alive            hash         version key → seconds that the last request named
 """
 
 import hashlib
@@ -21,6 +26,10 @@ import hashlib
 PREFIX = "brigade:"
 HOSTS = PREFIX + "hosts"
 DEAD = PREFIX + "dead"
+LOADABLE = PREFIX + "loadable"
+LOADING = PREFIX + "loading"
+USED = PREFIX + "used"
+KEEP_ALIVE = PREFIX + "keep_alive"
 
 
 def queue(version_key: str) -> str:
@@ -76,3 +85,8 @@ def attempts(who: str) -> str:
 def fenced(launch_id: str) -> str:
     """Present once a host was given up for dead."""
     return f"{PREFIX}fenced:{launch_id}"
+
+
+def node(name: str) -> str:
+    """Present while the cluster of model hosts of a node takes tasks."""
+    return f"{PREFIX}node:{name}"

@@ -24,12 +24,19 @@ class Queue:
         self._enqueue = redis.register_script(script("enqueue"))
         self._cancel = redis.register_script(script("cancel"))
 
-    async def enqueue(self, items: Sequence[WorkItem]) -> None:
+    async def enqueue(
+        self, items: Sequence[WorkItem], keep_alive_seconds: float | None = None
+    ) -> None:
         """Queue items of one version and priority, all or none.
+
+        Args:
+            items: what to queue.
+            keep_alive_seconds: how long the version is to stay after its last request, below 0
+                for ever; None leaves what an earlier request asked for.
 
         Raises:
             ModelBusyError: the version's queue has no room for all of them.
-            ModelLoadingError: no living host serves the version.
+            ModelLoadingError: no living host serves the version, and none will be started.
         """
         settings = self._settings
         if len(items) > settings.max_queue_size:
@@ -46,6 +53,7 @@ class Queue:
             head_start_seconds(settings.queue_strategy, first.priority, settings.ageing_seconds),
             ttl + ITEM_SLACK_SECONDS,
             first.priority,
+            "" if keep_alive_seconds is None else f"{keep_alive_seconds:g}",
         ]
         for item in items:
             arguments += [item.id, encode(item), settings.queue_timeout_seconds]
@@ -53,7 +61,14 @@ class Queue:
         outcome = await cast(
             "Awaitable[int]",
             self._enqueue(
-                keys=[keys.queue(version_key), keys.bell(version_key), keys.ready(version_key)],
+                keys=[
+                    keys.queue(version_key),
+                    keys.bell(version_key),
+                    keys.ready(version_key),
+                    keys.LOADABLE,
+                    keys.USED,
+                    keys.KEEP_ALIVE,
+                ],
                 args=arguments,
             ),
         )

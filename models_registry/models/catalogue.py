@@ -1,10 +1,24 @@
 """Models, their versions, and where a version's file comes from."""
 
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
 from django.db import models
 
+from models_registry.models.facts import FileFacts
+from models_registry.models.pricing import Prices
+from models_registry.models.residency import ResidencyOptions
+from models_registry.models.rollout import Rollout
+from models_registry.models.routing import validate_roles
 from models_registry.models.runtime import RuntimeOptions
+from models_registry.names import validate_file_name, validate_label, validate_slug
+from models_registry.sources import BadSourceError, check_form
+
+
+class Hardware(models.TextChoices):
+    """What a version or a preset was chosen for, as its publisher says."""
+
+    LAPTOP = "laptop", "16 GB laptop"
+    LAPTOP_ALONE = "laptop_alone", "16 GB laptop that does nothing else"
+    SERVER = "server", "server with a GPU of 24 GB or more"
 
 
 class Model(models.Model):
@@ -13,16 +27,15 @@ class Model(models.Model):
     class Type(models.TextChoices):
         TEXT_GENERATION = "text_generation"
         EMBEDDING = "embedding"
+        TEXT2TEXT = "text2text"
+        CLASSIFICATION = "classification"
+        VISION = "vision"
 
     slug = models.CharField(
         "id",
         max_length=100,
         unique=True,
-        validators=[
-            RegexValidator(
-                r"^[a-z0-9][a-z0-9._-]*$", "Use lower-case letters, digits, '.', '_' and '-'."
-            )
-        ],
+        validators=[validate_slug],
         help_text="What requests send as model.",
     )
     name = models.CharField(max_length=200)
@@ -31,7 +44,12 @@ class Model(models.Model):
     licence = models.CharField(max_length=100, blank=True)
     capabilities = models.JSONField(default=list, blank=True)
     languages = models.JSONField(default=list, blank=True)
-    roles = models.JSONField(default=list, blank=True)
+    roles = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validate_roles],
+        help_text='What it is good for, best first, such as ["coder", "primary"].',
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -41,7 +59,7 @@ class Model(models.Model):
         return self.slug
 
 
-class ModelVersion(RuntimeOptions):
+class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts):
     """One file of a model, with how it is to be loaded.
 
     Facts read from the file's header are null until the file is there.
@@ -54,15 +72,20 @@ class ModelVersion(RuntimeOptions):
         FAILED = "failed"
 
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="versions")
-    label = models.CharField(max_length=50)
-    is_default = models.BooleanField(default=False)
-    file_name = models.CharField(max_length=255, help_text="Below the models directory.")
+    label = models.CharField(max_length=50, validators=[validate_label])
+    file_name = models.CharField(
+        max_length=255, validators=[validate_file_name], help_text="Below the models directory."
+    )
     file_state = models.CharField(
         max_length=10, choices=FileState.choices, default=FileState.ABSENT, editable=False
     )
     file_error = models.TextField(blank=True, editable=False)
     sha256 = models.CharField(max_length=64, blank=True)
     size_bytes = models.BigIntegerField(null=True, blank=True)
+    documented_memory_bytes = models.BigIntegerField(
+        null=True, blank=True, help_text="What its publisher says it takes."
+    )
+    hardware = models.CharField(max_length=20, choices=Hardware.choices, blank=True)
 
     architecture = models.CharField(max_length=50, blank=True, editable=False)
     quantisation = models.CharField(max_length=30, blank=True, editable=False)
@@ -98,8 +121,19 @@ class ModelVersion(RuntimeOptions):
         return f"{self.model.slug}@{self.label}"
 
     def clean(self) -> None:
-        """Raise ``ValidationError`` where options contradict each other or the draft model."""
+        """Raise ``ValidationError`` where options contradict each other or other versions."""
         super().clean()
+        if self.canary_percent:
+            others = ModelVersion.objects.filter(model=self.model_id).exclude(pk=self.pk)
+            taken = sum(others.values_list("canary_percent", flat=True))
+            if taken + self.canary_percent > 100:
+                raise ValidationError(
+                    {"canary_percent": f"Other versions have {taken} %: at most {100 - taken}."}
+                )
+        same_file = ModelVersion.objects.filter(file_name=self.file_name).exclude(pk=self.pk)
+        other = same_file.select_related("model").first()
+        if other is not None:
+            raise ValidationError({"file_name": f"This is the file of {other}. Choose another."})
         if self.draft_model is not None:
             reason = self._reason_against(self.draft_model)
             if reason:
@@ -122,6 +156,14 @@ class ModelVersion(RuntimeOptions):
         return ""
 
 
+def validate_source_url(value: str) -> None:
+    """Raise ``ValidationError`` unless ``value`` is written as a source URL."""
+    try:
+        check_form(value)
+    except BadSourceError as error:
+        raise ValidationError(str(error)) from error
+
+
 class Source(models.Model):
     """A place to fetch a version's file from; tried in order of ``position``."""
 
@@ -129,8 +171,14 @@ class Source(models.Model):
     position = models.PositiveSmallIntegerField(default=0)
     url = models.CharField(
         max_length=500,
-        help_text="pypi://package==version/path, file:///path, or pypi+parts:// for a file cut "
-        "into packages part{1..4}.",
+        validators=[validate_source_url],
+        help_text="hf://owner/repository/file, https://…, s3://bucket/key, file:///path or "
+        "pypi://package==version/path; docs/sources.md has them all.",
+    )
+    only_public = models.BooleanField(
+        "public addresses only",
+        default=False,
+        help_text="Given over the API: leads neither to this machine nor to private networks.",
     )
 
     class Meta:

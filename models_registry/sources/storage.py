@@ -51,6 +51,13 @@ def hash_file(path: Path, on_progress: ProgressCallback) -> str:
         return _pump(file, None, total_bytes, on_progress, "verifying")
 
 
+def hash_into(
+    digest: "hashlib._Hash", source: ByteReader, total_bytes: int, on_progress: ProgressCallback
+) -> None:
+    """Read a stream from where it is to its end, into a checksum."""
+    _pump(source, None, total_bytes, on_progress, "verifying", digest)
+
+
 def sync_to_disk(path: Path) -> None:
     """Make a file, or the names in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -102,8 +109,9 @@ def _pump(
     total_bytes: int | None,
     on_progress: ProgressCallback,
     phase: Phase,
+    digest: "hashlib._Hash | None" = None,
 ) -> str:
-    digest = hashlib.sha256()
+    digest = digest or hashlib.sha256()
     done_bytes = 0
     while chunk := source.read(_CHUNK_BYTES):
         digest.update(chunk)

@@ -151,6 +151,23 @@ async def test_consumer_streams_a_chat(api: Api, model: FakeModel, by_header: bo
     assert (await record_of(start["stream_id"])).outcome == "finished"
 
 
+async def test_consumer_says_which_version_answers_and_that_it_is_deprecated(
+    api: Api,  # noqa: F811
+    model: FakeModel,  # noqa: F811
+):
+    model.say("ok")
+    async with socket_of(api) as socket:
+        await socket.send("stream_chat", model=model.slug, prompt="Hi")
+        (_, start), *_ = await socket.until("stream_end")
+        assert start["version"] == model.key
+        assert "deprecation" not in start
+        fields = {"is_deprecated": True, "deprecation_note": "Use another."}
+        await in_database(ModelVersion.objects.update, **fields)
+        await socket.send("stream_chat", model=model.key, prompt="Hi")
+        (_, start), *_ = await socket.until("stream_end")
+    assert start["deprecation"] == f"{model.key} is deprecated. Use another."
+
+
 async def test_consumer_takes_messages_as_the_route_does(api: Api, model: FakeModel):  # noqa: F811
     model.say("ok")
     async with socket_of(api) as socket:

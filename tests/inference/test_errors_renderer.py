@@ -20,6 +20,7 @@ from inference.api.error_renderer import (
 )
 from inference.errors import (
     AuthenticationError,
+    ConflictError,
     ContextBudgetExceededError,
     GrammarFailedError,
     HostLostError,
@@ -29,6 +30,7 @@ from inference.errors import (
     ModelBusyError,
     ModelLoadingError,
     ModelNotFoundError,
+    ModelUnavailableError,
     NotFoundError,
     PayloadTooLargeError,
     PermissionDeniedError,
@@ -43,6 +45,7 @@ from inference.errors import (
 EXPECTED = {
     ModelBusyError: (503, "server_error", "model_busy"),
     ModelLoadingError: (503, "server_error", "model_loading"),
+    ModelUnavailableError: (503, "server_error", "model_unavailable"),
     QueueTimeoutError: (503, "server_error", "queue_timeout"),
     HostLostError: (503, "server_error", "host_lost"),
     TooManyAttemptsError: (429, "rate_limit_error", "too_many_attempts"),
@@ -50,6 +53,7 @@ EXPECTED = {
     InvalidRequestError: (400, "invalid_request_error", "invalid_value"),
     ContextBudgetExceededError: (400, "invalid_request_error", "context_length_exceeded"),
     GrammarFailedError: (422, "invalid_request_error", "grammar_failed"),
+    ConflictError: (409, "invalid_request_error", "conflict"),
     PayloadTooLargeError: (413, "invalid_request_error", "request_too_large"),
     AuthenticationError: (401, "authentication_error", "invalid_api_key"),
     PermissionDeniedError: (403, "permission_error", "insufficient_scope"),
@@ -165,6 +169,7 @@ def test_store_that_is_away_is_named(foreign: Exception, name: str):
     [
         "model_busy",
         "model_loading",
+        "model_unavailable",
         "queue_timeout",
         "host_lost",
         "temporarily_unavailable",

@@ -9,6 +9,7 @@ from typing import Any
 import jwt
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 from django.utils import timezone
 from rest_framework_simplejwt.tokens import AccessToken
 
@@ -24,6 +25,7 @@ from inference.models import (
     usual_scopes,
 )
 from inference.principal import Principal, credential_of, principal_of
+from models_registry.access import OPERATE_CODENAME
 
 pytestmark = pytest.mark.django_db
 
@@ -145,8 +147,21 @@ def test_own_token_lets_its_user_in(user: Any):
     assert principal.scopes == set(usual_scopes())
 
 
-def test_token_of_staff_has_every_scope(admin: Any):
-    assert principal_of(str(AccessToken.for_user(admin))).scopes == set(every_scope())
+def test_token_of_staff_operates_only_with_the_permission(admin: Any):
+    text = str(AccessToken.for_user(admin))
+    assert principal_of(text).scopes == set(usual_scopes())
+    admin.user_permissions.add(Permission.objects.get(codename=OPERATE_CODENAME))
+    assert principal_of(text).scopes == set(every_scope())
+
+
+def test_token_of_a_superuser_has_every_scope():
+    root = get_user_model().objects.create_superuser("root")
+    assert principal_of(str(AccessToken.for_user(root))).scopes == set(every_scope())
+
+
+def test_key_keeps_the_scopes_of_its_row(user: Any):
+    _, secret = issue_key(user, "operator", every_scope())
+    assert principal_of(secret).scopes == set(every_scope())
 
 
 def test_token_of_another_issuer_needs_subject_and_expiry_alone(user: Any, settings: Any):

@@ -49,7 +49,7 @@ async def test_order_is_as_urgent_as_the_queue_strategy_lets_it(
     priority: int,
 ):
     configure(queue_strategy=strategy)
-    spec = await service.resolve(version.model.slug, "text_generation")
+    spec = await service.resolver.resolve(version.model.slug, "text_generation")
     order = GenerationOrder("chat", spec, [[1, 2]], 4, SamplingParameters(), priority=3)
     await service.start_generations(KEY, order)
     item = scripted_host.claim()

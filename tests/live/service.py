@@ -89,6 +89,11 @@ class LiveService:
         with psycopg.connect(embedded_urls(self.home)[0]) as connection:
             return connection.execute(sql).fetchall()
 
+    def execute(self, sql: str) -> None:
+        """Change the service's own database."""
+        with psycopg.connect(embedded_urls(self.home)[0]) as connection:
+            connection.execute(sql)
+
     def health(self, path: str = "/health/ready") -> tuple[int, dict[str, Any]]:
         """Status and body; status 0 when nobody answers."""
         try:

@@ -1,9 +1,28 @@
-"""Fixtures of the tests that fetch with the real pip."""
+"""Fixtures that several of the registry's tests share."""
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from models_registry import figures
+from models_registry.figures import LiveFigures
+
+Show = Callable[[LiveFigures], None]
+
+
+@pytest.fixture
+def show() -> Iterator[Show]:
+    """Have figures of a test's own."""
+    before = list(figures._sources)
+
+    def show_(found: LiveFigures) -> None:
+        figures.register_figures(lambda _: found)
+
+    show_(LiveFigures())
+    yield show_
+    figures._sources[:] = before
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models_registry.gguf import GGUFError, GGUFHeader, read_header
+from models_registry.gguf import GGUFError, GGUFHeader, Matrix, read_header
 from tests.models_registry.gguf_samples import (
     BASE,
     TEMPLATE,
@@ -50,6 +50,7 @@ def test_header_of_a_language_model(tmp_path: Path) -> None:
         sliding_window=0,
         tensor_bytes=(6 * 32 + 32) * 4,
         file_bytes=path.stat().st_size,
+        matrices=(Matrix("token_embd.weight", "F32", (32, len(TOKENS)), 6 * 32 * 4),),
     )
 
 

@@ -1,51 +1,47 @@
-"""What the plan does about each replica."""
+"""What the plan decides at one moment."""
 
 import itertools
 from dataclasses import dataclass, replace
 
 import pytest
 
-from models_registry.residency import (
+from models_registry.residency.facts import NodeView, Placement, ReplicaView, Rules, VersionView
+from models_registry.residency.ledger import HOSTS, Ledger
+from models_registry.residency.lifecycle import (
     CALM_SECONDS,
     MAX_BACKOFF_SECONDS,
     START_TIMEOUT_SECONDS,
     Action,
-    ReplicaView,
     backoff_seconds,
-    plan,
+    may_start,
+    next_action,
 )
+from models_registry.residency.plan import Plan, Retire, Start, plan
+from models_registry.residency.victims import kept_bytes, may_be_put_out
 
 LEASE_SECONDS = 5.0
 RUNNING = ("loading", "ready", "draining")
 STATES = ("stopped", "starting", *RUNNING, "failed")
-AGES = (0.0, LEASE_SECONDS, START_TIMEOUT_SECONDS, CALM_SECONDS)
-VIEW = ReplicaView(
-    id=1,
-    wanted=True,
-    state="stopped",
-    state_age_seconds=0.0,
-    is_alive=False,
-    is_dead=False,
-    crashes=0,
-    file_ready=True,
-)
+AGES = (0.0, LEASE_SECONDS, START_TIMEOUT_SECONDS, CALM_SECONDS, MAX_BACKOFF_SECONDS)
+VIEW = ReplicaView(1, "a", "local")
+RULES = Rules(LEASE_SECONDS, minimum_dwell_seconds=5, maximum_wait_seconds=15)
 
 
-def decide(view: ReplicaView) -> Action | None:
-    """The action for one replica."""
-    decided = plan([view], LEASE_SECONDS)
-    assert len(decided) <= 1
-    assert all(replica_id == view.id for replica_id, _ in decided)
-    return decided[0][1] if decided else None
+def decide(view: ReplicaView, *, node_is_alive: bool = True) -> Action | str | None:
+    """What is due for one replica."""
+    if may_start(view):
+        return "start"
+    return next_action(view, LEASE_SECONDS, node_is_alive)
 
 
-def expected(view: ReplicaView) -> Action | None:
+def expected(view: ReplicaView) -> Action | str | None:
     """The rules in another form: the first line that fits."""
     running = view.state in RUNNING
     gone = view.is_dead or view.state_age_seconds >= LEASE_SECONDS
     rested = view.state_age_seconds >= backoff_seconds(view.crashes)
     calm = view.state == "ready" and view.state_age_seconds >= CALM_SECONDS
-    lines: list[tuple[bool, Action | None]] = [
+    late = view.state_age_seconds >= START_TIMEOUT_SECONDS
+    lines: list[tuple[bool, Action | str | None]] = [
         (running and not view.is_alive and gone, Action.NOTE_DEATH),
         (running and not view.is_alive, None),
         (running and not view.wanted, Action.DRAIN),
@@ -54,68 +50,85 @@ def expected(view: ReplicaView) -> Action | None:
         (not view.wanted and view.state == "stopped", None),
         (not view.wanted, Action.NOTE_STOPPED),
         (view.state == "starting" and view.is_alive, None),
-        (
-            view.state == "starting" and view.state_age_seconds >= START_TIMEOUT_SECONDS,
-            Action.ANNOUNCE_AGAIN,
-        ),
+        (view.state == "starting" and late, Action.ANNOUNCE_AGAIN),
         (view.state == "starting" or not view.file_ready, None),
-        (view.state == "stopped" or rested, Action.START),
+        (view.state == "stopped" or rested, "start"),
     ]
     return next((action for fits, action in lines if fits), None)
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_plan_of_every_combination(state: str) -> None:
+def test_lifecycle_of_every_combination(state: str) -> None:
     combinations = itertools.product(
         (True, False), AGES, (True, False), (True, False), (0, 1, 3), (True, False)
     )
     for wanted, age, is_alive, is_dead, crashes, file_ready in combinations:
         if is_alive and is_dead:
             continue  # a host known to have ended does not count as alive
-        view = ReplicaView(1, wanted, state, age, is_alive, is_dead, crashes, file_ready)
+        view = replace(
+            VIEW,
+            wanted=wanted,
+            state=state,
+            state_age_seconds=age,
+            is_alive=is_alive,
+            is_dead=is_dead,
+            crashes=crashes,
+            file_ready=file_ready,
+        )
         assert decide(view) == expected(view), view
 
 
 @pytest.mark.parametrize(
     ("changes", "action"),
     [
-        ({}, Action.START),
+        ({}, "start"),
         ({"file_ready": False}, None),
         ({"wanted": False}, None),
+        ({"holds_memory": True}, None),
         ({"state": "starting", "state_age_seconds": 9.9}, None),
         ({"state": "starting", "state_age_seconds": 10.0}, Action.ANNOUNCE_AGAIN),
         ({"state": "starting", "wanted": False}, Action.NOTE_STOPPED),
         ({"state": "loading", "state_age_seconds": 4.9}, None),
         ({"state": "loading", "is_dead": True}, Action.NOTE_DEATH),
+        ({"state": "starting", "is_alive": True, "is_serving": True}, Action.NOTE_READY),
+        ({"state": "loading", "is_alive": True, "is_serving": True}, Action.NOTE_READY),
+        (
+            {"state": "starting", "is_alive": True, "is_serving": True, "wanted": False},
+            Action.NOTE_READY,
+        ),
+        ({"state": "loading", "is_dead": True, "is_serving": True}, Action.NOTE_DEATH),
+        ({"state": "draining", "is_alive": True, "is_serving": True}, None),
         ({"state": "ready", "is_alive": True, "state_age_seconds": 1e6}, None),
         ({"state": "ready", "state_age_seconds": 5.0}, Action.NOTE_DEATH),
         ({"state": "ready", "is_alive": True, "wanted": False}, Action.DRAIN),
-        ({"state": "ready", "is_alive": True, "crashes": 1, "state_age_seconds": 29.0}, None),
+        ({"state": "ready", "is_alive": True, "crashes": 1, "state_age_seconds": 9.0}, None),
         (
-            {"state": "ready", "is_alive": True, "crashes": 1, "state_age_seconds": 30.0},
+            {"state": "ready", "is_alive": True, "crashes": 1, "state_age_seconds": 10.0},
             Action.FORGIVE,
         ),
         ({"state": "draining", "is_alive": True}, None),
+        ({"state": "failed", "crashes": 1}, "start"),
+        ({"state": "failed", "crashes": 1, "load_failed": True}, None),
         ({"state": "failed", "crashes": 2, "state_age_seconds": 1.9}, None),
-        ({"state": "failed", "crashes": 2, "state_age_seconds": 2.0}, Action.START),
+        ({"state": "failed", "crashes": 2, "state_age_seconds": 2.0}, "start"),
+        ({"state": "failed", "crashes": 3, "state_age_seconds": 3.9}, None),
         ({"state": "failed", "crashes": 2, "wanted": False}, Action.NOTE_STOPPED),
     ],
 )
-def test_plan_of_a_case(changes: dict[str, object], action: Action | None) -> None:
+def test_lifecycle_of_a_case(changes: dict[str, object], action: Action | str | None) -> None:
     assert decide(replace(VIEW, **changes)) == action
 
 
-def test_plan_of_a_fleet_keeps_replicas_apart() -> None:
-    fleet = [
-        replace(VIEW, id=1),
-        replace(VIEW, id=2, wanted=False),
-        replace(VIEW, id=3, state="ready", is_alive=True, wanted=False),
-    ]
-    assert plan(fleet, LEASE_SECONDS) == [(1, Action.START), (3, Action.DRAIN)]
+def test_a_start_on_a_node_that_is_gone_is_taken_back_when_it_is_late() -> None:
+    view = replace(VIEW, state="starting", state_age_seconds=START_TIMEOUT_SECONDS - 0.1)
+    assert decide(view, node_is_alive=False) is None
+    view = replace(view, state_age_seconds=START_TIMEOUT_SECONDS)
+    assert decide(view, node_is_alive=False) is Action.NOTE_STOPPED
 
 
 @pytest.mark.parametrize(
-    ("crashes", "seconds"), [(0, 0), (1, 0), (2, 2), (3, 4), (4, 8), (5, 16), (6, 30), (99, 30)]
+    ("crashes", "seconds"),
+    [(0, 0), (1, 0), (2, 2), (3, 4), (4, 8), (9, 256), (10, 300), (9999, 300)],
 )
 def test_backoff(crashes: int, seconds: float) -> None:
     assert backoff_seconds(crashes) == seconds
@@ -124,7 +137,7 @@ def test_backoff(crashes: int, seconds: float) -> None:
 
 @dataclass
 class _Life:
-    """A replica driven by the plan, a second at a time."""
+    """A replica driven by its own lifecycle, a second at a time."""
 
     view: ReplicaView
     now: float = 0.0
@@ -135,19 +148,19 @@ class _Life:
         self.since = self.now
         self.view = replace(self.view, state=state, **changes)
 
-    def look(self) -> Action | None:
-        """What the plan says now; time goes on by a second."""
+    def look(self) -> Action | str | None:
+        """What is due now; time goes on by a second."""
         action = decide(replace(self.view, state_age_seconds=self.now - self.since))
         self.now += 1
         return action
 
 
 def test_a_replica_that_dies_at_once_is_started_ever_more_rarely() -> None:
-    life = _Life(replace(VIEW))
+    life = _Life(VIEW)
     starts = []
-    while life.now < 100:
+    while life.now < 4000:
         match life.look():
-            case Action.START:
+            case "start":
                 starts.append(life.now)
                 life.enter("loading", is_dead=True)
             case Action.NOTE_DEATH:
@@ -162,7 +175,7 @@ def test_a_replica_from_wish_to_unload() -> None:
     life = _Life(replace(VIEW, file_ready=False))
     assert life.look() is None
     life.view = replace(life.view, file_ready=True)
-    assert life.look() is Action.START
+    assert life.look() == "start"
     life.enter("starting")
     announcements = sum(life.look() is Action.ANNOUNCE_AGAIN for _ in range(12))
     assert announcements == 2  # the row's age is not reset here: at 10 s and at 11 s
@@ -185,3 +198,154 @@ def test_a_replica_that_dies_while_it_drains_is_not_started_again() -> None:
     assert life.look() is Action.NOTE_STOPPED
     life.enter("stopped")
     assert life.look() is None
+
+
+def version(key: str, size: int = 100, nodes: str = "local", **fields: object) -> VersionView:
+    """A version that needs so many bytes on any of the nodes."""
+    places = tuple(Placement(node, "cpu", {"cpu": size}) for node in nodes.split())
+    return replace(VersionView(key, places, idle_seconds=1000.0), **fields)
+
+
+def ready(id_: int, key: str, size: int = 100, **fields: object) -> ReplicaView:
+    """A replica that has served for long and has nothing to do."""
+    view = ReplicaView(id_, key, "local", "cpu", {"cpu": size}, state="ready", is_alive=True)
+    return replace(view, **({"state_age_seconds": 1000.0} | fields))
+
+
+def asked(key: str, size: int = 100, waited: float = 1.0, **fields: object) -> VersionView:
+    """A version that requests wait for."""
+    wait = {"queued": 1, "oldest_wait_seconds": waited, "urgency_seconds": waited}
+    return version(key, size, **(wait | {"idle_seconds": 0.0} | fields))
+
+
+def decided(
+    versions: list[VersionView], replicas: list[ReplicaView], budget: int = 200, *more: NodeView
+) -> Plan:
+    """The plan for one node, and others if given."""
+    return plan([NodeView("local", {"cpu": budget}, 8), *more], versions, replicas, RULES)
+
+
+def test_plan_counts_room_that_is_coming_as_given_to_who_waits_for_it() -> None:
+    leaving = ready(1, "a", state="draining", wanted=False, state_age_seconds=1.0)
+    drawn = decided(
+        [version("a"), version("b"), asked("c", waited=9), asked("d")], [leaving, ready(2, "b")]
+    )
+    assert drawn.starts == []
+    assert drawn.retirements == [Retire(2, "Put out to make room for d.")]
+
+
+def test_plan_of_a_starved_one_waits_for_a_long_drain_and_leaves_other_devices_alone() -> None:
+    machine = NodeView("local", {"cpu": 100, "cuda:0": 100}, 8)
+    leaving = ready(1, "a", state="draining", wanted=False)
+    on_gpu = Placement("local", "cuda:0", {"cuda:0": 100})
+    versions = [version("a"), asked("b", waited=20), asked("g", placements=(on_gpu,))]
+    drawn = plan([machine], versions, [leaving], RULES)
+    assert [start.version for start in drawn.starts] == ["g"]
+
+
+def test_ledger_gives_room_that_comes_late_away_once() -> None:
+    leaving = ready(1, "a", state="draining", wanted=False)
+    ledger = Ledger([NodeView("local", {"cpu": 150}, 8)], [leaving], RULES)
+    place = Placement("local", "cpu", {"cpu": 100})
+    assert not ledger.fits_soon(place)
+    assert ledger.fits_late(place)
+    ledger.take(place)
+    assert not ledger.fits_late(place)
+
+
+def test_copies_of_a_version_never_make_room_for_another_copy() -> None:
+    own, versions = ready(1, "a"), {"a": version("a")}
+    assert not may_be_put_out(own, versions["a"], versions)
+    assert kept_bytes([own], versions["a"], versions) == {"local": {"cpu": 100, HOSTS: 1}}
+
+
+def test_plan_gives_no_reason_for_requests_that_a_copy_will_serve() -> None:
+    loading = ready(1, "a", state="loading")
+    assert decided([asked("a", preload_workers=2)], [loading], budget=150).reasons == {}
+
+
+def test_plan_does_not_put_out_more_than_it_needs() -> None:
+    drawn = decided(
+        [version("small", 50, idle_seconds=900), version("large", idle_seconds=10), asked("c")],
+        [ready(1, "small", 50), ready(2, "large", 100)],
+        budget=150,
+    )
+    assert [retired.replica_id for retired in drawn.retirements] == [2]
+
+
+def test_plan_prefers_the_node_where_nobody_busy_must_go() -> None:
+    other = NodeView("other", {"cpu": 100}, 8)
+    drawn = decided(
+        [version("idle"), version("busy"), asked("c", waited=20, nodes="local other")],
+        [ready(1, "idle"), ready(2, "busy", node="other", busy=3)],
+        100,
+        other,
+    )
+    assert [retired.replica_id for retired in drawn.retirements] == [1]
+
+
+def test_plan_lets_the_lowest_priority_go_first_of_the_busy_ones() -> None:
+    drawn = decided(
+        [asked("high", priority=3), asked("low", priority=1), asked("c", waited=20)],
+        [ready(1, "high", busy=1, state_age_seconds=2000.0), ready(2, "low", busy=1)],
+    )
+    assert [retired.replica_id for retired in drawn.retirements] == [2]
+
+
+def test_plan_lets_the_one_that_has_served_longest_go_first_of_the_busy_ones() -> None:
+    drawn = decided(
+        [version("a"), version("b"), asked("c", waited=20)],
+        [ready(1, "a", busy=1), ready(2, "b", busy=1, state_age_seconds=2000.0)],
+    )
+    assert [retired.replica_id for retired in drawn.retirements] == [2]
+
+
+def test_plan_starts_in_the_row_that_is_there() -> None:
+    drawn = decided([version("a")], [ReplicaView(7, "a", "local")])
+    assert drawn.starts == [Start("a", "local", "cpu", {"cpu": 100}, 7, on_demand=True)]
+
+
+def test_plan_starts_elsewhere_what_requests_wait_for_when_its_node_has_no_room() -> None:
+    other = NodeView("other", {"cpu": 100}, 8)
+    drawn = decided(
+        [asked("a", nodes="local other"), version("pin", pinned=True)],
+        [ReplicaView(7, "a", "local"), ready(1, "pin")],
+        100,
+        other,
+    )
+    assert drawn.starts == [Start("a", "other", "cpu", {"cpu": 100}, None, on_demand=True)]
+
+
+def test_plan_counts_memory_of_a_process_that_should_be_gone() -> None:
+    stuck = ReplicaView(1, "a", "local", "cpu", {"cpu": 150}, False, state="failed")
+    assert decided([version("a"), asked("b")], [stuck]).starts != []
+    drawn = decided([version("a"), asked("b")], [replace(stuck, holds_memory=True)])
+    assert drawn.starts == []
+
+
+def test_plan_gives_up_an_on_demand_row_that_nobody_asks_for_any_more() -> None:
+    row = ReplicaView(1, "a", "local", on_demand=True, state="failed", crashes=1)
+    drawn = decided([version("a")], [row])
+    assert drawn.starts == []
+    assert drawn.retirements == [Retire(1, "")]
+    assert decided([version("a")], [replace(row, on_demand=False)]).starts != []
+
+
+def test_plan_says_when_a_failing_version_can_be_asked_for_again() -> None:
+    row = ReplicaView(
+        1, "a", "local", on_demand=True, state="failed", crashes=3, failure="It died.",
+        state_age_seconds=1.0,
+    )  # fmt: skip
+    reason = decided([asked("a")], [row]).reasons["a"]
+    assert (reason.text, reason.is_final, reason.retry_after_seconds) == ("It died.", True, 3.0)
+
+
+def test_plan_of_too_many_hosts_says_so() -> None:
+    drawn = plan(
+        [NodeView("local", {"cpu": 1000}, 1)],
+        [version("a", pinned=True), asked("b")],
+        [ready(1, "a")],
+        RULES,
+    )
+    assert drawn.reasons["b"].text == ("local already runs 1 of 1 hosts (INFERENCE_MAX_REPLICAS).")
+    assert drawn.reasons["b"].is_final

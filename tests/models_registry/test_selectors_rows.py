@@ -6,36 +6,37 @@ import pytest
 
 from models_registry import services
 from models_registry.models import Replica
-from models_registry.selectors import find_spec, model_statuses, replica_statuses
+from models_registry.selectors import find_offer, model_statuses, replica_statuses
 from tests.models_registry.fleet_rows import a_node, a_version
 
 pytestmark = pytest.mark.django_db
 MODELS_DIR = Path("/models")
 
 
-def test_find_spec_by_model_and_by_version() -> None:
+def test_find_offer_by_model_and_by_version() -> None:
     default = a_version("a", is_default=True, kv_cells=512, context_length_tokens=2048)
     other = a_version("b", model=default.model, file_name="deep/b.gguf")
     slug = default.model.slug
-    found = find_spec(slug, MODELS_DIR)
+    found = find_offer(slug, MODELS_DIR)
     assert found is not None
-    assert (found.version_key, found.sequence_limit_tokens) == (f"{slug}@a", 512)
-    named = find_spec(f"{slug}@b", MODELS_DIR)
+    assert (found.spec.version_key, found.spec.sequence_limit_tokens) == (f"{slug}@a", 512)
+    named = find_offer(f"{slug}@b", MODELS_DIR)
     assert named is not None
-    assert (named.version_key, named.path) == (other.key, "/models/deep/b.gguf")
+    assert (named.spec.version_key, named.spec.path) == (other.key, "/models/deep/b.gguf")
 
 
 def test_a_version_without_a_context_length_is_bounded_by_its_cells() -> None:
     version = a_version(is_default=True, kv_cells=1000)
-    spec = find_spec(version.model.slug, MODELS_DIR)
-    assert spec is not None
+    offer = find_offer(version.model.slug, MODELS_DIR)
+    assert offer is not None
+    spec = offer.spec
     assert spec.context_length_tokens == spec.sequence_limit_tokens == 1000
 
 
 @pytest.mark.parametrize("name", ["{slug}", "{slug}@none", "{slug}@", "", "@v1", "other"])
-def test_find_spec_of_what_is_not_registered_is_none(name: str) -> None:
+def test_find_offer_of_what_is_not_registered_is_none(name: str) -> None:
     slug = a_version(is_default=False).model.slug
-    assert find_spec(name.format(slug=slug), MODELS_DIR) is None
+    assert find_offer(name.format(slug=slug), MODELS_DIR) is None
 
 
 @pytest.mark.parametrize(
@@ -90,3 +91,9 @@ def test_lists_need_few_queries(django_assert_max_num_queries: object) -> None:
         services.load(a_version(is_default=True), node)
     with django_assert_max_num_queries(3):  # type: ignore[operator]
         assert len(model_statuses()) == 5
+
+
+def test_the_end_of_a_log_is_not_told_to_other_apps() -> None:
+    services.load(a_version(), a_node())
+    Replica.objects.update(reason="It died.\nIts log ends:\n/home/me: Traceback")
+    assert [status.reason for status in replica_statuses()] == ["It died."]

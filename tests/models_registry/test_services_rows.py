@@ -1,17 +1,18 @@
 """Wishes and observations in the registry."""
 
 import uuid
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
+from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from models_registry import services
-from models_registry.models import Model, ModelVersion, Replica
+from models_registry.models import Model, Replica
+from models_registry.nodes import register_this_node
 from models_registry.services import RegistryError
 from tests.models_registry.fleet_rows import a_node, a_version
-from tests.models_registry.gguf_samples import write_llama
 
 pytestmark = pytest.mark.django_db
 State = Replica.State
@@ -25,18 +26,22 @@ def test_load_wants_a_replica_once() -> None:
     assert Replica.objects.count() == 1
 
 
-def test_load_on_a_full_node_says_what_to_do() -> None:
-    node = a_node(max_replicas=1)
-    loaded = a_version()
-    services.load(loaded, node)
-    with pytest.raises(RegistryError, match=r"1 of 1.*Unload one first"):
+def test_load_of_what_can_never_fit_says_by_how_much() -> None:
+    node = a_node(budget_bytes=1 << 20)
+    with pytest.raises(RegistryError, match=r"needs .* MiB of cpu memory, but .* may use 1.0 MiB"):
         services.load(a_version(), node)
-    services.load(loaded, node)  # already has its place
-    services.unload(loaded)
-    other = a_version()
-    services.load(other, node)
-    with pytest.raises(RegistryError):
-        services.load(loaded, node)
+    assert Replica.objects.count() == 0
+
+
+def test_load_of_a_file_that_was_not_read_yet_is_tried() -> None:
+    services.load(a_version(header=None), a_node(budget_bytes=1))
+    assert Replica.objects.count() == 1
+
+
+def test_load_by_a_person_takes_over_what_requests_brought() -> None:
+    version, node = a_version(), a_node()
+    Replica.objects.create(version=version, node=node, on_demand=True)
+    assert not services.load(version, node).on_demand
 
 
 def test_load_gives_a_replica_that_failed_a_fresh_chance() -> None:
@@ -112,47 +117,11 @@ def test_observe_records_for_the_newest_launch_alone() -> None:
 
 
 def test_register_this_node_keeps_one_row() -> None:
-    first = services.register_this_node("here", 2)
-    second = services.register_this_node("here", 3)
+    first = register_this_node("here", 2)
+    second = register_this_node("here", 3)
     assert (second.pk, second.max_replicas) == (first.pk, 3)
     assert second.memory_bytes
     assert second.memory_bytes > 1 << 20
-
-
-def test_set_default_leaves_one_default() -> None:
-    first = a_version("a", is_default=True)
-    second = a_version("b", model=first.model)
-    services.set_default(second)
-    services.set_default(second)
-    assert list(first.model.versions.filter(is_default=True)) == [second]
-
-
-def test_fetch_file_without_source_and_file_says_what_to_do(tmp_path: Path) -> None:
-    version = a_version()
-    with pytest.raises(RegistryError, match=r"no source, and .*a\.gguf does not exist"):
-        services.fetch_file(version, tmp_path, lambda *_: None)
-
-
-def test_fetch_file_takes_the_next_source_when_one_fails(tmp_path: Path) -> None:
-    write_llama(tmp_path / "here.gguf")
-    version = a_version(file_state=ModelVersion.FileState.ABSENT)
-    version.sources.create(position=0, url=f"file://{tmp_path}/nowhere.gguf")
-    version.sources.create(position=1, url=f"file://{tmp_path}/here.gguf")
-    (tmp_path / "models").mkdir()
-    services.fetch_file(version, tmp_path / "models", lambda *_: None)
-    version.refresh_from_db()
-    assert (version.file_state, version.file_error) == ("ready", "")
-    assert (tmp_path / "models" / "a.gguf").is_file()
-
-
-def test_fetch_file_that_fails_notes_why(tmp_path: Path) -> None:
-    version = a_version(file_state=ModelVersion.FileState.ABSENT)
-    version.sources.create(position=0, url=f"file://{tmp_path}/nowhere.gguf")
-    with pytest.raises(Exception, match=r"nowhere\.gguf"):
-        services.fetch_file(version, tmp_path, lambda *_: None)
-    version.refresh_from_db()
-    assert version.file_state == "failed"
-    assert "nowhere.gguf" in version.file_error
 
 
 def test_a_model_takes_its_versions_and_replicas_with_it() -> None:
@@ -160,3 +129,28 @@ def test_a_model_takes_its_versions_and_replicas_with_it() -> None:
     services.load(version, a_node())
     Model.objects.all().delete()
     assert not Replica.objects.exists()
+
+
+@pytest.mark.parametrize("fields", [{"pinned": True}, {"preload_workers": 1}])
+def test_unload_of_what_would_come_back_is_refused(fields: dict[str, int]) -> None:
+    version = a_version(**fields)
+    first = services.load(version, a_node())
+    with pytest.raises(RegistryError, match="would be loaded again at once"):
+        services.unload(version)
+    second = services.load(version, a_node())
+    assert services.unload_replicas([second]) == 1  # one is enough
+    with pytest.raises(RegistryError, match="would be loaded again at once"):
+        services.unload_replicas([first])
+    assert Replica.objects.filter(desired="resident").get() == first
+
+
+def test_unload_of_what_the_settings_preload_is_refused(
+    settings: Any,
+) -> None:
+    version = a_version()
+    services.load(version, a_node())
+    settings.INFERENCE = replace(settings.INFERENCE, preload_models=(version.key,))
+    with pytest.raises(RegistryError, match="INFERENCE_PRELOAD_MODELS"):
+        services.unload(version)
+    settings.INFERENCE = replace(settings.INFERENCE, preload_models=("nobody",))
+    assert services.unload(version) == 1

@@ -176,7 +176,7 @@ def test_disk_that_fills_up_meanwhile_is_explained(
         ("", "is not a source URL"),
         ("model.gguf", "is not a source URL"),
         ("/models/model.gguf", "is not a source URL"),
-        ("ftp://host/model.gguf", "use file://, pypi://"),
+        ("ftp://host/model.gguf", "use hf://, https://, "),
         ("file://host/model.gguf", "write file:///absolute"),
         ("file://model.gguf", "write file:///absolute"),
         ("file:///model.gguf?x=1", "write them as %3F"),

@@ -22,11 +22,16 @@ def _model(slug: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model["slug"])
-def test_seeded_model_has_one_default_version_with_sources(model: dict[str, Any]) -> None:
-    assert [version["is_default"] for version in model["versions"]].count(True) == 1
+def test_seeded_version_has_a_source_of_its_file(model: dict[str, Any]) -> None:
     for version in model["versions"]:
-        assert len(version["sha256"]) == 64
-        assert all(_names_files(url) for url in version["sources"])
+        (url,) = version["sources"]
+        if url.startswith("hf://"):
+            # hf://owner/repository/file, which the version has below a folder of its model.
+            assert url.count("/") == 4
+            assert version["file_name"] == f"{model['slug']}/{url.rpartition('/')[2]}"
+        else:
+            assert len(version["sha256"]) == 64
+            assert _names_files(url)
 
 
 def _names_files(url: str) -> bool:

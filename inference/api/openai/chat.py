@@ -5,6 +5,7 @@ from rest_framework.request import Request
 
 from inference.api.admission import (
     check_stream_options,
+    keep_alive_of,
     max_tokens_of,
     priority_of,
     sampling_of,
@@ -50,7 +51,7 @@ async def chat_order(service: InferenceService, body: ChatRequest) -> Generation
         raise InvalidRequestError(
             "'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs"
         )
-    spec = await service.resolve(body.model, "text_generation")
+    spec = await service.resolver.resolve(body.model, "text_generation", **body.choice)
     plan = await chat_plan(service.tokenizer, spec, body)
     prompt = await service.tokenizer.chat(spec, plan.messages, tools=plan.tools)
     size = await service.tokenizer.vocabulary_size(spec) if body.logit_bias else 0
@@ -70,4 +71,5 @@ async def chat_order(service: InferenceService, body: ChatRequest) -> Generation
         include_usage=body.wants_usage_chunk,
         grammar=plan.grammar or await checked_grammar(service.tokenizer, spec, body),
         call_syntax=plan.call_syntax,
+        keep_alive_seconds=keep_alive_of(body),
     )

@@ -5,6 +5,7 @@ from rest_framework.request import Request
 
 from inference.api.admission import (
     check_stream_options,
+    keep_alive_of,
     max_tokens_of,
     priority_of,
     sampling_of,
@@ -30,7 +31,7 @@ class Completions(ApiView):
         service = inference_service()
         body = body_of(request, CompletionRequest, service.settings.max_body_bytes)
         check_stream_options(body)
-        order = await _order(service, body)
+        order = await completion_order(service, body)
         principal = principal_in(request)
         run = await service.start_generations(principal, order)
         format_ = CompletionFormat(run.header)
@@ -39,8 +40,13 @@ class Completions(ApiView):
         return await whole_response(service, run, format_, principal, order.end_user)
 
 
-async def _order(service: InferenceService, body: CompletionRequest) -> GenerationOrder:
-    spec = await service.resolve(body.model, "text_generation")
+async def completion_order(service: InferenceService, body: CompletionRequest) -> GenerationOrder:
+    """What a request for a completion asks to generate.
+
+    Raises:
+        InferenceError: the model, the prompt or a value cannot be served.
+    """
+    spec = await service.resolver.resolve(body.model, "text_generation", **body.choice)
     # A raw prompt is the client's own template, so control tokens in it count as such.
     prompts = await token_inputs(service.tokenizer, spec, body.prompt, "prompt", parse_control=True)
     n = body.n or 1
@@ -65,4 +71,5 @@ async def _order(service: InferenceService, body: CompletionRequest) -> Generati
         end_user=body.user or "",
         include_usage=body.wants_usage_chunk,
         grammar=await checked_grammar(service.tokenizer, spec, body),
+        keep_alive_seconds=keep_alive_of(body),
     )

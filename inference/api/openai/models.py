@@ -2,15 +2,18 @@
 
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from inference.api.view import ApiView, json_response
+from inference.api.view import ApiView, json_response, principal_in
+from inference.conf import inference_settings
 from inference.database import in_database
 from inference.errors import InvalidRequestError, ModelNotFoundError, TemporaryResourceError
-from inference.principal import MODELS_OPERATE, MODELS_READ
+from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
 from models_registry import services
 from models_registry.models import ModelVersion, Replica
+from models_registry.nodes import answering, pick_node
 from models_registry.selectors import ModelStatus, model_statuses
 
 
@@ -26,7 +29,7 @@ class Models(ApiView):
             {
                 "object": "list",
                 "data": [_model_object(status) for status in statuses],
-                "config": None,
+                "config": inference_settings().config_preset or None,
                 "orchestration_mode": "single",
             }
         )
@@ -39,8 +42,8 @@ class ModelDetail(ApiView):
 
     async def get(self, request: Request, model_id: str) -> HttpResponse:
         """The model, or 404."""
-        status = await _status(model_id)
-        _version_named(status, model_id)
+        status = await status_of(model_id)
+        version_named(status, model_id)
         return json_response(_model_object(status))
 
 
@@ -51,16 +54,16 @@ class LoadModel(ApiView):
 
     async def post(self, request: Request, model_id: str) -> HttpResponse:
         """Want a replica of the version on this node; answers at once with the state."""
-        status = await _status(model_id)
-        version = _version_named(status, model_id)
+        status = await status_of(model_id)
+        version = version_named(status, model_id)
         _require_file(version)
         try:
-            await in_database(_load, version)
+            await in_database(_load, version, principal_in(request))
         except services.RegistryError as error:
             raise TemporaryResourceError(
                 str(error), code="no_room", retry_after_ms=10_000
             ) from error
-        return json_response(_model_object(await _status(model_id)), status=202)
+        return json_response(_model_object(await status_of(model_id)), status=202)
 
 
 class UnloadModel(ApiView):
@@ -70,12 +73,20 @@ class UnloadModel(ApiView):
 
     async def post(self, request: Request, model_id: str) -> HttpResponse:
         """Want no replica; what runs on it finishes first."""
-        status = await _status(model_id)
-        await in_database(services.unload, _version_named(status, model_id))
-        return json_response(_model_object(await _status(model_id)), status=202)
+        status = await status_of(model_id)
+        try:
+            await in_database(_unload, version_named(status, model_id), principal_in(request))
+        except services.RegistryError as error:
+            raise InvalidRequestError(str(error), param="model", code="model_is_kept") from error
+        return json_response(_model_object(await status_of(model_id)), status=202)
 
 
-async def _status(model_id: str) -> ModelStatus:
+async def status_of(model_id: str) -> ModelStatus:
+    """A model by its id, or by that of a version.
+
+    Raises:
+        ModelNotFoundError: there is none.
+    """
     slug = model_id.partition("@")[0]
     # Postgres refuses to compare with a NUL.
     statuses = [] if "\0" in slug else await in_database(model_statuses, slug)
@@ -87,7 +98,12 @@ async def _status(model_id: str) -> ModelStatus:
     return statuses[0]
 
 
-def _version_named(status: ModelStatus, model_id: str) -> ModelVersion:
+def version_named(status: ModelStatus, model_id: str) -> ModelVersion:
+    """The version that an id means: the one of its label, else the default.
+
+    Raises:
+        ModelNotFoundError: there is none.
+    """
     label = model_id.partition("@")[2]
     version = status.version
     if label:
@@ -107,15 +123,27 @@ def _require_file(version: ModelVersion) -> None:
         )
 
 
-def _load(version: ModelVersion) -> None:
+def _unload(version: ModelVersion, principal: Principal) -> None:
+    services.unload(version, _actor(principal))
+
+
+def _actor(principal: Principal) -> Any:
+    """Who is noted with a change in the audit trail."""
+    return get_user_model().objects.get(pk=principal.user_id)
+
+
+def _load(version: ModelVersion, principal: Principal) -> None:
     wanted = version.replicas.filter(desired=Replica.Desired.RESIDENT).select_related("node")
-    for node in [replica.node for replica in wanted] or [services.pick_node()]:
-        services.load(version, node)
+    for node in answering(replica.node for replica in wanted) or [pick_node(version)]:
+        services.load(version, node, _actor(principal))
 
 
 def _model_object(status: ModelStatus) -> dict[str, Any]:
     version = status.version
-    memory = sum(replica.resident_bytes or 0 for replica in status.replicas)
+    memory = sum(replica.memory_bytes for replica in status.replicas)
+    if version is not None and not memory:
+        # What it would take, as far as that is known before it is loaded.
+        memory = version.documented_memory_bytes or version.size_bytes or 0
     return {
         "id": status.model.slug,
         "object": "model",

@@ -6,6 +6,7 @@ from rest_framework.request import Request
 from inference.api.schemas import DetokenizeRequest, TokenizeRequest
 from inference.api.tools.conversation import in_plain_words, template_messages
 from inference.api.tools.syntax import syntax_of
+from inference.api.version_headers import version_headers
 from inference.api.view import ApiView, body_of, json_response
 from inference.errors import InvalidRequestError, ModelNotFoundError
 from inference.services import InferenceService, inference_service
@@ -40,7 +41,8 @@ class Tokenize(ApiView):
                 "tokens": tokens,
                 "count": len(tokens),
                 "max_model_len": spec.sequence_limit_tokens,
-            }
+            },
+            headers=version_headers(spec.version_key, spec.deprecation),
         )
 
 
@@ -53,14 +55,16 @@ class Detokenize(ApiView):
         body = body_of(request, DetokenizeRequest, service.settings.max_body_bytes)
         spec = await _any_spec(service, body.model)
         text = await service.tokenizer.detokenize(spec, body.tokens, "tokens")
-        return json_response({"content": text})
+        return json_response(
+            {"content": text}, headers=version_headers(spec.version_key, spec.deprecation)
+        )
 
 
 async def _any_spec(service: InferenceService, name: str) -> ModelSpec:
     """The version named, of whatever type."""
     try:
-        return await service.resolve(name, "text_generation")
+        return await service.resolver.resolve(name, "text_generation")
     except ModelNotFoundError as error:
         if error.code != "wrong_model_type":
             raise
-        return await service.resolve(name, "embedding")
+        return await service.resolver.resolve(name, "embedding")

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from argparse import ArgumentParser
+from collections.abc import Callable
 from typing import Any
 
 import django.db
@@ -19,7 +20,8 @@ from inference.host.cluster import (
     cluster_queue_name,
 )
 from inference.host.cluster_names import MODELS_CLUSTER, configured_cluster_names
-from models_registry.services import register_this_node
+from inference.host.node_probe import probe_node
+from models_registry.nodes import register_this_node
 
 logger = logging.getLogger(__name__)
 
@@ -47,23 +49,18 @@ class Command(BaseCommand):
             raise CommandError(f"--stop-seconds must be at least {MINIMUM_STOP_SECONDS:g}")
         if name != Conf.CLUSTER_NAME:
             self._run_again_as(name)
-        if name == MODELS_CLUSTER:
-            self._register_node()
-        cluster = GuardedCluster(cluster_queue_name(name, settings.NODE_NAME), stop_seconds)
+        register = _node_registration() if name == MODELS_CLUSTER else None
+        if register is not None and register():
+            register = None
+        cluster = GuardedCluster(
+            cluster_queue_name(name, settings.NODE_NAME), stop_seconds, register
+        )
         try:
             status = cluster.run()
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         if status != 0:
             raise CommandError(f"cluster {name} ended: its sentinel died", returncode=status)
-
-    @staticmethod
-    def _register_node() -> None:
-        """Show this machine to the registry; without a database the cluster starts all the same."""
-        try:
-            register_this_node(settings.NODE_NAME, settings.INFERENCE.max_replicas)
-        except django.db.Error as error:
-            logger.warning("this node could not be registered: %s", error)
 
     def _run_again_as(self, name: str) -> None:
         """Replace this process by one whose django-q has the settings of cluster ``name``.
@@ -82,3 +79,29 @@ class Command(BaseCommand):
             [sys.executable, *sys.orig_argv[1:]],
             {**os.environ, "Q_CLUSTER_NAME": name},
         )
+
+
+def _node_registration() -> Callable[[], bool]:
+    """What shows this machine to the registry; the cluster starts without a database, too.
+
+    Returns:
+        A function that returns whether the registry knows the machine now.
+    """
+    facts = probe_node()
+
+    def register() -> bool:
+        try:
+            register_this_node(
+                settings.NODE_NAME,
+                settings.INFERENCE.max_replicas,
+                settings.INFERENCE.memory_budget_bytes,
+                facts,
+            )
+        except django.db.Error as error:
+            logger.warning("this node could not be registered, that is tried again: %s", error)
+            return False
+        finally:
+            django.db.connections.close_all()  # whoever is forked next must not share it
+        return True
+
+    return register

@@ -41,11 +41,18 @@ class Command(BaseCommand):
         while not stop.wait(TICK_SECONDS):
             try:
                 controller.tick()
-            except (django.db.Error, redis.RedisError) as error:
+            except (
+                django.db.OperationalError,
+                django.db.InterfaceError,
+                redis.RedisError,
+            ) as error:
                 if not in_outage:
                     logger.warning("waiting for Postgres and Redis: %s", error)
                 in_outage = True
                 controller.note_outage()
                 django.db.connection.close()
+            except django.db.Error:
+                # No outage: one row is at odds with the others, and time may mend it.
+                logger.exception("what was due could not be done; it is tried again")
             else:
                 in_outage = False

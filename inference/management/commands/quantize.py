@@ -11,8 +11,9 @@ from inference.conf import inference_settings
 from inference.quantisation import QUANTISATIONS, QuantisationError, quality_warning, quantise
 from models_registry.gguf import GGUFError
 from models_registry.models import ModelVersion
+from models_registry.rollout import set_default
 from models_registry.selectors import find_version
-from models_registry.services import RegistryError, set_default
+from models_registry.services import RegistryError
 from models_registry.sources.errors import SourceError
 
 

@@ -21,8 +21,11 @@ from inference_site.supervisor.processes import service_processes
 from inference_site.supervisor.readiness import ReadinessWatch
 from inference_site.supervisor.screen import Screen
 from inference_site.supervisor.supervisor import Supervisor
+from models_registry.errors import RegistryError
 from models_registry.gguf import GGUFError
 from models_registry.sources.errors import SourceError
+
+EXPECTED_ERRORS = (PreflightError, EmbeddedServerError, SourceError, GGUFError, RegistryError)
 
 
 class Command(BaseCommand):
@@ -50,7 +53,7 @@ class Command(BaseCommand):
                 with servers:
                     created = self._prepare(console)
                     status = self._serve(console, servers, created)
-        except (PreflightError, EmbeddedServerError, SourceError, GGUFError) as error:
+        except EXPECTED_ERRORS as error:
             raise CommandError(str(error)) from error
         except OSError as error:
             raise CommandError(f"Cannot use {home}: {error}") from error

@@ -26,14 +26,14 @@ def chat(version: ModelVersion, **fields: Any) -> dict[str, Any]:
     return {"model": version.model.slug, "messages": messages, **fields}
 
 
-async def test_not_loaded_is_503_and_says_how_to_load(
+async def test_not_loaded_and_nobody_to_load_it_is_503_and_says_so(
     api: Api, service: InferenceService, version: ModelVersion
 ):
     response = await api.post(PATH, chat(version))
     assert response.status_code == 503
     error = response.json()["error"]
     assert error["code"] == "model_not_loaded"
-    assert "/load" in error["message"]
+    assert "manage.py controller" in error["message"]
     assert 0 < int(response["Retry-After"]) <= 120
     assert error["details"]["retry_after_ms"] == 1000 * int(response["Retry-After"])
 

@@ -1,17 +1,27 @@
 """``/v1/models``: what there is, load and unload."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+import redis
+from auditlog.models import LogEntry
 from django.utils import timezone
 
 from inference.database import in_database
+from inference.queue import keys
 from inference.services import InferenceService
+from models_registry.files import inspect_file
 from models_registry.models import ModelVersion, Node, Replica
 from tests.stack import Api
 
 
 @pytest.fixture
-def node(settings, database: None) -> Node:
-    return Node.objects.create(name=settings.NODE_NAME, max_replicas=1, seen_at=timezone.now())
+def node(settings, database: None, redis_client: redis.Redis) -> Iterator[Node]:
+    """A machine that answers."""
+    redis_client.set(keys.node(settings.NODE_NAME), 1)
+    yield Node.objects.create(name=settings.NODE_NAME, max_replicas=1, seen_at=timezone.now())
+    redis_client.delete(keys.node(settings.NODE_NAME))
 
 
 @pytest.fixture
@@ -76,13 +86,20 @@ async def test_load_wants_a_replica(
     assert await desired(version) == ["resident"]
 
 
-async def test_load_without_a_place_is_503_with_retry_after(
-    api: Api, version: ModelVersion, node: Node, service: InferenceService
+async def test_load_of_what_does_not_fit_is_503_with_retry_after_and_numbers(
+    api: Api,
+    version: ModelVersion,
+    node: Node,
+    service: InferenceService,
+    smollm2_path: Path,
 ):
-    await in_database(Node.objects.update, max_replicas=0)
+    budgets = {"cpu": 1 << 20}
+    await in_database(Node.objects.update, device_budgets=budgets)
+    await in_database(inspect_file, version, smollm2_path)
     response = await api.post(f"/v1/models/{version.model.slug}/load", {})
     assert response.status_code == 503
     assert response.json()["error"]["code"] == "no_room"
+    assert "may use 1.0 MiB for models" in response.json()["error"]["message"]
     assert 0 < int(response["Retry-After"]) <= 120
     assert await desired(version) == []
 
@@ -118,3 +135,39 @@ async def test_unload_of_an_unknown_version_is_404(
 ):
     response = await api.post(f"/v1/models/{version.model.slug}@nothing/unload", {})
     assert response.status_code == 404
+
+
+async def test_memory_is_what_is_set_aside_or_would_be(
+    api: Api, version: ModelVersion, replica: Replica, service: InferenceService
+):
+    async def memory_mb() -> int | None:
+        (entry,) = (await api.get("/v1/models")).json()["data"]
+        mb: int | None = entry["memory_mb"]
+        return mb
+
+    assert await memory_mb() is None
+    await in_database(ModelVersion.objects.update, size_bytes=100 << 20)
+    assert await memory_mb() == 100
+    await in_database(
+        Replica.objects.update, state=Replica.State.READY, needed_bytes={"cpu": 150 << 20}
+    )
+    assert await memory_mb() == 150
+
+
+async def test_load_and_unload_note_who_asked(
+    api: Api, version: ModelVersion, node: Node, service: InferenceService
+):
+    for verb in ("load", "unload"):
+        await api.post(f"/v1/models/{version.model.slug}/{verb}", {})
+    entries = LogEntry.objects.get_for_model(Replica).values_list("actor__username", flat=True)
+    assert await in_database(list, entries) == ["ada", "ada"]
+
+
+async def test_unload_of_what_would_come_back_is_400_with_the_reason(
+    api: Api, version: ModelVersion, replica: Replica, service: InferenceService
+):
+    await in_database(lambda: ModelVersion.objects.filter(pk=version.pk).update(pinned=True))
+    response = await api.post(f"/v1/models/{version.key}/unload", {})
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "model_is_kept"
+    assert "pinned" in response.json()["error"]["message"]

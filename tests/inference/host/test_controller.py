@@ -12,14 +12,19 @@ from django.db import connection
 from django.utils import timezone
 
 from inference.host import controller as controller_module
+from inference.host import fleet_actions
 from inference.host.controller import ADVISORY_LOCK, Controller
 from inference.host.liveness import LivenessLock
-from inference.messages import Drain
+from inference.host.outlook import Signs, look
+from inference.messages import Drain, Failed, Generation
 from inference.queue import keys
 from inference.queue.claims import HostClaims
+from models_registry import fleet as fleet_rows
 from models_registry import services
-from models_registry.models import ModelVersion, Node, Replica
-from models_registry.residency import CALM_SECONDS, START_TIMEOUT_SECONDS
+from models_registry.models import Footprint, Model, ModelVersion, Node, Replica
+from models_registry.residency.lifecycle import CALM_SECONDS, START_TIMEOUT_SECONDS
+from models_registry.residency.plan import Plan, Start, plan
+from models_registry.residency.reasons import Reason
 from tests.inference.queue.world import QueueWorld
 from tests.models_registry.fleet_rows import a_node, a_version
 
@@ -35,6 +40,7 @@ class Fleet:
     replica: Replica
     now: float = 1000.0
     announced: list[dict[str, Any]] = field(default_factory=list)
+    signs_of_life: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.controller = self.new_controller()
@@ -44,6 +50,12 @@ class Fleet:
         controller = Controller(self.world.redis, self.world.settings, clock=lambda: self.now)
         self.now += self.world.settings.lease_seconds  # before that it sweeps nothing
         return controller
+
+    def show_node(self, node: Node) -> None:
+        """Let a node's cluster take tasks."""
+        name = keys.node(node.name)
+        self.signs_of_life.append(name)
+        self.world.redis.set(name, 1)
 
     def tick(self) -> Replica:
         """Let the controller look once; returns the replica as it is then."""
@@ -92,13 +104,16 @@ def fleet(
     """A replica that is wanted and not there."""
     replica = services.load(a_version(), a_node())
     fleet = Fleet(world, tmp_path, replica)
-    monkeypatch.setattr(controller_module, "liveness_folder", lambda: tmp_path)
+    for module in (controller_module, fleet_actions):
+        monkeypatch.setattr(module, "liveness_folder", lambda: tmp_path)
+    fleet.show_node(replica.node)
 
     def announce(function: str, *args: Any, **options: Any) -> None:
         fleet.announced.append({"function": function, "args": args, **options})
 
-    monkeypatch.setattr(controller_module, "async_task", announce)
+    monkeypatch.setattr(fleet_actions, "async_task", announce)
     yield fleet
+    world.redis.delete(*fleet.signs_of_life, keys.LOADABLE, keys.LOADING, keys.USED)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_unlock_all()")
 
@@ -184,7 +199,7 @@ def test_the_lock_of_a_dead_host_tells_at_once_and_its_work_comes_back(fleet: Fl
     assert not lock_file.exists()
 
 
-@pytest.mark.parametrize(("age", "state"), [(3.9, State.FAILED), (4.0, State.STARTING)])
+@pytest.mark.parametrize(("age", "state"), [(3.5, State.FAILED), (4.0, State.STARTING)])
 def test_a_replica_that_keeps_dying_rests_before_its_next_start(
     fleet: Fleet, age: float, state: str
 ) -> None:
@@ -259,17 +274,203 @@ def test_a_host_that_moves_on_meanwhile_is_not_overwritten(fleet: Fleet) -> None
     fleet.tick()
     stale = Replica.objects.select_related("version__model", "node").get(pk=fleet.replica.pk)
     fleet.become(State.LOADING, process_id=77)
-    fleet.controller._set_state(stale, State.STOPPED)
+    fleet.controller._actions._set_state(stale, State.STOPPED)
     fleet.replica.refresh_from_db()
     assert (fleet.replica.state, fleet.replica.process_id) == (State.LOADING, 77)
 
 
 def test_nodes_are_told_apart(fleet: Fleet) -> None:
-    local = Node.objects.create(name="local")
+    local = a_node()
+    local.name = "local"
+    local.save()
+    fleet.show_node(local)
     services.load(fleet.replica.version, local)
     fleet.tick()
     clusters = {announced["cluster"] for announced in fleet.announced}
     assert clusters == {f"models@{fleet.replica.node.name}", "models"}
+
+
+def asked(fleet: Fleet, **fields: Any) -> tuple[ModelVersion, Generation]:
+    """Another version, of the world's name, and a request for it that waits."""
+    world = fleet.world
+    slug, _, label = world.version_key.partition("@")
+    version = a_version(label, Model.objects.create(slug=slug, name="Asked"), **fields)
+    fleet.tick()
+    return version, world.enqueued()
+
+
+def test_a_request_for_an_absent_version_starts_it(fleet: Fleet) -> None:
+    version, item = asked(fleet)
+    fleet.tick()
+    replica = Replica.objects.get(version=version)
+    assert (replica.state, replica.desired, replica.on_demand) == ("starting", "resident", True)
+    assert replica.needed_bytes["cpu"] > 1 << 20
+    assert fleet.announced[-1]["args"] == (replica.pk, str(replica.launch_id))
+    assert fleet.world.waiting() == [item.id]
+    assert fleet.world.redis.hget(keys.LOADING, version.key) == b"0.000"
+
+
+def test_a_request_for_what_never_fits_is_told_so(fleet: Fleet) -> None:
+    Node.objects.update(device_budgets={"cpu": 1 << 20})
+    _, item = asked(fleet)
+    fleet.tick()
+    assert fleet.world.waiting() == []
+    ((_, failed),) = fleet.world.frames(item)
+    assert isinstance(failed, Failed)
+    assert failed.code == "model_unavailable"
+    assert "may use 1.0 MiB for models" in failed.message
+
+
+def test_a_request_that_waited_too_long_is_told_why(fleet: Fleet) -> None:
+    Node.objects.update(max_replicas=1)  # and that place is taken
+    _, item = asked(fleet)
+    fleet.tick()
+    assert fleet.world.waiting() == [item.id]
+    fleet.world.redis.hset(keys.item(item.id), "deadline", 1.0)
+    fleet.tick()
+    ((_, failed),) = fleet.world.frames(item)
+    assert isinstance(failed, Failed)
+    assert failed.code == "queue_timeout"
+    assert "1 of 1 hosts" in failed.message
+
+
+def test_an_idle_replica_makes_room_and_its_keep_alive_is_forgotten(fleet: Fleet) -> None:
+    claims = fleet.start()
+    fleet.age(fleet.world.settings.minimum_dwell_seconds)
+    fleet.world.redis.hset(keys.KEEP_ALIVE, fleet.replica.version.key, 90)
+    Node.objects.update(max_replicas=1)
+    claims.heartbeat(ready=True, ttl_seconds=60, facts={})
+    asked(fleet)
+    fleet.tick()
+    assert fleet.replica.desired == Replica.Desired.ABSENT
+    assert "make room for" in fleet.replica.reason
+    assert Drain() in claims.controls()
+    assert not fleet.world.redis.hexists(keys.KEEP_ALIVE, fleet.replica.version.key)
+
+
+def test_a_host_that_holds_more_than_was_set_aside_is_believed(fleet: Fleet) -> None:
+    claims = fleet.start()
+    facts = {"private_before": 1 << 20, "private_bytes": (1 << 20) + (1 << 30)}
+    claims.heartbeat(ready=True, ttl_seconds=60, facts=facts)
+    fleet.tick()
+    assert fleet.tick().needed_bytes["cpu"] >= 1 << 30
+    assert Footprint.objects.get().private_bytes >= 1 << 30
+
+
+def test_the_end_of_the_log_of_a_dead_host_is_told(fleet: Fleet) -> None:
+    claims = fleet.start()
+    claims.leave()
+    (fleet.folder / f"host-{fleet.launch}.log").write_text("one\nthe last words\n")
+    fleet.age(fleet.world.settings.lease_seconds)
+    assert fleet.tick().reason.endswith("the last words")
+
+
+def test_requests_of_a_version_that_serves_are_not_refused(fleet: Fleet) -> None:
+    _, item = asked(fleet)
+    fleet.tick()
+    version = ModelVersion.objects.get(model__name="Asked")
+    # Another replica of it serves while there is never room for the second.
+    Replica.objects.filter(version=version).update(state=State.FAILED)
+    Replica.objects.create(version=version, node=fleet.replica.node, state=State.READY)
+    drawn = Plan(reasons={version.key: Reason("It never fits.", is_final=True)})
+    outlook = look(
+        fleet.world.redis,
+        fleet.controller._demand,
+        list(fleet_rows.replicas()),
+        {pk: Signs(True, False, False) for pk in Replica.objects.values_list("pk", flat=True)},
+        [],
+        fleet.world.settings,
+        {},
+    )
+    fleet.controller._tell(drawn, outlook)
+    assert fleet.world.waiting() == [item.id]
+
+
+def test_a_version_deleted_meanwhile_does_not_stop_the_others(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = services.load(a_version(), fleet.replica.node)
+    version_views = fleet_rows.version_views
+
+    def views(*args: Any) -> Any:
+        gone.version.delete()
+        return version_views(*args)
+
+    monkeypatch.setattr(fleet_rows, "version_views", views)
+    assert fleet.tick().state == State.STARTING
+
+
+def test_a_version_deleted_between_plan_and_start_is_passed_over(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = services.load(a_version(), fleet.replica.node)
+
+    def plan_and_delete(*args: Any) -> Plan:
+        drawn = plan(*args)
+        ModelVersion.objects.filter(pk=gone.version.pk).delete()
+        return drawn
+
+    monkeypatch.setattr(controller_module, "plan", plan_and_delete)
+    assert fleet.tick().state == State.STARTING
+    assert len(fleet.announced) == 1
+
+
+def test_ready_that_a_host_could_not_record_is_recorded_for_it(fleet: Fleet) -> None:
+    fleet.start()
+    fleet.become(State.LOADING, process_id=77)
+    facts = {"resident_bytes": 123, "device": "GPU9", "notice": "Slow."}
+    claims = HostClaims(fleet.world.redis, fleet.launch, fleet.replica.version.key)
+    fleet.world.version_key = fleet.replica.version.key  # whose keys are removed after the test
+    claims.heartbeat(ready=False, ttl_seconds=60, facts={})
+    assert fleet.tick().state == State.LOADING
+    claims.heartbeat(ready=True, ttl_seconds=60, facts=facts)
+    replica = fleet.tick()
+    assert (replica.state, replica.process_id, replica.load_fraction) == (State.READY, 77, 1.0)
+    assert (replica.resident_bytes, replica.device, replica.reason) == (123, "GPU9", "Slow.")
+
+
+def test_a_row_whose_process_still_runs_is_not_used_again(fleet: Fleet) -> None:
+    fleet.start().leave()
+    fleet.age(fleet.world.settings.lease_seconds)
+    LivenessLock(fleet.folder, fleet.launch).hold()
+    launch = fleet.launch
+    Replica.objects.update(desired=Replica.Desired.ABSENT)
+    assert fleet.tick().state == State.FAILED
+    start = Start(
+        fleet.replica.version.key, fleet.replica.node.name, "auto", {"cpu": 1}, None, on_demand=True
+    )
+    rows = list(fleet_rows.replicas())
+    signs = {row.pk: fleet.controller._signs(row, {}) for row in rows}
+    outlook = look(
+        fleet.world.redis, fleet.controller._demand, rows, signs, [], fleet.world.settings, {}
+    )
+    fleet.controller._carry_out(Plan(starts=[start]), outlook)
+    fleet.replica.refresh_from_db()
+    assert fleet.launch == launch
+    assert Replica.objects.filter(version=fleet.replica.version).count() == 2
+
+
+@pytest.mark.parametrize("ending", ["death", "unload"])
+def test_keep_alive_is_forgotten_with_the_replica(fleet: Fleet, ending: str) -> None:
+    claims = fleet.start()
+    key = fleet.replica.version.key
+    fleet.world.redis.hset(keys.KEEP_ALIVE, key, 90)
+    if ending == "death":
+        claims.leave()
+        fleet.age(fleet.world.settings.lease_seconds)
+    else:
+        services.unload(fleet.replica.version)
+    fleet.tick()
+    assert not fleet.world.redis.hexists(keys.KEEP_ALIVE, key)
+
+
+def test_a_replica_whose_last_use_was_lost_counts_as_used_now(fleet: Fleet) -> None:
+    fleet.start()
+    ModelVersion.objects.update(keep_alive_seconds=30)
+    Replica.objects.update(on_demand=True)
+    fleet.age(3600)
+    fleet.world.redis.hdel(keys.USED, fleet.replica.version.key)
+    assert fleet.tick().desired == Replica.Desired.RESIDENT
 
 
 def _tick_elsewhere(controller: Controller) -> bool:

@@ -128,8 +128,10 @@ def test_a_model_that_cannot_be_loaded_says_why(
 
     load_by(load)
     assert run(replica) == "failed to load"
-    assert (replica.state, replica.reason) == (State.FAILED, "no tensor named head")
+    reason = f"{replica.version.key} could not be loaded: no tensor named head"
+    assert (replica.state, replica.reason) == (State.FAILED, reason)
     assert replica.crashes == 1
+    assert replica.load_failed
     assert list(tmp_path.iterdir()) == []
     assert world.redis.zscore(keys.HOSTS, str(replica.launch_id)) is None
 

@@ -69,3 +69,22 @@ def test_enqueue_repeated_after_a_lost_reply_queues_once(world: QueueWorld) -> N
     host.publish(item, 2, Finished("stop", Usage(5, 1)), LAST)
     world.enqueue(item)
     assert host.claim() == []
+
+
+def test_keep_alive_counts_once_the_request_is_queued(world: QueueWorld) -> None:
+    def kept() -> bytes | None:
+        return world.redis.hget(keys.KEEP_ALIVE, world.version_key)  # type: ignore[return-value]
+
+    first, second = world.generation(), world.generation()
+    try:
+        with pytest.raises(ModelLoadingError):
+            world.with_queue(lambda queue: queue.enqueue([first], 90))
+        assert kept() is None
+        world.host()
+        world.with_queue(lambda queue: queue.enqueue([first], 90))
+        assert kept() == b"90"
+        world.enqueue(second)  # names none
+        assert kept() == b"90"
+        assert sorted(world.waiting()) == sorted([first.id, second.id])
+    finally:
+        world.redis.hdel(keys.KEEP_ALIVE, world.version_key)

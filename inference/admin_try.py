@@ -1,0 +1,187 @@
+"""A page of the admin on which a version answers a prompt, by the way that API requests go.
+
+It runs as the user who is logged in: queue, limits and the record of the request are the same.
+"""
+
+import json
+from typing import Any, Final, cast
+
+from django import forms
+from django.contrib import admin
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.urls import reverse
+from unfold.widgets import (
+    UnfoldAdminDecimalFieldWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminTextareaWidget,
+)
+
+from inference.api.delivery import event_response, whole_response
+from inference.api.error_renderer import as_inference_error, error_body
+from inference.api.openai.chat import chat_order
+from inference.api.openai.completions import completion_order
+from inference.api.openai_format import CompletionFormat, Format
+from inference.api.parsing import parse
+from inference.api.schemas import ChatRequest, CompletionRequest
+from inference.api.tools.format import chat_format
+from inference.api.view import json_response
+from inference.database import in_database
+from inference.errors import AuthenticationError, InferenceError, PermissionDeniedError
+from inference.principal import INFERENCE, Principal
+from inference.run import Run
+from inference.services import inference_service
+from models_registry.access import OPERATE
+from models_registry.models import Model, ModelVersion
+from models_registry.selectors import find_version
+
+_TEMPLATE: Final = "inference/try.html"
+_USUAL_MAX_TOKENS: Final = 256
+
+
+class TryForm(forms.Form):
+    """What to ask."""
+
+    system = forms.CharField(
+        label="System prompt",
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+        help_text="Only for models that take chats.",
+    )
+    prompt = forms.CharField(widget=UnfoldAdminTextareaWidget(attrs={"rows": 5}))
+    max_tokens = forms.IntegerField(
+        label="Max tokens",
+        min_value=1,
+        initial=_USUAL_MAX_TOKENS,
+        widget=UnfoldAdminIntegerFieldWidget(),
+    )
+    temperature = forms.DecimalField(
+        required=False,
+        min_value=0,
+        max_value=2,
+        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "0.1"}),
+        help_text="Empty for the version's own.",
+    )
+
+
+async def try_page(request: HttpRequest, version_key: str) -> HttpResponseBase:
+    """The form, and what the version answers: as events, or in the page without JavaScript."""
+    wants_events = "text/event-stream" in request.headers.get("Accept", "")
+    refusal = await in_database(_refusal, request)
+    if refusal is not None:
+        return _refuse(request, refusal, wants_events=wants_events)
+    found = await in_database(_version_for, version_key)
+    if request.method != "POST":
+        return await _page(request, found, TryForm())
+    form = TryForm(request.POST)
+    if not form.is_valid():
+        if wants_events:
+            faults = [
+                f"{form[name].label}: {text}"
+                for name, texts in form.errors.items()
+                for text in texts
+            ]
+            return json_response({"error": {"message": " ".join(faults)}}, status=400)
+        return await _page(request, found, form)
+    try:
+        return await _answer(request, found, form, wants_events=wants_events)
+    except InferenceError as error:
+        known = error
+    except Exception as error:
+        known = as_inference_error(error)
+    if wants_events:
+        return json_response(error_body(known), status=known.status)
+    return await _page(request, found, form, error=known.message)
+
+
+async def _answer(
+    request: HttpRequest, version: ModelVersion, form: TryForm, *, wants_events: bool
+) -> HttpResponseBase:
+    """Generate as the API would. Raises ``InferenceError``."""
+    principal = _principal(request)
+    run, format_ = await _start(principal, version, form.cleaned_data, wants_events)
+    service = inference_service()
+    if wants_events:
+        return await event_response(service, run, format_, principal, "")
+    response = await whole_response(service, run, format_, principal, "")
+    choice = json.loads(response.content)["choices"][0]
+    text = choice["message"]["content"] if "message" in choice else choice["text"]
+    return await _page(request, version, form, answer=text)
+
+
+async def _start(
+    principal: Principal, version: ModelVersion, asked: dict[str, Any], wants_events: bool
+) -> tuple[Run, Format]:
+    service = inference_service()
+    fields: dict[str, Any] = {"model": version.key, "max_tokens": asked["max_tokens"]}
+    if asked["temperature"] is not None:
+        fields["temperature"] = float(asked["temperature"])
+    if wants_events:
+        fields |= {"stream": True, "stream_options": {"include_usage": True}}
+    if not version.chat_template:
+        text = parse(fields | {"prompt": asked["prompt"]}, CompletionRequest)
+        run = await service.start_generations(principal, await completion_order(service, text))
+        return run, CompletionFormat(run.header)
+    messages = [{"role": "user", "content": asked["prompt"]}]
+    if asked["system"]:
+        messages.insert(0, {"role": "system", "content": asked["system"]})
+    chat = parse(fields | {"messages": messages}, ChatRequest)
+    run = await service.start_generations(principal, await chat_order(service, chat))
+    return run, chat_format(run.header)
+
+
+def _principal(request: HttpRequest) -> Principal:
+    user = request.user
+    return Principal(cast("int", user.pk), user.get_username(), frozenset({INFERENCE}))
+
+
+def _refusal(request: HttpRequest) -> InferenceError | None:
+    """Why the user may not try prompts; None for one who may. Reads the database."""
+    if not admin.site.has_permission(request):
+        return AuthenticationError("You are not logged in any more. Reload the page to log in.")
+    if not request.user.has_perm(OPERATE):
+        return PermissionDeniedError("You may not try prompts. Ask for the group Operators.")
+    return None
+
+
+def _refuse(
+    request: HttpRequest, refusal: InferenceError, *, wants_events: bool
+) -> HttpResponseBase:
+    """The refusal to the script, or the way to the login. Raises ``PermissionDenied``."""
+    if wants_events:
+        return json_response(error_body(refusal), status=refusal.status)
+    if isinstance(refusal, AuthenticationError):
+        return redirect_to_login(request.get_full_path(), reverse("admin:login"))
+    raise PermissionDenied
+
+
+def _version_for(version_key: str) -> ModelVersion:
+    """The version. Reads the database. Raises ``Http404`` unless it is one that generates text."""
+    version = find_version(version_key)
+    if version is None or version.model.type != Model.Type.TEXT_GENERATION:
+        raise Http404(f"There is no version {version_key!r} that generates text.")
+    return version
+
+
+async def _page(
+    request: HttpRequest, version: ModelVersion, form: TryForm, answer: str = "", error: str = ""
+) -> HttpResponse:
+    return await in_database(_render, request, version, form, answer, error)
+
+
+def _render(
+    request: HttpRequest, version: ModelVersion, form: TryForm, answer: str, error: str
+) -> HttpResponse:
+    context = {
+        **admin.site.each_context(request),
+        "title": f"Try {version.key}",
+        "version": version,
+        "form": form,
+        "answer": answer,
+        "error": error,
+        "is_loaded": version.replicas.filter(state="ready").exists(),
+    }
+    return render(request, _TEMPLATE, context)

@@ -1,0 +1,200 @@
+"""``/api/models/download`` and ``/api/models/downloads``: files of models, fetched as jobs."""
+
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import msgspec
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.http import HttpResponse
+from msgspec import Meta
+from rest_framework.request import Request
+
+from inference.api.schemas import Name
+from inference.api.view import ApiView, body_of, json_response, principal_in
+from inference.conf import inference_settings
+from inference.database import in_database
+from inference.errors import (
+    ConflictError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
+from models_registry import downloads
+from models_registry.access import ADD_VERSION
+from models_registry.additions import add_version
+from models_registry.errors import LabelError, RegistryError
+from models_registry.models import Download, ModelVersion
+from models_registry.selectors import find_version
+from models_registry.sources import BadSourceError, require_public
+
+_FORM: Final = (
+    'Send {"model": "…"} for a model that is registered, or {"url": "…", "slug": "…"} for a new '
+    "one."
+)
+SourceUrl = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{64}$")]
+
+
+class DownloadRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A registered version by its name, or a source and what to register it as."""
+
+    model: Name | None = None
+    url: SourceUrl | None = None
+    slug: Name | None = None
+    label: Name | None = None
+    sha256: Sha256 | None = None
+
+
+class StartDownload(ApiView):
+    """Fetch the file of a model."""
+
+    required_scope = MODELS_OPERATE
+
+    async def post(self, request: Request) -> HttpResponse:
+        """Start a download, or join the one that is under way; answers at once."""
+        body = body_of(request, DownloadRequest, inference_settings().max_body_bytes)
+        content = await in_database(_start, body, principal_in(request))
+        return json_response(content, status=202)
+
+
+class Downloads(ApiView):
+    """The newest downloads."""
+
+    required_scope = MODELS_READ
+
+    async def get(self, request: Request) -> HttpResponse:
+        """List them, newest first."""
+        rows = await in_database(downloads.recent_downloads)
+        return json_response({"object": "list", "data": [download_object(row) for row in rows]})
+
+
+class DownloadDetail(ApiView):
+    """One download."""
+
+    @property
+    def required_scope(self) -> str:  # type: ignore[override]
+        """Looking is for all who may list models."""
+        return MODELS_READ if self.request.method == "GET" else MODELS_OPERATE
+
+    async def get(self, request: Request, download_id: UUID) -> HttpResponse:
+        """How far it is."""
+        return json_response(download_object(await in_database(found, download_id)))
+
+    async def delete(self, request: Request, download_id: UUID) -> HttpResponse:
+        """Cancel it; what has come is kept for the next try. One that has ended stays so."""
+        return json_response(await in_database(_cancel, download_id, principal_in(request)))
+
+
+class RetryDownload(ApiView):
+    """Once more."""
+
+    required_scope = MODELS_OPERATE
+
+    async def post(self, request: Request, download_id: UUID) -> HttpResponse:
+        """Start the same download again, as a new one that goes on from what has come."""
+        content = await in_database(_retry, download_id, principal_in(request))
+        return json_response(content, status=202)
+
+
+def download_object(download: Download) -> dict[str, Any]:
+    """A download as clients see it; times are seconds since 1970, like OpenAI's."""
+    asker, stopper = download.requested_by, download.cancelled_by
+    return {
+        "id": str(download.pk),
+        "object": "model.download",
+        "model": download.version.key,
+        "state": download.state,
+        "phase": download.phase or None,
+        "bytes_done": download.done_bytes,
+        "bytes_total": download.total_bytes,
+        "bytes_per_second": download.bytes_per_second,
+        "eta_seconds": download.eta_seconds,
+        "error": download.error or None,
+        "requested_by": asker.get_username() if asker else None,
+        "cancelled_by": stopper.get_username() if stopper else None,
+        "created": int(download.requested_at.timestamp()),
+        "started": int(download.started_at.timestamp()) if download.started_at else None,
+        "finished": int(download.finished_at.timestamp()) if download.finished_at else None,
+        "progress_url": f"/api/models/downloads/{download.pk}",
+    }
+
+
+def _start(body: DownloadRequest, principal: Principal) -> dict[str, Any]:
+    user = get_user_model().objects.get(pk=principal.user_id)
+    if body.url is not None and principal.key_id is None and not user.has_perm(ADD_VERSION):
+        raise PermissionDeniedError(
+            "You may not register models. Ask an administrator to add this one."
+        )
+    return download_object(downloads.start_download(_version(body, user), user))
+
+
+def _version(body: DownloadRequest, user: Any) -> ModelVersion:
+    """The version that is meant, registered first if it is new."""
+    if body.model is not None:
+        if any((body.url, body.slug, body.label, body.sha256)):
+            raise InvalidRequestError(f"'model' stands alone. {_FORM}", param="model")
+        version = find_version(body.model)
+        if version is None:
+            raise ModelNotFoundError(
+                f"The model {body.model!r} is not registered. {_FORM}", param="model"
+            )
+        return version
+    if body.url is None or body.slug is None:
+        missing = "slug" if body.url else "model"
+        raise InvalidRequestError(f"{missing!r} is missing. {_FORM}", param=missing)
+    if body.url.startswith("file:"):
+        # A key of the API opens the API, not the disk of the machine.
+        raise InvalidRequestError(
+            "Files of this machine are registered there: manage.py add_model.", param="url"
+        )
+    slug, label = body.slug.strip(), (body.label or "v1").strip()
+    try:
+        if body.url.startswith(("http:", "https:")) and not settings.SOURCES_ALLOW_PRIVATE:
+            require_public(body.url)
+        return add_version(
+            slug,
+            label,
+            body.url,
+            sha256=body.sha256 or "",
+            only_public=True,
+            actor=user,
+        )
+    except BadSourceError as error:
+        raise InvalidRequestError(str(error), param="url") from error
+    except RegistryError as error:
+        version = find_version(f"{slug}@{label}")
+        if version is not None:
+            return _same(version, body)
+        param = "label" if isinstance(error, LabelError) else "slug"
+        raise InvalidRequestError(str(error), param=param) from error
+
+
+def _same(version: ModelVersion, body: DownloadRequest) -> ModelVersion:
+    """A version that was there before. Raises ``ConflictError`` where another file is meant."""
+    start = f"{version.key} is registered already, with another"
+    if not version.sources.filter(url=body.url).exists():
+        raise ConflictError(f"{start} source. Choose another label.", param="label")
+    if body.sha256 and body.sha256.lower() != version.sha256:
+        raise ConflictError(f"{start} checksum. Choose another label.", param="sha256")
+    return version
+
+
+def found(download_id: UUID) -> Download:
+    """The download of an id. Raises ``NotFoundError`` when there is none."""
+    download = downloads.find_download(download_id)
+    if download is None:
+        raise NotFoundError(f"There is no download {download_id}. GET /api/models/downloads.")
+    return download
+
+
+def _cancel(download_id: UUID, principal: Principal) -> dict[str, Any]:
+    user = get_user_model().objects.get(pk=principal.user_id)
+    return download_object(downloads.cancel_download(found(download_id), user))
+
+
+def _retry(download_id: UUID, principal: Principal) -> dict[str, Any]:
+    user = get_user_model().objects.get(pk=principal.user_id)
+    return download_object(downloads.retry_download(found(download_id), user))

@@ -1,0 +1,147 @@
+"""``/api/models``: models with their versions and figures, for those who look after them."""
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any, Final
+
+from django.http import HttpResponse
+from django.utils import timezone
+from rest_framework.request import Request
+
+from inference.api.openai.models import status_of, version_named
+from inference.api.view import ApiView, json_response
+from inference.database import in_database
+from inference.principal import MODELS_READ
+from metrics.figures import figures_of_model
+from models_registry.models import ModelVersion
+from models_registry.routing import fallbacks_of
+from models_registry.selectors import ModelStatus, model_statuses
+
+_METRICS_HOURS: Final = 24
+
+
+class RegisteredModels(ApiView):
+    """All models."""
+
+    required_scope = MODELS_READ
+
+    async def get(self, request: Request) -> HttpResponse:
+        """List them."""
+        statuses = await in_database(model_statuses)
+        return json_response({"object": "list", "data": [_summary(one) for one in statuses]})
+
+
+class RegisteredModel(ApiView):
+    """One model."""
+
+    required_scope = MODELS_READ
+
+    async def get(self, request: Request, model_id: str) -> HttpResponse:
+        """With its versions and fallbacks."""
+        status = await status_of(model_id)
+        version_named(status, model_id)
+        content = _summary(status) | {
+            "fallbacks": await in_database(fallbacks_of, status.model.slug),
+            "versions": _versions(status),
+        }
+        return json_response(content)
+
+
+class Versions(ApiView):
+    """The versions of a model."""
+
+    required_scope = MODELS_READ
+
+    async def get(self, request: Request, model_id: str) -> HttpResponse:
+        """List them."""
+        status = await status_of(model_id)
+        return json_response({"object": "list", "data": _versions(status)})
+
+
+class ModelMetrics(ApiView):
+    """How a model has done."""
+
+    required_scope = MODELS_READ
+
+    async def get(self, request: Request, model_id: str) -> HttpResponse:
+        """Requests, tokens and latencies of its versions in the last 24 hours."""
+        status = await status_of(model_id)
+        since = timezone.now() - timedelta(hours=_METRICS_HOURS)
+        figures = await in_database(figures_of_model, status.model.slug, since)
+        return json_response(
+            {
+                "object": "model.metrics",
+                "id": status.model.slug,
+                "since": int(since.timestamp()),
+                "versions": [_figures_object(asdict(one)) for one in figures],
+            }
+        )
+
+
+def _figures_object(figures: dict[str, Any]) -> dict[str, Any]:
+    failed, requests = figures["failed"], figures["requests"]
+    figures["version"] = figures.pop("version_key")
+    figures["total_seconds"], figures["queue_seconds"] = figures.pop("total"), figures.pop("queue")
+    return figures | {"error_rate": round(failed / requests, 4)}
+
+
+def _summary(status: ModelStatus) -> dict[str, Any]:
+    model = status.model
+    return {
+        "id": model.slug,
+        "object": "model",
+        "name": model.name,
+        "type": model.type,
+        "description": model.description,
+        "licence": model.licence,
+        "capabilities": model.capabilities,
+        "languages": model.languages,
+        "roles": model.roles,
+        "status": status.status,
+        "default_version": status.version.key if status.version else None,
+        "created": int(model.created_at.timestamp()),
+    }
+
+
+def _versions(status: ModelStatus) -> list[dict[str, Any]]:
+    return [_version(version, status) for version in status.model.versions.all()]
+
+
+def _version(version: ModelVersion, status: ModelStatus) -> dict[str, Any]:
+    # Not ``version.key``: it would read the model anew for each version.
+    key = f"{status.model.slug}@{version.label}"
+    states = [replica.state for replica in status.replicas if replica.version_key == key]
+    return {
+        "id": key,
+        "object": "model.version",
+        "label": version.label,
+        "is_default": version.is_default,
+        "is_deprecated": version.is_deprecated,
+        "deprecation_note": version.deprecation_note or None,
+        "canary_percent": version.canary_percent,
+        "file": version.file_state,
+        "file_error": version.file_error or None,
+        "sha256": version.sha256 or None,
+        "size_bytes": version.size_bytes,
+        "architecture": version.architecture or None,
+        "quantisation": version.quantisation or None,
+        "context_length": version.context_length_tokens,
+        "embedding_dimensions": version.embedding_dimensions,
+        "configuration": {
+            "device": version.device,
+            "gpu_layers": version.gpu_layers,
+            "kv_cells": version.kv_cells,
+            "max_sequences": version.max_sequences,
+            "pinned": version.pinned,
+            "preload_workers": version.preload_workers,
+            "keep_alive_seconds": version.keep_alive_seconds,
+            "default_sampling": version.default_sampling,
+        },
+        "price": {
+            "prompt_usd_per_million_tokens": float(version.prompt_usd_per_million_tokens),
+            "completion_usd_per_million_tokens": float(version.completion_usd_per_million_tokens),
+            "usd_per_device_hour": float(version.usd_per_device_hour),
+        },
+        "replica_states": states,
+        "created": int(version.created_at.timestamp()),
+    }

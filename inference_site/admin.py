@@ -1,0 +1,24 @@
+"""Users and groups in the admin's own style."""
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+admin.site.unregister(User)
+admin.site.unregister(Group)
+
+
+@admin.register(User)
+class UserPage(UserAdmin, ModelAdmin):
+    """Who may log in; the groups say what they may do."""
+
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+
+@admin.register(Group)
+class GroupPage(GroupAdmin, ModelAdmin):
+    """Viewers, Operators, Administrators, and groups of your own."""

@@ -1,0 +1,88 @@
+"""How the admin looks: its name, its sidebar, and who sees which entry of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
+
+def _may(permission: str) -> Callable[[HttpRequest], bool]:
+    return lambda request: bool(request.user.has_perm(permission))
+
+
+def _rows(title: str, icon: str, app: str, table: str) -> dict[str, Any]:
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{app}_{table}_changelist"),
+        "permission": _may(f"{app}.view_{table}"),
+    }
+
+
+def _registry(title: str, icon: str, table: str) -> dict[str, Any]:
+    return _rows(title, icon, "models_registry", table)
+
+
+_NAVIGATION = [
+    {
+        "title": "Fleet",
+        "items": [
+            {
+                "title": "Overview",
+                "icon": "monitoring",
+                "link": reverse_lazy("admin:index"),
+                "permission": _may("models_registry.view_replica"),
+            },
+            _registry("Replicas", "memory", "replica"),
+            _registry("Nodes", "dns", "node"),
+            _registry("Downloads", "download", "download"),
+            _registry("Registrations", "link", "registration"),
+        ],
+    },
+    {
+        "title": "Models",
+        "separator": True,
+        "items": [
+            _registry("Models", "deployed_code", "model"),
+            _registry("Versions", "layers", "modelversion"),
+            _registry("Presets", "tune", "preset"),
+            _registry("Task routes", "alt_route", "taskroute"),
+            _registry("Role assignments", "theater_comedy", "roleassignment"),
+        ],
+    },
+    {
+        "title": "Records",
+        "separator": True,
+        "items": [
+            _rows("Requests", "receipt_long", "metrics", "requestrecord"),
+            _rows("Audit trail", "history", "auditlog", "logentry"),
+        ],
+    },
+    {
+        "title": "Access",
+        "separator": True,
+        "items": [
+            _rows("API keys", "key", "inference", "apikey"),
+            _rows("Users", "person", "auth", "user"),
+            _rows("Groups", "group", "auth", "group"),
+        ],
+    },
+]
+
+UNFOLD = {
+    "SITE_TITLE": "Brigade",
+    "SITE_HEADER": "Brigade",
+    "SITE_SYMBOL": "skillet",
+    "SITE_FAVICONS": [
+        {
+            "rel": "icon",
+            "type": "image/svg+xml",
+            "href": lambda _: static("inference_site/favicon.svg"),
+        }
+    ],
+    "DASHBOARD_CALLBACK": "models_registry.admin.overview.index_context",
+    "STYLES": [lambda _: static("models_registry/admin.css")],
+    "SIDEBAR": {"show_search": False, "navigation": _NAVIGATION},
+}

@@ -1,0 +1,119 @@
+"""What is in memory while the traffic runs: room set aside, room really used, loads and swaps."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import psutil
+
+from inference.database import in_database
+from models_registry.footprints import mapped_bytes
+from models_registry.models import Replica
+from models_registry.residency.facts import OCCUPYING
+
+POLL_SECONDS = 0.2
+# A worker of django-q with Django in it, before it loads anything.
+BARE_PROCESS_BYTES = 60 << 20
+
+
+@dataclass
+class Watch:
+    """Looks at the fleet several times a second.
+
+    ``peak_set_aside_bytes`` and ``peak_used_bytes`` are the largest sums over all replicas;
+    ``breaches`` describes each moment at which one of them was above the budget.
+    """
+
+    budget_bytes: int
+    kill_every_seconds: float = 0.0
+    seed: int = 0
+    loads: dict[str, list[float]] = field(default_factory=dict)
+    put_out: dict[str, int] = field(default_factory=dict)
+    breaches: list[str] = field(default_factory=list)
+    peak_set_aside_bytes: int = 0
+    peak_used_bytes: int = 0
+    kills: list[str] = field(default_factory=list)
+    _states: dict[int, tuple[str, float]] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        chance = random.Random(self.seed)  # noqa: S311 - no secret
+        kill_at = time.monotonic() + (self.kill_every_seconds or float("inf"))
+        while True:
+            replicas = await in_database(_replicas)
+            self._note(replicas)
+            if time.monotonic() >= kill_at and self._kill_one(replicas, chance):
+                kill_at = time.monotonic() + self.kill_every_seconds
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _note(self, replicas: Collection[Replica]) -> None:
+        set_aside = sum(
+            sum(replica.needed_bytes.values()) for replica in replicas if replica.state in OCCUPYING
+        )
+        used = sum(_used_bytes(replica) for replica in replicas)
+        self.peak_set_aside_bytes = max(self.peak_set_aside_bytes, set_aside)
+        self.peak_used_bytes = max(self.peak_used_bytes, used)
+        for name, count in (("set aside", set_aside), ("used", used)):
+            if count > self.budget_bytes:
+                self.breaches.append(f"{count} bytes {name} of {self.budget_bytes}")
+        for replica in replicas:
+            self._follow(replica)
+
+    def _follow(self, replica: Replica) -> None:
+        now = time.monotonic()
+        before, since = self._states.get(replica.pk, (replica.state, now))
+        key = replica.version.key
+        if replica.state == before:
+            self._states.setdefault(replica.pk, (replica.state, now))
+            return
+        if before in ("starting", "loading") and replica.state in ("starting", "loading"):
+            self._states[replica.pk] = (replica.state, since)
+            return
+        if before in ("starting", "loading") and replica.state == "ready":
+            self.loads.setdefault(key, []).append(now - since)
+        if before == "ready" and replica.desired == Replica.Desired.ABSENT:
+            self.put_out[key] = self.put_out.get(key, 0) + 1
+        self._states[replica.pk] = (replica.state, now)
+
+    def _kill_one(self, replicas: Collection[Replica], chance: random.Random) -> bool:
+        """Kill with -9 a host that is loading or being drained, if there is one.
+
+        Not of the same version twice in a row: three such deaths are a crash loop, and given up.
+        """
+        last = self.kills[-1] if self.kills else " "
+        swapping = [
+            one
+            for one in replicas
+            if one.process_id
+            and one.state in ("loading", "draining")
+            and not last.startswith(f"{one.version.key} ")
+        ]
+        if not swapping:
+            return False
+        victim = chance.choice(swapping)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim.process_id or 0, signal.SIGKILL)
+            self.kills.append(f"{victim.version.key} ({victim.state})")
+        return True
+
+
+def _replicas() -> list[Replica]:
+    related = ("version__model", "version__draft_model__model", "node")
+    return list(Replica.objects.select_related(*related))
+
+
+def _used_bytes(replica: Replica) -> int:
+    """What the process of a replica holds beside what any worker does, and what it reads."""
+    if not replica.process_id or replica.state not in OCCUPYING:
+        return 0
+    try:
+        memory = psutil.Process(replica.process_id).memory_info()
+    except psutil.Error:
+        return 0
+    private = max(0, memory.rss - memory.shared - BARE_PROCESS_BYTES)
+    return private + (mapped_bytes(replica.version, replica.node) if private else 0)

@@ -1,0 +1,204 @@
+"""The live overview: the admin's first page, a page of its own, and the part that refreshes.
+
+The page asks for its inner part every other second and puts it in place of the old one, by htmx,
+which comes with unfold. Without JavaScript the browser reloads the page instead.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from django.contrib import admin
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from models_registry.admin.display import (
+    NOTHING,
+    download_progress,
+    duration,
+    label,
+    link,
+    progress,
+    size,
+)
+from models_registry.models import Download
+from models_registry.overview import (
+    DeviceMemory,
+    NodeState,
+    Overview,
+    ReplicaState,
+    read_overview,
+    shown_downloads,
+)
+from models_registry.residency.reasons import format_bytes
+
+REFRESH_SECONDS: Final = 2
+_PAGE: Final = "models_registry/overview/page.html"
+_FLEET: Final = "models_registry/overview/fleet.html"
+_DOWNLOADS: Final = "models_registry/overview/downloads.html"
+_NEEDED: Final = "models_registry.view_replica"
+
+admin.site.index_template = _PAGE
+admin.site.index_title = "Overview"
+
+
+def index_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """What the admin's first page shows; unfold's ``DASHBOARD_CALLBACK``."""
+    if not request.user.has_perm(_NEEDED):
+        return context | {"may_see": False}
+    return context | fleet_context(read_overview()) | {"may_see": True}
+
+
+def overview_page(request: HttpRequest) -> HttpResponse:
+    """The overview, or only its inner part where htmx asks for that."""
+    refused = _refused(request)
+    if refused is not None:
+        return refused
+    context = fleet_context(read_overview())
+    if request.headers.get("HX-Request"):
+        return TemplateResponse(request, _FLEET, context)
+    shown = {**admin.site.each_context(request), **context, "title": "Overview", "may_see": True}
+    return TemplateResponse(request, _PAGE, shown)
+
+
+def downloads_part(request: HttpRequest) -> HttpResponse:
+    """The downloads alone, for their list."""
+    refused = _refused(request)
+    if refused is not None:
+        return refused
+    return TemplateResponse(request, _DOWNLOADS, downloads_context())
+
+
+def downloads_context() -> dict[str, Any]:
+    """The downloads that go on or ended a moment ago."""
+    rows = list(shown_downloads(timezone.now()))
+    return {"downloads": download_table(rows), "refresh_seconds": REFRESH_SECONDS}
+
+
+def fleet_context(overview: Overview) -> dict[str, Any]:
+    """The overview as the template wants it."""
+    ready = sum(one.is_serving for one in overview.replicas)
+    return {
+        "refresh_seconds": REFRESH_SECONDS,
+        "seen_at": overview.seen_at,
+        "fault": overview.fault,
+        "figures": [
+            ("Tokens per second", f"{overview.tokens_per_second:,.0f}"),
+            ("Running sequences", f"{overview.running:,}"),
+            ("Waiting requests", f"{overview.waiting:,}"),
+            ("Replicas that serve", f"{ready} of {len(overview.replicas)}"),
+        ],
+        "nodes": [_node(one) for one in overview.nodes],
+        "replicas": replica_table(overview.replicas),
+        "waiting": _waiting_without_replica(overview),
+        "downloads": download_table(overview.downloads),
+    }
+
+
+def replica_table(replicas: Sequence[ReplicaState]) -> dict[str, Any]:
+    """Replicas as rows of unfold's table."""
+    return {
+        "headers": ("replica", "node", "state", "device", "memory", "running", "queue", "tokens/s"),
+        "rows": [_replica_row(one) for one in replicas],
+    }
+
+
+def download_table(downloads: Sequence[Download]) -> dict[str, Any]:
+    """Downloads as rows of unfold's table."""
+    return {
+        "headers": ("version", "state", "progress", "by"),
+        "rows": [
+            (
+                link(one, one.version.key),
+                label(one.state),
+                format_html("{} {}", download_progress(one), one.error),
+                str(one.requested_by or NOTHING),
+            )
+            for one in downloads
+        ],
+    }
+
+
+def _refused(request: HttpRequest) -> HttpResponse | None:
+    """What those get who may not see the fleet; raises ``PermissionDenied`` for who is known."""
+    if not admin.site.has_permission(request):
+        login = reverse("admin:login")
+        if request.headers.get("HX-Request"):
+            # A redirect would put the login page into the middle of this one.
+            return HttpResponse(headers={"HX-Redirect": login})
+        return redirect_to_login(request.get_full_path(), login)
+    if not request.user.has_perm(_NEEDED):
+        raise PermissionDenied
+    return None
+
+
+def _node(state: NodeState) -> dict[str, Any]:
+    node = state.node
+    silent = duration((timezone.now() - node.seen_at).total_seconds()) if node.seen_at else ""
+    return {
+        "link": link(node),
+        "label": label("answers" if state.is_alive else "silent"),
+        "about": f"{state.hosts} of {node.max_replicas} hosts in use, {node.cpu_count or 0} CPUs",
+        "silent": "" if state.is_alive else f"Its cluster takes no tasks; started {silent} ago.",
+        "devices": [_device(one) for one in state.devices],
+    }
+
+
+def _device(memory: DeviceMemory) -> dict[str, Any]:
+    budget = max(1, memory.budget_bytes)
+    # Held beyond the budget, the bar is full and the number says by how much.
+    scale = 100 / max(budget, memory.used_bytes + memory.reserved_bytes)
+    over = -memory.free_bytes
+    left = f"{size(over)} over" if over > 0 else f"{format_bytes(memory.free_bytes)} free"
+    reserved = f", {size(memory.reserved_bytes)} loading" if memory.reserved_bytes else ""
+    return {
+        "name": memory.name,
+        "about": memory.description,
+        "numbers": f"{format_bytes(memory.used_bytes)} used{reserved}, {left} "
+        f"of {format_bytes(memory.budget_bytes)} for models",
+        "holdings": [
+            {
+                "percent": f"{one.held_bytes * scale:.2f}",
+                "title": f"{one.version_key}: {format_bytes(one.held_bytes)}",
+                "is_reserved": one.is_reserved,
+            }
+            for one in memory.holdings
+        ],
+    }
+
+
+def _replica_row(one: ReplicaState) -> tuple[Any, ...]:
+    row, figures = one.replica, one.figures
+    pinned = label("pinned") if row.version.pinned else ""
+    return (
+        format_html("{} {}", link(row, row.version.key), pinned),
+        row.node.name,
+        _state(one),
+        row.device or NOTHING,
+        size(sum(row.needed_bytes.values())),
+        f"{figures.running:,}",
+        f"{one.queued:,}",
+        f"{figures.tokens_per_second:,.0f}",
+    )
+
+
+def _state(one: ReplicaState) -> SafeString:
+    row = one.replica
+    if row.state == "loading":
+        return progress(100 * row.load_fraction, "loading", f"{row.load_fraction:.0%}")
+    reason = format_html('<div class="fleet-reason">{}</div>', row.reason) if row.reason else ""
+    leaving = row.desired == "absent" and row.state in ("ready", "starting")
+    shown = label("unloading", "warning") if leaving else label(row.state)
+    return format_html("<div>{}{}</div>", shown, reason)
+
+
+def _waiting_without_replica(overview: Overview) -> SafeString:
+    """Requests for versions of which no replica is shown."""
+    shown = {one.replica.version.key for one in overview.replicas}
+    lost = [(key, count) for key, count in overview.queued.items() if key not in shown]
+    return format_html_join("", "<p>{}: {} request(s) wait for it.</p>", lost)

@@ -1,0 +1,116 @@
+"""One attempt at a download: runs it, and keeps its row up to date."""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from django.db import InterfaceError, OperationalError, connection
+from django.utils import timezone
+
+from models_registry.errors import RegistryError
+from models_registry.files import fetch_file
+from models_registry.gguf import GGUFError
+from models_registry.models import Download
+from models_registry.sources import Phase, SourceError
+
+logger = logging.getLogger(__name__)
+
+_REPORT_SECONDS: Final = 1.0
+# How much the newest second counts in the speed that is shown.
+_SMOOTHING: Final = 0.3
+
+
+class DownloadStoppedError(Exception):
+    """The download was cancelled, or another attempt has taken it over."""
+
+
+class Speed:
+    """Bytes per second, smoothed, from counts that go up; a count that goes down starts afresh."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, int] | None = None
+        self._value: float | None = None
+
+    def update(self, now_seconds: float, done_bytes: int) -> int | None:
+        """The speed with this count; None before there are two."""
+        last, self._last = self._last, (now_seconds, done_bytes)
+        if last is None or done_bytes < last[1] or now_seconds <= last[0]:
+            self._value = None
+            return None
+        newest = (done_bytes - last[1]) / (now_seconds - last[0])
+        known = newest if self._value is None else self._value
+        self._value = known + _SMOOTHING * (newest - known)
+        return int(self._value)
+
+
+class Reporter:
+    """A ``ProgressCallback`` that writes to the row at most about once a second.
+
+    Raises ``DownloadStoppedError`` when the row is no longer this attempt's.
+    """
+
+    def __init__(
+        self, download: Download, run_id: uuid.UUID, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._own = Download.objects.filter(
+            pk=download.pk, run_id=run_id, state=Download.State.RUNNING
+        )
+        self._clock = clock
+        self._next_at = clock()
+        self._speed = Speed()
+
+    def __call__(self, done_bytes: int, total_bytes: int | None, phase: Phase) -> None:
+        """Note where the fetch stands."""
+        now = self._clock()
+        if now < self._next_at:
+            return
+        self._next_at = now + _REPORT_SECONDS
+        speed = self._speed.update(now, done_bytes) if phase == "downloading" else None
+        fields: dict[str, Any] = {
+            "phase": phase,
+            "done_bytes": done_bytes,
+            "total_bytes": total_bytes,
+            "bytes_per_second": speed,
+            "seen_at": timezone.now(),
+        }
+        try:
+            still_own = self._own.update(**fields)
+        except (OperationalError, InterfaceError) as error:
+            # The bytes do not pass through Postgres: it may come back before they are all here.
+            logger.warning("progress is not noted while Postgres is away: %s", error)
+            connection.close()
+            return
+        if not still_own:
+            raise DownloadStoppedError
+
+    def end(self, state: str, **fields: Any) -> None:
+        """Note how the attempt ended, unless the row is no longer its own."""
+        now = timezone.now()
+        self._own.update(
+            state=state, phase="", bytes_per_second=None, seen_at=now, finished_at=now, **fields
+        )
+
+
+def run_download(download: Download, models_dir: Path) -> None:
+    """Fetch the file of a download that was claimed; failures are kept in its row."""
+    if download.run_id is None:
+        raise ValueError("only a download that was claimed can be run")
+    reporter = Reporter(download, download.run_id)
+    version = download.version
+    try:
+        fetch_file(version, models_dir, reporter)
+    except DownloadStoppedError:
+        logger.info("the download of %s was stopped", version.key)
+    except (SourceError, GGUFError, RegistryError) as error:
+        logger.warning("the download of %s failed: %s", version.key, error)
+        reporter.end(Download.State.FAILED, error=str(error))
+    except Exception:
+        logger.exception("the download of %s failed", version.key)
+        reporter.end(Download.State.FAILED, error="A fault of the service; see the jobs log.")
+    else:
+        logger.info("the file of %s is here", version.key)
+        size_bytes = version.size_bytes
+        reporter.end(Download.State.DONE, done_bytes=size_bytes, total_bytes=size_bytes)

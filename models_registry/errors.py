@@ -1,0 +1,9 @@
+"""The errors of the registry that people are shown."""
+
+
+class RegistryError(Exception):
+    """The registry cannot do what was asked; the message says why and what to do."""
+
+
+class LabelError(RegistryError):
+    """A version cannot be called that."""

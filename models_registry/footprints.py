@@ -1,0 +1,183 @@
+"""What a version takes on a node: as measured there before, else as foreseen."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from models_registry.gguf import GGUFHeader
+from models_registry.memory import MemoryEstimate, device_bytes, estimate_bytes
+from models_registry.models import Footprint, ModelVersion, Node
+from models_registry.repacking import COPYING_FEATURES
+from models_registry.residency.facts import Placement
+
+CPU = "cpu"
+Measured = Mapping[tuple[int, str], int]
+"""Private bytes by version and options."""
+
+
+def header_facts(header: GGUFHeader) -> dict[str, Any]:
+    """A header as ``ModelVersion.header`` keeps it; the template has a field of its own."""
+    facts: dict[str, Any] = msgspec.to_builtins(header)
+    return facts | {"chat_template": None}
+
+
+def header_of(version: ModelVersion) -> GGUFHeader | None:
+    """The header that a version's row keeps; None until its file was read by this release."""
+    if version.header is None:
+        return None
+    try:
+        return msgspec.convert(version.header, GGUFHeader)
+    except msgspec.ValidationError:
+        return None  # an older release kept less: it is to be read again
+
+
+def estimate_of(
+    version: ModelVersion, cpu_features: Sequence[str], options: ModelVersion | None = None
+) -> MemoryEstimate | None:
+    """What a version is foreseen to take; None until its file was read.
+
+    Args:
+        version: whose file.
+        cpu_features: of the node.
+        options: the version whose options count, for a draft model; its own without.
+    """
+    header = header_of(version)
+    if header is None:
+        return None
+    set_by = options or version
+    return estimate_bytes(
+        header,
+        set_by.kv_cells,
+        set_by.max_sequences,
+        cache_type_k=set_by.cache_type_k,
+        cache_type_v=set_by.cache_type_v,
+        cpu_features=cpu_features,
+    )
+
+
+def options_of(version: ModelVersion, device: str, cpu_features: Iterable[str]) -> str:
+    """The options that a footprint was measured with, as its row names them.
+
+    Args:
+        version: whose options.
+        device: as the host is told it.
+        cpu_features: of the node; those that decide which weights are copied count.
+    """
+    features = " ".join(sorted(COPYING_FEATURES.intersection(cpu_features)))
+    draft = f" draft {version.draft_model.key}" if version.draft_model else ""
+    return (
+        f"{device} {version.kv_cells} cells {version.max_sequences} sequences "
+        f"{version.cache_type_k} {version.cache_type_v} flash {version.flash_attention}{draft} "
+        f"[{features}]"
+    )
+
+
+def measured_footprints() -> dict[tuple[int, str], int]:
+    """All footprints there are."""
+    rows = Footprint.objects.values_list("version_id", "options", "private_bytes")
+    return {(version_id, options): count for version_id, options, count in rows}
+
+
+def note_footprint(version: ModelVersion, options: str, private_bytes: int) -> None:
+    """Remember what a replica was measured to take; only more than before counts.
+
+    Args:
+        version: of the replica.
+        options: it was loaded with; see ``options_of``.
+        private_bytes: what its process holds.
+    """
+    row, created = Footprint.objects.get_or_create(
+        version=version, options=options, defaults={"private_bytes": private_bytes}
+    )
+    if not created and row.private_bytes < private_bytes:
+        row.private_bytes = private_bytes
+        row.save()
+
+
+def placements_of(version: ModelVersion, node: Node, measured: Measured) -> tuple[Placement, ...]:
+    """The ways to put a version on a node, the best first.
+
+    One GPU is tried before several: a model that fits on one is fastest there. Where no GPU is
+    left to choose, it is the CPU.
+
+    Returns:
+        Nothing until the version's file was read.
+    """
+    return tuple(_placements(version, node, measured))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A device as the host is told it, and the shares of GPUs that it means."""
+
+    device: str
+    shares: Mapping[str, float]
+
+
+def _choices(version: ModelVersion, node: Node) -> list[_Choice]:
+    kind, _, number = version.device.partition(":")
+    sizes = {
+        device["name"]: float(device["memory_bytes"])
+        for device in node.devices
+        if device["name"] != CPU and kind in ("auto", device["name"].partition(":")[0])
+    }
+    if version.device == CPU or version.gpu_layers == 0 or not sizes:
+        return [_Choice(version.device, {})]
+    if number:
+        known = version.device in sizes
+        return [_Choice(version.device, {version.device: 1.0} if known else {})]
+    weights = dict(zip(sizes, version.tensor_split, strict=False)) if version.tensor_split else {}
+    if len(weights) != len(sizes) or not any(weights.values()):
+        weights = sizes
+    # A GPU that does not say how much it has is not a reason to fail.
+    whole = sum(weights.values())
+    together = {
+        name: weight / whole if whole else 1 / len(weights) for name, weight in weights.items()
+    }
+    if version.tensor_split or len(sizes) == 1:
+        return [_Choice(version.device, together)]
+    return [_Choice(name, {name: 1.0}) for name in sizes] + [_Choice(version.device, together)]
+
+
+def _placements(version: ModelVersion, node: Node, measured: Measured) -> Iterator[Placement]:
+    for choice in _choices(version, node):
+        needs = _needs(version, node, choice)
+        if needs is None:
+            return
+        known = measured.get((version.pk, options_of(version, choice.device, node.cpu_features)))
+        if known is not None and not choice.shares:
+            needs = {CPU: known + mapped_bytes(version, node)}
+        yield Placement(node.name, choice.device, needs)
+
+
+def _needs(version: ModelVersion, node: Node, choice: _Choice) -> dict[str, int] | None:
+    """Bytes by device, those of the draft model included."""
+    together: dict[str, int] = {}
+    features = () if choice.shares else node.cpu_features
+    for part in filter(None, (version, version.draft_model)):
+        header, estimate = header_of(part), estimate_of(part, features, version)
+        if header is None or estimate is None:
+            return None
+        needs = device_bytes(header, estimate, version.gpu_layers, choice.shares)
+        for device, count in needs.items():
+            together[device] = together.get(device, 0) + count
+    return together
+
+
+def mapped_bytes(version: ModelVersion, node: Node) -> int:
+    """Bytes of weights that a replica on the CPU of a node reads from the file."""
+    return sum(estimate.mapped_bytes for estimate in _parts(version, node))
+
+
+def late_bytes(version: ModelVersion, node: Node) -> int:
+    """Bytes of a replica that are not touched before it works."""
+    return sum(estimate.late_bytes for estimate in _parts(version, node))
+
+
+def _parts(version: ModelVersion, node: Node) -> list[MemoryEstimate]:
+    """The estimates of a version and of its draft model, as far as their files were read."""
+    parts = filter(None, (version, version.draft_model))
+    found = (estimate_of(part, node.cpu_features, version) for part in parts)
+    return [estimate for estimate in found if estimate is not None]

@@ -1,0 +1,78 @@
+"""``manage.py predictions``: what was foreseen of demand, and how often that was right."""
+
+import json
+from argparse import ArgumentParser
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from rich.console import Console
+from rich.table import Table
+
+from models_registry.predictions import Tally, tallies, total
+
+_GIB_HOUR: Final = (1 << 30) * 3600
+
+
+class Command(BaseCommand):
+    """Reads only; the controller makes and judges predictions."""
+
+    help = (
+        "How right the demand prediction was, by version (INFERENCE_DEMAND_PREDICTION). A hit was "
+        "asked for in its time, a waste was not, missed is what was asked for, out of memory and "
+        "not foreseen."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the time, and JSON."""
+        parser.add_argument("--days", type=float, default=7.0, help="of predictions (default 7)")
+        parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
+
+    def handle(self, *args: Any, days: float, json: bool, **options: Any) -> None:
+        """Write the table, or JSON."""
+        if not 0 < days <= 36_500:
+            raise CommandError(f"--days {days:g}: expected more than 0 and at most 36500.")
+        found = tallies(timezone.now() - timedelta(days=days))
+        if json:
+            self.stdout.write(_json(found, days))
+            return
+        setting = settings.INFERENCE.demand_prediction
+        self.stdout.write(f"Demand prediction: {setting}. The last {days:g} days:")
+        if not found:
+            self.stdout.write("No predictions.")
+            return
+        table = Table("version", "hits", "wastes", "missed", "pending", "precision", "recall")
+        table.add_column("idle GiB·h")
+        for key, tally in found.items():
+            table.add_row(key, *_cells(tally))
+        table.add_section()
+        table.add_row("all", *_cells(total(found.values())))
+        Console(file=self.stdout).print(table)  # type: ignore[arg-type]
+
+
+def _cells(tally: Tally) -> list[str]:
+    counts = (tally.hits, tally.wastes, tally.missed, tally.pending)
+    shares = (tally.precision, tally.recall)
+    return [
+        *map(str, counts),
+        *("-" if share is None else f"{share:.0%}" for share in shares),
+        f"{tally.wasted_byte_seconds / _GIB_HOUR:.2f}",
+    ]
+
+
+def _json(found: dict[str, Tally], days: float) -> str:
+    return json.dumps(
+        {
+            "prediction": settings.INFERENCE.demand_prediction,
+            "days": days,
+            "total": _figures(total(found.values())),
+            "versions": {key: _figures(tally) for key, tally in found.items()},
+        }
+    )
+
+
+def _figures(tally: Tally) -> dict[str, float | None]:
+    return asdict(tally) | {"precision": tally.precision, "recall": tally.recall}

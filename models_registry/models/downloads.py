@@ -1,0 +1,90 @@
+"""Downloads of versions' files: what was asked for, how far it is, how it ended."""
+
+import uuid
+from typing import Final
+
+from django.conf import settings
+from django.db import models
+
+from models_registry.models.catalogue import ModelVersion
+
+
+class Download(models.Model):
+    """One request to bring the file of a version here.
+
+    It is run by whoever claims it; ``run_id`` names that attempt, and only the attempt whose id
+    is in the row may write to it. An attempt that has shown no sign of life for a while is lost,
+    and another claims the row.
+    """
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        DONE = "done"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="downloads")
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        editable=False,
+        related_name="+",
+    )
+    cancelled_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        editable=False,
+        related_name="+",
+    )
+    state = models.CharField(
+        max_length=10, choices=State.choices, default=State.QUEUED, editable=False
+    )
+    phase = models.CharField(
+        max_length=20, blank=True, editable=False, help_text="What it does at the moment."
+    )
+    done_bytes = models.BigIntegerField(default=0, editable=False)
+    total_bytes = models.BigIntegerField(null=True, editable=False)
+    bytes_per_second = models.BigIntegerField(null=True, editable=False)
+    error = models.TextField(blank=True, editable=False)
+    losses = models.PositiveSmallIntegerField(
+        default=0, editable=False, help_text="Attempts whose process died."
+    )
+    run_id = models.UUIDField(null=True, editable=False)
+    requested_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, editable=False)
+    seen_at = models.DateTimeField(
+        null=True, editable=False, help_text="Last sign of life of the attempt."
+    )
+    finished_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        ordering = ["-requested_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["version"],
+                condition=models.Q(state__in=["queued", "running"]),
+                name="one_download_per_version_at_a_time",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.version.key}: {self.state}"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is still to come to an end."""
+        return self.state in ACTIVE
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Time left at the present speed, where it can be told."""
+        if self.state != self.State.RUNNING or not self.total_bytes or not self.bytes_per_second:
+            return None
+        return max(0, self.total_bytes - self.done_bytes) / self.bytes_per_second
+
+
+ACTIVE: Final = (Download.State.QUEUED, Download.State.RUNNING)

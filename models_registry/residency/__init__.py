@@ -1,0 +1,1 @@
+"""Which versions are in memory where: facts, rules, and the plan that follows from them."""

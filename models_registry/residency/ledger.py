@@ -1,0 +1,119 @@
+"""What is free on each node, and what will be once those that leave have left."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from models_registry.residency.facts import Bytes, NodeView, Placement, ReplicaView, Rules
+
+# Hosts are counted like memory: a node has so many, and each replica needs one.
+HOSTS = "hosts"
+
+
+class Ledger:
+    """Room by node and device, written down as the plan gives it away.
+
+    ``free`` is there now; ``coming`` is held by replicas that are leaving, ``late`` by those that
+    take long to. ``free`` can be below zero where a measurement turned out larger than what was
+    foreseen: nothing fits then. What a process holds that should have ended is none of these.
+    """
+
+    def __init__(
+        self, nodes: Iterable[NodeView], replicas: Iterable[ReplicaView], rules: Rules
+    ) -> None:
+        self.budgets: dict[str, Bytes] = {
+            node.name: {**node.budgets, HOSTS: node.max_replicas} for node in nodes
+        }
+        self._free = {name: dict(budget) for name, budget in self.budgets.items()}
+        self._coming = {name: dict.fromkeys(budget, 0) for name, budget in self.budgets.items()}
+        self._late = {name: dict.fromkeys(budget, 0) for name, budget in self.budgets.items()}
+        self.loads: dict[str, int] = defaultdict(int)
+        for replica in replicas:
+            if replica.occupies and replica.node in self.budgets:
+                _add(self._free[replica.node], full_needs(replica.needs), -1)
+                if replica.is_coming:
+                    self.loads[replica.node] += rules.is_loading(replica)
+                elif rules.leaves_soon(replica):
+                    self.release(replica)
+                elif not replica.is_stuck:
+                    _add(self._late[replica.node], full_needs(replica.needs), 1)
+
+    def release(self, replica: ReplicaView) -> None:
+        """A replica begins to leave: its room will come free."""
+        _add(self._coming[replica.node], full_needs(replica.needs), 1)
+
+    def fits_now(self, placement: Placement) -> bool:
+        """Whether a placement has room at this moment."""
+        return self._fits(placement)
+
+    def fits_soon(self, placement: Placement) -> bool:
+        """Whether it will have room in a moment."""
+        return self.fits_with(placement, {})
+
+    def fits_late(self, placement: Placement) -> bool:
+        """Whether it will have room when all that leave have left."""
+        return self.fits_with(placement, self._late.get(placement.node, {}))
+
+    def fits_with(self, placement: Placement, extra: Bytes) -> bool:
+        """Whether it would have room in a moment with ``extra`` bytes more."""
+        return self._fits(placement, self._coming.get(placement.node, {}), extra)
+
+    def _fits(self, placement: Placement, *more: Bytes) -> bool:
+        free = self._free.get(placement.node)
+        if free is None:
+            return False
+        return all(
+            device in free and need <= free[device] + sum(one.get(device, 0) for one in more)
+            for device, need in full_needs(placement.needs).items()
+        )
+
+    def could_ever_fit(self, placement: Placement, kept: Mapping[str, Bytes]) -> bool:
+        """Whether it fits beside what is never put out.
+
+        Args:
+            placement: what is to be brought in.
+            kept: bytes of replicas that stay whatever comes, by node.
+        """
+        budget = self.budgets.get(placement.node)
+        if budget is None:
+            return False
+        held = kept.get(placement.node, {})
+        return all(
+            need <= budget.get(device, -1) - held.get(device, 0)
+            for device, need in full_needs(placement.needs).items()
+        )
+
+    def take(self, placement: Placement) -> None:
+        """Give room away: what is free first, then what is coming, then what is late."""
+        for device, need in full_needs(placement.needs).items():
+            for account in (self._free, self._coming, self._late):
+                room = account[placement.node]
+                taken = max(0, min(need, room[device]))
+                room[device] -= taken
+                need -= taken
+
+    def block(self, node: str) -> None:
+        """Keep all that is left of a node for somebody who has waited too long."""
+        for account in (self._free, self._coming, self._late):
+            account[node] = dict.fromkeys(account[node], 0)
+
+    def free_bytes(self, node: str, device: str) -> int:
+        """What is free now of a device."""
+        return max(0, self._free.get(node, {}).get(device, 0))
+
+
+def full_needs(needs: Bytes) -> Bytes:
+    """What a replica needs, its place among the hosts included."""
+    return {**needs, HOSTS: 1}
+
+
+def total(replicas: Iterable[ReplicaView]) -> Bytes:
+    """What several replicas need together."""
+    together: dict[str, int] = {}
+    for replica in replicas:
+        _add(together, full_needs(replica.needs), 1)
+    return together
+
+
+def _add(account: dict[str, int], amounts: Bytes, sign: int) -> None:
+    for device, amount in amounts.items():
+        account[device] = account.get(device, 0) + sign * amount

@@ -1,0 +1,85 @@
+"""What one replica's own state asks for, whatever there is room for: pure."""
+
+from enum import Enum
+
+from models_registry.residency.facts import ReplicaView
+
+# A start that no cluster has picked up for this long is announced again: the cluster may have
+# died with the announcement in its hands.
+START_TIMEOUT_SECONDS = 10.0
+# A replica that has served this long is no longer held to its earlier crashes, nor is one that was
+# drained in order.
+CALM_SECONDS = 10.0
+# So many launches in a row that ended badly make a crash loop.
+CRASH_LOOP = 3
+CRASH_LOOP_REST_SECONDS = 4.0
+MAX_BACKOFF_SECONDS = 300.0
+
+
+class Action(Enum):
+    """What the controller does to a replica."""
+
+    ANNOUNCE_AGAIN = "announce again"
+    DRAIN = "drain"
+    NOTE_DEATH = "note death"
+    NOTE_STOPPED = "note stopped"
+    NOTE_READY = "note ready"
+    FORGIVE = "forgive"
+
+
+def backoff_seconds(crashes: int) -> float:
+    """Pause before a replica that ended badly ``crashes`` times in a row starts again.
+
+    The first time costs nothing, since its requests wait; from the third on it is a crash loop and
+    the pause doubles.
+    """
+    if crashes < CRASH_LOOP:
+        return 0.0 if crashes <= 1 else 2.0
+    # Without the bound the power would overflow after a thousand crashes.
+    doublings = min(crashes - CRASH_LOOP, 10)
+    return min(MAX_BACKOFF_SECONDS, CRASH_LOOP_REST_SECONDS * 2.0**doublings)
+
+
+def rest_seconds(view: ReplicaView) -> float:
+    """How long it will still be before the replica may start; 0 when it may now."""
+    if view.state != "failed":
+        return 0.0
+    crashes = max(view.crashes, 2) if view.load_failed else view.crashes
+    return max(0.0, backoff_seconds(crashes) - view.state_age_seconds)
+
+
+def may_start(view: ReplicaView) -> bool:
+    """Whether it is wanted, not there, and nothing but room is missing."""
+    absent = view.state in ("stopped", "failed") and not view.holds_memory
+    return view.wanted and absent and view.file_ready and rest_seconds(view) == 0
+
+
+def next_action(view: ReplicaView, lease_seconds: float, node_is_alive: bool) -> Action | None:
+    """What is due for a replica apart from its start.
+
+    Args:
+        view: the replica.
+        lease_seconds: silence after which a host counts as dead.
+        node_is_alive: whether a cluster of its node takes tasks.
+    """
+    match view.state:
+        case "starting" | "loading" if view.is_alive and view.is_serving:
+            # The host could not write it itself. Until it is noted nobody may put it out.
+            return Action.NOTE_READY
+        case "stopped":
+            return None
+        case "failed":
+            return None if view.wanted else Action.NOTE_STOPPED
+        case "starting":
+            late = view.state_age_seconds >= START_TIMEOUT_SECONDS and not view.is_alive
+            if not view.wanted or (late and not node_is_alive):
+                return Action.NOTE_STOPPED
+            return Action.ANNOUNCE_AGAIN if late else None
+    if not view.is_alive:
+        # Without certainty its first heartbeat may still be on the way.
+        gone = view.is_dead or view.state_age_seconds >= lease_seconds
+        return Action.NOTE_DEATH if gone else None
+    if not view.wanted:
+        return Action.DRAIN
+    calm = view.state == "ready" and view.state_age_seconds >= CALM_SECONDS
+    return Action.FORGIVE if calm and view.crashes else None

@@ -1,0 +1,141 @@
+"""`s3://bucket/key`: an object in S3 or in anything that speaks its protocol.
+
+botocore finds the credentials, region and endpoint (`AWS_…` variables, profiles, roles) and signs;
+the bytes come through the one downloader, which resumes and verifies them like any other file's.
+"""
+
+import base64
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+from models_registry.sources.access import Access
+from models_registry.sources.errors import (
+    AccessDeniedError,
+    BadSourceError,
+    DownloadFailedError,
+    SourceError,
+    SourceNotFoundError,
+)
+from models_registry.sources.remote import Address, Answer, Expected, Remote
+from models_registry.sources.web_client import InterruptedTransferError
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+
+_SCHEME: Final = "s3://"
+_SIGNED_SECONDS: Final = 3600
+_PASSING: Final = (408, 429, 500, 502, 503, 504)
+# One question with one try: the downloader asks again, and can be cancelled in between.
+_CONNECT_SECONDS: Final = 5
+_READ_SECONDS: Final = 20
+
+
+def parse(url: str) -> tuple[str, str]:
+    """Bucket and key that an `s3://` URL names.
+
+    Raises:
+        BadSourceError: It does not have the form.
+    """
+    bucket, _, key = unquote(url.removeprefix(_SCHEME)).partition("/")
+    if not bucket or not key or key.endswith("/"):
+        raise BadSourceError(f"{url!r} is not an S3 source: write s3://bucket/path/model.gguf.")
+    return bucket, key
+
+
+def remote(url: str, access: Access) -> Remote:  # noqa: ARG001 - botocore finds its own
+    """The object that an `s3://` URL names.
+
+    Raises:
+        BadSourceError: The URL is malformed.
+    """
+    found = _Object(url)
+    return Remote(url=url, locate=found.locate, promise=found.promise)
+
+
+class _Object:
+    """An object whose size and checksum S3 is asked for once, before its first address."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._bucket, self._key = parse(url)
+        self._client: Any = None
+        self._expected = Expected()
+
+    def locate(self) -> Address:
+        """A signed address. Raises ``InterruptedTransferError`` where asking again may help."""
+        if self._client is None:
+            client, facts = _described(self._url, self._bucket, self._key)
+            self._expected = Expected(_whole_sha256(facts), facts.get("ContentLength"))
+            self._client = client
+        signed = self._client.generate_presigned_url(
+            "get_object",
+            Params={"Bucket": self._bucket, "Key": self._key},
+            ExpiresIn=_SIGNED_SECONDS,
+        )
+        return Address(signed, is_configured=True)
+
+    def promise(self, answer: Answer) -> Expected:
+        """What S3 said of the object."""
+        return self._expected
+
+
+def _described(url: str, bucket: str, key: str) -> tuple[Any, dict[str, Any]]:
+    """A client, and what S3 says of the object."""
+    # Here, because it takes a tenth of a second that no other source needs.
+    from botocore import exceptions, session
+    from botocore.config import Config
+
+    try:
+        client = session.get_session().create_client(
+            "s3",
+            config=Config(
+                signature_version="s3v4",
+                connect_timeout=_CONNECT_SECONDS,
+                read_timeout=_READ_SECONDS,
+                retries={"total_max_attempts": 1},
+            ),
+        )
+        return client, client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+    except exceptions.ClientError as error:
+        raise _refusal(url, bucket, error) from error
+    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
+        raise AccessDeniedError(
+            f"There are no credentials for {url}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. "
+            "A public object can be had by its https:// address."
+        ) from error
+    except (exceptions.ParamValidationError, exceptions.InvalidS3AddressingStyleError) as error:
+        raise BadSourceError(f"{url!r} is not an S3 source: {error}") from error
+    except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
+        raise InterruptedTransferError(
+            f"S3 could not be reached ({error}); check AWS_ENDPOINT_URL and the network"
+        ) from error
+    except (exceptions.BotoCoreError, ValueError) as error:  # a bad endpoint is a ValueError
+        raise DownloadFailedError(
+            f"S3 could not be asked for {url}: {error} Check the AWS_… variables."
+        ) from error
+
+
+def _refusal(url: str, bucket: str, error: "ClientError") -> SourceError | InterruptedTransferError:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    code = error.response.get("Error", {}).get("Code", "")
+    if status == 404:
+        return SourceNotFoundError(f"There is no {url}: check the bucket and the key.")
+    if status in (400, 401, 403):
+        return AccessDeniedError(
+            f"S3 refuses {url} ({status} {code}). The credentials must be right and allow "
+            f"s3:GetObject in {bucket}; without s3:ListBucket a missing object looks the same."
+        )
+    if status == 301:
+        return BadSourceError(f"{bucket} is in another region: set AWS_DEFAULT_REGION to it.")
+    if status in _PASSING:
+        return InterruptedTransferError(f"S3 answered {status} {code}")
+    return DownloadFailedError(f"S3 answered {status} {code} for {url}.")
+
+
+def _whole_sha256(facts: dict[str, Any]) -> str | None:
+    """The object's sha256 in hex. That of an upload in pieces is a checksum of checksums."""
+    encoded = facts.get("ChecksumSHA256", "")
+    if facts.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT" or "-" in encoded:
+        return None
+    digest = base64.b64decode(encoded)
+    return digest.hex() if digest else None

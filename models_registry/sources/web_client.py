@@ -1,0 +1,158 @@
+"""GET with requests: redirects that keep secrets, proxies from the environment, raw bytes."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.auth import AuthBase
+
+from models_registry.sources.errors import DownloadFailedError, SourceUnreachableError
+from models_registry.sources.patience import Patience
+from models_registry.sources.reach import PublicAdapter, is_inside, require_public
+from models_registry.sources.remote import Address, Answer, require_safe_transport
+
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+_MAX_REDIRECTS: Final = 10
+_CHUNK_BYTES: Final = 1024 * 1024
+
+
+class InterruptedTransferError(Exception):
+    """The connection failed in a way that another try may mend; the message says how."""
+
+    def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class _NoLogin(AuthBase):
+    """Keeps requests from sending a login of ``~/.netrc``, which would replace our own header."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+class Download:
+    """An answer with its body still to be read."""
+
+    def __init__(self, answer: Answer, body: Any, host: str) -> None:
+        self.answer = answer
+        self._body = body
+        self._host = host
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body as it arrives, undecoded. Raises ``InterruptedTransferError``."""
+        with _transport_errors(self._host):
+            # read1 gives what is there instead of waiting for a whole chunk.
+            while chunk := self._body.read1(_CHUNK_BYTES):
+                yield chunk
+
+
+class WebClient:
+    """One session for all tries of one download."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._timeout = (patience.connect_seconds, patience.silence_seconds)
+        self._session = requests.Session()
+        self._session.auth = _NoLogin()
+        self._adapter = PublicAdapter()
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, self._adapter)
+        # Compressed on the way, bytes would not be those that ranges and checksums count.
+        self._session.headers.update({"Accept-Encoding": "identity", "User-Agent": "brigade"})
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        self._session.close()
+
+    @contextmanager
+    def get(
+        self, address: Address, headers: Mapping[str, str], *, may_be_plain: bool
+    ) -> Iterator[Download]:
+        """Ask for `address` and follow redirects.
+
+        The address's own headers go to its own host alone, and a host outside cannot lead to this
+        machine or a private network.
+
+        Args:
+            address: Where to begin.
+            headers: Sent along the whole way, such as `Range`.
+            may_be_plain: Whether unencrypted answers will do; those of a configured host will.
+
+        Raises:
+            InterruptedTransferError: Another try may help.
+            SourceError: None will.
+        """
+        url, hops = address.url, []
+        only_public = address.only_public and not address.is_configured
+        for _ in range(_MAX_REDIRECTS):
+            is_home = _origin(url) == _origin(address.url)
+            is_trusted = may_be_plain or (is_home and address.is_configured)
+            require_safe_transport(url, may_be_plain=is_trusted)
+            if only_public:
+                require_public(url)
+            self._adapter.restrict(only_public)
+            own = address.headers if is_home else {}
+            with _transport_errors(_origin(url)[1]):
+                response = self._session.get(
+                    url,
+                    headers={**headers, **own},
+                    stream=True,
+                    allow_redirects=False,
+                    timeout=self._timeout,
+                )
+            with response:
+                hops.append({name.lower(): text for name, text in response.headers.items()})
+                target = hops[-1].get("location")
+                if response.status_code not in _REDIRECTS or not target:
+                    answer = Answer(url, response.status_code, hops[-1], tuple(hops))
+                    yield Download(answer, response.raw, _origin(url)[1])
+                    return
+                only_public = only_public or not is_inside(url)
+                url = urljoin(url, target)
+        raise DownloadFailedError(
+            f"{_origin(address.url)[1]} redirects more than {_MAX_REDIRECTS} times. Check the URL."
+        )
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port; whoever differs in one of them is somebody else."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname or "", port
+    except ValueError:
+        return "", "", None
+
+
+@contextmanager
+def _transport_errors(host: str) -> Iterator[None]:
+    """Say what failures of requests and urllib3 mean."""
+    try:
+        yield
+    except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
+        raise SourceUnreachableError(
+            f"{host} could not prove who it is ({_root(error)}). If it has a certificate of your "
+            "own authority, name that authority's file in REQUESTS_CA_BUNDLE."
+        ) from error
+    except (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
+        raise InterruptedTransferError(f"{host} sent nothing any more") from error
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+        raise DownloadFailedError(f"The address cannot be used: {_root(error)}") from error
+    except requests.exceptions.ConnectionError as error:
+        raise InterruptedTransferError(f"{host} could not be reached ({_root(error)})") from error
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise InterruptedTransferError(
+            f"the connection to {host} broke ({_root(error)})"
+        ) from error
+
+
+def _root(error: BaseException) -> str:
+    """The innermost reason: urllib3 wraps it several times."""
+    reason = getattr(error, "reason", None) or (error.args[0] if error.args else None)
+    if isinstance(reason, BaseException) and reason is not error:
+        return _root(reason)
+    text = str(error)
+    return text.rpartition(": ")[2] if "object at 0x" in text else text

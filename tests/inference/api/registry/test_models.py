@@ -1,0 +1,59 @@
+"""``/api/models``: models, versions, figures."""
+
+from django.test import AsyncClient
+
+from inference.database import in_database
+from models_registry.models import Fallback, Model, ModelVersion
+from tests.stack import Api, FakeModel, record_of
+
+
+async def test_models_routes_need_a_credential(database: None):
+    for path in ("", "/m", "/m/versions", "/m/metrics"):
+        assert (await AsyncClient().get(f"/api/models{path}")).status_code == 401
+
+
+async def test_models_are_listed_and_shown(api: Api, version: ModelVersion):
+    def arrange() -> None:
+        other = Model.objects.create(slug="other", name="Other")
+        Fallback.objects.create(model=version.model, target=other)
+        ModelVersion.objects.create(
+            model=version.model, label="v2", file_name="b.gguf", canary_percent=10
+        )
+
+    await in_database(arrange)
+    listed = (await api.get("/api/models")).json()["data"]
+    summary = next(one for one in listed if one["id"] == version.model.slug)
+    assert summary["default_version"] == version.key
+    assert summary["status"] == "available"
+    shown = (await api.get(f"/api/models/{version.model.slug}")).json()
+    assert shown["fallbacks"] == ["other"]
+    assert [one["id"] for one in shown["versions"]] == [version.key, f"{version.model.slug}@v2"]
+    versions = (await api.get(f"/api/models/{version.model.slug}/versions")).json()
+    assert versions == {"object": "list", "data": shown["versions"]}
+    first, second = shown["versions"]
+    assert (first["is_default"], second["is_default"]) == (True, False)
+    assert (first["file"], second["file"]) == ("ready", "absent")
+    assert second["canary_percent"] == 10
+    assert first["configuration"]["kv_cells"] == version.kv_cells
+
+
+async def test_unknown_models_are_404(api: Api):
+    for path in ("x", "x/versions", "x/metrics", "a%00b"):
+        response = await api.get(f"/api/models/{path}")
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_metrics_count_what_was_served(api: Api, model: FakeModel):
+    model.say("abc")
+    empty = (await api.get(f"/api/models/{model.slug}/metrics")).json()
+    assert (empty["id"], empty["versions"]) == (model.slug, [])
+    answer = await api.post(
+        "/v1/chat/completions",
+        {"model": model.slug, "messages": [{"role": "user", "content": "x"}]},
+    )
+    await record_of(answer.json()["id"])
+    (figures,) = (await api.get(f"/api/models/{model.slug}/metrics")).json()["versions"]
+    assert (figures["version"], figures["requests"], figures["error_rate"]) == (model.key, 1, 0)
+    assert figures["completion_tokens"] == answer.json()["usage"]["completion_tokens"]
+    assert figures["total_seconds"]["p50"] > 0
+    assert set(figures["queue_seconds"]) == {"p50", "p95", "p99"}

@@ -1,0 +1,166 @@
+"""Requests for a model that is not in memory: they wait, see how far it is, or learn why not."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from inference import consumers
+from inference.api import delivery
+from inference.availability import load_fraction
+from inference.messages import Delta, Failed, Finished, Started, Usage
+from inference.queue import keys
+from inference.queue.demand import DemandReader
+from inference.services import InferenceService
+from models_registry.models import ModelVersion
+from tests.inference.test_consumer_chat import socket_of
+from tests.stack import Api, ScriptedHost, body_of, sse_events
+
+PATH = "/v1/chat/completions"
+POLL_SECONDS = 0.02
+
+
+def chat(version: ModelVersion, **fields: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "Hi"}]
+    return {"model": version.model.slug, "messages": messages, **fields}
+
+
+@pytest.fixture
+def controller(
+    version: ModelVersion, redis_client: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DemandReader]:
+    """A controller that has said it loads the version."""
+    monkeypatch.setattr(delivery, "LOADING_POLL_SECONDS", POLL_SECONDS)
+    monkeypatch.setattr(consumers, "LOADING_POLL_SECONDS", POLL_SECONDS)
+    reader = DemandReader(redis_client, 60)
+    reader.announce([version.key], {version.key: 0.4})
+    yield reader
+    redis_client.delete(keys.LOADABLE, keys.LOADING)
+    redis_client.hdel(keys.USED, version.key)
+    redis_client.hdel(keys.KEEP_ALIVE, version.key)
+
+
+async def loaded(
+    controller: DemandReader, client: "redis.Redis", version: ModelVersion
+) -> ScriptedHost:
+    """The host comes up."""
+    controller.announce([version.key], {})
+    return await asyncio.to_thread(ScriptedHost, client, version.key)
+
+
+async def test_a_request_waits_for_its_model(
+    api: Api,
+    service: InferenceService,
+    version: ModelVersion,
+    controller: DemandReader,
+    redis_client: "redis.Redis",
+):
+    request = asyncio.create_task(api.post(PATH, chat(version)))
+    host = await loaded(controller, redis_client, version)
+    await host.answer(Started(3), Delta("hello", [1]), Finished("stop", Usage(3, 1)))
+    response = await request
+    assert response.status_code == 200
+    assert response.json()["choices"][0]["message"]["content"] == "hello"
+
+
+async def test_a_stream_shows_how_far_the_load_is(
+    api: Api,
+    service: InferenceService,
+    version: ModelVersion,
+    controller: DemandReader,
+    redis_client: "redis.Redis",
+):
+    response = await api.post(PATH, chat(version, stream=True))
+    assert response.status_code == 200
+    chunks = response.streaming_content
+    assert await anext(chunks) == b": loading 40 %\n"
+    host = await loaded(controller, redis_client, version)
+    await host.answer(Started(3), Delta("hello", [1]), Finished("stop", Usage(3, 1)))
+    rest = b"".join([chunk async for chunk in chunks])
+    events = sse_events(rest)
+    assert events[-1] == "[DONE]"
+    assert events[0]["choices"][0]["delta"]["role"] == "assistant"
+
+
+async def test_a_load_that_comes_to_nothing_ends_the_stream_with_the_reason(
+    api: Api,
+    service: InferenceService,
+    version: ModelVersion,
+    controller: DemandReader,
+):
+    response = await api.post(PATH, chat(version, stream=True))
+    await asyncio.to_thread(
+        lambda: controller.refuse(version.key, "model_unavailable", "No room.", only_late=False)
+    )
+    (error,) = sse_events(await body_of(response))
+    assert error["error"]["code"] == "model_unavailable"
+    assert error["error"]["message"] == "No room."
+
+
+async def test_what_cannot_be_loaded_is_503_with_the_reason(
+    api: Api,
+    service: InferenceService,
+    version: ModelVersion,
+    controller: DemandReader,
+    redis_client: "redis.Redis",
+):
+    controller.announce([version.key], {})
+    request = asyncio.create_task(api.post(PATH, chat(version, stream=True)))
+    host = await loaded(controller, redis_client, version)
+    await host.answer(Failed("model_unavailable", "It needs 1.2 GiB."))
+    response = await request
+    assert response.status_code == 503
+    assert response["Retry-After"]
+    assert response.json()["error"]["message"] == "It needs 1.2 GiB."
+
+
+async def test_keep_alive_of_a_request_is_kept_for_its_version(
+    api: Api,
+    service: InferenceService,
+    version: ModelVersion,
+    controller: DemandReader,
+    redis_client: "redis.Redis",
+):
+    request = asyncio.create_task(api.post(PATH, chat(version, keep_alive="5m")))
+    host = await loaded(controller, redis_client, version)
+    await host.answer(Started(3), Finished("stop", Usage(3, 1)))
+    assert (await request).status_code == 200
+    demand, _ = controller.read([version.key], [])
+    assert demand[version.key].keep_alive_seconds == 300
+
+
+async def test_a_bad_keep_alive_is_400(
+    api: Api, service: InferenceService, version: ModelVersion, controller: DemandReader
+):
+    response = await api.post(PATH, chat(version, keep_alive="soon"))
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "keep_alive"
+
+
+async def test_a_websocket_shows_how_far_the_load_is(
+    api: Api,
+    service: InferenceService,
+    version: ModelVersion,
+    controller: DemandReader,
+    redis_client: "redis.Redis",
+):
+    async with socket_of(api) as socket:
+        await socket.send("stream_chat", **chat(version), request_id="r1")
+        event, data = await socket.receive()
+        assert event == "loading"
+        assert (data["fraction"], data["request_id"]) == (0.4, "r1")
+        host = await loaded(controller, redis_client, version)
+        await host.answer(Started(3), Delta("hello", [1]), Finished("stop", Usage(3, 1)))
+        events = await socket.until("stream_end")
+        assert events[-1][1]["stream_id"] == data["stream_id"]
+
+
+async def test_how_far_a_load_is_is_unknown_while_redis_is_away() -> None:
+    client = redis.asyncio.Redis(port=1, retry=Retry(NoBackoff(), 0))
+    assert await load_fraction(client, "m@v") is None
+    await client.aclose()

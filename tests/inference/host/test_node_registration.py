@@ -1,0 +1,80 @@
+"""A cluster shows its machine to the registry, sooner or later, and says when it goes."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import django.db
+import pytest
+from django.conf import settings
+
+from inference.host import sentinel
+from inference.host.cluster_names import MODELS_CLUSTER, cluster_queue_name
+from inference.host.sentinel import GuardedSentinel
+from inference.management.commands import cluster as command
+from inference.queue import keys
+from models_registry.nodes import NodeFacts
+
+GUARDED_CYCLES = 5
+
+
+@pytest.fixture
+def guarded(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The guard loop of a models cluster without processes; a second passes in each cycle."""
+    clock = {"now": 0.0}
+
+    class Stop:
+        def wait(self, _: float) -> bool:
+            clock["now"] += 10.0
+            return clock["now"] > 10.0 * GUARDED_CYCLES
+
+    written: list[tuple[str, str]] = []
+    connection = SimpleNamespace(
+        set=lambda name, *_, **__: written.append(("set", name)),
+        delete=lambda name: written.append(("delete", name)),
+    )
+    child = SimpleNamespace(is_alive=lambda: True)
+    monkeypatch.setattr(sentinel, "time", SimpleNamespace(monotonic=lambda: clock["now"]))
+    monkeypatch.setattr(sentinel, "Stat", lambda _: SimpleNamespace(save=lambda: None))
+    monkeypatch.setattr(
+        sentinel.Conf, "CLUSTER_NAME", cluster_queue_name(MODELS_CLUSTER, settings.NODE_NAME)
+    )
+    monkeypatch.setattr(sentinel.Conf, "SCHEDULER", False)
+    found = GuardedSentinel.__new__(GuardedSentinel)
+    found.start_event = SimpleNamespace(set=lambda: None)
+    found.stop_event = Stop()
+    found.pool, found.monitor, found.pusher = [], child, child
+    found.broker = SimpleNamespace(connection=connection)
+    monkeypatch.setattr(found, "stop", lambda: written.append(("stop", "")))
+    found.queue_name = lambda: "models"
+    found._register = None
+    found.written = written
+    return found
+
+
+def test_a_node_that_could_not_be_registered_is_tried_until_it_is(guarded: Any) -> None:
+    answers = [True]
+    guarded._register = lambda: answers.pop()
+    guarded.guard()
+    assert answers == []
+    assert guarded._register is None
+
+
+def test_a_node_says_that_it_goes_before_it_stops(guarded: Any) -> None:
+    guarded.guard()
+    name = keys.node(settings.NODE_NAME)
+    assert guarded.written[-3:] == [("set", name), ("delete", name), ("stop", "")]
+
+
+def test_a_database_that_is_away_does_not_stop_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Exception | None] = [django.db.OperationalError("away"), None]
+
+    def register_this_node(*_: object) -> None:
+        error = answers.pop(0)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(command, "probe_node", NodeFacts)
+    monkeypatch.setattr(command, "register_this_node", register_this_node)
+    monkeypatch.setattr(command.django.db.connections, "close_all", lambda: None)
+    register = command._node_registration()
+    assert [register(), register()] == [False, True]

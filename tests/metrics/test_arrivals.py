@@ -1,0 +1,48 @@
+"""Requests counted by when they came."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from metrics.arrivals import ArrivalCount, count_arrivals
+from metrics.models import RequestRecord
+from metrics.recorder import record_run
+from tests.metrics.test_recorder import RECORD
+
+pytestmark = pytest.mark.django_db
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+
+
+def record(number: int, ended: datetime, seconds: float = 0.0, **fields: str) -> None:
+    run_id = f"r{number}"
+    record_run(replace(RECORD, run_id=run_id, total_seconds=seconds, **fields))
+    RequestRecord.objects.filter(run_id=run_id).update(created_at=ended)
+
+
+def test_arrivals_are_counted_by_kind_version_and_minute() -> None:
+    for number, seconds in enumerate((10, 20, 70)):
+        record(number, NOON + timedelta(seconds=seconds))
+    record(3, NOON + timedelta(seconds=15), kind="embedding")
+    record(4, NOON + timedelta(seconds=15), version_key="m@w")
+    found = count_arrivals(NOON, NOON + timedelta(hours=1), "minute")
+    assert sorted(found, key=lambda one: (one.kind, one.version_key, one.first_at)) == [
+        ArrivalCount("chat", "m@v", NOON + timedelta(seconds=10), 2),
+        ArrivalCount("chat", "m@v", NOON + timedelta(seconds=70), 1),
+        ArrivalCount("chat", "m@w", NOON + timedelta(seconds=15), 1),
+        ArrivalCount("embedding", "m@v", NOON + timedelta(seconds=15), 1),
+    ]
+    assert sum(one.requests for one in count_arrivals(NOON, NOON + timedelta(1), "hour")) == 5
+    assert len(count_arrivals(NOON, NOON + timedelta(days=1), "hour")) == 3
+
+
+def test_arrivals_are_when_requests_came_not_when_they_ended() -> None:
+    record(0, NOON + timedelta(seconds=10), seconds=100.0)
+    (found,) = count_arrivals(NOON, NOON + timedelta(hours=1), "hour")
+    assert found.first_at == NOON - timedelta(seconds=90)
+
+
+def test_arrivals_of_successive_times_are_counted_once() -> None:
+    record(0, NOON)
+    assert count_arrivals(NOON, NOON + timedelta(hours=1), "hour") == []
+    assert len(count_arrivals(NOON - timedelta(hours=1), NOON, "hour")) == 1

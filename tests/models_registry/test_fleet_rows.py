@@ -1,0 +1,410 @@
+"""The fleet's rows as the plan sees them, and what the plan decides written back."""
+
+import math
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from auditlog.models import LogEntry
+
+from models_registry import fleet, services
+from models_registry.errors import RegistryError
+from models_registry.figures import LiveFigures
+from models_registry.fleet import Demand, HostFacts
+from models_registry.footprints import (
+    estimate_of,
+    header_facts,
+    mapped_bytes,
+    measured_footprints,
+    note_footprint,
+    options_of,
+    placements_of,
+)
+from models_registry.models import Footprint, Model, ModelVersion, Node, Preset, Replica
+from models_registry.nodes import (
+    DeviceFacts,
+    NodeFacts,
+    fault_of,
+    pick_node,
+    register_this_node,
+    usable_memory_bytes,
+)
+from models_registry.preloading import configured_versions, forget_other_wishes
+from models_registry.residency.facts import VersionView
+from models_registry.residency.plan import Start
+from tests.models_registry.conftest import Show
+from tests.models_registry.fleet_rows import TINY, a_node, a_version
+from tests.models_registry.gguf_samples import write_llama
+
+pytestmark = pytest.mark.django_db
+MIB = 1 << 20
+
+
+def view_of(version: ModelVersion, demand: Demand | None = None, **options: Any) -> VersionView:
+    """A version as the plan sees it."""
+    usual: dict[str, Any] = {
+        "alive": list(Node.objects.values_list("name", flat=True)),
+        "measured": measured_footprints(),
+        "preloaded": [],
+        "default_keep_alive_seconds": -1,
+        "models_dir": Path("/nowhere"),
+    }
+    found = fleet.version_views({version.key: demand or Demand(queued=1)}, **(usual | options))
+    return found[version.key]
+
+
+def test_a_version_is_foreseen_until_somebody_asks_for_it() -> None:
+    version = a_version()
+    foreseen = {version.key: 60.0}
+    assert view_of(version, Demand(), foreseen=foreseen).foreseen
+    assert view_of(version, Demand(idle_seconds=61.0), foreseen=foreseen).foreseen
+    assert not view_of(version, Demand(idle_seconds=59.0), foreseen=foreseen).foreseen
+    assert not view_of(version, Demand(queued=1)).foreseen
+
+
+def test_a_version_is_looked_at_when_somebody_wants_it() -> None:
+    version = a_version()
+    a_version()
+    assert list(fleet.version_views({}, [], {}, [], -1, Path("."))) == []
+    assert view_of(version).queued == 1
+    ModelVersion.objects.filter(pk=version.pk).update(pinned=True)
+    assert list(fleet.version_views({}, [], {}, [], -1, Path("."))) == [version.key]
+
+
+@pytest.mark.parametrize(
+    ("by_request", "by_version", "by_setting", "seconds"),
+    [
+        (None, None, -1, math.inf),
+        (None, None, 60, 60),
+        (None, 30, 60, 30),
+        (None, -1, 60, math.inf),
+        (5.0, 30, 60, 5),
+        (0.0, 30, 60, 0),
+        (-1.0, 30, 60, math.inf),
+    ],
+)
+def test_keep_alive_of_the_request_goes_before_that_of_the_version(
+    by_request: float | None, by_version: int | None, by_setting: float, seconds: float
+) -> None:
+    version = a_version(keep_alive_seconds=by_version)
+    view = view_of(
+        version,
+        Demand(queued=1, keep_alive_seconds=by_request),
+        default_keep_alive_seconds=by_setting,
+    )
+    assert view.keep_alive_seconds == seconds
+
+
+def test_embedding_models_stay_unless_an_administrator_says_otherwise() -> None:
+    model = Model.objects.create(slug="embed", name="Embed", type=Model.Type.EMBEDDING)
+    version = a_version(model=model)
+    demand = Demand(queued=1, keep_alive_seconds=0)
+    assert view_of(version, demand, default_keep_alive_seconds=5).keep_alive_seconds == math.inf
+    ModelVersion.objects.update(keep_alive_seconds=7)
+    assert view_of(version, demand).keep_alive_seconds == 7
+
+
+def test_a_version_without_its_file_says_what_to_do() -> None:
+    view = view_of(a_version(file_state=ModelVersion.FileState.ABSENT))
+    assert "fetch_model" in view.unusable
+    assert view.placements == ()
+    assert fleet.loadable_keys() == set()
+
+
+def test_a_file_that_is_on_another_machine_is_left_alone() -> None:
+    version = a_version(header=None)
+    assert "was not read yet" in view_of(version).unusable
+    version.refresh_from_db()
+    assert (version.file_state, version.file_error) == (ModelVersion.FileState.READY, "")
+
+
+def test_a_file_that_is_damaged_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    version = a_version(header=None)
+    assert view_of(version, models_dir=tmp_path).unusable
+    version.refresh_from_db()
+    assert version.file_state == ModelVersion.FileState.FAILED
+
+
+def test_what_an_older_release_did_not_keep_is_read_from_the_file(tmp_path: Path) -> None:
+    bare, half = a_version(header=None), a_version()
+    for version in (bare, half):
+        write_llama(tmp_path / version.file_name)
+    fleet.version_views({}, [], {}, [], -1, tmp_path)  # though nobody asks for them
+    for version in (bare, half):
+        version.refresh_from_db()
+        assert version.header["architecture"] == version.architecture
+        assert version.kv_bytes_per_token == 2 * 2 * (8 + 8) * 2
+        assert "completion" in version.capabilities
+
+
+def test_a_version_needs_what_was_foreseen_and_then_what_was_measured() -> None:
+    version, node = a_version(), a_node()
+    foreseen = estimate_of(version, node.cpu_features)
+    assert foreseen is not None
+    (place,) = placements_of(version, node, {})
+    assert place.needs == {"cpu": foreseen.total_bytes}
+    options = options_of(version, "auto", node.cpu_features)
+    note_footprint(version, options, 77 * MIB)
+    note_footprint(version, options, 70 * MIB)  # less than before does not count
+    (place,) = placements_of(version, node, measured_footprints())
+    assert place.needs == {"cpu": 77 * MIB + mapped_bytes(version, node)}
+    version.kv_cells *= 2
+    (place,) = placements_of(version, node, measured_footprints())
+    assert place.needs["cpu"] > foreseen.total_bytes
+
+
+def test_a_draft_model_needs_room_too() -> None:
+    version, node = a_version(), a_node()
+    (alone,) = placements_of(version, node, {})
+    version.draft_model = a_version()
+    (both,) = placements_of(version, node, {})
+    assert both.needs["cpu"] == 2 * alone.needs["cpu"]
+    assert version.draft_model.key in options_of(version, "auto", [])
+
+
+def test_gpus_are_tried_one_by_one_and_then_together() -> None:
+    gpus = (DeviceFacts("cuda:0", "A", 300 * MIB), DeviceFacts("cuda:1", "B", 100 * MIB))
+    node = register_this_node("gpus", 4, facts=NodeFacts(gpus))
+    version = a_version()
+    places = placements_of(version, node, {})
+    assert [place.device for place in places] == ["cuda:0", "cuda:1", "auto"]
+    assert places[2].needs["cuda:0"] == pytest.approx(3 * places[2].needs["cuda:1"], abs=4)
+    version.device = "cuda:1"
+    assert [place.device for place in placements_of(version, node, {})] == ["cuda:1"]
+    version.device = "cuda:7"  # is not there: the CPU, with a notice
+    assert set(placements_of(version, node, {})[0].needs) == {"cpu"}
+    version.device = "cpu"
+    assert [place.device for place in placements_of(version, node, {})] == ["cpu"]
+
+
+def test_a_machine_shows_its_devices_and_budgets() -> None:
+    node = register_this_node("here", 2, 5 * MIB)
+    assert node.budgets == {"cpu": 5 * MIB}
+    gpu = DeviceFacts("cuda:0", "A", 1000)
+    node = register_this_node("here", 2, 5 * MIB, NodeFacts((gpu,), ("AVX2",)))
+    assert node.budgets == {"cpu": 5 * MIB, "cuda:0": 900}
+    node = register_this_node("here", 2, 6 * MIB)  # without a new look it keeps them
+    assert node.budgets == {"cpu": 6 * MIB, "cuda:0": 900}
+    assert node.cpu_features == ["AVX2"]
+    node.device_budgets = {"cpu": 7}
+    assert node.budgets == {"cpu": 7, "cuda:0": 900}
+
+
+def test_memory_of_a_container_is_its_limit(tmp_path: Path) -> None:
+    physical = usable_memory_bytes([])
+    limit = tmp_path / "memory.max"
+    limit.write_text("1000000\n")
+    assert usable_memory_bytes([tmp_path / "absent", limit]) == 1_000_000
+    limit.write_text("max\n")
+    assert usable_memory_bytes([limit]) == physical
+
+
+def test_a_silent_node_is_not_picked(show: Show) -> None:
+    version = a_version()
+    silent, awake = a_node(budget_bytes=1 << 41), a_node(budget_bytes=1 << 40)
+    show(LiveFigures(alive_nodes=frozenset({awake.name})))
+    assert pick_node(version) == awake
+    services.load(version, silent)
+    assert pick_node(version) == awake  # also where the other wants it already
+    show(LiveFigures())
+    with pytest.raises(RegistryError, match="No machine runs a models cluster"):
+        pick_node(version)
+    show(LiveFigures(fault="Redis is away."))
+    assert pick_node(version) == silent
+
+
+def test_a_node_is_picked_by_its_room(show: Show) -> None:
+    show(LiveFigures(fault="Nothing is known."))
+    version = a_version()
+    with pytest.raises(RegistryError, match="No machine runs a models cluster"):
+        pick_node(version)
+    small = a_node(budget_bytes=1 << 20)
+    with pytest.raises(RegistryError, match=r"may use 1\.0 MiB"):
+        pick_node(version)
+    large, larger = a_node(budget_bytes=1 << 40), a_node(budget_bytes=1 << 41)
+    assert pick_node(version) == larger
+    Replica.objects.create(
+        version=a_version(), node=larger, state="ready", needed_bytes={"cpu": 3 << 39}
+    )
+    assert pick_node(version) == large
+    services.load(version, larger)
+    assert pick_node(version) == larger  # where it is wanted already
+    assert fault_of(version, small)
+    assert not fault_of(version, large)
+
+
+def test_a_row_is_found_for_a_start() -> None:
+    version, node = a_version(), a_node()
+    start = Start(version.key, node.name, "auto", {"cpu": 1}, None, on_demand=True)
+    first = fleet.row_for(start)
+    assert first is not None
+    assert (first.desired, first.on_demand) == ("resident", True)
+    second = fleet.row_for(start)
+    assert second is not None
+    assert second.pk != first.pk  # the first is taken
+    fleet.retire(first.pk, "Put out.")
+    assert fleet.row_for(start) == first
+    services.unload(version)
+    explicit = services.load(version, node)
+    again = fleet.row_for(Start(version.key, node.name, "auto", {}, explicit.pk, on_demand=True))
+    assert again is not None
+    assert not again.on_demand
+
+
+def test_a_crash_loop_is_a_failure_and_a_death_is_none() -> None:
+    replica = services.load(a_version(), a_node())
+    replica.state, replica.crashes, replica.reason = "failed", 2, "It died."
+    assert fleet.replica_view(replica, fleet.NO_HOST, ()).failure == ""
+    replica.crashes = 3
+    assert fleet.replica_view(replica, fleet.NO_HOST, ()).failure == "It died."
+    replica.crashes, replica.load_failed = 1, True
+    view = fleet.replica_view(replica, HostFacts(busy=2), ())
+    assert (view.failure, view.load_failed, view.busy) == ("It died.", True, 2)
+
+
+def test_a_replica_that_waits_says_why() -> None:
+    replica = services.load(a_version(), a_node())
+    fleet.explain({replica.version.key: "It needs 1 GiB."})
+    replica.refresh_from_db()
+    assert replica.reason == "It needs 1 GiB."
+    fleet.explain({})
+    replica.refresh_from_db()
+    assert replica.reason == ""
+
+
+def test_what_a_replica_needs_follows_what_it_holds() -> None:
+    version, node = a_version(), a_node()
+    replica = services.load(version, node)
+    replica.resident_bytes, replica.needed_bytes = 50 * MIB, {"cpu": 1}
+    replica.loaded_options = options_of(version, "auto", node.cpu_features)
+    replica.save()
+    fleet.measure(replica, 50 * MIB)
+    replica.refresh_from_db()
+    foreseen = estimate_of(version, ())
+    assert foreseen is not None
+    expected = 50 * MIB + foreseen.late_bytes
+    assert replica.needed_bytes == {"cpu": expected + foreseen.mapped_bytes}
+    assert Footprint.objects.get().private_bytes == expected
+    fleet.measure(replica, 500 * MIB)  # it holds more than was thought
+    replica.refresh_from_db()
+    assert replica.needed_bytes == {"cpu": 500 * MIB + foreseen.mapped_bytes}
+    assert Footprint.objects.get().private_bytes == 500 * MIB
+
+
+def test_what_is_on_a_gpu_stays_as_foreseen() -> None:
+    replica = services.load(a_version(), a_node())
+    replica.needed_bytes = {"cpu": 1, "cuda:0": 2}
+    fleet.measure(replica, 500 * MIB)
+    assert Footprint.objects.count() == 0
+
+
+def test_settings_name_what_is_loaded_at_the_start() -> None:
+    version = a_version(is_default=True)
+    slug = version.model.slug
+    assert configured_versions([], "") == []
+    assert configured_versions([slug, version.key], "") == [version]
+    preset = Preset.objects.create(name="D1")
+    preset.members.create(model=version.model)
+    assert configured_versions([], "D1") == [version]
+    for models, name in ((["nobody"], ""), ([], "D9")):
+        with pytest.raises(RegistryError, match="INFERENCE_CONFIG"):
+            configured_versions(models, name)
+
+
+def test_other_wishes_are_forgotten_but_pins() -> None:
+    wanted, other, pinned = a_version(), a_version(), a_version(pinned=True)
+    node = a_node()
+    for version in (wanted, other, pinned):
+        services.load(version, node)
+    elsewhere = services.load(other, a_node())
+    assert forget_other_wishes([wanted], node) == 1
+    resident = Replica.objects.filter(desired="resident")
+    assert {row.version_id for row in resident.filter(node=node)} == {wanted.pk, pinned.pk}
+    assert elsewhere in resident
+    gone = Replica.objects.get(version=other, node=node)
+    change = LogEntry.objects.get_for_object(gone).first()
+    assert change is not None
+    assert change.changes == {"desired": ["resident", "absent"]}
+
+
+def test_a_header_survives_its_row() -> None:
+    version = a_version(header=header_facts(TINY))
+    version.refresh_from_db()
+    assert fleet.version_keys() == [version.key]
+    assert estimate_of(version, ("AVX2",)) == estimate_of(a_version(), ("AVX2",))
+
+
+@pytest.mark.parametrize("gpus", [(300 * MIB,), (0,), (0, 0)])
+@pytest.mark.parametrize("split", [[], [0, 1], [0.0]])
+def test_odd_shares_of_gpus_do_not_fail(gpus: tuple[int, ...], split: list[float]) -> None:
+    found = tuple(DeviceFacts(f"cuda:{number}", "A", size) for number, size in enumerate(gpus))
+    node = register_this_node("gpus", 4, facts=NodeFacts(found))
+    for place in placements_of(a_version(tensor_split=split), node, {}):
+        assert all(need >= 0 for need in place.needs.values())
+
+
+def test_a_version_that_cannot_be_foreseen_does_not_hide_the_others() -> None:
+    a_node()
+    odd, sound = a_version(cache_type_k="f17"), a_version()
+    demand = {odd.key: Demand(queued=1), sound.key: Demand(queued=1)}
+    nodes = Node.objects.values_list("name", flat=True)
+    views = fleet.version_views(demand, list(nodes), {}, [], -1, Path("/nowhere"))
+    assert "cannot be foreseen" in views[odd.key].unusable
+    assert views[sound.key].placements
+
+
+def test_a_header_of_an_older_release_is_read_again(tmp_path: Path) -> None:
+    a_node()
+    version = a_version(header={"architecture": "llama"}, file_name="odd.gguf")
+    assert "was not read yet" in view_of(version, models_dir=tmp_path).unusable
+
+
+def test_a_row_whose_process_runs_is_left_alone() -> None:
+    version, node = a_version(), a_node()
+    resting = Replica.objects.create(version=version, node=node, desired="absent", state="failed")
+    start = Start(version.key, node.name, "auto", {"cpu": 1}, None, on_demand=True)
+    other = fleet.row_for(start, holding=[resting.pk])
+    assert other is not None
+    assert other.pk != resting.pk
+
+
+def test_a_row_that_is_gone_is_not_started() -> None:
+    version, node = a_version(), a_node()
+    for key, name, row in ((version.key, node.name, 1), ("no@v", node.name, None)):
+        assert fleet.row_for(Start(key, name, "auto", {}, row, on_demand=True)) is None
+    assert fleet.row_for(Start(version.key, "none", "auto", {}, None, on_demand=True)) is None
+
+
+def test_a_node_without_figures_goes_by_its_memory() -> None:
+    node = a_node()
+    node.devices, node.memory_bytes = [], 1000 * MIB
+    node.save()
+    assert node.budgets == {"cpu": 800 * MIB}
+    assert not fault_of(a_version(), node)
+
+
+def test_what_was_loaded_with_other_options_is_not_measured() -> None:
+    version, node = a_version(), a_node()
+    replica = services.load(version, node)
+    replica.launch_id, replica.state, replica.needed_bytes = uuid.uuid4(), "starting", {"cpu": 1}
+    replica.save()
+    taken = services.begin_launch(replica.pk, replica.launch_id, 1)
+    assert taken is not None
+    ModelVersion.objects.update(flash_attention="on")
+    edited = fleet.replicas().get(pk=replica.pk)
+    fleet.measure(edited, 500 * MIB)
+    assert Footprint.objects.count() == 0
+    ModelVersion.objects.update(flash_attention=version.flash_attention)
+    fleet.measure(fleet.replicas().get(pk=replica.pk), 500 * MIB)
+    assert Footprint.objects.get().options == taken.loaded_options
+
+
+def test_footprints_are_told_apart_by_what_changes_them() -> None:
+    version = a_version()
+    usual = options_of(version, "auto", ["AVX2", "SSE3"])
+    assert options_of(version, "auto", ["AVX2"]) == usual
+    assert options_of(version, "auto", ["AVX2", "AMX_INT8"]) != usual
+    version.flash_attention = "off"
+    assert options_of(version, "auto", ["AVX2"]) != usual

@@ -1,0 +1,81 @@
+"""What an answer to a request for a file, or its rest, is worth: pure rules."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from models_registry.sources.remote import Address, Answer, Remote
+from models_registry.sources.web_answer import Body, StartOverError, body_of, retry_after_seconds
+
+REMOTE = Remote("https://host/m", lambda: Address("https://host/m"))
+
+
+def rest(content_range: str, known: Body | None = None, **headers: str) -> Body:
+    """The judgement on the answer to a request from byte 100 on."""
+    fields = {"content-range": content_range, **headers}
+    return body_of(Answer("https://host/m", 206, fields), REMOTE, 100, known)
+
+
+def test_rest_tells_where_it_begins_and_how_much_there_is() -> None:
+    assert rest("bytes 100-199/200", etag='"a"') == Body(100, 200, 100, '"a"')
+
+
+def test_rest_may_be_less_than_was_asked_for() -> None:
+    assert rest("bytes 100-149/200") == Body(100, 200, 50, "")
+
+
+def test_rest_of_unknown_size_takes_it_from_what_is_known() -> None:
+    known = Body(0, 200, None, "")
+    assert rest("bytes 100-199/*", known).total_bytes == 200
+    assert rest("bytes 100-199/*").total_bytes is None
+
+
+@pytest.mark.parametrize(
+    "content_range",
+    [
+        "",
+        "bytes 0-199/200",
+        "bytes 101-199/200",
+        "bytes 100-99/200",
+        "bytes 100-200/200",
+        "bytes 100-199/199",
+        "bytes -100-199/200",
+        "bytes 100-199/200, 0-1/200",
+        "items 100-199/200",
+        f"bytes 100-{10**30}/{10**31}",
+    ],
+)
+def test_rest_that_is_not_what_was_asked_for_is_no_rest(content_range: str) -> None:
+    with pytest.raises(StartOverError):
+        rest(content_range)
+
+
+def test_part_that_nobody_asked_for_is_not_taken() -> None:
+    headers = {"content-range": "bytes 0-199/200"}
+    with pytest.raises(StartOverError):
+        body_of(Answer("https://host/m", 206, headers), REMOTE, 0, None)
+
+
+@pytest.mark.parametrize("length", ["-1", "١٢", "1e3", "9" * 30, ""])
+def test_length_that_is_none_is_unknown(length: str) -> None:
+    body = body_of(Answer("https://host/m", 200, {"content-length": length}), REMOTE, 0, None)
+    assert body.total_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0),
+        ("120", 120),
+        ("Sat, 21 Nov 2026 12:00:30 GMT", 30),
+        ("Sat, 21 Nov 2026 11:00:00 GMT", 0),
+        ("", None),
+        ("-5", None),
+        ("soon", None),
+        ("9" * 400, None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(text: str, seconds: float | None) -> None:
+    answer = Answer("https://host/m", 503, {"retry-after": text})
+    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    assert retry_after_seconds(answer, now) == seconds

@@ -52,8 +52,8 @@ def model_server(smollm2_path: Path) -> Iterator[FileServer]:
 def browser() -> Iterator[Browser]:
     """Chromium.
 
-    While Playwright is started, its event loop counts as running in this thread, and nothing else may
-    run one: it ends with the module, before the tests of others.
+    While Playwright is started, its event loop counts as running in this thread, and nothing else
+    may run one: it ends with the module, before the tests of others.
     """
     if CHROMIUM is None:
         pytest.skip("Chromium is missing: apt install chromium, or set CHROMIUM to its path.")

@@ -5,8 +5,9 @@ RUN apt-get update && apt-get install -y --no-install-recommends g++ make && rm 
 RUN useradd --create-home --uid 1000 brigade
 WORKDIR /app
 COPY requirements.txt .
-# The flags: GCC 12 drops the writes to AMX's tile configuration as dead stores.
-RUN CMAKE_ARGS="$CMAKE_ARGS" CXXFLAGS="-fno-tree-dse -fno-dse" pip install --no-cache-dir -r requirements.txt
+# The flags are explained in the Makefile.
+RUN CMAKE_ARGS="$CMAKE_ARGS" CFLAGS="-U__AVX512FP16__" \
+    CXXFLAGS="-fno-tree-dse -fno-dse -U__AVX512FP16__" pip install --no-cache-dir -r requirements.txt
 COPY . .
 RUN mkdir /data && chown brigade /data
 USER brigade

@@ -2,9 +2,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-# For llama.cpp: GCC 12 takes the writes to AMX's tile configuration for dead stores and drops them,
-# and on CPUs with AMX every prompt then crashes its process.
-export CXXFLAGS := $(CXXFLAGS) -fno-tree-dse -fno-dse
+# For llama.cpp. GCC 12 takes the writes to AMX's tile configuration for dead stores and drops them,
+# and on CPUs with AMX every prompt then crashes its process. For AVX512-FP16 ggml goes by 128 values
+# at a time, and heads of 64 are left to scalar code.
+export CFLAGS := $(CFLAGS) -U__AVX512FP16__
+export CXXFLAGS := $(CXXFLAGS) -fno-tree-dse -fno-dse -U__AVX512FP16__
 
 .PHONY: run test lint types format clean
 

@@ -41,6 +41,14 @@ def no_service(settings, tmp_path):
     settings.BRIGADE_HOME = tmp_path
 
 
+@pytest.fixture(autouse=True)
+def minds_ctrl_c():
+    """Shells start what runs in the background with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def typed(monkeypatch):
     """Makes lines be typed at the prompt; after the last one the user presses Ctrl-D."""

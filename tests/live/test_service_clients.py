@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import websockets
-from gguf import GGMLQuantizationType
 from llama_cpp import Llama
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 
@@ -23,6 +22,9 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.live
 MODEL = "smollm2-135m"
 QUESTION: Any = [{"role": "user", "content": "Tell me about the sea."}]
+# Here the likeliest token leads by far. Elsewhere the model often has two nearly equal ones, and
+# which of them comes depends on how many tokens are computed in one batch.
+COUNTING: Any = [{"role": "user", "content": "Count from 1 to 20."}]
 
 
 def test_printed_curl_line_works_as_pasted(service: LiveService) -> None:
@@ -51,7 +53,7 @@ def test_sdk_chat_answers(client: OpenAI) -> None:
 
 
 def test_sdk_stream_equals_whole_answer_at_temperature_zero(client: OpenAI) -> None:
-    common: Any = {"model": MODEL, "messages": QUESTION, "max_tokens": 20, "temperature": 0}
+    common: Any = {"model": MODEL, "messages": COUNTING, "max_tokens": 20, "temperature": 0}
     whole = client.chat.completions.create(**common).choices[0].message.content
     pieces, usages = [], []
     options = {"include_usage": True}
@@ -91,7 +93,6 @@ def test_greedy_text_equals_llama_cpp_alone(client: OpenAI, smollm2_path) -> Non
         n_ctx=2048,
         n_threads=2,
         flash_attn=True,
-        type_v=GGMLQuantizationType.BF16.value,
         verbose=False,
     )
     for prompt in ("The capital of France is", "Once upon a time", "def fibonacci(n):"):

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable
 
-from inference.engine.backend import Backend, BackendError, DecodeOutcome, GrammarError, Span
+from inference.engine.backend import Backend, BackendError, DecodeOutcome, GrammarError
+from inference.engine.batches import Chunk, batches
 from inference.engine.config import EngineConfig
 from inference.engine.drafter import Drafter, DraftRequest
 from inference.engine.kv_cache import KvCache
@@ -112,7 +113,7 @@ class Engine:
             sequence.cancelled = True
 
     def step(self) -> list[Output]:
-        """Compute one batch and return the frames it gave rise to, in order."""
+        """Compute a token of each answer and some of prompts; return the frames, in order."""
         outputs: list[Output] = []
         for sequence in [*self._running, *self._waiting]:
             if sequence.cancelled:
@@ -122,20 +123,20 @@ class Engine:
         plan.chunks = [chunk for chunk in plan.chunks if chunk[0].status is Status.RUNNING]
         if not plan.chunks:
             return outputs
-        drafts = self._draft(plan)
-        spans = [
-            _span(sequence, count, draft)
-            for (sequence, count), draft in zip(plan.chunks, drafts, strict=True)
+        chunks = [
+            Chunk(sequence, count, draft)
+            for (sequence, count), draft in zip(plan.chunks, self._draft(plan), strict=True)
         ]
-        outcome = self._decode(spans)
-        if outcome is DecodeOutcome.DONE:
-            for index, (sequence, count) in enumerate(plan.chunks):
-                sequence.computed_tokens += count
-                self._cache.publish(sequence)
-                if spans[index].outputs:
-                    outputs.extend(self._advance(sequence, index, drafts[index]))
-        else:
-            self._undo(plan, outcome)
+        for batch in batches(chunks, self.backend.tile_tokens):
+            outcome = self._decode(batch)
+            if outcome is not DecodeOutcome.DONE:
+                self._undo(batch, outcome)
+                break
+            for index, chunk in enumerate(batch):
+                chunk.sequence.computed_tokens += chunk.count
+                self._cache.publish(chunk.sequence)
+                if chunk.span.outputs:
+                    outputs.extend(self._advance(chunk.sequence, index, chunk.draft))
         return outputs
 
     def check_integrity(self) -> None:
@@ -182,8 +183,9 @@ class Engine:
             drafts[index] = draft
         return drafts
 
-    def _decode(self, spans: list[Span]) -> DecodeOutcome:
+    def _decode(self, batch: list[Chunk]) -> DecodeOutcome:
         """Compute a batch, and learn what it cost."""
+        spans = [chunk.span for chunk in batch]
         tokens = sum(len(span.token_ids) for span in spans)
         self._cache.make_room(tokens)
         self.step_tokens_in_flight = tokens
@@ -223,9 +225,9 @@ class Engine:
                 sequence.started = True
                 outputs.append((sequence.id, Started(prompt_tokens, sequence.cached_tokens)))
 
-    def _undo(self, plan: StepPlan, outcome: DecodeOutcome) -> None:
+    def _undo(self, batch: list[Chunk], outcome: DecodeOutcome) -> None:
         """Forget what a decode that did not finish left in the cache."""
-        for sequence, _ in plan.chunks:
+        for sequence in (chunk.sequence for chunk in batch):
             if self.backend.recurrent:
                 sequence.computed_tokens = 0
             self.backend.truncate(sequence.sequence_id, sequence.computed_tokens)
@@ -347,13 +349,3 @@ class Engine:
         first = sequence.first_token_at or now
         return Timings(prefill_seconds=first - sequence.submitted_at, decode_seconds=now - first)
 
-
-def _span(sequence: Sequence, count: int, draft: list[int]) -> Span:
-    """The next ``count`` pending tokens of a sequence, and guesses at what follows them."""
-    start = sequence.computed_tokens
-    return Span(
-        sequence_id=sequence.sequence_id,
-        start=start,
-        token_ids=sequence.token_ids[start : start + count] + draft,
-        outputs=int(count == sequence.pending_tokens) + len(draft),
-    )

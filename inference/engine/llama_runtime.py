@@ -26,6 +26,10 @@ _FLASH_ATTENTION = {
 }
 
 
+# GGML_FA_TILE_Q in ggml-cpu/common.h.
+_TILE_TOKENS = 64
+
+
 @dataclass(frozen=True)
 class LlamaOptions:
     """How a version is put into memory and computed; the words are the registry's.
@@ -44,6 +48,16 @@ class LlamaOptions:
     def placement(self) -> Placement:
         """Where the model goes on this machine."""
         return place(self.device, self.gpu_layers, self.tensor_split, list_devices())
+
+    def tile_tokens(self, placement: Placement) -> int:
+        """From how many tokens on a batch is attended in tiles; 0 where it never is.
+
+        So it is in ``ggml_compute_forward_flash_attn_ext_f16``, on a CPU with keys and values in
+        F16, which llama.cpp makes of F32.
+        """
+        types = {self.cache_type_k, self.cache_type_v}
+        has_tiles = self.flash_attention != "off" and types <= {"f16", "f32"}
+        return _TILE_TOKENS if has_tiles and not placement.devices else 0
 
     def context_parameters(self) -> llama_cpp.llama_context_params:
         """llama.cpp's defaults with these options in."""

@@ -6,7 +6,7 @@ import pytest
 
 from inference.engine.backend import ModelLoadError, Span
 from inference.engine.llama_backend import LlamaBackend
-from inference.engine.llama_devices import DeviceKind, list_devices
+from inference.engine.llama_devices import Device, DeviceKind, Placement, list_devices
 from inference.engine.llama_embedding import LlamaEmbeddingBackend
 from inference.engine.llama_runtime import LlamaOptions
 from inference.prompts.vocabulary import Vocabulary
@@ -36,6 +36,27 @@ def test_every_cache_type_serves(smollm2_path: Path, cache_type: str) -> None:
         assert _next_text(backend, smollm2_path) == " Paris"
     finally:
         backend.close()
+
+
+@pytest.mark.parametrize(
+    ("flash_attention", "type_k", "type_v", "tokens"),
+    [
+        ("auto", "f16", "f16", 64),
+        ("on", "f32", "f16", 64),
+        ("off", "f16", "f16", 0),
+        ("auto", "f16", "bf16", 0),
+        ("auto", "q8_0", "q8_0", 0),
+    ],
+)
+def test_batches_are_attended_in_tiles_with_flash_attention_on_a_cpu(
+    flash_attention: str, type_k: str, type_v: str, tokens: int
+) -> None:
+    options = LlamaOptions(
+        flash_attention=flash_attention, cache_type_k=type_k, cache_type_v=type_v
+    )
+    gpu = Placement((Device(0, "CUDA0", "a GPU", DeviceKind.GPU),))
+    assert options.tile_tokens(Placement()) == tokens
+    assert options.tile_tokens(gpu) == 0
 
 
 @pytest.mark.parametrize("flash_attention", ["auto", "on", "off"])

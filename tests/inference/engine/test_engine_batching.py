@@ -164,9 +164,10 @@ EVENTS = st.lists(
     kept=st.tuples(st.integers(0, 3), st.integers(0, 40)),
     recurrent=st.booleans(),
     aborts=st.sets(st.integers(0, 60)),
+    tile_tokens=st.integers(0, 4),
 )
 def test_engine_keeps_every_promise_under_any_load(
-    events, kv_cells, missing_cells, max_sequences, kept, recurrent, aborts
+    events, kv_cells, missing_cells, max_sequences, kept, recurrent, aborts, tile_tokens
 ):
     """With pre-emption, cancellation, aborts, and a backend that at times has too few cells."""
     engine, backend = fake_engine(
@@ -177,6 +178,7 @@ def test_engine_keeps_every_promise_under_any_load(
         kept_cells=kept[1],
         recurrent=recurrent,
     )
+    backend.tile_tokens = tile_tokens
     wanted = {}
     cancel_at: dict[int, list[str]] = {}
     outputs: list[Output] = []

@@ -1,0 +1,46 @@
+"""How the chunks of a step are put into batches: pure."""
+
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
+
+from inference.engine.backend import Span
+from inference.engine.sequence import Sequence
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The next ``count`` pending tokens of a sequence, and guesses at what follows them."""
+
+    sequence: Sequence
+    count: int
+    draft: list[int] = field(default_factory=list)
+    span: Span = field(init=False)
+
+    def __post_init__(self) -> None:
+        sequence, start = self.sequence, self.sequence.computed_tokens
+        span = Span(
+            sequence_id=sequence.sequence_id,
+            start=start,
+            token_ids=sequence.token_ids[start : start + self.count] + self.draft,
+            outputs=int(self.count == sequence.pending_tokens) + len(self.draft),
+        )
+        object.__setattr__(self, "span", span)
+
+
+def batches(chunks: SequenceOf[Chunk], tile_tokens: int) -> list[list[Chunk]]:
+    """Divide a step into the batches that are computed one after the other.
+
+    Mostly it is one, so that weights are read once. With prompts beside answers and ``tile_tokens``
+    tokens in all it is the prompts first, then the answers: in one batch the queries of the answers
+    would be in tiles with those of the prompts, and each would look at the cells of all others.
+
+    Args:
+        chunks: what is to be computed.
+        tile_tokens: as the backend has it; 0 where batches are not attended in tiles.
+    """
+    tokens = sum(len(chunk.span.token_ids) for chunk in chunks)
+    answers = [chunk for chunk in chunks if chunk.sequence.is_stepping]
+    prompts = [chunk for chunk in chunks if not chunk.sequence.is_stepping]
+    if tile_tokens and tokens >= tile_tokens and answers and prompts:
+        return [prompts, answers]
+    return [[*chunks]]

@@ -348,4 +348,3 @@ class Engine:
         now = self._clock()
         first = sequence.first_token_at or now
         return Timings(prefill_seconds=first - sequence.submitted_at, decode_seconds=now - first)
-

@@ -57,6 +57,7 @@ _NAVIGATION = [
         "separator": True,
         "items": [
             _rows("Requests", "receipt_long", "metrics", "requestrecord"),
+            _registry("Predictions", "online_prediction", "prediction"),
             _rows("Audit trail", "history", "auditlog", "logentry"),
         ],
     },

@@ -1,7 +1,7 @@
 """Who may do what in the admin: three groups, made with each migration.
 
-    Viewers          see the registry, the fleet, downloads, registrations, request records and the
-                     audit trail
+    Viewers          see the registry, the fleet, downloads, registrations, predictions, request
+                     records and the audit trail
     Operators        see that, and load, unload, pin, download, move the default and canaries, and
                      try prompts
     Administrators   see and do that, and edit the registry and the nodes, and make and revoke keys
@@ -34,7 +34,7 @@ _EDITED: Final = (
     *("model", "modelversion", "source", "contextbudget", "fallback", "taskroute"),
     *("roleassignment", "preset", "presetmember"),
 )
-_SEEN: Final = (*_EDITED, "node", "replica", "footprint", "download", "registration")
+_SEEN: Final = (*_EDITED, "node", "replica", "footprint", "download", "registration", "prediction")
 
 
 def _all(actions: tuple[str, ...], tables: tuple[str, ...]) -> frozenset[str]:

@@ -1,16 +1,10 @@
-"""Which model a role or a type of task means, and who speaks last in a preset: pure."""
+"""Which model a role or a type of task means, and who must speak in a mode: pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from models_registry.mode_settings import (
-    DebateSettings,
-    EnsembleSettings,
-    ModeSettings,
-    PipelineSettings,
-)
-from models_registry.spec import MemberSpec
+from models_registry.mode_settings import ModeSettings, PipelineSettings
 
 DEFAULT_TASK_TYPE: Final = "default"
 
@@ -110,26 +104,3 @@ def faults_of(mode: str, settings: ModeSettings, roles: Sequence[str]) -> list[s
     if isinstance(settings, PipelineSettings) and len(settings.stages) != len(roles):
         faults.append(f"{len(settings.stages)} stages are named for {len(roles)} members")
     return faults
-
-
-def closing_member(settings: ModeSettings, members: Sequence[MemberSpec]) -> MemberSpec | None:
-    """Who makes the one answer out of those of a debate or an ensemble.
-
-    That is the member with the role of reconciler or synthesiser; without one, the member that
-    the setting names by its model or by a role of its model, the one whose foremost role it is
-    first; failing that, the first member.
-
-    Returns:
-        None in the other modes.
-    """
-    if isinstance(settings, DebateSettings):
-        role, wanted = "reconciler", settings.reconcile_model
-    elif isinstance(settings, EnsembleSettings):
-        role, wanted = "synthesiser", settings.synthesis_model
-    else:
-        return None
-    own = [member for member in members if member.role == role]
-    named = [member for member in members if member.model_slug == wanted]
-    able = [member for member in members if wanted in member.model_roles]
-    able.sort(key=lambda member: member.model_roles.index(wanted))
-    return (own + named + able + list(members))[0]

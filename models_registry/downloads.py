@@ -97,7 +97,9 @@ def claim_download(now: datetime) -> Download | None:
     """
     silent = Q(seen_at__lt=now - timedelta(seconds=LEASE_SECONDS))
     is_lost = Q(state=Download.State.RUNNING) & silent
-    waiting = Download.objects.select_for_update(skip_locked=True, of=("self",))
+    # Read now, with their names: they may be deleted while it runs.
+    known = Download.objects.select_related("version__model")
+    waiting = known.select_for_update(skip_locked=True, of=("self",))
     while True:
         with transaction.atomic():
             rows = waiting.filter(Q(state=Download.State.QUEUED) | is_lost)

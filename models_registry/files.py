@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from django.conf import settings
+from django.db import transaction
 
 from models_registry.capabilities import capabilities_of
 from models_registry.errors import RegistryError
@@ -11,7 +12,14 @@ from models_registry.footprints import header_facts
 from models_registry.gguf import GGUFError, GGUFHeader, read_header
 from models_registry.models import Model, ModelVersion, Source
 from models_registry.names import path_below
-from models_registry.sources import Access, FetchedFile, ProgressCallback, SourceError, fetch
+from models_registry.sources import (
+    Access,
+    FetchedFile,
+    ProgressCallback,
+    SourceError,
+    checksum,
+    fetch,
+)
 
 _State: Final = ModelVersion.FileState
 _FACTS: Final = (
@@ -26,7 +34,8 @@ def fetch_file(version: ModelVersion, models_dir: Path, on_progress: ProgressCal
     """Bring a version's file into the models directory and note what its header says.
 
     The file is looked at before it takes its place, so that a host never sees one that is damaged
-    or hostile. Its checksum is kept in the row: from then on no other file will do.
+    or hostile. Its checksum is kept in the row: from then on no other file will do. Until then the
+    one that was there before serves, and goes on serving where no other comes.
 
     Args:
         version: whose file; its sources are tried in order.
@@ -36,7 +45,8 @@ def fetch_file(version: ModelVersion, models_dir: Path, on_progress: ProgressCal
     Raises:
         SourceError: no source gave the file; the reason of each.
         GGUFError: the file is not a usable model.
-        RegistryError: the version has no source and no file, or the file's name leads elsewhere.
+        RegistryError: the version has no source and no file, or the file's name leads elsewhere,
+            or the version was deleted meanwhile.
     """
     destination = path_below(models_dir, version.file_name)
     sources = list(version.sources.all())
@@ -46,6 +56,8 @@ def fetch_file(version: ModelVersion, models_dir: Path, on_progress: ProgressCal
             "Put the file there or add a source."
         )
     before = version.file_state
+    # One that was changed since it came may be damaged: then only what comes now will do.
+    is_untouched = before == _State.READY and checksum.noted(destination) is not None
     if before != _State.READY:
         _set_file_state(version, _State.FETCHING)
     try:
@@ -55,13 +67,11 @@ def fetch_file(version: ModelVersion, models_dir: Path, on_progress: ProgressCal
         )
         version.sha256 = fetched.sha256
         inspect_file(version, destination)
-    except Exception as error:
-        if isinstance(error, SourceError | GGUFError | RegistryError):
+    except (SourceError, GGUFError, RegistryError) as error:
+        if not (is_untouched and _is_model(destination)):
             _set_file_state(version, _State.FAILED, str(error))
-        else:
-            _set_file_state(version, _State.ABSENT if before == _State.FETCHING else before)
         raise
-    except BaseException:  # Ctrl-C is no failure of the file
+    except BaseException:  # a cancel or Ctrl-C is no failure of the file
         _set_file_state(version, _State.ABSENT if before == _State.FETCHING else before)
         raise
 
@@ -92,6 +102,15 @@ def _from_first(
     raise SourceError(f"None of the {len(sources)} sources gave the file. " + " ".join(reasons))
 
 
+def _is_model(path: Path) -> bool:
+    try:
+        read_header(path)
+    except GGUFError:
+        return False
+    return True
+
+
+@transaction.atomic
 def inspect_file(version: ModelVersion, path: Path) -> None:
     """Read the header of a version's file into its row, which is added if it is new.
 
@@ -100,12 +119,17 @@ def inspect_file(version: ModelVersion, path: Path) -> None:
 
     Raises:
         GGUFError: the file is not a usable model.
+        RegistryError: the version was deleted meanwhile.
     """
     header = read_header(path)
     is_new = version.pk is None
     if not is_new:
         # A download takes hours: what was edited meanwhile stays.
-        version.refresh_from_db(fields=list(_EDITABLE_FACTS))
+        rows = ModelVersion.objects.select_for_update()
+        try:
+            version.refresh_from_db(fields=_EDITABLE_FACTS, from_queryset=rows)
+        except ModelVersion.DoesNotExist:
+            raise RegistryError(f"{version.key} was deleted meanwhile.") from None
     is_first_look = not version.architecture
     version.architecture = header.architecture
     version.quantisation = header.quantisation
@@ -140,5 +164,7 @@ def _complete_model(version: ModelVersion, header: GGUFHeader) -> None:
 
 
 def _set_file_state(version: ModelVersion, state: str, error: str = "") -> None:
+    """Note it; one that was deleted meanwhile has none."""
     version.file_state, version.file_error = state, error
-    version.save(update_fields=["file_state", "file_error"])
+    rows = ModelVersion.objects.filter(pk=version.pk)
+    rows.update(file_state=state, file_error=error)

@@ -111,7 +111,7 @@ def _member(row: PresetMember, models_dir: Path) -> MemberSpec:
             f"The preset {row.preset.name} cannot run: {row.model} has no default version. "
             "Make one the default."
         )
-    return MemberSpec(row.role, row.model.slug, tuple(row.model.roles), offer)
+    return MemberSpec(row.role, offer)
 
 
 def fallbacks_of(slug: str) -> list[str]:

@@ -88,11 +88,9 @@ class Offer:
 
 @dataclass(frozen=True)
 class MemberSpec:
-    """One speaker of a preset: ``role`` is what it does there, ``model_roles`` what it is for."""
+    """One speaker of a preset; ``role`` is what it does there."""
 
     role: str
-    model_slug: str
-    model_roles: tuple[str, ...]
     offer: Offer
 
 

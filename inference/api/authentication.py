@@ -1,9 +1,9 @@
 """DRF's door to ``inference.principal``."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from inference.errors import AuthenticationError
@@ -12,6 +12,8 @@ from inference.principal import Principal, credential_of, principal_of
 if TYPE_CHECKING:
     # At run time this would be a circle: DRF's views import this module as a setting.
     from rest_framework.views import APIView
+
+    from inference.api.view import ApiView
 
 
 class KeyOrTokenAuthentication(BaseAuthentication):
@@ -33,10 +35,11 @@ class KeyOrTokenAuthentication(BaseAuthentication):
 
 
 class HasScope(BasePermission):
-    """The caller has the scope that the view names in ``required_scope``."""
+    """The caller has the scope that an ``ApiView`` names for the method of the request."""
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
         """True, or raises ``PermissionDeniedError`` naming the scope."""
-        principal: Principal = request.user  # type: ignore[assignment]
-        principal.require(view.required_scope)  # type: ignore[attr-defined]
+        asked = cast("ApiView", view)
+        reading_scope = asked.reading_scope if request.method in SAFE_METHODS else None
+        cast("Principal", request.user).require(reading_scope or asked.required_scope)
         return True

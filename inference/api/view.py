@@ -46,9 +46,14 @@ class OneForm(BaseContentNegotiation):
 
 
 class ApiView(APIView):
-    """Authenticates in a database thread, then awaits the handler on the event loop."""
+    """Authenticates in a database thread, then awaits the handler on the event loop.
 
-    required_scope = INFERENCE
+    Callers need ``required_scope``; for methods that change nothing ``reading_scope`` is enough,
+    where there is one.
+    """
+
+    required_scope: str = INFERENCE
+    reading_scope: str | None = None
     content_negotiation_class = OneForm
 
     async def async_dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:

@@ -47,7 +47,7 @@ def claim_home(home: Path) -> FileLock:
     """
     lock = FileLock(home / "run" / "up.lock")
     if not lock.try_exclusive():
-        holder = lock.read()
+        holder = lock.read() or "a process that has just begun"
         lock.close()
         raise PreflightError(
             f"{home} is already being run by {holder}. Stop that one (Ctrl-C in its terminal), "

@@ -1,12 +1,9 @@
 """The audit trail in the admin: every change of a registry row, who made it and when; to read."""
 
-from typing import Any
-
 from auditlog.filters import ResourceTypeFilter
 from auditlog.mixins import LogEntryAdminMixin
 from auditlog.models import LogEntry
 from django.contrib import admin
-from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
@@ -14,6 +11,7 @@ from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import RangeDateTimeFilter, RelatedDropdownFilter
 from unfold.decorators import display
 
+from models_registry.admin.base import ReadOnlyAdmin
 from models_registry.admin.display import NOTHING, table
 
 _SHOWN_CHARACTERS = 40
@@ -30,7 +28,7 @@ class TableFilter(ResourceTypeFilter):
 
 
 @admin.register(LogEntry)
-class AuditTrailAdmin(LogEntryAdminMixin, ModelAdmin):
+class AuditTrailAdmin(ReadOnlyAdmin, LogEntryAdminMixin, ModelAdmin):
     """Entries of django-auditlog."""
 
     list_display = ("timestamp", "who", "did", "what", "changed")
@@ -97,18 +95,6 @@ class AuditTrailAdmin(LogEntryAdminMixin, ModelAdmin):
         """Each field with what it was and what it became."""
         rows = [(name, old, new) for name, (old, new) in _changes(entry)]
         return table(("field", "from", "to"), rows)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """The trail writes itself."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody edits it."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody shortens it."""
-        return False
 
 
 def _changes(entry: LogEntry) -> list[tuple[str, tuple[str, str]]]:

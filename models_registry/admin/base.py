@@ -10,13 +10,35 @@ from unfold.admin import ModelAdmin
 
 from models_registry.access import OPERATE
 from models_registry.admin.display import history_url
+from models_registry.admin.forms import RowForm
+
+
+class ReadOnlyAdmin:
+    """Mixed into pages, and inlines, of rows that people change by actions alone, or not at all."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody adds a row."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody edits one."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody deletes one by itself."""
+        return False
 
 
 class RegistryAdmin(ModelAdmin):
     """A page whose actions need the permission to operate, and whose history is the audit trail."""
 
+    form = RowForm
     list_filter_submit = True
     list_per_page = 50
+
+    def save_model(self, request: HttpRequest, obj: Any, form: RowForm, change: bool) -> None:
+        """Save what the form says was changed."""
+        form.save()
 
     def has_operate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Whether the user may change what is in memory, downloaded and served."""

@@ -6,19 +6,27 @@ from typing import Any, Final
 from django.http import HttpRequest
 
 from models_registry.admin.base import RegistryAdmin
-from models_registry.models import Download, Model, ModelVersion, Node, Registration, Replica
+from models_registry.models import (
+    Download,
+    Model,
+    ModelVersion,
+    Node,
+    Prediction,
+    Registration,
+    Replica,
+)
 
 # How replicas and registrations know the rows of a page.
 _PATHS: Final[dict[type, str]] = {Model: "version__model", ModelVersion: "version", Node: "node"}
-_HISTORY: Final = (Download, Replica, Registration)
+_HISTORY: Final = (Download, Replica, Registration, Prediction)
 _GONE: Final = (Replica.State.STOPPED, Replica.State.FAILED)
 
 
 class Deletion(RegistryAdmin):
     """A page of models, versions or nodes: their history goes with them, what is in use stays.
 
-    Pages of downloads, replicas and registrations let nobody delete theirs one by one, which
-    Django would take for a reason to keep whatever they belong to.
+    Pages of downloads, replicas, registrations and predictions let nobody delete theirs one by
+    one, which Django would take for a reason to keep whatever they belong to.
     """
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:

@@ -38,6 +38,10 @@ STATE_LABELS: Final = {
     "in use": "success",
     "released": "default",
     "pinned": "primary",
+    "pending": "info",
+    "hit": "success",
+    "waste": "warning",
+    "missed": "danger",
 }
 """Colours of states, as unfold names them."""
 

@@ -10,14 +10,14 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.forms import BaseDialogForm
 
-from models_registry.admin.base import RegistryAdmin
+from models_registry.admin.base import ReadOnlyAdmin, RegistryAdmin
 from models_registry.admin.display import STATE_LABELS, download_progress, link
 from models_registry.downloads import cancel_download, retry_download
 from models_registry.models import Download
 
 
 @admin.register(Download)
-class DownloadAdmin(RegistryAdmin):
+class DownloadAdmin(ReadOnlyAdmin, RegistryAdmin):
     """What was asked for, and how it ended; the jobs cluster does the work."""
 
     list_display = ("requested_at", "of_version", "live_state", "how_far", "error", "requested_by")
@@ -96,15 +96,3 @@ class DownloadAdmin(RegistryAdmin):
         text = f"The file of {download.version} is being downloaded."
         self.message_user(request, text, messages.SUCCESS)
         return self.back(request, reverse("admin:models_registry_download_changelist"))
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """They are asked for at the version."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """They change by cancel and retry."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """They are the record of what was fetched."""
-        return False

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -15,6 +14,7 @@ from unfold.forms import BaseDialogForm
 from models_registry import rollout
 from models_registry.access import ADD_VERSION
 from models_registry.additions import add_version
+from models_registry.admin.base import ReadOnlyAdmin
 from models_registry.admin.deletion import Deletion
 from models_registry.admin.dialogs import PullForm
 from models_registry.admin.display import (
@@ -26,6 +26,7 @@ from models_registry.admin.display import (
     size,
 )
 from models_registry.admin.fields import WordsField
+from models_registry.admin.forms import RowForm
 from models_registry.downloads import start_download
 from models_registry.errors import RegistryError
 from models_registry.models import Fallback, Model, ModelVersion
@@ -33,12 +34,10 @@ from models_registry.models.routing import Role
 from models_registry.sources import BadSourceError
 
 
-class VersionInline(TabularInline):
+class VersionInline(ReadOnlyAdmin, TabularInline):
     """A model's versions at a glance; they are edited on their own pages."""
 
     model = ModelVersion
-    extra = 0
-    can_delete = False
     hide_title = True
     verbose_name_plural = "versions"
     fields = readonly_fields = ("version", "rollout", "file", "file_size", "quantised", "in_memory")
@@ -78,25 +77,23 @@ class VersionInline(TabularInline):
         """Where it is loaded."""
         return memory_labels(version)
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Versions are added on a page of their own."""
-        return False
-
 
 class FallbackInline(TabularInline):
     """Who answers in its place, in order."""
 
     model = Fallback
+    form = RowForm
     fk_name = "model"
     extra = 0
-    fields = ("position", "target")
+    # unfold puts the handle for dragging into the first column, and hides that of the position.
+    fields = ("target", "position")
     ordering_field = "position"
     hide_ordering_field = True
     hide_title = True
     verbose_name_plural = "fallbacks, tried in this order"
 
 
-class ModelForm(forms.ModelForm):
+class ModelForm(RowForm):
     """Lists are written as words."""
 
     capabilities = WordsField(help_text="Such as chat, tools.")

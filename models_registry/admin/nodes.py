@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
@@ -11,12 +10,13 @@ from unfold.decorators import display
 from models_registry.admin.deletion import Deletion
 from models_registry.admin.display import NOTHING, STATE_LABELS, size, table
 from models_registry.admin.fields import BudgetsField
+from models_registry.admin.forms import RowForm
 from models_registry.figures import Subjects, read_figures
 from models_registry.models import Node, Replica
 from models_registry.overview import node_state
 
 
-class NodeForm(forms.ModelForm):
+class NodeForm(RowForm):
     """Budgets are written in GiB."""
 
     device_budgets = BudgetsField(

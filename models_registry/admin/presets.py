@@ -14,6 +14,7 @@ from unfold.views import ChangeList
 
 from models_registry.admin.base import RegistryAdmin
 from models_registry.admin.display import STATE_LABELS, label, size, table
+from models_registry.admin.forms import RowForm
 from models_registry.models import Preset, PresetMember
 from models_registry.preset_fit import FitReport, NodeFit
 from models_registry.residency.reasons import format_bytes
@@ -41,9 +42,11 @@ class MemberInline(TabularInline):
     """Who speaks in it, in order."""
 
     model = PresetMember
+    form = RowForm
     extra = 0
     hide_title = True
-    fields = ("position", "role", "model", "version")
+    # unfold puts the handle for dragging into the first column, and hides that of the position.
+    fields = ("role", "model", "version", "position")
     ordering_field = "position"
     hide_ordering_field = True
     verbose_name_plural = "members, in the order in which they speak"

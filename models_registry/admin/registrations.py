@@ -11,7 +11,7 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.forms import BaseDialogForm
 
-from models_registry.admin.base import RegistryAdmin
+from models_registry.admin.base import ReadOnlyAdmin, RegistryAdmin
 from models_registry.admin.display import STATE_LABELS, link
 from models_registry.models import Registration
 from models_registry.registrations import release
@@ -37,7 +37,7 @@ class InUseFilter(admin.SimpleListFilter):
 
 
 @admin.register(Registration)
-class RegistrationAdmin(RegistryAdmin):
+class RegistrationAdmin(ReadOnlyAdmin, RegistryAdmin):
     """References that programs make and release; those of dead programs are released here."""
 
     list_display = ("model_id", "requester", "on_version", "state", "since", "last_used_at")
@@ -85,15 +85,3 @@ class RegistrationAdmin(RegistryAdmin):
         else:
             self.refuse(request, f"{row} was released already.")
         return self.back(request, reverse("admin:models_registry_registration_changelist"))
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Programs register themselves."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """They change by release."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """A program that counts on a version would lose it unawares."""
-        return False

@@ -1,7 +1,5 @@
 """Replicas in the admin: what is in memory where; to read, but for load and unload."""
 
-from typing import Any
-
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -13,7 +11,7 @@ from unfold.enums import ActionVariant
 from unfold.forms import BaseDialogForm
 
 from models_registry import services
-from models_registry.admin.base import RegistryAdmin
+from models_registry.admin.base import ReadOnlyAdmin, RegistryAdmin
 from models_registry.admin.display import NOTHING, STATE_LABELS, duration, link, size
 from models_registry.errors import RegistryError
 from models_registry.figures import HostFigures, Subjects, read_figures
@@ -21,8 +19,11 @@ from models_registry.models import Replica
 
 
 @admin.register(Replica)
-class ReplicaAdmin(RegistryAdmin):
-    """What is in memory where, as the hosts report it."""
+class ReplicaAdmin(ReadOnlyAdmin, RegistryAdmin):
+    """What is in memory where, as the hosts report it.
+
+    A row that is deleted would leave its process to nobody: replicas are unloaded.
+    """
 
     list_display = ("of_version", "node", "wanted", "live_state", "why", "memory", "for_how_long")
     list_display_links = None
@@ -163,15 +164,3 @@ class ReplicaAdmin(RegistryAdmin):
         """With versions and nodes."""
         found: QuerySet[Replica] = super().get_queryset(request)
         return found.select_related("version__model", "node")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Replicas are made by loading a version."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """They change by load and unload."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """They are unloaded; a row that is gone would leave its process to nobody."""
-        return False

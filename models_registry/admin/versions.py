@@ -4,12 +4,12 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.admin import StackedInline, TabularInline
 from unfold.decorators import display
 
+from models_registry.admin.base import ReadOnlyAdmin
 from models_registry.admin.deletion import Deletion
 from models_registry.admin.display import (
     NOTHING,
@@ -19,6 +19,7 @@ from models_registry.admin.display import (
     rollout_labels,
     size,
 )
+from models_registry.admin.forms import RowForm
 from models_registry.admin.memory_table import memory_table
 from models_registry.admin.version_actions import VersionActions
 from models_registry.models import ContextBudget, ModelVersion, Replica, Source
@@ -28,20 +29,21 @@ class SourceInline(TabularInline):
     """Where the file comes from, in order."""
 
     model = Source
+    form = RowForm
     extra = 0
     tab = True
+    # unfold puts the handle for dragging into the first column, and hides that of the position.
+    fields = ("url", "only_public", "position")
     ordering_field = "position"
     hide_ordering_field = True
     verbose_name_plural = "sources"
 
 
-class ReplicaInline(TabularInline):
+class ReplicaInline(ReadOnlyAdmin, TabularInline):
     """Where the version is in memory, to see."""
 
     model = Replica
-    extra = 0
     tab = True
-    can_delete = False
     fields = readonly_fields = ("node", "desired", "live_state", "device", "loaded", "reason")
 
     @display(description="state")
@@ -54,15 +56,12 @@ class ReplicaInline(TabularInline):
         """How much of it is in memory."""
         return f"{replica.load_fraction:.0%}"
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Replicas are made by loading."""
-        return False
-
 
 class ContextBudgetInline(StackedInline):
     """How its context is shared out in orchestrated runs."""
 
     model = ContextBudget
+    form = RowForm
     extra = 0
     tab = True
     verbose_name_plural = "context budget"
@@ -184,13 +183,6 @@ class ModelVersionAdmin(Deletion, VersionActions):
             if obj is not None or name != "Rollout"
         ]
 
-    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """With what was on the page when it was opened, to know what its reader changed."""
-        field = super().formfield_for_dbfield(db_field, request, **kwargs)
-        if field is not None:
-            field.show_hidden_initial = True
-        return field
-
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """The key names queues and records: it stays what it was when the version was added.
 
@@ -199,14 +191,9 @@ class ModelVersionAdmin(Deletion, VersionActions):
         return (*self.readonly_fields, "model", "label", "pinned") if obj else self.readonly_fields
 
     def save_model(
-        self, request: HttpRequest, version: ModelVersion, form: ModelForm, change: bool
+        self, request: HttpRequest, version: ModelVersion, form: RowForm, change: bool
     ) -> None:
-        """Save what was changed on the page alone: downloads and actions change rows meanwhile.
-
-        The first version of a model becomes its default.
-        """
-        if change:
-            version.save(update_fields=form.changed_data)
-            return
-        version.is_default = not version.model.versions.filter(is_default=True).exists()
+        """Save it; the first version of a model becomes its default."""
+        if not change:
+            version.is_default = not version.model.versions.filter(is_default=True).exists()
         super().save_model(request, version, form, change)

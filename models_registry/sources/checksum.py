@@ -28,9 +28,9 @@ def remember(path: Path, sha256: str) -> None:
 
 def sha256_of(path: Path, on_progress: ProgressCallback) -> str:
     """The checksum (hex) of the file: from the note where it still holds, else by reading it."""
-    noted = _noted(path)
-    if noted is not None:
-        return noted
+    known = noted(path)
+    if known is not None:
+        return known
     sha256 = hash_file(path, on_progress)
     remember(path, sha256)
     return sha256
@@ -46,7 +46,8 @@ def require_sha256(url: str, expected: str | None, sha256: str) -> None:
         )
 
 
-def _noted(path: Path) -> str | None:
+def noted(path: Path) -> str | None:
+    """The checksum (hex) in the note; None without one, or for a file that changed since."""
     try:
         note = json.loads(note_path(path).read_text())
     except (OSError, ValueError):
@@ -54,7 +55,7 @@ def _noted(path: Path) -> str | None:
     if not isinstance(note, dict) or not isinstance(note.get("sha256"), str):
         return None
     sha256: str = note["sha256"]
-    return sha256 if note == _facts(path, sha256) else None
+    return sha256 if path.is_file() and note == _facts(path, sha256) else None
 
 
 def _facts(path: Path, sha256: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ PAGES = (
     "/admin/models_registry/node/",
     "/admin/models_registry/download/",
     "/admin/models_registry/registration/",
+    "/admin/models_registry/prediction/",
     "/admin/auditlog/logentry/",
 )
 _MAKE_USER = (

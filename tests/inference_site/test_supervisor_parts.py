@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from rich.console import Console
 
+from inference_site.embedded.lock import FileLock
 from inference_site.management.commands.up import example_request
 from inference_site.supervisor.preflight import PreflightError, check_port, claim_home
 from inference_site.supervisor.readiness import ReadinessWatch, describe_missing
@@ -167,6 +168,13 @@ def test_second_supervisor_of_a_home_learns_of_the_first(tmp_path: Path) -> None
     ):
         claim_home(tmp_path)
     claim_home(tmp_path).close()
+
+
+def test_supervisor_that_has_not_said_its_number_yet_is_told_too(tmp_path: Path) -> None:
+    with FileLock(tmp_path / "run" / "up.lock") as lock:
+        assert lock.try_exclusive()
+        with pytest.raises(PreflightError, match="already being run by a process that has just"):
+            claim_home(tmp_path)
 
 
 def test_example_request_can_be_pasted() -> None:

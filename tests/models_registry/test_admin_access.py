@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 SEEN = (
     *("model", "modelversion", "preset", "taskroute", "roleassignment"),
-    *("node", "replica", "download", "registration"),
+    *("node", "replica", "download", "registration", "prediction"),
 )
 DIALOGS = (
     *("load", "unload", "download", "pin", "unpin", "make_default"),

@@ -9,7 +9,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from models_registry.access import ADMINISTRATORS, OPERATORS
-from models_registry.models import Download, ModelVersion, Registration, Replica
+from models_registry.models import Download, ModelVersion, Prediction, Registration, Replica
+from models_registry.predictions import note_missed
 from tests.models_registry.admin_users import client_of
 from tests.models_registry.fleet_rows import a_node, a_version
 
@@ -24,8 +25,9 @@ def keeper() -> Client:
 
 
 def _a_used_version(state: str = "stopped") -> ModelVersion:
-    """One with a download, a replica and a registration that was released."""
+    """One with a download, a prediction, a replica and a registration that was released."""
     version = a_version()
+    note_missed(version.key, timezone.now(), 0.0, 1)
     Download.objects.create(version=version, state="done")
     Replica.objects.create(version=version, node=a_node(), state=state)
     Registration.objects.create(
@@ -55,13 +57,30 @@ def test_rows_that_were_used_are_deleted_with_their_history(keeper: Client, stat
     for row in rows:
         _delete(keeper, row)
     assert [_exists(row) for row in rows] == [False] * 4
-    assert not any(table.objects.exists() for table in (Download, Replica, Registration))
+    assert not any(
+        table.objects.exists() for table in (Download, Replica, Registration, Prediction)
+    )
 
 
 def test_administrator_deletes_a_version_that_was_used() -> None:
     version = _a_used_version()
     _delete(client_of(ADMINISTRATORS), version)
     assert not _exists(version)
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+@pytest.mark.parametrize("is_model", [False, True])
+def test_deletion_takes_a_download_that_goes_on_along(
+    keeper: Client, state: str, is_model: bool
+) -> None:
+    version = a_version(file_state="fetching")
+    download = Download.objects.create(version=version, state=state)
+    row = version.model if is_model else version
+    url = reverse(f"admin:models_registry_{row._meta.model_name}_delete", args=[row.pk])
+    assert f"{version}: {state}" in keeper.get(url).content.decode()
+    _delete(keeper, row)
+    assert not _exists(row)
+    assert not _exists(download)
 
 
 def test_operator_deletes_nothing() -> None:

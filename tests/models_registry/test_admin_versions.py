@@ -1,7 +1,6 @@
 """A version's page in the admin: its options, and what is refused there."""
 
 import re
-from html import unescape
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -10,6 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from models_registry.models import Model, ModelVersion
+from tests.models_registry.admin_pages import opened
 from tests.models_registry.fleet_rows import a_version
 
 pytestmark = pytest.mark.django_db
@@ -23,14 +23,9 @@ def admin() -> Client:
 
 
 def _save(admin: Client, version: ModelVersion, **options: str) -> str:
-    """Post the page as it stands, but for ``options``; returns the page that follows."""
+    """Send the page as it stands, but for ``options``; returns the page that follows."""
     url = reverse("admin:models_registry_modelversion_change", args=[version.pk])
-    form = admin.get(url).context["adminform"].form
-    data = {name: form[name].value() for name in form.fields} | options
-    for prefix in ("sources", "replicas", "context_budget"):
-        data |= {f"{prefix}-TOTAL_FORMS": "0", f"{prefix}-INITIAL_FORMS": "0"}
-    sent = {name: value for name, value in data.items() if value is not None and value is not False}
-    return admin.post(url, sent, follow=True).content.decode()
+    return admin.post(url, opened(admin, url) | options, follow=True).content.decode()
 
 
 def test_options_are_saved_from_the_version_page(admin: Client) -> None:
@@ -51,8 +46,7 @@ def test_options_that_contradict_each_other_are_refused_on_the_page(admin: Clien
 
 def test_checksum_and_size_are_cleared_on_the_page(admin: Client) -> None:
     version = a_version(sha256="0" * 64, size_bytes=5)
-    opened = {"initial-sha256": "0" * 64, "initial-size_bytes": "5"}
-    _save(admin, version, sha256="", size_bytes="", **opened)
+    _save(admin, version, sha256="", size_bytes="")
     version.refresh_from_db()
     assert (version.sha256, version.size_bytes) == ("", None)
 
@@ -95,41 +89,6 @@ def test_new_version_can_be_added_by_hand(admin: Client) -> None:
     assert {"model", "label", "file_name", "device"} <= set(page.context["adminform"].form.fields)
 
 
-def _opened(admin: Client, url: str) -> dict[str, str]:
-    """What a browser sends back of a page's fields, with the hidden ones."""
-    page = admin.get(url)
-    form = page.context["adminform"].form
-    html = page.content.decode()
-    sent = {}
-    for name in form.fields:
-        bound = form[name]
-        value = bound.value()
-        if value is not None and value is not False:
-            sent[name] = str(value)
-        hidden = re.search(f'<input[^>]*name="{bound.html_initial_name}"[^>]*>', html)
-        assert hidden, f"{name} has no hidden value"
-        found = re.search(r'value="([^"]*)"', hidden[0])
-        sent[bound.html_initial_name] = unescape(found[1]) if found else ""
-    for prefix in ("sources", "replicas", "context_budget"):
-        sent |= {f"{prefix}-TOTAL_FORMS": "0", f"{prefix}-INITIAL_FORMS": "0"}
-    return sent
-
-
-def test_page_opened_before_a_download_takes_nothing_back(admin: Client) -> None:
-    version = a_version(file_state="absent")
-    url = reverse("admin:models_registry_modelversion_change", args=[version.pk])
-    sent = _opened(admin, url) | {"threads": "3"}
-    facts = {"chat_template": "a\nb", "sha256": "f" * 64, "context_length_tokens": 64}
-    ModelVersion.objects.filter(pk=version.pk).update(
-        **facts, is_default=True, pinned=True, file_state="ready"
-    )
-    assert admin.post(url, sent).status_code == 302
-    version.refresh_from_db()
-    assert version.threads == 3
-    assert {name: getattr(version, name) for name in facts} == facts
-    assert (version.is_default, version.pinned, version.file_state) == (True, True, "ready")
-
-
 def test_what_has_an_action_is_not_edited_on_the_page(admin: Client) -> None:
     version = a_version(is_default=True)
     _save(admin, version, canary_percent="5", is_deprecated="on", pinned="on", is_default="")
@@ -142,7 +101,7 @@ def test_first_version_added_by_hand_is_the_default(admin: Client) -> None:
     url = reverse("admin:models_registry_modelversion_add")
     model = Model.objects.create(slug="m", name="M")
     for label in ("a", "b"):
-        sent = _opened(admin, url) | {"model": str(model.pk), "label": label, "file_name": label}
+        sent = opened(admin, url) | {"model": str(model.pk), "label": label, "file_name": label}
         assert admin.post(url, sent | {"is_default": "on"}).status_code == 302
     assert model.versions.get(is_default=True).label == "a"
     assert model.versions.count() == 2

@@ -7,11 +7,10 @@ from models_registry.choice import (
     Route,
     choose_model,
     choose_route,
-    closing_member,
     faults_of,
 )
-from models_registry.mode_settings import ModeSettings, read_settings
-from models_registry.spec import MemberSpec, ModelSpec, Offer
+from models_registry.mode_settings import read_settings
+from models_registry.spec import ModelSpec, Offer
 
 ROUTES = {
     "default": Route("primary"),
@@ -94,35 +93,6 @@ def test_cast_that_cannot_run_says_why(mode: str, roles: list[str], fault: str) 
 
 def _spec(key: str) -> ModelSpec:
     return ModelSpec(key.partition("@")[0], key, "text_generation", "/m", "", 8, 8, 1)
-
-
-def _member(slug: str, role: str, *model_roles: str) -> MemberSpec:
-    return MemberSpec(role, slug, model_roles, Offer(_spec(f"{slug}@v1")))
-
-
-def _closing(settings: ModeSettings, *members: MemberSpec) -> str | None:
-    closing = closing_member(settings, members)
-    return None if closing is None else closing.model_slug
-
-
-def test_closing_member_is_the_one_with_that_role() -> None:
-    members = [_member("a", "debater", "primary"), _member("b", "reconciler")]
-    assert _closing(read_settings("debate", {}), *members) == "b"
-
-
-def test_closing_member_is_the_model_or_role_that_the_setting_names() -> None:
-    members = [
-        _member("a", "generator"),
-        _member("b", "generator", "coder", "primary"),
-        _member("c", "generator", "primary"),
-    ]
-    assert _closing(read_settings("ensemble", {"synthesis_model": "b"}), *members) == "b"
-    assert _closing(read_settings("ensemble", {}), *members) == "c"
-    assert _closing(read_settings("ensemble", {"synthesis_model": "fast"}), *members) == "a"
-
-
-def test_closing_member_exists_in_debate_and_ensemble_alone() -> None:
-    assert _closing(read_settings("critique", {}), _member("a", "generator")) is None
 
 
 @pytest.mark.parametrize(

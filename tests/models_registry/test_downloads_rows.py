@@ -1,6 +1,8 @@
 """Downloads: asked for, claimed, reported, cancelled, and taken over from the dead."""
 
 import dataclasses
+import logging
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django_q.models import Schedule
 
-from models_registry import downloads, tasks
+from models_registry import downloads, files, tasks
 from models_registry.download_run import DownloadStoppedError, Reporter, Speed, run_download
 from models_registry.downloads import (
     LEASE_SECONDS,
@@ -25,7 +27,8 @@ from models_registry.downloads import (
     retry_download,
     start_download,
 )
-from models_registry.models import Download, ModelVersion
+from models_registry.gguf import read_header
+from models_registry.models import Download, Model, ModelVersion
 from tests.models_registry.fleet_rows import a_version
 from tests.models_registry.gguf_samples import write_llama
 
@@ -140,6 +143,58 @@ def test_run_that_fails_says_why(tmp_path: Path) -> None:
     download.refresh_from_db()
     assert download.state == "failed"
     assert "here.gguf cannot be read" in download.error
+
+
+def test_run_that_fails_leaves_the_file_that_serves(tmp_path: Path) -> None:
+    first = claimed(a_download(tmp_path))
+    run_download(first, tmp_path / "models")
+    ModelVersion.objects.update(sha256="0" * 64)
+    again = claimed(retry_download(first))
+    run_download(again, tmp_path / "models")
+    again.refresh_from_db()
+    assert again.state == "failed"
+    assert "is not the expected file" in again.error
+    assert (again.version.file_state, again.version.file_error) == ("ready", "")
+
+
+Deletion = Callable[[pytest.MonkeyPatch, Callable[..., object]], None]
+
+
+def before_it_begins(_: pytest.MonkeyPatch, delete: Callable[..., object]) -> None:
+    delete()
+
+
+def while_it_is_fetched(patched: pytest.MonkeyPatch, delete: Callable[..., object]) -> None:
+    fetch = files.fetch
+    patched.setattr(files, "fetch", lambda *args, **named: (delete(), fetch(*args, **named))[1])
+
+
+def when_it_is_looked_at(patched: pytest.MonkeyPatch, delete: Callable[..., object]) -> None:
+    patched.setattr(files, "read_header", lambda path: (delete(), read_header(path))[1])
+
+
+@pytest.mark.parametrize("deletion", [before_it_begins, while_it_is_fetched, when_it_is_looked_at])
+@pytest.mark.parametrize("row", ["version", "model"])
+def test_deletion_ends_the_download_and_no_other(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    deletion: Deletion,
+    row: str,
+) -> None:
+    deleted, other = a_download(tmp_path), a_download(tmp_path)
+    models = Model.objects.filter(pk=deleted.version.model_id)
+    versions = ModelVersion.objects.filter(pk=deleted.version_id)
+    first = claimed(deleted)
+    with monkeypatch.context() as patched:
+        deletion(patched, (models if row == "model" else versions).delete)
+        run_download(first, tmp_path / "models")
+    run_download(claimed(other), tmp_path / "models")
+    other.refresh_from_db()
+    assert list(Download.objects.all()) == [other]
+    assert other.state == "done"
+    assert not versions.exists()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_run_that_is_cancelled_stops_and_stays_cancelled(

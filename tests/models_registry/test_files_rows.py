@@ -167,6 +167,75 @@ def test_fetch_file_that_is_no_model_never_takes_its_place(tmp_path: Path) -> No
     assert version.file_state == "failed"
 
 
+def serving(tmp_path: Path, **changes: Any) -> ModelVersion:
+    """A version whose file was fetched, and changes made to its row since."""
+    version = absent(write_llama(tmp_path / "here.gguf").as_uri())
+    fetch_file(version, tmp_path / "models", ignore)
+    ModelVersion.objects.filter(pk=version.pk).update(**changes)
+    return ModelVersion.objects.get(pk=version.pk)
+
+
+def fail_to_fetch(version: ModelVersion, tmp_path: Path) -> str:
+    """Fetch once more, which fails; returns the state that is left."""
+    with pytest.raises((SourceError, GGUFError)):
+        fetch_file(version, tmp_path / "models", ignore)
+    version.refresh_from_db()
+    assert bool(version.file_error) == (version.file_state == State.FAILED)
+    return version.file_state
+
+
+def test_file_goes_on_serving_when_its_source_is_gone(tmp_path: Path) -> None:
+    version = serving(tmp_path, sha256="", size_bytes=None)
+    (tmp_path / "here.gguf").unlink()
+    assert fail_to_fetch(version, tmp_path) == State.READY
+
+
+@pytest.mark.parametrize("sha256", ["", "0" * 64])
+def test_file_goes_on_serving_until_a_whole_one_replaces_it(tmp_path: Path, sha256: str) -> None:
+    version = serving(tmp_path, sha256=sha256, size_bytes=None)
+    old = (tmp_path / "models" / "a.gguf").read_bytes()
+    (tmp_path / "here.gguf").write_bytes(old[:-100])
+    assert fail_to_fetch(version, tmp_path) == State.READY
+    assert (tmp_path / "models" / "a.gguf").read_bytes() == old
+
+    new = write_llama(tmp_path / "here.gguf", **{"llama.rope.dimension_count": 8}).read_bytes()
+    ModelVersion.objects.update(sha256=sha256 and hashlib.sha256(new).hexdigest())
+    version.refresh_from_db()
+    fetch_file(version, tmp_path / "models", ignore)
+    assert (tmp_path / "models" / "a.gguf").read_bytes() == new
+    assert version.file_state == State.READY
+
+
+def test_file_that_is_gone_serves_no_more_when_no_other_comes(tmp_path: Path) -> None:
+    version = serving(tmp_path)
+    for name in ("here.gguf", "models/a.gguf"):
+        (tmp_path / name).unlink()
+    assert fail_to_fetch(version, tmp_path) == State.FAILED
+
+
+@pytest.mark.parametrize("kept_bytes", [-100, None])
+def test_file_that_was_damaged_serves_no_more_when_no_other_comes(
+    tmp_path: Path, kept_bytes: int | None
+) -> None:
+    version = serving(tmp_path)
+    (tmp_path / "here.gguf").unlink()
+    path = tmp_path / "models" / "a.gguf"
+    path.write_bytes((path.read_bytes()[:-1] + b"!")[:kept_bytes])
+    assert fail_to_fetch(version, tmp_path) == State.FAILED
+
+
+def test_file_that_this_release_cannot_read_serves_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = serving(tmp_path)
+
+    def refuse(path: Path) -> None:
+        raise GGUFError(f"{path} is of another time.")
+
+    monkeypatch.setattr("models_registry.files.read_header", refuse)
+    assert fail_to_fetch(version, tmp_path) == State.FAILED
+
+
 def test_fetch_file_checks_one_that_somebody_put_there(tmp_path: Path) -> None:
     write_llama(tmp_path / "a.gguf")
     version = absent(sha256="0" * 64)

@@ -91,7 +91,7 @@ def _preset(mode: str = "critique", **fields: object) -> Preset:
 
 
 def test_preset_names_its_members_with_their_versions() -> None:
-    first, second = _model("coder", "primary"), _model()
+    first, second = _model(), _model()
     pinned = a_version("pinned", model=second.model)
     preset = _preset(settings={"max_rounds": 1}, default_sampling={"temperature": 0})
     preset.members.create(position=1, role="critic", model=second.model, version=pinned)
@@ -100,9 +100,9 @@ def test_preset_names_its_members_with_their_versions() -> None:
     assert spec is not None
     assert (spec.mode, spec.default_sampling) == ("critique", {"temperature": 0})
     assert (spec.settings.max_rounds, spec.settings.threshold) == (1, 0.8)
-    assert [(m.role, m.model_roles, m.offer.spec.version_key) for m in spec.members] == [
-        ("generator", ("coder", "primary"), first.key),
-        ("critic", (), pinned.key),
+    assert [(m.role, m.offer.spec.version_key) for m in spec.members] == [
+        ("generator", first.key),
+        ("critic", pinned.key),
     ]
 
 

@@ -95,5 +95,5 @@ def test_lists_need_few_queries(django_assert_max_num_queries: object) -> None:
 
 def test_the_end_of_a_log_is_not_told_to_other_apps() -> None:
     services.load(a_version(), a_node())
-    Replica.objects.update(reason="It died.\nIts log ends:\n/home/me: Traceback")
+    Replica.objects.update(reason="It died.\nIts log ends:\nTraceback: out of memory")
     assert [status.reason for status in replica_statuses()] == ["It died."]

@@ -74,10 +74,8 @@ class Downloads(ApiView):
 class DownloadDetail(ApiView):
     """One download."""
 
-    @property
-    def required_scope(self) -> str:  # type: ignore[override]
-        """Looking is for all who may list models."""
-        return MODELS_READ if self.request.method == "GET" else MODELS_OPERATE
+    required_scope = MODELS_OPERATE
+    reading_scope = MODELS_READ
 
     async def get(self, request: Request, download_id: UUID) -> HttpResponse:
         """How far it is."""

@@ -31,10 +31,8 @@ class RegistrationRequest(msgspec.Struct, forbid_unknown_fields=True):
 class Registrations(ApiView):
     """All references, and new ones."""
 
-    @property
-    def required_scope(self) -> str:  # type: ignore[override]
-        """Looking is for all who may list models."""
-        return MODELS_READ if self.request.method == "GET" else MODELS_OPERATE
+    required_scope = MODELS_OPERATE
+    reading_scope = MODELS_READ
 
     async def get(self, request: Request) -> HttpResponse:
         """The references that there are, the oldest first."""

@@ -4,7 +4,7 @@ import json
 from argparse import ArgumentParser
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -12,18 +12,15 @@ from django.utils import timezone
 from rich.console import Console
 from rich.table import Table
 
+from models_registry.prediction_table import HEADERS, MEANING, rows_of
 from models_registry.predictions import Tally, tallies, total
-
-_GIB_HOUR: Final = (1 << 30) * 3600
 
 
 class Command(BaseCommand):
     """Reads only; the controller makes and judges predictions."""
 
     help = (
-        "How right the demand prediction was, by version (INFERENCE_DEMAND_PREDICTION). A hit was "
-        "asked for in its time, a waste was not, missed is what was asked for, out of memory and "
-        "not foreseen."
+        f"How right the demand prediction was, by version (INFERENCE_DEMAND_PREDICTION). {MEANING}"
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -44,23 +41,13 @@ class Command(BaseCommand):
         if not found:
             self.stdout.write("No predictions.")
             return
-        table = Table("version", "hits", "wastes", "missed", "pending", "precision", "recall")
-        table.add_column("idle GiB·h")
-        for key, tally in found.items():
-            table.add_row(key, *_cells(tally))
+        table = Table(*HEADERS)
+        *versions, everything = rows_of(found)
+        for row in versions:
+            table.add_row(*row)
         table.add_section()
-        table.add_row("all", *_cells(total(found.values())))
+        table.add_row(*everything)
         Console(file=self.stdout).print(table)  # type: ignore[arg-type]
-
-
-def _cells(tally: Tally) -> list[str]:
-    counts = (tally.hits, tally.wastes, tally.missed, tally.pending)
-    shares = (tally.precision, tally.recall)
-    return [
-        *map(str, counts),
-        *("-" if share is None else f"{share:.0%}" for share in shares),
-        f"{tally.wasted_byte_seconds / _GIB_HOUR:.2f}",
-    ]
 
 
 def _json(found: dict[str, Tally], days: float) -> str:

@@ -63,6 +63,15 @@ async def test_download_routes_need_the_scope_to_operate_for_changes(
         assert "models.operate" in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(("method", "status"), [("head", 404), ("options", 200), ("put", 403)])
+async def test_other_methods_need_the_scope_to_operate_unless_they_change_nothing(
+    reader: Api, method: str, status: int
+):
+    path = f"/api/models/downloads/{UNKNOWN}"
+    response = await getattr(reader.client, method)(path, headers=reader.authorization)
+    assert response.status_code == status
+
+
 async def test_download_of_a_registered_model_is_a_job(
     api: Api, version: ModelVersion, bells: list[str]
 ):

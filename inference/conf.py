@@ -23,6 +23,7 @@ class InferenceSettings:
     heartbeat_seconds: float
     lease_seconds: float
     step_timeout_seconds: float
+    load_stall_seconds: float
     max_body_bytes: int
     max_prompt_characters: int
     max_replicas: int

@@ -25,6 +25,7 @@ One renderer (``inference.api.error_renderer``) turns any of them into the body 
 reads: ``{"error": {"message", "type", "param", "code", "provider", "details"}}``.
 """
 
+import math
 from typing import Any, ClassVar
 
 PROVIDER = "brigade"
@@ -226,14 +227,20 @@ _WIRE_CLASSES: dict[str, type[InferenceError]] = {
 }
 
 
-def error_from_code(code: str, message: str) -> InferenceError:
+def error_from_code(
+    code: str, message: str, retry_after_seconds: float | None = None
+) -> InferenceError:
     """The error that a ``Failed`` frame stands for.
 
     Args:
         code: a ``default_code`` of the tree; an unknown one becomes an ``InternalError``.
         message: the text for the client.
+        retry_after_seconds: when a retriable one may go well; None for what is usual.
 
     Returns:
         An instance, ready to be raised or rendered.
     """
-    return _WIRE_CLASSES.get(code, InternalError)(message)
+    error = _WIRE_CLASSES.get(code, InternalError)(message)
+    if retry_after_seconds is not None and isinstance(error, RetriableError):
+        error.retry_after_ms = math.ceil(retry_after_seconds * 1000)
+    return error

@@ -153,10 +153,15 @@ class Finished(Record, frozen=True):
 
 
 class Failed(Record, frozen=True):
-    """The last frame of a stream that did not. ``code`` is one of ``inference.errors``."""
+    """The last frame of a stream that did not.
+
+    ``code`` is one of ``inference.errors``; ``retry_after_seconds`` says when the same may go
+    well, None where nothing tells.
+    """
 
     code: str
     message: str
+    retry_after_seconds: float | None = None
 
 
 Frame = Started | Delta | Vectors | Finished | Failed

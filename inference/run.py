@@ -257,4 +257,4 @@ class Run:
 
 def failure_of(failed: Failed) -> InferenceError:
     """The error that a ``Failed`` frame stands for."""
-    return error_from_code(failed.code, failed.message)
+    return error_from_code(failed.code, failed.message, failed.retry_after_seconds)

@@ -147,6 +147,7 @@ INFERENCE = InferenceSettings(
     heartbeat_seconds=env.number("INFERENCE_HEARTBEAT", 1, 0.1, 60),
     lease_seconds=env.number("INFERENCE_LEASE", 5, 0.5, 300),
     step_timeout_seconds=env.number("INFERENCE_STEP_TIMEOUT", 120, 1, 3600),
+    load_stall_seconds=env.number("INFERENCE_LOAD_STALL", 300, 10, 86_400),
     max_body_bytes=env.integer("INFERENCE_MAX_BODY_BYTES", 8 * 1024 * 1024, 1024, 1 << 30),
     max_prompt_characters=env.integer("INFERENCE_MAX_PROMPT_CHARACTERS", 1_000_000, 1, 10_000_000),
     max_replicas=env.integer("INFERENCE_MAX_REPLICAS", 4, 1, 64),

@@ -1,33 +1,23 @@
-"""The fleet's rows as the residency plan sees them, and what the plan decides written back."""
+"""The fleet as the residency plan sees it: nodes, the versions that are wanted, replicas."""
 
 import logging
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from django.db.models import QuerySet
 from django.utils import timezone
 
+from models_registry.census import Census
 from models_registry.errors import RegistryError
 from models_registry.files import inspect_file
-from models_registry.footprints import (
-    CPU,
-    Measured,
-    header_of,
-    late_bytes,
-    mapped_bytes,
-    note_footprint,
-    options_of,
-    placements_of,
-)
+from models_registry.footprints import Measured, header_of, measured_footprints, placements_of
 from models_registry.gguf import GGUFError
 from models_registry.models import ModelVersion, Node, Replica
 from models_registry.names import path_below
-from models_registry.registrations import NO_CLAIM, Claim, claims
+from models_registry.registrations import NO_CLAIM, Claim
 from models_registry.residency.facts import NodeView, Placement, ReplicaView, VersionView
 from models_registry.residency.lifecycle import CRASH_LOOP
-from models_registry.residency.plan import Start
 
 logger = logging.getLogger(__name__)
 
@@ -58,64 +48,87 @@ class HostFacts:
     is_serving: bool = False
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """Who wants which versions at one moment.
+
+    ``demand`` is of requests, by version key; ``preloaded`` are the keys that the settings name;
+    ``foreseen`` those expected to be asked for, with the seconds since that was foreseen;
+    ``claims`` are of registrations, by version id.
+    """
+
+    demand: Mapping[str, Demand] = field(default_factory=dict)
+    preloaded: Collection[str] = ()
+    foreseen: Mapping[str, float] = field(default_factory=dict)
+    claims: Mapping[int, Claim] = field(default_factory=dict)
+
+
 # What the options of a row, edited past its form, may do to the arithmetic.
 _UNFORESEEABLE = (ValueError, TypeError, ArithmeticError, LookupError)
 NO_DEMAND = Demand()
 NO_HOST = HostFacts()
-NOTHING_FORESEEN: Mapping[str, float] = {}
 
 
-def version_keys() -> list[str]:
-    """Keys of all versions."""
-    return [f"{slug}@{label}" for slug, label in _versions().values_list("model__slug", "label")]
-
-
-def loadable_keys() -> set[str]:
-    """Keys of the versions that can be brought in when somebody asks for them: files are there."""
-    ready = _versions().filter(file_state=ModelVersion.FileState.READY)
-    return {f"{slug}@{label}" for slug, label in ready.values_list("model__slug", "label")}
-
-
-def node_views(alive: Collection[str]) -> list[NodeView]:
+def node_views(census: Census, alive: Collection[str]) -> list[NodeView]:
     """The machines that ever showed themselves; ``alive`` names those that do now."""
     return [
         NodeView(node.name, node.budgets, node.max_replicas, node.name in alive)
-        for node in Node.objects.filter(seen_at__isnull=False)
+        for node in census.nodes
     ]
 
 
-def version_views(
-    demand: Mapping[str, Demand],
-    alive: Collection[str],
-    measured: Measured,
-    preloaded: Collection[str],
-    default_keep_alive_seconds: float,
-    models_dir: Path,
-    foreseen: Mapping[str, float] = NOTHING_FORESEEN,
-) -> dict[str, VersionView]:
-    """Every version that is wanted, asked for, foreseen, or named by a replica, by key.
+def wanted_versions(census: Census, wishes: Wishes, models_dir: Path) -> dict[int, ModelVersion]:
+    """Rows of the versions that are wanted, asked for, foreseen, or named by a replica, by id.
+
+    The replicas of the census are given theirs. What an older release did not keep of a version is
+    read from its file, whether somebody wants it or not.
 
     Args:
-        demand: by version key.
-        alive: names of the nodes that can take a replica now.
-        measured: footprints.
-        preloaded: keys of versions that the settings want in memory.
-        default_keep_alive_seconds: where neither version nor request says; below 0 for ever.
+        census: all there are.
+        wishes: who wants what.
         models_dir: where the files are.
-        foreseen: versions expected to be asked for, with the seconds since that was foreseen.
     """
-    nodes = [node for node in Node.objects.filter(name__in=alive) if node.seen_at]
-    wanted = {key for key, found in demand.items() if found.queued} | {*preloaded, *foreseen}
-    with_rows = set(Replica.objects.values_list("version_id", flat=True))
-    registered = claims()
-    views = {}
-    for version in _versions():
+    asked = {key for key, found in wishes.demand.items() if found.queued}
+    asked |= {*wishes.preloaded, *wishes.foreseen}
+    named = {replica.version_id for replica in census.replicas}
+    wanted = {
+        version.id
+        for version in census.versions
+        if version.is_standing
+        or version.id in named
+        or version.key in asked
+        or wishes.claims.get(version.id, NO_CLAIM).preload_workers
+    }
+    incomplete = {version.id for version in census.versions if version.lacks_facts}
+    rows = {version.pk: version for version in _versions(wanted | incomplete)}
+    for version in rows.values():
         _complete(version, models_dir)
+    for replica in census.replicas:
+        if replica.version_id in rows:
+            replica.version = rows[replica.version_id]
+    return {id_: version for id_, version in rows.items() if id_ in wanted}
+
+
+def version_views(
+    versions: Mapping[int, ModelVersion],
+    wishes: Wishes,
+    nodes: Iterable[Node],
+    default_keep_alive_seconds: float,
+) -> dict[str, VersionView]:
+    """Versions as the plan sees them, by key.
+
+    Args:
+        versions: see ``wanted_versions``.
+        wishes: who wants what.
+        nodes: those that can take a replica now.
+        default_keep_alive_seconds: where neither version nor request says; below 0 for ever.
+    """
+    nodes = list(nodes)
+    measured = measured_footprints(versions)
+    views = {}
+    for version in versions.values():
         key = version.key
-        claim = registered.get(version.pk, NO_CLAIM)
-        standing = version.pinned or version.preload_workers or claim.preload_workers
-        if not (standing or version.pk in with_rows or key in wanted):
-            continue
+        claim = wishes.claims.get(version.pk, NO_CLAIM)
         fault = ""
         places: tuple[Placement, ...] = ()
         try:
@@ -126,27 +139,22 @@ def version_views(
             fault = f"What {key} needs cannot be foreseen ({error}). Check its runtime options."
         views[key] = _version_view(
             version,
-            demand.get(key, NO_DEMAND),
+            wishes.demand.get(key, NO_DEMAND),
             places,
-            key in preloaded,
+            key in wishes.preloaded,
             default_keep_alive_seconds,
             claim,
             fault,
-            foreseen.get(key),
+            wishes.foreseen.get(key),
         )
     return views
-
-
-def replicas() -> QuerySet[Replica]:
-    """All replicas with what their views need."""
-    return Replica.objects.select_related("version__model", "version__draft_model__model", "node")
 
 
 def replica_view(replica: Replica, host: HostFacts, places: Iterable[Placement]) -> ReplicaView:
     """A replica as the plan sees it.
 
     Args:
-        replica: its row.
+        replica: its row, with version and node at hand.
         host: its process.
         places: the placements of its version, for one that was started before what it needs was
             written down.
@@ -176,84 +184,10 @@ def replica_view(replica: Replica, host: HostFacts, places: Iterable[Placement])
     )
 
 
-def row_for(start: Start, holding: Collection[int] = ()) -> Replica | None:
-    """The row in which a replica is to be started, wanted from now on.
-
-    Args:
-        start: what the plan has decided.
-        holding: ids of replicas whose process still runs. With a new launch in such a row the
-            memory of the old one would be forgotten, so it is left as it is.
-
-    Returns:
-        None when the row, the version or the node was deleted a moment ago.
-    """
-    if start.replica_id is not None:
-        return replicas().filter(pk=start.replica_id).first()
-    slug, _, label = start.version.partition("@")
-    version = ModelVersion.objects.filter(model__slug=slug, label=label).first()
-    node = Node.objects.filter(name=start.node).first()
-    if version is None or node is None:
-        return None
-    at_rest = (
-        Replica.objects.filter(
-            version=version,
-            node=node,
-            desired=Replica.Desired.ABSENT,
-            state__in=(Replica.State.STOPPED, Replica.State.FAILED),
-        )
-        .exclude(pk__in=holding)
-        .first()
-    )
-    if at_rest is None:
-        at_rest = Replica.objects.create(version=version, node=node)
-    Replica.objects.filter(pk=at_rest.pk).update(
-        desired=Replica.Desired.RESIDENT, on_demand=start.on_demand
-    )
-    return replicas().filter(pk=at_rest.pk).first()
-
-
-def retire(replica_id: int, reason: str) -> None:
-    """Want a replica out of memory, because the plan says so and no person."""
-    Replica.objects.filter(pk=replica_id).update(desired=Replica.Desired.ABSENT, reason=reason)
-
-
-def explain(reasons: Mapping[str, str]) -> None:
-    """Tell with each replica that waits for room why it does, by version key."""
-    waiting = replicas().filter(desired=Replica.Desired.RESIDENT, state=Replica.State.STOPPED)
-    for replica in waiting:
-        reason = reasons.get(replica.version.key, "")
-        if reason != replica.reason:
-            Replica.objects.filter(pk=replica.pk).update(reason=reason)
-
-
-def measure(replica: Replica, private_bytes: int) -> None:
-    """Correct what is set aside for a replica on the CPU by what its process holds.
-
-    After the load the buffers of a step are not touched yet, so what is foreseen for them is
-    added; a process that holds more is believed. What is on a GPU stays as foreseen, and so does
-    what was loaded with other options than the version has by now.
-
-    Args:
-        replica: a ready one.
-        private_bytes: of its process, less what that held before the load.
-    """
-    if set(replica.needed_bytes) != {CPU}:
-        return
-    version, node = replica.version, replica.node
-    options = options_of(version, replica.placed_on, node.cpu_features)
-    if options != replica.loaded_options:
-        return
-    loaded = private_bytes if replica.resident_bytes is None else replica.resident_bytes
-    holds = max(loaded + late_bytes(version, node), private_bytes)
-    needed, known = holds + mapped_bytes(version, node), replica.needed_bytes[CPU]
-    # Changed by less than a hundredth, it is not worth a write each second.
-    if abs(needed - known) > needed * 0.01:
-        Replica.objects.filter(pk=replica.pk).update(needed_bytes={CPU: needed})
-        note_footprint(version, options, holds)
-
-
-def _versions() -> QuerySet[ModelVersion]:
-    return ModelVersion.objects.select_related("model", "draft_model__model")
+def _versions(ids: Collection[int]) -> Iterable[ModelVersion]:
+    """Rows with what planning needs of them; few have a draft model, so it is not joined."""
+    rows = ModelVersion.objects.filter(pk__in=ids).order_by("pk")
+    return rows.select_related("model").prefetch_related("draft_model__model")
 
 
 def _version_view(
@@ -357,4 +291,6 @@ def _complete(version: ModelVersion, models_dir: Path) -> None:
         except (GGUFError, RegistryError) as error:
             logger.error("%s: %s", part, error)
             part.file_error, part.file_state = str(error), ModelVersion.FileState.FAILED
-            part.save(update_fields=["file_error", "file_state"])
+            # Not saved: it may have been deleted meanwhile.
+            rows = ModelVersion.objects.filter(pk=part.pk)
+            rows.update(file_error=part.file_error, file_state=part.file_state)

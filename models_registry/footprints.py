@@ -1,6 +1,6 @@
 """What a version takes on a node: as measured there before, else as foreseen."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,10 +74,13 @@ def options_of(version: ModelVersion, device: str, cpu_features: Iterable[str]) 
     )
 
 
-def measured_footprints() -> dict[tuple[int, str], int]:
-    """All footprints there are."""
-    rows = Footprint.objects.values_list("version_id", "options", "private_bytes")
-    return {(version_id, options): count for version_id, options, count in rows}
+def measured_footprints(versions: Collection[int] | None = None) -> dict[tuple[int, str], int]:
+    """All footprints there are, or those of some versions, by their ids."""
+    rows = Footprint.objects.order_by()
+    if versions is not None:
+        rows = rows.filter(version__in=versions)
+    found = rows.values_list("version_id", "options", "private_bytes")
+    return {(version_id, options): count for version_id, options, count in found}
 
 
 def note_footprint(version: ModelVersion, options: str, private_bytes: int) -> None:

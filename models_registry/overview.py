@@ -8,8 +8,8 @@ from typing import Final
 from django.db.models import Q
 from django.utils import timezone
 
+from models_registry.census import version_keys
 from models_registry.figures import HostFigures, LiveFigures, Subjects, read_figures
-from models_registry.fleet import version_keys
 from models_registry.models import ACTIVE, Download, Node, Replica
 from models_registry.residency.facts import OCCUPYING
 

@@ -112,6 +112,17 @@ def observe(launch_id: uuid.UUID, state: str, **fields: Any) -> bool:
     return bool(replicas.update(state=state, state_since=timezone.now(), **fields))
 
 
+def note_progress(launch_id: uuid.UUID, load_fraction: float) -> None:
+    """Record how far a launch is with loading, from 0 to 1.
+
+    ``state_since`` becomes the moment when that last changed, so that a load that no longer moves
+    can be told from one that takes long.
+    """
+    loading = Replica.objects.filter(launch_id=launch_id, state=Replica.State.LOADING)
+    moved = loading.exclude(load_fraction=load_fraction)
+    moved.update(load_fraction=load_fraction, state_since=timezone.now())
+
+
 def begin_launch(replica_id: int, launch_id: uuid.UUID, process_id: int) -> Replica | None:
     """Take up an announced launch.
 

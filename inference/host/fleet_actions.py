@@ -9,9 +9,8 @@ from django_q.brokers import get_broker
 from django_q.tasks import async_task
 
 from inference.host.cluster_names import MODELS_CLUSTER, cluster_queue_name
-from inference.host.liveness import LivenessLock
+from inference.host.liveness import LivenessLock, liveness_folder
 from inference.host.process_log import ProcessLog
-from inference.host.replica_task import liveness_folder
 from inference.messages import Drain, encode
 from inference.queue import keys
 from inference.queue.demand import HostLoad
@@ -23,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # A cluster that is away must not find a heap of old announcements when it comes back.
 MAX_ANNOUNCEMENTS = 32
+# Longer than any host lives on that was given up; ``bury.lua`` has the same.
+FENCED_SECONDS = 86_400
 
 
 class FleetActions:
@@ -33,6 +34,7 @@ class FleetActions:
 
     def start(self, replica: Replica, start: Start) -> None:
         """Announce a new launch of a replica, with the room that was set aside for it."""
+        _forget(str(replica.launch_id))
         replica.launch_id = uuid.uuid4()
         replica.reason = ""
         self._set_state(
@@ -53,8 +55,10 @@ class FleetActions:
                 self._set_state(replica, Replica.State.STARTING)
                 self._announce(replica)
             case Action.DRAIN:
-                self._redis.rpush(keys.control(launch), encode(Drain()))
-                self._redis.expire(keys.control(launch), 3600)
+                self._drain(replica, launch)
+            case Action.KILL:
+                if self._give_up(launch):
+                    logger.warning("%s does not end and is given up", replica)
             case Action.NOTE_DEATH:
                 self._note_death(replica, launch)
             case Action.NOTE_STOPPED:
@@ -62,8 +66,8 @@ class FleetActions:
                 self._set_state(replica, Replica.State.STOPPED)
             case Action.FORGIVE:
                 Replica.objects.filter(pk=replica.pk).update(crashes=0)
-            case Action.NOTE_READY:
-                raise ValueError("What its host says of itself is needed: note_ready")
+            case Action.NOTE_READY | Action.FAIL_LOAD:
+                raise ValueError(f"There is a method of its own to {action.value}")
 
     def note_ready(self, replica: Replica, load: HostLoad) -> None:
         """Record that a launch serves: it could not itself while the database was away.
@@ -85,10 +89,57 @@ class FleetActions:
         )
         logger.info("%s is ready, as its host shows", replica)
 
+    def fail_load(self, replica: Replica, stalled_seconds: float) -> None:
+        """Give up a launch whose load does not move.
+
+        Args:
+            replica: its row.
+            stalled_seconds: how long it has not.
+        """
+        loading = Replica.objects.filter(
+            pk=replica.pk, launch_id=replica.launch_id, state=Replica.State.LOADING
+        )
+        reason = (
+            f"{replica.version.key} could not be loaded: it stood at {replica.load_fraction:.0%} "
+            f"for {stalled_seconds:g} s (INFERENCE_LOAD_STALL). See whether the disk of "
+            f"{replica.node.name} answers."
+        )
+        failed = loading.update(
+            state=Replica.State.FAILED,
+            state_since=timezone.now(),
+            reason=reason,
+            crashes=replica.crashes + 1,
+            load_failed=True,
+            process_id=None,
+        )
+        if failed:  # it has not become ready meanwhile
+            logger.error("%s", reason)
+            self._give_up(str(replica.launch_id))
+
+    def _drain(self, replica: Replica, launch: str) -> None:
+        """Tell a host to leave, and note since when it was to."""
+        self._redis.rpush(keys.control(launch), encode(Drain()))
+        self._redis.expire(keys.control(launch), 3600)
+        serving = Replica.objects.filter(
+            pk=replica.pk, launch_id=replica.launch_id, state=Replica.State.READY
+        )
+        serving.update(state=Replica.State.DRAINING, state_since=timezone.now())
+
+    def _give_up(self, launch: str) -> bool:
+        """Fence a host: the next sweep returns its work, and its node kills its process.
+
+        Returns:
+            False when it was given up before.
+        """
+        pipeline = self._redis.pipeline()
+        pipeline.set(keys.fenced(launch), 1, ex=FENCED_SECONDS, get=True)
+        pipeline.zadd(keys.HOSTS, {launch: 0})
+        before, _ = pipeline.execute()
+        return before is None
+
     def _note_death(self, replica: Replica, launch: str) -> None:
         replica.crashes += 1
-        log = ProcessLog(liveness_folder(), launch)
-        how = log.last_lines()
+        how = ProcessLog(liveness_folder(), launch).last_lines()
         if replica.crashes < CRASH_LOOP:
             replica.reason = f"Its process ended unexpectedly (death {replica.crashes})."
         else:
@@ -101,10 +152,7 @@ class FleetActions:
             replica.reason += f"\nIts log ends:\n{how}"
         logger.error("%s: %s", replica, replica.reason)
         self._set_state(replica, Replica.State.FAILED, resident_bytes=None, device="")
-        lock = LivenessLock(liveness_folder(), launch)
-        if not lock.is_held():
-            log.remove()
-            lock.remove()
+        _forget(launch)
 
     def _announce(self, replica: Replica) -> None:
         cluster = cluster_queue_name(MODELS_CLUSTER, replica.node.name)
@@ -134,3 +182,11 @@ class FleetActions:
             **fields,
         )
         replica.state = state
+
+
+def _forget(launch: str) -> None:
+    """Remove the files of a launch that has ended, where they are on this machine."""
+    lock = LivenessLock(liveness_folder(), launch)
+    if not lock.is_held():
+        ProcessLog(liveness_folder(), launch).remove()
+        lock.remove()

@@ -12,7 +12,6 @@ from inference.conf import InferenceSettings
 from inference.host.outlook import Outlook
 from metrics.arrivals import count_arrivals
 from models_registry import fleet, predictions
-from models_registry.footprints import measured_footprints
 from models_registry.models import Prediction
 from models_registry.residency.facts import Rules, VersionView
 from models_registry.residency.history import DAYS, Arrivals, History
@@ -150,14 +149,13 @@ class Foresight:
 
     def _with_placements(self, outlook: Outlook, keys: list[str]) -> dict[str, VersionView]:
         """The versions that the controller saw, and these, which it may have had no reason to."""
+        alive = {node.name for node in outlook.nodes if node.is_alive}
+        wishes = fleet.Wishes(foreseen=dict.fromkeys(keys, 0.0))
         others = fleet.version_views(
-            {},
-            [node.name for node in outlook.nodes if node.is_alive],
-            measured_footprints(),
-            (),
+            fleet.wanted_versions(outlook.census, wishes, self._settings.models_dir),
+            wishes,
+            [node for node in outlook.census.nodes if node.name in alive],
             self._settings.keep_alive_seconds,
-            self._settings.models_dir,
-            dict.fromkeys(keys, 0.0),
         )
         return others | outlook.versions
 

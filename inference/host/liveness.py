@@ -2,11 +2,17 @@
 
 import fcntl
 import os
+from collections.abc import Collection
 from pathlib import Path
+
+from django.conf import settings
 
 
 class LivenessLock:
-    """An exclusive lock on a file named after the launch, held while the process lives."""
+    """An exclusive lock on a file named after the launch, held while the process lives.
+
+    The file says which process holds it.
+    """
 
     def __init__(self, folder: Path, launch_id: str) -> None:
         self._path = folder / f"host-{launch_id}.lock"
@@ -16,6 +22,7 @@ class LivenessLock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(self._descriptor, str(os.getpid()).encode())
 
     def is_abandoned(self) -> bool:
         """True when the file is here and nobody holds it; False also when it is not here."""
@@ -38,3 +45,28 @@ class LivenessLock:
     def remove(self) -> None:
         """Delete the file once the launch is over."""
         self._path.unlink(missing_ok=True)
+
+
+def liveness_folder() -> Path:
+    """Where hosts of this machine keep their liveness locks."""
+    return Path(settings.BRIGADE_HOME) / "run"
+
+
+def running_launches(folder: Path, process_ids: Collection[int]) -> dict[str, int]:
+    """The launches that some processes of this machine are, with the process id of each.
+
+    Args:
+        folder: where they keep their liveness locks.
+        process_ids: those to look for; locks of others are left alone.
+    """
+    found = {}
+    for path in folder.glob("host-*.lock"):
+        try:
+            process_id = int(path.read_text() or 0)
+        except FileNotFoundError:
+            continue  # its host has just ended
+        launch_id = path.stem.removeprefix("host-")
+        # A number that a host had before it died may be another process's by now.
+        if process_id in process_ids and LivenessLock(folder, launch_id).is_held():
+            found[launch_id] = process_id
+    return found

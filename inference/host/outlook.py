@@ -1,28 +1,17 @@
 """What the controller sees at one moment: nodes, versions with their demand, replicas."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import redis
 
 from inference.conf import InferenceSettings
-from inference.queue import keys
+from inference.host.watch import Signs
 from inference.queue.demand import DemandReader, HostLoad, VersionDemand
 from models_registry import fleet
-from models_registry.footprints import measured_footprints
-from models_registry.models import Node, Replica
+from models_registry.census import Census
+from models_registry.models import Replica
+from models_registry.registrations import claims
 from models_registry.residency.facts import NodeView, ReplicaView, VersionView
-
-
-@dataclass(frozen=True)
-class Signs:
-    """How a launch shows that it lives: heartbeat, lock file."""
-
-    is_alive: bool
-    is_dead: bool
-    holds_memory: bool
 
 
 @dataclass(frozen=True)
@@ -32,71 +21,61 @@ class Outlook:
     A row whose version was deleted a moment ago is in none of them.
     """
 
+    census: Census
     nodes: list[NodeView]
     versions: dict[str, VersionView]
     replicas: list[ReplicaView]
     rows: dict[int, Replica]
     loads: dict[str, HostLoad]
-    loadable: set[str]
 
 
 def look(
-    client: redis.Redis,
     reader: DemandReader,
-    rows: Sequence[Replica],
+    census: Census,
+    alive: Collection[str],
     signs: Mapping[int, Signs],
     preloaded: Collection[str],
-    settings: InferenceSettings,
     foreseen: Mapping[str, float],
+    settings: InferenceSettings,
 ) -> Outlook:
     """Gather what a plan needs.
 
     Args:
-        client, reader: Redis.
-        rows: all replicas.
+        reader: of what requests want.
+        census: all there are.
+        alive: names of the nodes whose cluster takes tasks.
         signs: of life, by replica id.
         preloaded: keys of the versions that the settings want in memory.
-        settings: of the service.
         foreseen: versions to be preloaded by prediction, with the seconds since it was made.
+        settings: of the service.
     """
-    launches = [str(row.launch_id) for row in rows]
-    keys_of_versions = fleet.version_keys()
-    waiting, loads = reader.read(keys_of_versions, launches)
-    alive = alive_nodes(client, list(Node.objects.values_list("name", flat=True)))
-    versions = fleet.version_views(
-        {key: _demand(found, is_foreseen=key in foreseen) for key, found in waiting.items()},
-        alive,
-        measured_footprints(),
-        preloaded,
-        settings.keep_alive_seconds,
-        settings.models_dir,
-        foreseen,
-    )
-    known = [row for row in rows if row.version.key in versions]
-    views = [
-        fleet.replica_view(
-            row,
-            _host_facts(signs[row.pk], loads[str(row.launch_id)]),
-            versions[row.version.key].placements,
-        )
-        for row in known
-    ]
-    return Outlook(
-        fleet.node_views(alive),
+    launches = [str(row.launch_id) for row in census.replicas]
+    waiting, loads = reader.read(census.version_keys, launches)
+    demand = {key: _demand(found, is_foreseen=key in foreseen) for key, found in waiting.items()}
+    wishes = fleet.Wishes(demand, preloaded, foreseen, claims())
+    versions = fleet.wanted_versions(census, wishes, settings.models_dir)
+    views = fleet.version_views(
         versions,
-        views,
-        {row.pk: row for row in known},
-        loads,
-        fleet.loadable_keys(),
+        wishes,
+        [node for node in census.nodes if node.name in alive],
+        settings.keep_alive_seconds,
     )
-
-
-def alive_nodes(client: redis.Redis, names: Sequence[str]) -> set[str]:
-    """Names of the nodes whose cluster takes tasks."""
-    if not names:
-        return set()
-    answers: Any = client.mget([keys.node(name) for name in names])
-    return {name for name, answer in zip(names, answers, strict=True) if answer is not None}
+    rows = {row.pk: row for row in census.replicas if row.version_id in versions}
+    return Outlook(
+        census=census,
+        nodes=fleet.node_views(census, alive),
+        versions=views,
+        replicas=[
+            fleet.replica_view(
+                row,
+                _host_facts(signs[row.pk], loads[str(row.launch_id)]),
+                views[row.version.key].placements,
+            )
+            for row in rows.values()
+        ],
+        rows=rows,
+        loads=loads,
+    )
 
 
 def _host_facts(signs: Signs, load: HostLoad) -> fleet.HostFacts:

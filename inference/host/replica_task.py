@@ -6,7 +6,6 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import django.db
@@ -17,7 +16,7 @@ from inference.conf import InferenceSettings, inference_settings
 from inference.engine.backend import ModelLoadError
 from inference.host.cluster import stop_requested
 from inference.host.host import Host, HostConfig
-from inference.host.liveness import LivenessLock
+from inference.host.liveness import LivenessLock, liveness_folder
 from inference.host.loading import Loaded, load_engine
 from inference.host.process_log import ProcessLog
 from inference.host.process_memory import private_bytes
@@ -55,17 +54,13 @@ def host_replica(replica_id: int, launch_id: str) -> str:
     try:
         ending = _serve(replica, launch, settings)
     except FencedError:
+        # Its memory is not free before this process has ended, which its lock shows.
         logger.error("%s was given up for dead and ends", replica)
-        ending = "fenced"
+        return "fenced"
     # After an exception the files stay: a lock that nobody holds tells the controller at once.
     log.remove()
     lock.remove()
     return ending
-
-
-def liveness_folder() -> Path:
-    """Where hosts of this machine keep their liveness locks."""
-    return Path(django_settings.BRIGADE_HOME) / "run"
 
 
 def _serve(replica: Replica, launch: uuid.UUID, settings: InferenceSettings) -> str:
@@ -180,7 +175,7 @@ def _load(
         thread.join(settings.heartbeat_seconds)
         if not thread.is_alive():
             break
-        _observe(launch, Replica.State.LOADING, load_fraction=fraction)
+        _record("progress", lambda: services.note_progress(launch, fraction))
     result = outcome[0]
     if isinstance(result, BaseException):
         raise result
@@ -195,10 +190,15 @@ def _tolerating_redis(action: Callable[[], None]) -> None:
 
 
 def _observe(launch: uuid.UUID, state: str, **fields: Any) -> None:
-    """Tell the registry; a database that is away does not stop a model that serves."""
+    """Tell the registry what this launch does now."""
+    _record(state, lambda: services.observe(launch, state, **fields))
+
+
+def _record(what: str, write: Callable[[], object]) -> None:
+    """Write to the registry; a database that is away does not stop a model that serves."""
     try:
         # This thread lives for days: the connection it used last may be dead by now.
         django.db.close_old_connections()
-        services.observe(launch, state, **fields)
+        write()
     except django.db.Error as error:
-        logger.warning("could not record %s, the controller will: %s", state, error)
+        logger.warning("could not record %s, the controller will: %s", what, error)

@@ -11,6 +11,8 @@ Written against django-q2 1.11. What differs from the stock sentinel, and why:
   processes, so a signal to the whole process group does the same as one to the main process.
 * A stop has a deadline. A task popped from Redis that no worker has taken goes back to Redis.
 * The guard loop never waits for a lock that a worker may have died with.
+* A model host that was given up, because its lease ran out or it could not end, is killed: it may
+  be stopped or stuck, and would hold its memory for ever.
 
 A task in the hands of a process that is killed -9 is lost, and so is one that the pusher had popped
 when the whole cluster dies: the Redis list is a doorbell, to be rung again by whoever keeps the
@@ -37,17 +39,15 @@ from django_q.status import Stat
 from inference.host.cluster_broker import PatientBroker
 from inference.host.cluster_names import MODELS_CLUSTER, cluster_queue_name
 from inference.host.kernel_ipc import KernelFlag, KernelQueue
+from inference.host.liveness import liveness_folder, running_launches
+from inference.host.node_signs import hide_node, show_node
 from inference.host.parent_death import die_with_parent
-from inference.queue import keys
 
 logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 RESULTS_SECONDS = 1.5
 """The part of a stop that is kept for recording the last results."""
-SIGN_OF_LIFE_SECONDS = 5
-"""How long a cluster counts as there after its last sign: some guard cycles, each of which may
-wait for Redis."""
 _SCHEDULE_SECONDS = 30.0
 _TIMER_LOCK_SECONDS = 0.1
 _STOP_POLL_SECONDS = 0.05
@@ -80,6 +80,7 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         super().__init__(stop_event, start_event, cluster_id, broker, start=False)
         self.stop_seconds = stop_seconds
         self._register = register
+        self._killed: set[str] = set()
         self.task_queue = KernelQueue()
         self.result_queue = KernelQueue()
         self.event_out = KernelFlag()
@@ -120,22 +121,38 @@ class GuardedSentinel(django_q_cluster.Sentinel):
                 if self._register():
                     self._register = None
             Stat(self).save()
-            self._show_sign_of_life(is_there=True)
-        self._show_sign_of_life(is_there=False)
+            self._show_node()
+        self._hide_node()
         self.stop()
 
-    def _show_sign_of_life(self, *, is_there: bool) -> None:
-        """Let the controller know whether this node can be given replicas."""
-        node = settings.NODE_NAME
-        if cluster_queue_name(MODELS_CLUSTER, node) != Conf.CLUSTER_NAME:
+    def _show_node(self) -> None:
+        """Let the controller know of this node, and end the hosts that it has given up."""
+        if not self._runs_hosts:
             return
+        workers = {process.pid: process for process in self.pool}
+        running = running_launches(liveness_folder(), workers)
         try:
-            if is_there:
-                self.broker.connection.set(keys.node(node), 1, ex=SIGN_OF_LIFE_SECONDS)
-            else:
-                self.broker.connection.delete(keys.node(node))
+            given_up = show_node(self.broker.connection, settings.NODE_NAME, running)
         except redis.RedisError as error:
             logger.debug("no sign of life: %s", error)
+            return
+        # One that waits for a disk that does not answer ends only when it does.
+        for launch in given_up - self._killed:
+            logger.warning("host %s was given up and is killed", launch)
+            workers[running[launch]].kill()
+        self._killed = given_up
+
+    def _hide_node(self) -> None:
+        if not self._runs_hosts:
+            return
+        try:
+            hide_node(self.broker.connection, settings.NODE_NAME)
+        except redis.RedisError as error:
+            logger.debug("no sign of leaving: %s", error)
+
+    @property
+    def _runs_hosts(self) -> bool:
+        return bool(cluster_queue_name(MODELS_CLUSTER, settings.NODE_NAME) == Conf.CLUSTER_NAME)
 
     def _guard_worker(self, process: Any) -> None:
         if not process.is_alive():

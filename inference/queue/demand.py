@@ -78,12 +78,16 @@ class DemandReader:
         }
         return demand, loads
 
-    def refuse(self, version_key: str, code: str, reason: str, *, only_late: bool) -> int:
-        """End what waits for a version, or only what has waited past its deadline."""
+    def refuse(self, version_key: str, failed: Failed, *, only_late: bool) -> int:
+        """End what waits for a version, or only what has waited past its deadline.
+
+        Returns:
+            How many requests were ended.
+        """
         return int(
             self._refuse(
                 keys=[keys.queue(version_key)],
-                args=[int(only_late), encode(Failed(code, reason)), self._stream_ttl_seconds],
+                args=[int(only_late), encode(failed), self._stream_ttl_seconds],
             )
         )
 

@@ -14,7 +14,7 @@ brigade:control:<launch id>   list         messages for one host
 brigade:dead                  set          launch ids whose claims are being given back
 brigade:attempts:<digest>     string       logins tried in this minute, per user and address
 brigade:fenced:<launch id>    string       this launch was given up: it must write no more
-brigade:node:<name>           string       the cluster of model hosts of this node takes tasks
+brigade:node:<name>           string       launches that run on this node, whose cluster takes tasks
 brigade:loadable              set          version keys that the controller loads when asked for
 brigade:loading               hash         version key → how far it is on its way into memory
 brigade:used                  hash         version key → when it was last asked for, or at work

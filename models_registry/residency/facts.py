@@ -68,6 +68,8 @@ class ReplicaView:
     requests it works on; ``is_serving`` that its launch shows itself ready, whatever its row
     says. ``needs`` is what it takes on its node, measured where it was.
     ``failure`` is why it could not be loaded (``load_failed``) or keeps dying, "" otherwise.
+    ``state_age_seconds`` has passed since it came into its state, or, while it is being loaded,
+    since its load was last seen to move.
     """
 
     id: int
@@ -110,6 +112,11 @@ class ReplicaView:
         """It serves, or is on its way to; also one that has died a moment ago."""
         return self.wanted and self.state in OCCUPYING - {"draining"}
 
+    @property
+    def is_loading(self) -> bool:
+        """It takes one of the places for loads."""
+        return self.is_coming and self.state != "ready"
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -117,10 +124,11 @@ class Rules:
 
     An idle replica is not put out before it was ready for ``minimum_dwell_seconds``; a busy one
     only for requests that have waited ``maximum_wait_seconds``. At most ``max_loads`` replicas
-    are brought in at once on one node; one that loads for longer than ``load_timeout_seconds`` no
-    longer counts as one of them. Room is foreseen from a replica that is leaving for
-    ``drain_patience_seconds``; if it takes longer, others may have to go as well. What is only
-    foreseen comes while fewer than ``short_queue`` requests wait in all queues.
+    are brought in at once on one node; one whose load has not moved for ``load_stall_seconds``
+    has failed. Room is foreseen from a replica that is leaving for ``drain_patience_seconds``;
+    if it takes longer, others may have to go as well. What it works on may go on for
+    ``drain_timeout_seconds``: then its process is killed. What is only foreseen comes while fewer
+    than ``short_queue`` requests wait in all queues.
     """
 
     lease_seconds: float = 5.0
@@ -128,18 +136,12 @@ class Rules:
     maximum_wait_seconds: float = 20.0
     max_loads: int = 2
     short_queue: int = 3
-    load_timeout_seconds: float = 600.0
+    load_stall_seconds: float = 300.0
     drain_patience_seconds: float = 10.0
+    drain_timeout_seconds: float = 720.0
 
     def leaves_soon(self, replica: ReplicaView) -> bool:
         """Whether the memory of one that is not to stay can be expected back in a moment."""
         # The age of these states is not that of the wish to leave, which is a moment old.
         told_now = replica.state in ("ready", "starting")
         return told_now or replica.state_age_seconds < self.drain_patience_seconds
-
-    def is_loading(self, replica: ReplicaView) -> bool:
-        """Whether a replica takes one of the places for loads."""
-        if not replica.is_coming or replica.state == "ready":
-            return False
-        in_time = replica.state_age_seconds <= self.load_timeout_seconds
-        return replica.state == "starting" or in_time

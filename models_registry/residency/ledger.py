@@ -31,7 +31,7 @@ class Ledger:
             if replica.occupies and replica.node in self.budgets:
                 _add(self._free[replica.node], full_needs(replica.needs), -1)
                 if replica.is_coming:
-                    self.loads[replica.node] += rules.is_loading(replica)
+                    self.loads[replica.node] += replica.is_loading
                 elif rules.leaves_soon(replica):
                     self.release(replica)
                 elif not replica.is_stuck:

@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from models_registry.residency.facts import ReplicaView
+from models_registry.residency.facts import ReplicaView, Rules
 
 # A start that no cluster has picked up for this long is announced again: the cluster may have
 # died with the announcement in its hands.
@@ -21,6 +21,8 @@ class Action(Enum):
 
     ANNOUNCE_AGAIN = "announce again"
     DRAIN = "drain"
+    KILL = "kill"
+    FAIL_LOAD = "fail load"
     NOTE_DEATH = "note death"
     NOTE_STOPPED = "note stopped"
     NOTE_READY = "note ready"
@@ -54,32 +56,43 @@ def may_start(view: ReplicaView) -> bool:
     return view.wanted and absent and view.file_ready and rest_seconds(view) == 0
 
 
-def next_action(view: ReplicaView, lease_seconds: float, node_is_alive: bool) -> Action | None:
+def next_action(view: ReplicaView, rules: Rules, node_is_alive: bool) -> Action | None:
     """What is due for a replica apart from its start.
 
     Args:
         view: the replica.
-        lease_seconds: silence after which a host counts as dead.
+        rules: the times to go by.
         node_is_alive: whether a cluster of its node takes tasks.
     """
-    match view.state:
-        case "starting" | "loading" if view.is_alive and view.is_serving:
-            # The host could not write it itself. Until it is noted nobody may put it out.
-            return Action.NOTE_READY
-        case "stopped":
-            return None
-        case "failed":
-            return None if view.wanted else Action.NOTE_STOPPED
-        case "starting":
-            late = view.state_age_seconds >= START_TIMEOUT_SECONDS and not view.is_alive
-            if not view.wanted or (late and not node_is_alive):
-                return Action.NOTE_STOPPED
-            return Action.ANNOUNCE_AGAIN if late else None
+    if view.is_stuck:
+        late = view.state_age_seconds >= rules.drain_patience_seconds
+        return Action.KILL if late else None
+    if view.state in ("stopped", "failed"):
+        ended_badly = view.state == "failed" and not view.wanted
+        return Action.NOTE_STOPPED if ended_badly else None
+    if view.state in ("starting", "loading") and view.is_alive and view.is_serving:
+        # The host could not write it itself. Until it is noted nobody may put it out.
+        return Action.NOTE_READY
+    if view.state == "starting":
+        late = view.state_age_seconds >= START_TIMEOUT_SECONDS and not view.is_alive
+        if not view.wanted or (late and not node_is_alive):
+            return Action.NOTE_STOPPED
+        return Action.ANNOUNCE_AGAIN if late else None
     if not view.is_alive:
         # Without certainty its first heartbeat may still be on the way.
-        gone = view.is_dead or view.state_age_seconds >= lease_seconds
+        gone = view.is_dead or view.state_age_seconds >= rules.lease_seconds
         return Action.NOTE_DEATH if gone else None
+    return _of_living(view, rules)
+
+
+def _of_living(view: ReplicaView, rules: Rules) -> Action | None:
+    """What is due for a replica whose process loads, serves or leaves."""
+    age = view.state_age_seconds
+    if view.state == "loading" and age >= rules.load_stall_seconds:
+        return Action.FAIL_LOAD
+    if view.state == "draining" and age >= rules.drain_timeout_seconds:
+        return Action.KILL
     if not view.wanted:
         return Action.DRAIN
-    calm = view.state == "ready" and view.state_age_seconds >= CALM_SECONDS
+    calm = view.state == "ready" and age >= CALM_SECONDS
     return Action.FORGIVE if calm and view.crashes else None

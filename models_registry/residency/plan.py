@@ -85,7 +85,7 @@ def plan(
     alive = {node.name for node in nodes if node.is_alive}
     drawn = Plan()
     for replica in replicas:
-        action = next_action(replica, rules.lease_seconds, replica.node in alive)
+        action = next_action(replica, rules, replica.node in alive)
         if action is not None:
             drawn.actions.append((replica.id, action))
     drawn.retirements.extend(_expired(replicas, by_key))

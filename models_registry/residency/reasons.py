@@ -16,12 +16,12 @@ class Reason:
     """Why requests wait for a version.
 
     ``is_final`` says that waiting helps nobody; they should be told at once, and that they may try
-    again in ``retry_after_seconds``.
+    again in ``retry_after_seconds``, None where nothing tells when.
     """
 
     text: str
     is_final: bool = False
-    retry_after_seconds: float = 10.0
+    retry_after_seconds: float | None = None
 
 
 def format_bytes(count: int) -> str:

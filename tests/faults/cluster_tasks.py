@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from inference.host.cluster import stop_requested
+from inference.host.liveness import LivenessLock, liveness_folder
 
 _LOOK_SECONDS = 0.02
 
@@ -30,6 +31,13 @@ def drain(path: str) -> str:
     while not stop_requested():
         time.sleep(_LOOK_SECONDS)
     return "drained"
+
+
+def freeze(path: str) -> None:
+    """Be a host, of the launch that ``path`` is named after, and stop like one that is stuck."""
+    LivenessLock(liveness_folder(), Path(path).name).hold()
+    note(path)
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def die_with_timer_lock(path: str) -> None:

@@ -2,11 +2,15 @@
 
 import os
 import signal
+import uuid
 from pathlib import Path
 
 import pytest
 from django_q.models import Task
 
+from inference.host.liveness import LivenessLock, liveness_folder
+from inference.host.node_signs import seen_nodes
+from inference.queue import keys
 from tests.faults.cluster_process import ClusterProcess, is_alive, noted_pid
 from tests.waiting import wait_until
 
@@ -48,6 +52,22 @@ def test_worker_killed_with_its_timer_lock_is_replaced(tmp_path: Path) -> None:
         # Twice, for a sentinel that waits for the lock would do so after the first replacement.
         next_victim = cluster.run("die_with_timer_lock", tmp_path / "next_victim")
         assert cluster.run("note", tmp_path / "next") not in (victim, next_victim)
+
+
+def test_frozen_host_is_shown_until_it_is_given_up_and_then_killed(tmp_path: Path) -> None:
+    launch = str(uuid.uuid4())
+    with ClusterProcess(workers=1) as cluster:
+        client = cluster.broker.connection
+        node = cluster.queue.partition("@")[2]
+        frozen = cluster.run("freeze", tmp_path / launch)
+        wait_until(lambda: seen_nodes(client, [node]) == {node: frozenset({launch})})
+        assert is_alive(frozen)
+        client.set(keys.fenced(launch), 1, ex=60)
+        wait_until(lambda: not is_alive(frozen))
+        wait_until(lambda: seen_nodes(client, [node]) == {node: frozenset()})
+        assert cluster.run("note", tmp_path / "next") != frozen
+        client.delete(keys.fenced(launch))
+    LivenessLock(liveness_folder(), launch).remove()
 
 
 def test_sentinel_killed_ends_the_command_and_all_workers(tmp_path: Path) -> None:

@@ -184,5 +184,12 @@ def test_code_of_a_failed_frame_becomes_its_error(code: str):
     assert (error.code, error.message) == (code, "It went wrong.")
 
 
+def test_a_failed_frame_may_say_when_to_try_again():
+    error = error_from_code("model_unavailable", "It rests.", 12.3456)
+    assert error_headers(error)["Retry-After"] == "13"
+    assert error_headers(error_from_code("model_unavailable", "x"))["Retry-After"] == "10"
+    assert "Retry-After" not in error_headers(error_from_code("poison_request", "x", 5.0))
+
+
 def test_unknown_code_of_a_failed_frame_is_a_fault_of_the_service():
     assert type(error_from_code("from the future", "x")) is InternalError

@@ -1,13 +1,19 @@
 """Rows of the registry for tests."""
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 from django.utils import timezone
 
+from models_registry.census import take_census
+from models_registry.fleet import Wishes, version_views, wanted_versions
 from models_registry.footprints import header_facts
 from models_registry.gguf import GGUFHeader
 from models_registry.models import Model, ModelVersion, Node
+from models_registry.residency.facts import VersionView
+
+NOWHERE = Path("/nowhere")
 
 # Of a model that takes some megabytes.
 TINY = GGUFHeader(
@@ -47,3 +53,12 @@ def a_node(max_replicas: int = 4, budget_bytes: int = 1 << 40) -> Node:
         ],
         seen_at=timezone.now(),
     )
+
+
+def views(
+    wishes: Wishes, default_keep_alive_seconds: float = -1, models_dir: Path = NOWHERE
+) -> dict[str, VersionView]:
+    """The versions that somebody wants, as the plan sees them while all nodes answer."""
+    census = take_census()
+    wanted = wanted_versions(census, wishes, models_dir)
+    return version_views(wanted, wishes, census.nodes, default_keep_alive_seconds)

@@ -100,6 +100,7 @@ class Row:
     host: Host | None = None
     is_dead: bool = False
     is_hung: bool = False
+    is_unkillable: bool = False
 
 
 @dataclass
@@ -117,7 +118,8 @@ class Fleet:
 
     ``fails_to_load`` is asked at the end of each load for a reason, "" when it went well;
     ``dies`` at each tick for each live host whether it is killed now; ``loses_ready`` when one
-    begins to serve whether its row is never told.
+    begins to serve whether its row is never told; ``ignores_drain`` when one is told to leave
+    whether it does nothing about it.
     """
 
     def __init__(
@@ -138,10 +140,12 @@ class Fleet:
         self.foreseen_at: dict[str, float] = {}
         self.swaps: list[Swap] = []
         self.starts: list[tuple[float, Start]] = []
+        self.kills: list[tuple[float, str]] = []
         self.last: Plan = Plan()
         self.fails_to_load: Callable[[Row], str] = lambda _: ""
         self.dies: Callable[[Row], bool] = lambda _: False
         self.loses_ready: Callable[[Row], bool] = lambda _: False
+        self.ignores_drain: Callable[[Row], bool] = lambda _: False
 
     # What people and clients do.
 
@@ -172,11 +176,11 @@ class Fleet:
         self.queues[request.version].remove(request)
         request.refused = "cancelled"
 
-    def hang(self, key: str) -> None:
-        """The host of a version falls silent for ever and keeps its memory."""
+    def freeze(self, key: str, *, for_good: bool = False) -> None:
+        """The host of a version falls silent and keeps its memory; ``for_good`` nothing ends it."""
         row = self.row(key)
         self._kill(row)
-        row.is_dead, row.is_hung = False, True
+        row.is_dead, row.is_hung, row.is_unkillable = False, True, for_good
 
     # What can be seen.
 
@@ -291,10 +295,23 @@ class Fleet:
     def _act(self, row: Row, action: Action) -> None:
         match action:
             case Action.DRAIN if row.host is not None:
-                row.host.draining = True
+                row.host.draining = not self.ignores_drain(row)
+                if row.state == "ready":
+                    self._enter(row, "draining")
+            case Action.KILL:
+                self.kills.append((self.now, row.model.key))
+                if row.host is not None:
+                    self._kill(row)
+                row.is_hung = row.is_unkillable
+            case Action.FAIL_LOAD:
+                row.host, row.load_failed, row.is_hung = None, True, row.is_unkillable
+                row.failure = f"{row.model.key} could not be loaded: it stood still."
+                row.crashes += 1
+                self._enter(row, "failed")
             case Action.NOTE_DEATH:
                 row.crashes += 1
-                row.is_dead = False
+                # The node of a silent host kills it.
+                row.is_dead, row.is_hung = False, row.is_hung and row.is_unkillable
                 if row.crashes >= CRASH_LOOP:
                     row.failure = f"{row.model.key} died {row.crashes} times in a row."
                 self._enter(row, "failed")
@@ -373,6 +390,8 @@ class Fleet:
             row.host.is_serving = True
             if not self.loses_ready(row):
                 self._enter(row, "ready")
+        elif row.host.loads_until < math.inf:
+            row.since = self.now  # its load moves
 
     def _serve(self, row: Row, host: Host) -> None:
         for request in list(host.running):
@@ -382,8 +401,6 @@ class Fleet:
                 request.finished_at = self.now
                 host.running.remove(request)
         if host.draining:
-            if row.state == "ready":
-                self._enter(row, "draining")
             if not host.running and host.exits_at == math.inf:
                 host.exits_at = self.now + EXIT_SECONDS
             if self.now >= host.exits_at:

@@ -1,17 +1,19 @@
-"""The fleet's rows as the plan sees them, and what the plan decides written back."""
+"""The fleet's rows as the plan sees them, with what they need and where that can be."""
 
 import math
-import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 from auditlog.models import LogEntry
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from models_registry import fleet, services
+from models_registry.census import take_census, version_keys
 from models_registry.errors import RegistryError
 from models_registry.figures import LiveFigures
-from models_registry.fleet import Demand, HostFacts
+from models_registry.fleet import Demand, HostFacts, Wishes
 from models_registry.footprints import (
     estimate_of,
     header_facts,
@@ -21,7 +23,7 @@ from models_registry.footprints import (
     options_of,
     placements_of,
 )
-from models_registry.models import Footprint, Model, ModelVersion, Node, Preset, Replica
+from models_registry.models import Model, ModelVersion, Preset, Replica
 from models_registry.nodes import (
     DeviceFacts,
     NodeFacts,
@@ -31,10 +33,10 @@ from models_registry.nodes import (
     usable_memory_bytes,
 )
 from models_registry.preloading import configured_versions, forget_other_wishes
+from models_registry.registrations import Claim
 from models_registry.residency.facts import VersionView
-from models_registry.residency.plan import Start
 from tests.models_registry.conftest import Show
-from tests.models_registry.fleet_rows import TINY, a_node, a_version
+from tests.models_registry.fleet_rows import TINY, a_node, a_version, views
 from tests.models_registry.gguf_samples import write_llama
 
 pytestmark = pytest.mark.django_db
@@ -43,33 +45,56 @@ MIB = 1 << 20
 
 def view_of(version: ModelVersion, demand: Demand | None = None, **options: Any) -> VersionView:
     """A version as the plan sees it."""
-    usual: dict[str, Any] = {
-        "alive": list(Node.objects.values_list("name", flat=True)),
-        "measured": measured_footprints(),
-        "preloaded": [],
-        "default_keep_alive_seconds": -1,
-        "models_dir": Path("/nowhere"),
-    }
-    found = fleet.version_views({version.key: demand or Demand(queued=1)}, **(usual | options))
-    return found[version.key]
+    wishes = Wishes({version.key: demand or Demand(queued=1)}, **options.pop("wishes", {}))
+    return views(wishes, **options)[version.key]
 
 
 def test_a_version_is_foreseen_until_somebody_asks_for_it() -> None:
     version = a_version()
-    foreseen = {version.key: 60.0}
-    assert view_of(version, Demand(), foreseen=foreseen).foreseen
-    assert view_of(version, Demand(idle_seconds=61.0), foreseen=foreseen).foreseen
-    assert not view_of(version, Demand(idle_seconds=59.0), foreseen=foreseen).foreseen
+    wishes = {"foreseen": {version.key: 60.0}}
+    assert view_of(version, Demand(), wishes=wishes).foreseen
+    assert view_of(version, Demand(idle_seconds=61.0), wishes=wishes).foreseen
+    assert not view_of(version, Demand(idle_seconds=59.0), wishes=wishes).foreseen
     assert not view_of(version, Demand(queued=1)).foreseen
 
 
 def test_a_version_is_looked_at_when_somebody_wants_it() -> None:
     version = a_version()
     a_version()
-    assert list(fleet.version_views({}, [], {}, [], -1, Path("."))) == []
+    assert views(Wishes()) == {}
     assert view_of(version).queued == 1
+    assert list(views(Wishes(preloaded=[version.key]))) == [version.key]
+    assert list(views(Wishes(claims={version.pk: Claim(preload_workers=1)}))) == [version.key]
     ModelVersion.objects.filter(pk=version.pk).update(pinned=True)
-    assert list(fleet.version_views({}, [], {}, [], -1, Path("."))) == [version.key]
+    assert list(views(Wishes())) == [version.key]
+    ModelVersion.objects.filter(pk=version.pk).update(pinned=False, preload_workers=1)
+    assert list(views(Wishes())) == [version.key]
+
+
+def test_a_version_is_looked_at_when_it_has_a_replica() -> None:
+    replica = services.load(a_version(), a_node())
+    a_version()
+    services.unload(replica.version)
+    assert list(views(Wishes())) == [replica.version.key]
+
+
+def test_of_a_version_that_nobody_wants_little_is_read() -> None:
+    a_version(kv_bytes_per_token=1)
+    with CaptureQueriesContext(connection) as queries:
+        assert views(Wishes()) == {}
+    assert not any("chat_template" in query["sql"] for query in queries)
+
+
+def test_more_versions_take_no_more_queries() -> None:
+    counts = []
+    for _ in range(2):
+        services.load(a_version(draft_model=a_version()), a_node())
+        with CaptureQueriesContext(connection) as queries:
+            seen = views(Wishes())
+            assert all(view.placements for view in seen.values())
+            counts.append(len(queries))
+    assert len(seen) == 2
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +134,7 @@ def test_a_version_without_its_file_says_what_to_do() -> None:
     view = view_of(a_version(file_state=ModelVersion.FileState.ABSENT))
     assert "fetch_model" in view.unusable
     assert view.placements == ()
-    assert fleet.loadable_keys() == set()
+    assert take_census().loadable_keys == set()
 
 
 def test_a_file_that_is_on_another_machine_is_left_alone() -> None:
@@ -131,7 +156,7 @@ def test_what_an_older_release_did_not_keep_is_read_from_the_file(tmp_path: Path
     bare, half = a_version(header=None), a_version()
     for version in (bare, half):
         write_llama(tmp_path / version.file_name)
-    fleet.version_views({}, [], {}, [], -1, tmp_path)  # though nobody asks for them
+    assert views(Wishes(), models_dir=tmp_path) == {}  # nobody asks for them
     for version in (bare, half):
         version.refresh_from_db()
         assert version.header["architecture"] == version.architecture
@@ -235,24 +260,6 @@ def test_a_node_is_picked_by_its_room(show: Show) -> None:
     assert not fault_of(version, large)
 
 
-def test_a_row_is_found_for_a_start() -> None:
-    version, node = a_version(), a_node()
-    start = Start(version.key, node.name, "auto", {"cpu": 1}, None, on_demand=True)
-    first = fleet.row_for(start)
-    assert first is not None
-    assert (first.desired, first.on_demand) == ("resident", True)
-    second = fleet.row_for(start)
-    assert second is not None
-    assert second.pk != first.pk  # the first is taken
-    fleet.retire(first.pk, "Put out.")
-    assert fleet.row_for(start) == first
-    services.unload(version)
-    explicit = services.load(version, node)
-    again = fleet.row_for(Start(version.key, node.name, "auto", {}, explicit.pk, on_demand=True))
-    assert again is not None
-    assert not again.on_demand
-
-
 def test_a_crash_loop_is_a_failure_and_a_death_is_none() -> None:
     replica = services.load(a_version(), a_node())
     replica.state, replica.crashes, replica.reason = "failed", 2, "It died."
@@ -262,42 +269,6 @@ def test_a_crash_loop_is_a_failure_and_a_death_is_none() -> None:
     replica.crashes, replica.load_failed = 1, True
     view = fleet.replica_view(replica, HostFacts(busy=2), ())
     assert (view.failure, view.load_failed, view.busy) == ("It died.", True, 2)
-
-
-def test_a_replica_that_waits_says_why() -> None:
-    replica = services.load(a_version(), a_node())
-    fleet.explain({replica.version.key: "It needs 1 GiB."})
-    replica.refresh_from_db()
-    assert replica.reason == "It needs 1 GiB."
-    fleet.explain({})
-    replica.refresh_from_db()
-    assert replica.reason == ""
-
-
-def test_what_a_replica_needs_follows_what_it_holds() -> None:
-    version, node = a_version(), a_node()
-    replica = services.load(version, node)
-    replica.resident_bytes, replica.needed_bytes = 50 * MIB, {"cpu": 1}
-    replica.loaded_options = options_of(version, "auto", node.cpu_features)
-    replica.save()
-    fleet.measure(replica, 50 * MIB)
-    replica.refresh_from_db()
-    foreseen = estimate_of(version, ())
-    assert foreseen is not None
-    expected = 50 * MIB + foreseen.late_bytes
-    assert replica.needed_bytes == {"cpu": expected + foreseen.mapped_bytes}
-    assert Footprint.objects.get().private_bytes == expected
-    fleet.measure(replica, 500 * MIB)  # it holds more than was thought
-    replica.refresh_from_db()
-    assert replica.needed_bytes == {"cpu": 500 * MIB + foreseen.mapped_bytes}
-    assert Footprint.objects.get().private_bytes == 500 * MIB
-
-
-def test_what_is_on_a_gpu_stays_as_foreseen() -> None:
-    replica = services.load(a_version(), a_node())
-    replica.needed_bytes = {"cpu": 1, "cuda:0": 2}
-    fleet.measure(replica, 500 * MIB)
-    assert Footprint.objects.count() == 0
 
 
 def test_settings_name_what_is_loaded_at_the_start() -> None:
@@ -332,7 +303,7 @@ def test_other_wishes_are_forgotten_but_pins() -> None:
 def test_a_header_survives_its_row() -> None:
     version = a_version(header=header_facts(TINY))
     version.refresh_from_db()
-    assert fleet.version_keys() == [version.key]
+    assert version_keys() == take_census().version_keys == [version.key]
     assert estimate_of(version, ("AVX2",)) == estimate_of(a_version(), ("AVX2",))
 
 
@@ -348,11 +319,9 @@ def test_odd_shares_of_gpus_do_not_fail(gpus: tuple[int, ...], split: list[float
 def test_a_version_that_cannot_be_foreseen_does_not_hide_the_others() -> None:
     a_node()
     odd, sound = a_version(cache_type_k="f17"), a_version()
-    demand = {odd.key: Demand(queued=1), sound.key: Demand(queued=1)}
-    nodes = Node.objects.values_list("name", flat=True)
-    views = fleet.version_views(demand, list(nodes), {}, [], -1, Path("/nowhere"))
-    assert "cannot be foreseen" in views[odd.key].unusable
-    assert views[sound.key].placements
+    seen = views(Wishes({odd.key: Demand(queued=1), sound.key: Demand(queued=1)}))
+    assert "cannot be foreseen" in seen[odd.key].unusable
+    assert seen[sound.key].placements
 
 
 def test_a_header_of_an_older_release_is_read_again(tmp_path: Path) -> None:
@@ -361,44 +330,12 @@ def test_a_header_of_an_older_release_is_read_again(tmp_path: Path) -> None:
     assert "was not read yet" in view_of(version, models_dir=tmp_path).unusable
 
 
-def test_a_row_whose_process_runs_is_left_alone() -> None:
-    version, node = a_version(), a_node()
-    resting = Replica.objects.create(version=version, node=node, desired="absent", state="failed")
-    start = Start(version.key, node.name, "auto", {"cpu": 1}, None, on_demand=True)
-    other = fleet.row_for(start, holding=[resting.pk])
-    assert other is not None
-    assert other.pk != resting.pk
-
-
-def test_a_row_that_is_gone_is_not_started() -> None:
-    version, node = a_version(), a_node()
-    for key, name, row in ((version.key, node.name, 1), ("no@v", node.name, None)):
-        assert fleet.row_for(Start(key, name, "auto", {}, row, on_demand=True)) is None
-    assert fleet.row_for(Start(version.key, "none", "auto", {}, None, on_demand=True)) is None
-
-
 def test_a_node_without_figures_goes_by_its_memory() -> None:
     node = a_node()
     node.devices, node.memory_bytes = [], 1000 * MIB
     node.save()
     assert node.budgets == {"cpu": 800 * MIB}
     assert not fault_of(a_version(), node)
-
-
-def test_what_was_loaded_with_other_options_is_not_measured() -> None:
-    version, node = a_version(), a_node()
-    replica = services.load(version, node)
-    replica.launch_id, replica.state, replica.needed_bytes = uuid.uuid4(), "starting", {"cpu": 1}
-    replica.save()
-    taken = services.begin_launch(replica.pk, replica.launch_id, 1)
-    assert taken is not None
-    ModelVersion.objects.update(flash_attention="on")
-    edited = fleet.replicas().get(pk=replica.pk)
-    fleet.measure(edited, 500 * MIB)
-    assert Footprint.objects.count() == 0
-    ModelVersion.objects.update(flash_attention=version.flash_attention)
-    fleet.measure(fleet.replicas().get(pk=replica.pk), 500 * MIB)
-    assert Footprint.objects.get().options == taken.loaded_options
 
 
 def test_footprints_are_told_apart_by_what_changes_them() -> None:

@@ -11,8 +11,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from models_registry import downloads, fleet
-from models_registry.models import Model, ModelVersion, Node, Registration, Replica, Source
+from models_registry import downloads
+from models_registry.fleet import Demand, Wishes
+from models_registry.models import Model, ModelVersion, Registration, Replica, Source
 from models_registry.registrations import (
     Registered,
     active_registrations,
@@ -26,7 +27,7 @@ from models_registry.registrations import (
 from models_registry.requirement import ModelRequirement, RequirementError
 from models_registry.residency.facts import VersionView
 from models_registry.rollout import set_default
-from tests.models_registry.fleet_rows import a_node, a_version
+from tests.models_registry.fleet_rows import a_node, a_version, views
 
 pytestmark = pytest.mark.django_db
 MODELS_DIR = Path("/models")
@@ -52,11 +53,8 @@ def registered(
 
 def view_of(version: ModelVersion, **demand: Any) -> VersionView | None:
     """What the plan is told of a version."""
-    views = fleet.version_views(
-        {version.key: fleet.Demand(**demand)},
-        set(Node.objects.values_list("name", flat=True)), {}, (), 300.0, MODELS_DIR,
-    )  # fmt: skip
-    return views.get(version.key)
+    wishes = Wishes({version.key: Demand(**demand)}, claims=claims())
+    return views(wishes, default_keep_alive_seconds=300.0).get(version.key)
 
 
 def in_memory(version: ModelVersion, **fields: Any) -> Replica:

@@ -129,7 +129,7 @@ def test_a_hung_host_is_not_waited_for_while_an_idle_one_could_go() -> None:
     world.load("a")
     world.load("b")
     world.run(20)
-    world.hang("a")
+    world.freeze("a", for_good=True)
     world.unload("a")
     request = world.ask("c")
     waited = world.run_until(lambda: request.is_over)
@@ -141,7 +141,7 @@ def test_a_hung_host_is_named_and_keeps_nobody_out_of_what_is_free() -> None:
     world = fleet(A, B, SimModel("small", mib=40), mib=150)
     world.load("a")
     world.run(10)
-    world.hang("a")
+    world.freeze("a", for_good=True)
     world.unload("a")
     waiting = world.ask("b")
     world.run(RULES.maximum_wait_seconds + 20)
@@ -213,13 +213,122 @@ def test_a_host_that_serves_unnoticed_is_noted() -> None:
 
 def test_loads_that_hang_do_not_keep_others_from_loading() -> None:
     hung = [SimModel(key, mib=50, load_seconds=math.inf) for key in "xy"]
-    rules = Rules(load_timeout_seconds=60)
+    rules = Rules(load_stall_seconds=60)
     world = fleet(*hung, A, mib=300, rules=rules)
     for one in hung:
         world.ask(one.key)
     world.run(2)
     request = world.ask("a")
-    world.run(rules.load_timeout_seconds - 5)
+    world.run(rules.load_stall_seconds - 5)
     assert world.loads_of("a") == 0
     world.run_until(lambda: request.is_over, 20)
     assert request.refused == ""
+
+
+def test_a_load_that_does_not_move_fails_and_says_so_to_those_who_wait() -> None:
+    rules = Rules(load_stall_seconds=60)
+    world = fleet(SimModel("x", load_seconds=math.inf), B, mib=100, rules=rules)
+    waiting = world.ask("x")
+    world.run(rules.load_stall_seconds - 5)
+    other = world.ask("b")
+    assert not waiting.is_over
+    world.run_until(lambda: other.is_over, 20)  # the memory is there for others
+    assert waiting.refused == "x could not be loaded: it stood still."
+    assert other.refused == ""
+
+
+def test_a_load_that_moves_takes_as_long_as_it_takes() -> None:
+    rules = Rules(load_stall_seconds=60)
+    world = fleet(SimModel("x", load_seconds=200), mib=100, rules=rules)
+    request = world.ask("x")
+    world.run_until(lambda: request.is_over)
+    assert request.refused == ""
+    assert world.loads_of("x") == 1
+
+
+def test_a_load_that_does_not_move_is_tried_on_another_node() -> None:
+    rules = Rules(load_stall_seconds=60)
+    world = Fleet([SimModel("x")], [node(150), node(150, "other")], rules)
+    world.models["x"] = SimModel("x", load_seconds=math.inf)
+    request = world.ask("x")
+    world.run(5)
+    world.models["x"] = SimModel("x")
+    world.run_until(lambda: request.is_over)
+    assert request.refused == ""
+    assert [start.node for _, start in world.starts][:2] == ["local", "other"]
+
+
+def test_a_host_that_does_not_leave_is_killed_and_gives_its_memory_back() -> None:
+    rules = Rules(drain_timeout_seconds=100)
+    world = fleet(A, B, mib=100, rules=rules)
+    world.ignores_drain = lambda row: row.model.key == "a"
+    world.load("a")
+    world.run(20)
+    world.unload("a")
+    request = world.ask("b")
+    waited = world.run_until(lambda: request.is_over)
+    assert request.refused == ""
+    assert rules.drain_timeout_seconds < waited < rules.drain_timeout_seconds + 10
+    assert [key for _, key in world.kills] == ["a"]
+
+
+def test_what_runs_on_a_host_that_does_not_leave_goes_on_elsewhere() -> None:
+    rules = Rules(drain_timeout_seconds=100)
+    world = fleet(A, B, mib=100, rules=rules)
+    world.ignores_drain = lambda _: not world.kills
+    running = world.ask("a", work_seconds=200)
+    world.run(10)
+    world.unload("a")
+    waiting = world.ask("b")
+    world.run_until(lambda: waiting.is_over and running.is_over, 500)
+    assert waiting.refused == running.refused == ""
+    assert [key for _, key in world.kills] == ["a"]
+
+
+def test_a_host_that_does_not_leave_is_not_waited_for_while_an_idle_one_could_go() -> None:
+    world = fleet(A, B, C, mib=200)
+    world.ignores_drain = lambda row: row.model.key == "a"
+    world.load("a")
+    world.load("b")
+    world.run(20)
+    world.unload("a")
+    request = world.ask("c")
+    waited = world.run_until(lambda: request.is_over)
+    assert waited < RULES.drain_patience_seconds + 10
+    assert [swap.victim for swap in world.swaps] == ["b"]
+
+
+def test_what_runs_is_let_finish_before_its_host_leaves() -> None:
+    world = fleet(A, mib=100)
+    running = world.ask("a", work_seconds=RULES.drain_timeout_seconds - 20)
+    world.run(10)
+    world.unload("a")
+    world.run_until(lambda: running.is_over, 2000)
+    assert world.kills == []
+    assert running.refused == ""
+    assert world.loads_of("a") == 1
+
+
+def test_a_frozen_host_gives_its_memory_back() -> None:
+    world = fleet(A, B, mib=100)
+    running = world.ask("a", work_seconds=30)
+    world.run(10)
+    world.freeze("a")
+    waiting = world.ask("b")
+    world.run_until(lambda: waiting.is_over and running.is_over)
+    assert waiting.refused == running.refused == ""
+
+
+def test_a_process_that_nothing_ends_keeps_its_memory_and_is_killed_again() -> None:
+    world = fleet(A, B, mib=150)
+    world.load("a")
+    world.run(10)
+    world.freeze("a", for_good=True)
+    waiting = world.ask("b")
+    world.run(60)
+    assert not waiting.is_over
+    assert len(world.kills) > 10
+    world.row("a").is_hung = False  # its disk answers at last
+    world.unload("a")
+    world.run_until(lambda: waiting.is_over)
+    assert waiting.refused == ""

@@ -22,16 +22,19 @@ from models_registry.residency.victims import kept_bytes, may_be_put_out
 LEASE_SECONDS = 5.0
 RUNNING = ("loading", "ready", "draining")
 STATES = ("stopped", "starting", *RUNNING, "failed")
-AGES = (0.0, LEASE_SECONDS, START_TIMEOUT_SECONDS, CALM_SECONDS, MAX_BACKOFF_SECONDS)
 VIEW = ReplicaView(1, "a", "local")
 RULES = Rules(LEASE_SECONDS, minimum_dwell_seconds=5, maximum_wait_seconds=15)
+AGES = (
+    *(0.0, LEASE_SECONDS, START_TIMEOUT_SECONDS, CALM_SECONDS, MAX_BACKOFF_SECONDS),
+    *(RULES.drain_patience_seconds, RULES.load_stall_seconds, RULES.drain_timeout_seconds),
+)
 
 
 def decide(view: ReplicaView, *, node_is_alive: bool = True) -> Action | str | None:
     """What is due for one replica."""
     if may_start(view):
         return "start"
-    return next_action(view, LEASE_SECONDS, node_is_alive)
+    return next_action(view, RULES, node_is_alive)
 
 
 def expected(view: ReplicaView) -> Action | str | None:
@@ -41,9 +44,16 @@ def expected(view: ReplicaView) -> Action | str | None:
     rested = view.state_age_seconds >= backoff_seconds(view.crashes)
     calm = view.state == "ready" and view.state_age_seconds >= CALM_SECONDS
     late = view.state_age_seconds >= START_TIMEOUT_SECONDS
+    stalled = view.state_age_seconds >= RULES.load_stall_seconds
+    overdue = view.state_age_seconds >= RULES.drain_timeout_seconds
+    hangs = view.holds_memory and view.state in ("stopped", "failed")
     lines: list[tuple[bool, Action | str | None]] = [
+        (hangs and view.state_age_seconds >= RULES.drain_patience_seconds, Action.KILL),
+        (hangs, None),
         (running and not view.is_alive and gone, Action.NOTE_DEATH),
         (running and not view.is_alive, None),
+        (view.state == "loading" and stalled, Action.FAIL_LOAD),
+        (view.state == "draining" and overdue, Action.KILL),
         (running and not view.wanted, Action.DRAIN),
         (running and calm and view.crashes > 0, Action.FORGIVE),
         (running, None),
@@ -60,10 +70,10 @@ def expected(view: ReplicaView) -> Action | str | None:
 @pytest.mark.parametrize("state", STATES)
 def test_lifecycle_of_every_combination(state: str) -> None:
     combinations = itertools.product(
-        (True, False), AGES, (True, False), (True, False), (0, 1, 3), (True, False)
+        (True, False), AGES, (True, False), (True, False), (True, False), (0, 1, 3), (True, False)
     )
-    for wanted, age, is_alive, is_dead, crashes, file_ready in combinations:
-        if is_alive and is_dead:
+    for wanted, age, is_alive, is_dead, holds_memory, crashes, file_ready in combinations:
+        if is_dead and (is_alive or holds_memory):
             continue  # a host known to have ended does not count as alive
         view = replace(
             VIEW,
@@ -72,6 +82,7 @@ def test_lifecycle_of_every_combination(state: str) -> None:
             state_age_seconds=age,
             is_alive=is_alive,
             is_dead=is_dead,
+            holds_memory=holds_memory,
             crashes=crashes,
             file_ready=file_ready,
         )
@@ -107,6 +118,12 @@ def test_lifecycle_of_every_combination(state: str) -> None:
             Action.FORGIVE,
         ),
         ({"state": "draining", "is_alive": True}, None),
+        ({"state": "draining", "is_alive": True, "state_age_seconds": 719.0}, None),
+        ({"state": "draining", "is_alive": True, "state_age_seconds": 720.0}, Action.KILL),
+        ({"state": "loading", "is_alive": True, "state_age_seconds": 299.0}, None),
+        ({"state": "loading", "is_alive": True, "state_age_seconds": 300.0}, Action.FAIL_LOAD),
+        ({"state": "failed", "holds_memory": True, "wanted": False}, None),
+        ({"state": "failed", "holds_memory": True, "state_age_seconds": 10.0}, Action.KILL),
         ({"state": "failed", "crashes": 1}, "start"),
         ({"state": "failed", "crashes": 1, "load_failed": True}, None),
         ({"state": "failed", "crashes": 2, "state_age_seconds": 1.9}, None),

@@ -94,9 +94,8 @@ async def test_a_load_that_comes_to_nothing_ends_the_stream_with_the_reason(
     controller: DemandReader,
 ):
     response = await api.post(PATH, chat(version, stream=True))
-    await asyncio.to_thread(
-        lambda: controller.refuse(version.key, "model_unavailable", "No room.", only_late=False)
-    )
+    no_room = Failed("model_unavailable", "No room.")
+    await asyncio.to_thread(lambda: controller.refuse(version.key, no_room, only_late=False))
     (error,) = sse_events(await body_of(response))
     assert error["error"]["code"] == "model_unavailable"
     assert error["error"]["message"] == "No room."
@@ -112,10 +111,10 @@ async def test_what_cannot_be_loaded_is_503_with_the_reason(
     controller.announce([version.key], {})
     request = asyncio.create_task(api.post(PATH, chat(version, stream=True)))
     host = await loaded(controller, redis_client, version)
-    await host.answer(Failed("model_unavailable", "It needs 1.2 GiB."))
+    await host.answer(Failed("model_unavailable", "It needs 1.2 GiB.", 41.2))
     response = await request
     assert response.status_code == 503
-    assert response["Retry-After"]
+    assert response["Retry-After"] == "42"
     assert response.json()["error"]["message"] == "It needs 1.2 GiB."
 
 

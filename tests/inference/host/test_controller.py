@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,18 @@ from django.utils import timezone
 
 from inference.host import controller as controller_module
 from inference.host import fleet_actions
-from inference.host.controller import ADVISORY_LOCK, Controller
+from inference.host.controller import ADVISORY_LOCK, PRELOADED_SECONDS, Controller
 from inference.host.liveness import LivenessLock
-from inference.host.outlook import Signs, look
+from inference.host.outlook import Outlook, look
+from inference.host.watch import Signs
 from inference.messages import Drain, Failed, Generation
 from inference.queue import keys
-from inference.queue.claims import HostClaims
-from models_registry import fleet as fleet_rows
+from inference.queue.claims import FencedError, HostClaims
+from models_registry import fleet as fleet_module
 from models_registry import services
-from models_registry.models import Footprint, Model, ModelVersion, Node, Replica
+from models_registry.census import take_census
+from models_registry.models import Footprint, Model, ModelVersion, Node, Registration, Replica
+from models_registry.residency.facts import Rules
 from models_registry.residency.lifecycle import CALM_SECONDS, START_TIMEOUT_SECONDS
 from models_registry.residency.plan import Plan, Start, plan
 from models_registry.residency.reasons import Reason
@@ -51,11 +54,24 @@ class Fleet:
         self.now += self.world.settings.lease_seconds  # before that it sweeps nothing
         return controller
 
-    def show_node(self, node: Node) -> None:
-        """Let a node's cluster take tasks."""
+    def show_node(self, node: Node, *launches: str) -> None:
+        """Let a node's cluster take tasks, and say that these launches run there."""
         name = keys.node(node.name)
         self.signs_of_life.append(name)
-        self.world.redis.set(name, 1)
+        self.world.redis.set(name, " ".join(launches))
+
+    def outlook(self, signs: Signs) -> Outlook:
+        """What the controller sees while all replicas show the same signs."""
+        census = take_census()
+        return look(
+            self.controller._demand,
+            census,
+            {node.name for node in census.nodes},
+            {row.pk: signs for row in census.replicas},
+            [],
+            {},
+            self.world.settings,
+        )
 
     def tick(self) -> Replica:
         """Let the controller look once; returns the replica as it is then."""
@@ -164,6 +180,7 @@ def test_a_replica_no_longer_wanted_is_drained(fleet: Fleet) -> None:
     services.unload(fleet.replica.version)
     fleet.tick()
     assert claims.controls() == [Drain()]
+    assert fleet.replica.state == State.DRAINING  # from now on its time runs
     claims.leave()
     fleet.become(State.STOPPED)
     assert fleet.tick().state == State.STOPPED
@@ -373,16 +390,7 @@ def test_requests_of_a_version_that_serves_are_not_refused(fleet: Fleet) -> None
     Replica.objects.filter(version=version).update(state=State.FAILED)
     Replica.objects.create(version=version, node=fleet.replica.node, state=State.READY)
     drawn = Plan(reasons={version.key: Reason("It never fits.", is_final=True)})
-    outlook = look(
-        fleet.world.redis,
-        fleet.controller._demand,
-        list(fleet_rows.replicas()),
-        {pk: Signs(True, False, False) for pk in Replica.objects.values_list("pk", flat=True)},
-        [],
-        fleet.world.settings,
-        {},
-    )
-    fleet.controller._tell(drawn, outlook)
+    fleet.controller._tell(drawn, fleet.outlook(Signs(True, False, False)))
     assert fleet.world.waiting() == [item.id]
 
 
@@ -390,13 +398,13 @@ def test_a_version_deleted_meanwhile_does_not_stop_the_others(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = services.load(a_version(), fleet.replica.node)
-    version_views = fleet_rows.version_views
+    wanted_versions = fleet_module.wanted_versions
 
-    def views(*args: Any) -> Any:
+    def versions(*args: Any) -> Any:
         gone.version.delete()
-        return version_views(*args)
+        return wanted_versions(*args)
 
-    monkeypatch.setattr(fleet_rows, "version_views", views)
+    monkeypatch.setattr(fleet_module, "wanted_versions", versions)
     assert fleet.tick().state == State.STARTING
 
 
@@ -439,15 +447,165 @@ def test_a_row_whose_process_still_runs_is_not_used_again(fleet: Fleet) -> None:
     start = Start(
         fleet.replica.version.key, fleet.replica.node.name, "auto", {"cpu": 1}, None, on_demand=True
     )
-    rows = list(fleet_rows.replicas())
-    signs = {row.pk: fleet.controller._signs(row, {}) for row in rows}
-    outlook = look(
-        fleet.world.redis, fleet.controller._demand, rows, signs, [], fleet.world.settings, {}
+    fleet.controller._carry_out(
+        Plan(starts=[start]), fleet.outlook(Signs(is_alive=False, is_dead=False, holds_memory=True))
     )
-    fleet.controller._carry_out(Plan(starts=[start]), outlook)
     fleet.replica.refresh_from_db()
     assert fleet.launch == launch
     assert Replica.objects.filter(version=fleet.replica.version).count() == 2
+
+
+def test_a_host_that_does_not_leave_is_given_up_and_its_work_comes_back(fleet: Fleet) -> None:
+    claims = fleet.start()
+    item = fleet.world.enqueued()
+    claims.claim(1, may_take_suspect=True)
+    services.unload(fleet.replica.version)
+    fleet.tick()
+    settings = fleet.world.settings
+    longest_seconds = settings.request_timeout_seconds + settings.step_timeout_seconds
+    fleet.age(longest_seconds - 1)
+    fleet.tick()
+    claims.heartbeat(ready=False, ttl_seconds=60, facts={})
+    fleet.age(longest_seconds)
+    fleet.tick()
+    with pytest.raises(FencedError):  # nor can it come back to life
+        claims.heartbeat(ready=False, ttl_seconds=60, facts={})
+    assert fleet.tick().state == State.FAILED
+    assert fleet.world.waiting() == [item.id]
+    assert fleet.tick().state == State.STOPPED
+
+
+def test_a_load_that_does_not_move_fails_and_its_requests_are_told(fleet: Fleet) -> None:
+    version, item = asked(fleet)
+    fleet.tick()
+    replica = Replica.objects.get(version=version)
+    assert replica.launch_id is not None
+    services.begin_launch(replica.pk, replica.launch_id, 77)
+    claims = HostClaims(fleet.world.redis, fleet.world.adopt(str(replica.launch_id)), version.key)
+    claims.heartbeat(ready=False, ttl_seconds=60, facts={})
+    stall_seconds = fleet.world.settings.load_stall_seconds
+    loading = Replica.objects.filter(pk=replica.pk)
+    loading.update(state_since=timezone.now() - timedelta(seconds=stall_seconds))
+    services.note_progress(replica.launch_id, 0.37)
+    fleet.tick()
+    replica.refresh_from_db()
+    assert replica.state == State.LOADING  # it had just moved
+    loading.update(state_since=timezone.now() - timedelta(seconds=stall_seconds))
+    services.note_progress(replica.launch_id, 0.37)
+    fleet.tick()
+    replica.refresh_from_db()
+    reason = (
+        f"{version.key} could not be loaded: it stood at 37% for {stall_seconds:g} s "
+        f"(INFERENCE_LOAD_STALL). See whether the disk of {replica.node.name} answers."
+    )
+    assert (replica.state, replica.load_failed, replica.reason) == (State.FAILED, True, reason)
+    with pytest.raises(FencedError):
+        claims.heartbeat(ready=False, ttl_seconds=60, facts={})
+    services.note_progress(replica.launch_id, 0.38)  # it moves after all: too late
+    fleet.tick()
+    replica.refresh_from_db()
+    assert (replica.state, replica.load_fraction) == (State.FAILED, 0.37)
+    ((_, failed),) = fleet.world.frames(item)
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.message) == ("model_unavailable", reason)
+    assert failed.retry_after_seconds == pytest.approx(2.0, abs=0.5)
+
+
+def test_a_load_that_ends_just_then_is_not_failed(fleet: Fleet) -> None:
+    fleet.start()
+    fleet.become(State.LOADING)
+    stale = Replica.objects.select_related("version__model", "node").get()
+    fleet.become(State.READY)
+    fleet.controller._actions.fail_load(stale, 300)
+    assert fleet.tick().state == State.READY
+    assert not fleet.world.redis.exists(keys.fenced(fleet.launch))
+
+
+def test_a_silent_host_of_another_machine_keeps_its_memory_until_its_process_is_gone(
+    fleet: Fleet,
+) -> None:
+    fleet.start().leave()
+    node = fleet.replica.node
+    fleet.show_node(node, fleet.launch)
+    fleet.age(fleet.world.settings.lease_seconds)
+    assert fleet.tick().state == State.FAILED
+    launch = fleet.launch
+    fleet.tick()
+    assert (fleet.replica.state, fleet.launch) == (State.FAILED, launch)
+    fleet.show_node(node)
+    assert fleet.tick().state == State.STARTING
+    assert fleet.launch != launch
+
+
+def test_a_process_that_hangs_is_given_up_again(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet.start().leave()
+    fleet.show_node(fleet.replica.node, fleet.launch)
+    fleet.become(State.FAILED)
+    fleet.age(Rules().drain_patience_seconds)
+    for _ in range(3):
+        fleet.tick()
+    assert fleet.world.redis.exists(keys.fenced(fleet.launch))
+    assert caplog.text.count("does not end and is given up") == 1
+
+
+def test_a_host_that_has_said_that_it_ended_holds_nothing(fleet: Fleet) -> None:
+    fleet.start().leave()
+    fleet.show_node(fleet.replica.node, fleet.launch)  # a moment old
+    fleet.become(State.STOPPED)
+    assert fleet.tick().state == State.STARTING
+
+
+def test_a_new_launch_removes_what_the_last_one_left(fleet: Fleet) -> None:
+    fleet.start().leave()
+    left = [fleet.folder / f"host-{fleet.launch}.{kind}" for kind in ("lock", "log")]
+    fleet.become(State.FAILED)
+    for path in left:
+        path.touch()
+    assert fleet.tick().state == State.STARTING
+    assert not any(path.exists() for path in left)
+
+
+def test_a_crash_loop_says_when_it_is_over(fleet: Fleet) -> None:
+    version, item = asked(fleet)
+    reason = "It ended unexpectedly 5 times."
+    since = timezone.now() - timedelta(seconds=6)
+    Replica.objects.create(
+        version=version, node=fleet.replica.node, on_demand=True, needed_bytes={"cpu": 1},
+        state=State.FAILED, crashes=5, reason=reason,
+    )  # fmt: skip
+    Replica.objects.filter(version=version).update(state_since=since)
+    fleet.tick()
+    ((_, failed),) = fleet.world.frames(item)
+    assert isinstance(failed, Failed)
+    assert failed.message == reason
+    assert failed.retry_after_seconds == pytest.approx(10, abs=0.5)
+
+
+def test_what_programs_register_is_brought_in(fleet: Fleet) -> None:
+    version = a_version()
+    Registration.objects.create(
+        model_id="search", requester="module", version=version,
+        requirement={"device": "auto", "preload_workers": 1},
+    )  # fmt: skip
+    fleet.tick()
+    assert Replica.objects.get(version=version).state == State.STARTING
+
+
+def test_what_the_settings_preload_follows_them(fleet: Fleet) -> None:
+    first, second = (a_version(label, is_default=label == "v1") for label in ("v1", "v2"))
+    ModelVersion.objects.filter(pk=second.pk).update(model=first.model)
+    fleet.world.settings = replace(fleet.world.settings, preload_models=(first.model.slug,))
+    fleet.controller = fleet.new_controller()
+    fleet.tick()
+    assert Replica.objects.filter(version=first).exists()
+    Replica.objects.update(state=State.READY)
+    first.model.versions.update(is_default=False)
+    ModelVersion.objects.filter(pk=second.pk).update(is_default=True)
+    fleet.now += PRELOADED_SECONDS
+    fleet.tick()
+    assert Replica.objects.filter(version=second).exists()
 
 
 @pytest.mark.parametrize("ending", ["death", "unload"])

@@ -1,10 +1,11 @@
 """A host's lock tells at once that it died."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from inference.host.liveness import LivenessLock
+from inference.host.liveness import LivenessLock, running_launches
 
 
 def test_a_lock_that_is_held_is_not_abandoned(tmp_path: Path) -> None:
@@ -27,3 +28,13 @@ def test_a_lock_left_behind_is_abandoned_until_removed(tmp_path: Path) -> None:
 
 def test_nothing_is_known_of_a_host_without_a_lock(tmp_path: Path) -> None:
     assert not LivenessLock(tmp_path, "elsewhere").is_abandoned()
+
+
+def test_the_launches_that_run_are_those_whose_lock_a_process_holds(tmp_path: Path) -> None:
+    LivenessLock(tmp_path, "mine").hold()
+    (tmp_path / "host-mine.log").touch()
+    (tmp_path / "host-beginning.lock").touch()  # not yet held
+    (tmp_path / "host-gone.lock").write_text(str(os.getpid()))  # its number was given again
+    assert running_launches(tmp_path, [os.getpid()]) == {"mine": os.getpid()}
+    assert running_launches(tmp_path, [os.getpid() + 1]) == {}
+    assert running_launches(tmp_path / "absent", [os.getpid()]) == {}

@@ -1,5 +1,7 @@
-"""A cluster shows its machine to the registry, sooner or later, and says when it goes."""
+"""A cluster shows its machine, says when it goes, and ends the hosts that were given up."""
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,16 +11,16 @@ from django.conf import settings
 
 from inference.host import sentinel
 from inference.host.cluster_names import MODELS_CLUSTER, cluster_queue_name
+from inference.host.liveness import LivenessLock
 from inference.host.sentinel import GuardedSentinel
 from inference.management.commands import cluster as command
-from inference.queue import keys
 from models_registry.nodes import NodeFacts
 
 GUARDED_CYCLES = 5
 
 
 @pytest.fixture
-def guarded(monkeypatch: pytest.MonkeyPatch) -> Any:
+def guarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """The guard loop of a models cluster without processes; a second passes in each cycle."""
     clock = {"now": 0.0}
 
@@ -27,11 +29,19 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> Any:
             clock["now"] += 10.0
             return clock["now"] > 10.0 * GUARDED_CYCLES
 
-    written: list[tuple[str, str]] = []
-    connection = SimpleNamespace(
-        set=lambda name, *_, **__: written.append(("set", name)),
-        delete=lambda name: written.append(("delete", name)),
-    )
+    written: list[tuple[str, ...]] = []
+    given_up: set[str] = set()
+
+    def show_node(_: object, node: str, launches: dict[str, int]) -> set[str]:
+        written.append(("show", node, *launches))
+        return given_up & launches.keys()
+
+    def hide_node(_: object, node: str) -> None:
+        written.append(("hide", node))
+
+    monkeypatch.setattr(sentinel, "show_node", show_node)
+    monkeypatch.setattr(sentinel, "hide_node", hide_node)
+    monkeypatch.setattr(sentinel, "liveness_folder", lambda: tmp_path)
     child = SimpleNamespace(is_alive=lambda: True)
     monkeypatch.setattr(sentinel, "time", SimpleNamespace(monotonic=lambda: clock["now"]))
     monkeypatch.setattr(sentinel, "Stat", lambda _: SimpleNamespace(save=lambda: None))
@@ -43,8 +53,10 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> Any:
     found.start_event = SimpleNamespace(set=lambda: None)
     found.stop_event = Stop()
     found.pool, found.monitor, found.pusher = [], child, child
-    found.broker = SimpleNamespace(connection=connection)
-    monkeypatch.setattr(found, "stop", lambda: written.append(("stop", "")))
+    found.broker = SimpleNamespace(connection=None)
+    found._killed = set()
+    found.given_up = given_up
+    monkeypatch.setattr(found, "stop", lambda: written.append(("stop",)))
     found.queue_name = lambda: "models"
     found._register = None
     found.written = written
@@ -61,8 +73,34 @@ def test_a_node_that_could_not_be_registered_is_tried_until_it_is(guarded: Any) 
 
 def test_a_node_says_that_it_goes_before_it_stops(guarded: Any) -> None:
     guarded.guard()
-    name = keys.node(settings.NODE_NAME)
-    assert guarded.written[-3:] == [("set", name), ("delete", name), ("stop", "")]
+    node = settings.NODE_NAME
+    assert guarded.written[-3:] == [("show", node), ("hide", node), ("stop",)]
+
+
+def test_a_host_that_was_given_up_is_killed_once(guarded: Any, tmp_path: Path) -> None:
+    killed: list[int] = []
+    lock = SimpleNamespace(acquire=lambda **_: True, release=lambda: None)
+    timer = SimpleNamespace(get_lock=lambda: lock, get_obj=lambda: SimpleNamespace(value=-1))
+    guarded.pool = [
+        SimpleNamespace(
+            pid=pid, timer=timer, is_alive=lambda: True, kill=lambda pid=pid: killed.append(pid)
+        )
+        for pid in (os.getpid(), os.getpid() + 1)
+    ]
+    LivenessLock(tmp_path, "stuck").hold()
+    LivenessLock(tmp_path, "serving").hold()
+    guarded.given_up |= {"stuck", "elsewhere"}
+    guarded.guard()
+    assert killed == [os.getpid()]
+    assert set(guarded.written[0]) == {"show", settings.NODE_NAME, "stuck", "serving"}
+
+
+def test_a_cluster_without_hosts_shows_no_node(
+    guarded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sentinel.Conf, "CLUSTER_NAME", "jobs")
+    guarded.guard()
+    assert guarded.written == [("stop",)]
 
 
 def test_a_database_that_is_away_does_not_stop_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

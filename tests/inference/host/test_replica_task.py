@@ -1,7 +1,9 @@
 """The task that is a replica, from announcement to its end."""
 
+import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,33 @@ def test_a_model_that_cannot_be_loaded_says_why(
     assert world.redis.zscore(keys.HOSTS, str(replica.launch_id)) is None
 
 
+def test_a_load_says_how_far_it_is(
+    world: QueueWorld, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(replica_task.inference_settings(), heartbeat_seconds=0.01)
+    monkeypatch.setattr(replica_task, "inference_settings", lambda: settings)
+    seen: list[float] = []
+    half_way = threading.Event()
+    real = services.note_progress
+
+    def note_progress(launch: uuid.UUID, load_fraction: float) -> None:
+        real(launch, load_fraction)
+        seen.extend(Replica.objects.values_list("load_fraction", flat=True))
+        if seen[-1] == 0.5:
+            half_way.set()
+
+    def load(_spec: object, _settings: object, on_progress: Callable[[float], None]) -> Loaded:
+        on_progress(0.5)
+        assert half_way.wait(10)
+        world.redis.rpush(keys.control(str(replica.launch_id)), encode(Drain()))
+        return fake_model()
+
+    monkeypatch.setattr(services, "note_progress", note_progress)
+    monkeypatch.setattr(replica_task, "load_engine", load)
+    assert run(replica) == "drained"
+    assert seen[-1] == 0.5
+
+
 def test_a_crash_while_loading_leaves_an_abandoned_lock(
     replica: Replica, tmp_path: Path, load_by: Callable[[Load], None]
 ) -> None:
@@ -170,4 +199,4 @@ def test_a_replica_given_up_for_dead_does_not_speak_for_its_successor(
     monkeypatch.setattr(replica_task, before, give_up_and_go_on)
     assert run(replica) == "fenced"
     assert replica.state == State.STARTING
-    assert list(tmp_path.iterdir()) == []
+    assert LivenessLock(tmp_path, launch).is_held()  # until the process is gone

@@ -10,6 +10,9 @@ from inference.queue import keys
 from inference.queue.demand import DemandReader, HostLoad, VersionDemand
 from tests.inference.queue.world import STREAM_TTL_SECONDS, QueueWorld
 
+NO_ROOM = Failed("model_unavailable", "No room.", 12.5)
+TOO_LATE = Failed("queue_timeout", "Too late.")
+
 
 @pytest.fixture
 def reader(world: QueueWorld) -> Iterator[DemandReader]:
@@ -115,9 +118,9 @@ def test_refuse_ends_all_that_waits_with_the_reason(
     host.say(begun, "par")
     host.die()
     world.sweep.run()
-    assert reader.refuse(world.version_key, "model_unavailable", "No room.", only_late=False) == 2
+    assert reader.refuse(world.version_key, NO_ROOM, only_late=False) == 2
     assert world.waiting() == []
-    assert world.frames(fresh) == [(1, Failed("model_unavailable", "No room."))]
+    assert world.frames(fresh) == [(1, NO_ROOM)]
     numbers = [number for number, _ in world.frames(begun)]
     assert numbers == [1, 2, 3]
     assert not world.redis.exists(keys.item(fresh.id))
@@ -136,9 +139,9 @@ def test_refuse_of_the_late_leaves_the_others_and_those_that_had_begun(
     late, fresh = world.enqueued(), world.enqueued()
     for item in (begun, late):
         world.redis.hset(keys.item(item.id), "deadline", 1.0)
-    assert reader.refuse(world.version_key, "queue_timeout", "Too late.", only_late=True) == 1
+    assert reader.refuse(world.version_key, TOO_LATE, only_late=True) == 1
     assert sorted(world.waiting()) == sorted([begun.id, fresh.id])
-    assert world.frames(late) == [(1, Failed("queue_timeout", "Too late."))]
+    assert world.frames(late) == [(1, TOO_LATE)]
     assert [type(frame) for _, frame in world.frames(begun)] == [Started, Delta]
 
 

@@ -49,6 +49,7 @@ FRAMES: list[Record] = [
     Finished("stop", Usage(1, 2)),
     Finished("cancelled", Usage(1, 2, 1), Timings(0.1, 0.2, 0.3)),
     Failed("host_lost", "It died."),
+    Failed("model_unavailable", "It rests.", 12.5),
 ]
 CONTROLS: list[Record] = [Cancel("a"), Drain()]
 Decoder = Callable[[bytes], Record]

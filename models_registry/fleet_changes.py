@@ -1,0 +1,96 @@
+"""What the residency plan decides, written into the fleet's rows."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from django.db.models import QuerySet
+
+from models_registry.footprints import CPU, late_bytes, mapped_bytes, note_footprint, options_of
+from models_registry.models import ModelVersion, Node, Replica
+from models_registry.residency.plan import Start
+
+
+def row_for(start: Start, holding: Collection[int] = ()) -> Replica | None:
+    """The row in which a replica is to be started, wanted from now on.
+
+    Args:
+        start: what the plan has decided.
+        holding: ids of replicas whose process still runs. With a new launch in such a row the
+            memory of the old one would be forgotten, so it is left as it is.
+
+    Returns:
+        None when the row, the version or the node was deleted a moment ago.
+    """
+    if start.replica_id is not None:
+        return _replicas().filter(pk=start.replica_id).first()
+    slug, _, label = start.version.partition("@")
+    version = ModelVersion.objects.filter(model__slug=slug, label=label).first()
+    node = Node.objects.filter(name=start.node).first()
+    if version is None or node is None:
+        return None
+    at_rest = (
+        Replica.objects.filter(
+            version=version,
+            node=node,
+            desired=Replica.Desired.ABSENT,
+            state__in=(Replica.State.STOPPED, Replica.State.FAILED),
+        )
+        .exclude(pk__in=holding)
+        .first()
+    )
+    if at_rest is None:
+        at_rest = Replica.objects.create(version=version, node=node)
+    Replica.objects.filter(pk=at_rest.pk).update(
+        desired=Replica.Desired.RESIDENT, on_demand=start.on_demand
+    )
+    return _replicas().filter(pk=at_rest.pk).first()
+
+
+def retire(replica_id: int, reason: str) -> None:
+    """Want a replica out of memory, because the plan says so and no person."""
+    Replica.objects.filter(pk=replica_id).update(desired=Replica.Desired.ABSENT, reason=reason)
+
+
+def explain(replicas: Iterable[Replica], reasons: Mapping[str, str]) -> None:
+    """Tell with each replica that waits for room why it does.
+
+    Args:
+        replicas: rows, with their versions at hand.
+        reasons: by version key.
+    """
+    waits = {"desired": Replica.Desired.RESIDENT, "state": Replica.State.STOPPED}
+    for replica in replicas:
+        reason = reasons.get(replica.version.key, "")
+        is_waiting = all(getattr(replica, name) == value for name, value in waits.items())
+        if is_waiting and reason != replica.reason:
+            # It may have been started since it was read.
+            Replica.objects.filter(pk=replica.pk, **waits).update(reason=reason)
+
+
+def measure(replica: Replica, private_bytes: int) -> None:
+    """Correct what is set aside for a replica on the CPU by what its process holds.
+
+    After the load the buffers of a step are not touched yet, so what is foreseen for them is
+    added; a process that holds more is believed. What is on a GPU stays as foreseen, and so does
+    what was loaded with other options than the version has by now.
+
+    Args:
+        replica: a ready one, with version and node at hand.
+        private_bytes: of its process, less what that held before the load.
+    """
+    if set(replica.needed_bytes) != {CPU}:
+        return
+    version, node = replica.version, replica.node
+    options = options_of(version, replica.placed_on, node.cpu_features)
+    if options != replica.loaded_options:
+        return
+    loaded = private_bytes if replica.resident_bytes is None else replica.resident_bytes
+    holds = max(loaded + late_bytes(version, node), private_bytes)
+    needed, known = holds + mapped_bytes(version, node), replica.needed_bytes[CPU]
+    # Changed by less than a hundredth, it is not worth a write each second.
+    if abs(needed - known) > needed * 0.01:
+        Replica.objects.filter(pk=replica.pk).update(needed_bytes={CPU: needed})
+        note_footprint(version, options, holds)
+
+
+def _replicas() -> QuerySet[Replica]:
+    return Replica.objects.select_related("version__model", "node")

@@ -1,0 +1,111 @@
+"""What the plan decides, written into the fleet's rows."""
+
+import uuid
+
+import pytest
+
+from models_registry import fleet_changes, services
+from models_registry.footprints import estimate_of, options_of
+from models_registry.models import Footprint, ModelVersion, Replica
+from models_registry.residency.plan import Start
+from tests.models_registry.fleet_rows import a_node, a_version
+
+pytestmark = pytest.mark.django_db
+MIB = 1 << 20
+
+
+def test_a_row_is_found_for_a_start() -> None:
+    version, node = a_version(), a_node()
+    start = Start(version.key, node.name, "auto", {"cpu": 1}, None, on_demand=True)
+    first = fleet_changes.row_for(start)
+    assert first is not None
+    assert (first.desired, first.on_demand) == ("resident", True)
+    second = fleet_changes.row_for(start)
+    assert second is not None
+    assert second.pk != first.pk  # the first is taken
+    fleet_changes.retire(first.pk, "Put out.")
+    assert fleet_changes.row_for(start) == first
+    services.unload(version)
+    explicit = services.load(version, node)
+    again = fleet_changes.row_for(
+        Start(version.key, node.name, "auto", {}, explicit.pk, on_demand=True)
+    )
+    assert again is not None
+    assert not again.on_demand
+
+
+def test_a_replica_that_waits_says_why() -> None:
+    replica = services.load(a_version(), a_node())
+    fleet_changes.explain([replica], {replica.version.key: "It needs 1 GiB."})
+    replica.refresh_from_db()
+    assert replica.reason == "It needs 1 GiB."
+    fleet_changes.explain([replica], {})
+    replica.refresh_from_db()
+    assert replica.reason == ""
+
+
+def test_what_a_replica_needs_follows_what_it_holds() -> None:
+    version, node = a_version(), a_node()
+    replica = services.load(version, node)
+    replica.resident_bytes, replica.needed_bytes = 50 * MIB, {"cpu": 1}
+    replica.loaded_options = options_of(version, "auto", node.cpu_features)
+    replica.save()
+    fleet_changes.measure(replica, 50 * MIB)
+    replica.refresh_from_db()
+    foreseen = estimate_of(version, ())
+    assert foreseen is not None
+    expected = 50 * MIB + foreseen.late_bytes
+    assert replica.needed_bytes == {"cpu": expected + foreseen.mapped_bytes}
+    assert Footprint.objects.get().private_bytes == expected
+    fleet_changes.measure(replica, 500 * MIB)  # it holds more than was thought
+    replica.refresh_from_db()
+    assert replica.needed_bytes == {"cpu": 500 * MIB + foreseen.mapped_bytes}
+    assert Footprint.objects.get().private_bytes == 500 * MIB
+
+
+def test_what_is_on_a_gpu_stays_as_foreseen() -> None:
+    replica = services.load(a_version(), a_node())
+    replica.needed_bytes = {"cpu": 1, "cuda:0": 2}
+    fleet_changes.measure(replica, 500 * MIB)
+    assert Footprint.objects.count() == 0
+
+
+def test_a_row_whose_process_runs_is_left_alone() -> None:
+    version, node = a_version(), a_node()
+    resting = Replica.objects.create(version=version, node=node, desired="absent", state="failed")
+    start = Start(version.key, node.name, "auto", {"cpu": 1}, None, on_demand=True)
+    other = fleet_changes.row_for(start, holding=[resting.pk])
+    assert other is not None
+    assert other.pk != resting.pk
+
+
+def test_a_row_that_is_gone_is_not_started() -> None:
+    version, node = a_version(), a_node()
+    for key, name, row in ((version.key, node.name, 1), ("no@v", node.name, None)):
+        assert fleet_changes.row_for(Start(key, name, "auto", {}, row, on_demand=True)) is None
+    assert (
+        fleet_changes.row_for(Start(version.key, "none", "auto", {}, None, on_demand=True)) is None
+    )
+
+
+def test_what_was_loaded_with_other_options_is_not_measured() -> None:
+    version, node = a_version(), a_node()
+    replica = services.load(version, node)
+    replica.launch_id, replica.state, replica.needed_bytes = uuid.uuid4(), "starting", {"cpu": 1}
+    replica.save()
+    taken = services.begin_launch(replica.pk, replica.launch_id, 1)
+    assert taken is not None
+    ModelVersion.objects.update(flash_attention="on")
+    edited = Replica.objects.get(pk=replica.pk)
+    fleet_changes.measure(edited, 500 * MIB)
+    assert Footprint.objects.count() == 0
+    ModelVersion.objects.update(flash_attention=version.flash_attention)
+    fleet_changes.measure(Replica.objects.get(pk=replica.pk), 500 * MIB)
+    assert Footprint.objects.get().options == taken.loaded_options
+
+
+def test_a_replica_that_was_started_meanwhile_keeps_its_reason() -> None:
+    seen = services.load(a_version(), a_node())
+    Replica.objects.update(state="starting", reason="")
+    fleet_changes.explain([seen], {seen.version.key: "It needs 1 GiB."})
+    assert Replica.objects.get().reason == ""

@@ -72,7 +72,8 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         finally:
             with contextlib.suppress(OSError):
-                log_copy = shutil.copy(settings.BRIGADE_HOME / "up.log", tempfile.gettempdir())
+                log_copy = f"{settings.BRIGADE_HOME}.log"
+                shutil.copy(settings.BRIGADE_HOME / "up.log", log_copy)
                 console.print(f"The log was kept: {log_copy}")
             shutil.rmtree(settings.BRIGADE_HOME, ignore_errors=True)
         self._show(report)

@@ -106,21 +106,21 @@ def observe(launch_id: uuid.UUID, state: str, **fields: Any) -> bool:
     """Record what a launch of a replica does now.
 
     Returns:
-        False when the replica has a newer launch, which this one must give way to.
+        False when the replica has a newer launch, which this one must give way to, or this one
+        was given up.
     """
-    replicas = Replica.objects.filter(launch_id=launch_id)
+    replicas = Replica.objects.filter(launch_id=launch_id).exclude(state=Replica.State.FAILED)
     return bool(replicas.update(state=state, state_since=timezone.now(), **fields))
 
 
 def note_progress(launch_id: uuid.UUID, load_fraction: float) -> None:
-    """Record how far a launch is with loading, from 0 to 1.
+    """Record that a load has moved, and how far it is, from 0 to 1.
 
-    ``state_since`` becomes the moment when that last changed, so that a load that no longer moves
-    can be told from one that takes long.
+    ``state_since`` becomes this moment, so that a load that no longer moves can be told from one
+    that takes long.
     """
     loading = Replica.objects.filter(launch_id=launch_id, state=Replica.State.LOADING)
-    moved = loading.exclude(load_fraction=load_fraction)
-    moved.update(load_fraction=load_fraction, state_since=timezone.now())
+    loading.update(load_fraction=load_fraction, state_since=timezone.now())
 
 
 def begin_launch(replica_id: int, launch_id: uuid.UUID, process_id: int) -> Replica | None:

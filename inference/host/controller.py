@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 PRELOADED_SECONDS = 5.0
 # Any number that nothing else in this database locks: "brig" in ASCII.
 ADVISORY_LOCK = 0x62726967
+_GIVING_UP = frozenset({Action.FAIL_LOAD, Action.KILL})
 _ENDINGS = frozenset({Action.DRAIN, Action.NOTE_DEATH, Action.NOTE_STOPPED})
 UNAVAILABLE, LATE = "model_unavailable", "queue_timeout"
 
@@ -109,6 +110,8 @@ class Controller:
     def _carry_out(self, drawn: Plan, outlook: Outlook) -> None:
         for replica_id, action in drawn.actions:
             row = outlook.rows[replica_id]
+            if action in _GIVING_UP and self._watch.is_patient:
+                continue  # it may be the machine, Redis or the database that stood still
             if action is Action.NOTE_READY:
                 self._actions.note_ready(row, outlook.loads[str(row.launch_id)])
             elif action is Action.FAIL_LOAD:

@@ -131,13 +131,14 @@ class FleetActions:
         Returns:
             False when it was given up before.
         """
-        pipeline = self._redis.pipeline()
-        pipeline.set(keys.fenced(launch), 1, ex=FENCED_SECONDS, get=True)
-        pipeline.zadd(keys.HOSTS, {launch: 0})
-        before, _ = pipeline.execute()
-        return before is None
+        if not self._redis.set(keys.fenced(launch), 1, ex=FENCED_SECONDS, nx=True):
+            return False
+        self._redis.zadd(keys.HOSTS, {launch: 0})
+        return True
 
     def _note_death(self, replica: Replica, launch: str) -> None:
+        # One that shows itself again a moment later must not go on beside its successor.
+        self._give_up(launch)
         replica.crashes += 1
         how = ProcessLog(liveness_folder(), launch).last_lines()
         if replica.crashes < CRASH_LOOP:

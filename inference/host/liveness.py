@@ -11,7 +11,7 @@ from django.conf import settings
 class LivenessLock:
     """An exclusive lock on a file named after the launch, held while the process lives.
 
-    The file says which process holds it.
+    The file says which process of which node holds it.
     """
 
     def __init__(self, folder: Path, launch_id: str) -> None:
@@ -22,7 +22,7 @@ class LivenessLock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.write(self._descriptor, str(os.getpid()).encode())
+        os.write(self._descriptor, _owner(os.getpid()).encode())
 
     def is_abandoned(self) -> bool:
         """True when the file is here and nobody holds it; False also when it is not here."""
@@ -53,20 +53,26 @@ def liveness_folder() -> Path:
 
 
 def running_launches(folder: Path, process_ids: Collection[int]) -> dict[str, int]:
-    """The launches that some processes of this machine are, with the process id of each.
+    """The launches that some processes of this node are, with the process id of each.
 
     Args:
         folder: where they keep their liveness locks.
         process_ids: those to look for; locks of others are left alone.
     """
+    owners = {_owner(process_id): process_id for process_id in process_ids}
     found = {}
     for path in folder.glob("host-*.lock"):
         try:
-            process_id = int(path.read_text() or 0)
+            process_id = owners.get(path.read_text())
         except FileNotFoundError:
             continue  # its host has just ended
         launch_id = path.stem.removeprefix("host-")
         # A number that a host had before it died may be another process's by now.
-        if process_id in process_ids and LivenessLock(folder, launch_id).is_held():
+        if process_id is not None and LivenessLock(folder, launch_id).is_held():
             found[launch_id] = process_id
     return found
+
+
+def _owner(process_id: int) -> str:
+    """Nodes in containers may share the folder, and then have the same numbers."""
+    return f"{process_id} {settings.NODE_NAME}"

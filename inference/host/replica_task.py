@@ -6,9 +6,11 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import django.db
+import psutil
 import redis
 from django.conf import settings as django_settings
 
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 # Work still running this long after a stop signal is left for another host to continue.
 STOP_SECONDS = 2.5
+# So much more in memory is a load that moves; what a process has besides may change by less.
+MOVED_BYTES = 1 << 20
 
 
 def host_replica(replica_id: int, launch_id: str) -> str:
@@ -152,7 +156,8 @@ def _load(
 ) -> Loaded:
     """Load in a thread of its own while this one shows that the process lives."""
     outcome: list[Loaded | BaseException] = []
-    fraction = 0.0
+    fraction = noted = 0.0
+    process, most_bytes = psutil.Process(), 0
 
     def note(value: float) -> None:
         nonlocal fraction
@@ -175,7 +180,11 @@ def _load(
         thread.join(settings.heartbeat_seconds)
         if not thread.is_alive():
             break
-        _record("progress", lambda: services.note_progress(launch, fraction))
+        # Of a file that is mapped llama.cpp tells nothing before all of it has been read.
+        held_bytes = process.memory_info().rss
+        if fraction != noted or held_bytes >= most_bytes + MOVED_BYTES:
+            noted, most_bytes = fraction, max(most_bytes, held_bytes)
+            _record("progress", partial(services.note_progress, launch, noted))
     result = outcome[0]
     if isinstance(result, BaseException):
         raise result

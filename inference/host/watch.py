@@ -97,10 +97,7 @@ class Watch:
         if is_dead and launch in seen.silence_seconds:
             self._redis.zadd(keys.HOSTS, {launch: 0})
         silence = seen.silence_seconds.get(launch, float("inf"))
-        # A host's own word that it has ended is newer than what its node last showed.
-        is_shown = replica.state != Replica.State.STOPPED and any(
-            launch in launches for launches in seen.nodes.values()
-        )
+        is_shown = any(launch in launches for launches in seen.nodes.values())
         return Signs(
             is_alive=not is_dead and (self.is_patient or silence < self._lease_seconds),
             is_dead=is_dead,

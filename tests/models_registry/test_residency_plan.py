@@ -340,6 +340,17 @@ def test_plan_counts_memory_of_a_process_that_should_be_gone() -> None:
     assert drawn.starts == []
 
 
+def test_plan_starts_no_second_copy_where_the_first_hangs() -> None:
+    hung = ReplicaView(
+        1, "a", "local", "cpu", {"cpu": 50}, on_demand=True, state="failed", state_age_seconds=60.0
+    )
+    hung = replace(hung, load_failed=True, crashes=1, holds_memory=True)
+    assert decided([asked("a", 50)], [hung]).starts == []
+    other = NodeView("other", {"cpu": 100}, 8)
+    (start,) = decided([asked("a", 50, nodes="local other")], [hung], 200, other).starts
+    assert start.node == "other"
+
+
 def test_plan_gives_up_an_on_demand_row_that_nobody_asks_for_any_more() -> None:
     row = ReplicaView(1, "a", "local", on_demand=True, state="failed", crashes=1)
     drawn = decided([version("a")], [row])

@@ -491,7 +491,11 @@ def test_a_load_that_does_not_move_fails_and_its_requests_are_told(fleet: Fleet)
     replica.refresh_from_db()
     assert replica.state == State.LOADING  # it had just moved
     loading.update(state_since=timezone.now() - timedelta(seconds=stall_seconds))
-    services.note_progress(replica.launch_id, 0.37)
+    fleet.controller.note_outage()
+    fleet.tick()
+    replica.refresh_from_db()
+    assert replica.state == State.LOADING  # it may be that it could not say so
+    fleet.now += fleet.world.settings.lease_seconds
     fleet.tick()
     replica.refresh_from_db()
     reason = (
@@ -502,6 +506,7 @@ def test_a_load_that_does_not_move_fails_and_its_requests_are_told(fleet: Fleet)
     with pytest.raises(FencedError):
         claims.heartbeat(ready=False, ttl_seconds=60, facts={})
     services.note_progress(replica.launch_id, 0.38)  # it moves after all: too late
+    assert not services.observe(replica.launch_id, State.READY)
     fleet.tick()
     replica.refresh_from_db()
     assert (replica.state, replica.load_fraction) == (State.FAILED, 0.37)
@@ -548,12 +553,16 @@ def test_a_process_that_hangs_is_given_up_again(
         fleet.tick()
     assert fleet.world.redis.exists(keys.fenced(fleet.launch))
     assert caplog.text.count("does not end and is given up") == 1
+    assert caplog.text.count("died:") == 1
 
 
-def test_a_host_that_has_said_that_it_ended_holds_nothing(fleet: Fleet) -> None:
+def test_a_host_holds_its_memory_for_as_long_as_its_node_shows_it(fleet: Fleet) -> None:
     fleet.start().leave()
-    fleet.show_node(fleet.replica.node, fleet.launch)  # a moment old
+    node = fleet.replica.node
+    fleet.show_node(node, fleet.launch)
     fleet.become(State.STOPPED)
+    assert fleet.tick().state == State.STOPPED
+    fleet.show_node(node)
     assert fleet.tick().state == State.STARTING
 
 

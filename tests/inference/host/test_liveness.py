@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,17 @@ def test_the_launches_that_run_are_those_whose_lock_a_process_holds(tmp_path: Pa
     LivenessLock(tmp_path, "mine").hold()
     (tmp_path / "host-mine.log").touch()
     (tmp_path / "host-beginning.lock").touch()  # not yet held
-    (tmp_path / "host-gone.lock").write_text(str(os.getpid()))  # its number was given again
+    owner = (tmp_path / "host-mine.lock").read_text()
+    (tmp_path / "host-gone.lock").write_text(owner)  # its number was given again
     assert running_launches(tmp_path, [os.getpid()]) == {"mine": os.getpid()}
     assert running_launches(tmp_path, [os.getpid() + 1]) == {}
     assert running_launches(tmp_path / "absent", [os.getpid()]) == {}
+
+
+def test_a_process_of_another_node_with_the_same_number_is_not_taken_for_ours(
+    tmp_path: Path, settings: Any
+) -> None:
+    settings.NODE_NAME = "other"
+    LivenessLock(tmp_path, "theirs").hold()
+    settings.NODE_NAME = "this"
+    assert running_launches(tmp_path, [os.getpid()]) == {}

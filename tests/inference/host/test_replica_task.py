@@ -165,6 +165,26 @@ def test_a_load_says_how_far_it_is(
     assert seen[-1] == 0.5
 
 
+def test_a_load_that_reads_without_a_word_is_seen_to_move(
+    world: QueueWorld, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(replica_task.inference_settings(), heartbeat_seconds=0.01)
+    monkeypatch.setattr(replica_task, "inference_settings", lambda: settings)
+    moves = threading.Semaphore(0)
+    monkeypatch.setattr(services, "note_progress", lambda *_: moves.release())
+
+    def load(_spec: object, _settings: object, _on_progress: object) -> Loaded:
+        assert moves.acquire(timeout=10)  # what the process had before
+        read = b"x" * (8 * replica_task.MOVED_BYTES)
+        assert moves.acquire(timeout=10)
+        world.redis.rpush(keys.control(str(replica.launch_id)), encode(Drain()))
+        assert read
+        return fake_model()
+
+    monkeypatch.setattr(replica_task, "load_engine", load)
+    assert run(replica) == "drained"
+
+
 def test_a_crash_while_loading_leaves_an_abandoned_lock(
     replica: Replica, tmp_path: Path, load_by: Callable[[Load], None]
 ) -> None:

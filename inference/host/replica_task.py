@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import django.db
-import psutil
 import redis
 from django.conf import settings as django_settings
 
@@ -21,7 +20,7 @@ from inference.host.host import Host, HostConfig
 from inference.host.liveness import LivenessLock, liveness_folder
 from inference.host.loading import Loaded, load_engine
 from inference.host.process_log import ProcessLog
-from inference.host.process_memory import private_bytes
+from inference.host.process_memory import private_bytes, resident_bytes
 from inference.queue.claims import FencedError, HostClaims
 from models_registry import services
 from models_registry.models import Replica
@@ -157,7 +156,7 @@ def _load(
     """Load in a thread of its own while this one shows that the process lives."""
     outcome: list[Loaded | BaseException] = []
     fraction = noted = 0.0
-    process, most_bytes = psutil.Process(), 0
+    most_bytes = 0
 
     def note(value: float) -> None:
         nonlocal fraction
@@ -181,7 +180,7 @@ def _load(
         if not thread.is_alive():
             break
         # Of a file that is mapped llama.cpp tells nothing before all of it has been read.
-        held_bytes = process.memory_info().rss
+        held_bytes = resident_bytes()
         if fraction != noted or held_bytes >= most_bytes + MOVED_BYTES:
             noted, most_bytes = fraction, max(most_bytes, held_bytes)
             _record("progress", partial(services.note_progress, launch, noted))

@@ -1,13 +1,14 @@
 # For a GPU build pass --build-arg CMAKE_ARGS=-DGGML_CUDA=on and start from a CUDA image.
 FROM python:3.11-slim-bookworm
 ARG CMAKE_ARGS=""
-RUN apt-get update && apt-get install -y --no-install-recommends g++ make && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends g++ make patch && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home --uid 1000 brigade
 WORKDIR /app
 COPY requirements.txt .
-# The flags are explained in the Makefile.
-RUN CMAKE_ARGS="$CMAKE_ARGS" CFLAGS="-U__AVX512FP16__" \
-    CXXFLAGS="-fno-tree-dse -fno-dse -U__AVX512FP16__" pip install --no-cache-dir -r requirements.txt
+COPY third_party third_party
+RUN CMAKE_ARGS="$CMAKE_ARGS" third_party/llama-cpp-python/build.sh python /tmp/wheels && \
+    pip install --no-cache-dir --no-deps /tmp/wheels/*.whl && rm -r /tmp/wheels && \
+    pip install --no-cache-dir -r requirements.txt
 COPY . .
 RUN mkdir /data && chown brigade /data
 USER brigade

@@ -2,11 +2,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-# For llama.cpp. GCC 12 takes the writes to AMX's tile configuration for dead stores and drops them,
-# and on CPUs with AMX every prompt then crashes its process. For AVX512-FP16 ggml goes by 128 values
-# at a time, and heads of 64 are left to scalar code.
-export CFLAGS := $(CFLAGS) -U__AVX512FP16__
-export CXXFLAGS := $(CXXFLAGS) -fno-tree-dse -fno-dse -U__AVX512FP16__
+BUILD_LLAMA := third_party/llama-cpp-python/build.sh
+LLAMA_PATCH := third_party/llama-cpp-python/cpu-attention.patch
 
 .PHONY: run test lint types format clean
 
@@ -32,17 +29,16 @@ $(VENV)/bin/python:
 		{ echo "Brigade needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# pip takes any llama.cpp it has ever compiled, whatever the flags and the processor were: it is kept
-# apart, under a hash of what it depends on.
-$(VENV)/.installed: requirements.txt Makefile | $(VENV)/bin/python
+# A wheel of llama.cpp is good for the processor and the flags it was compiled for: it is kept under a hash
+# of what it depends on.
+$(VENV)/.installed: requirements.txt $(BUILD_LLAMA) $(LLAMA_PATCH) Makefile | $(VENV)/bin/python
 	@echo "Installing requirements; the first time llama.cpp is compiled, which takes minutes."
 	@set -e; \
-	llama=$$(grep '^llama-cpp-python' requirements.txt); \
-	for_this=$$({ echo "$$llama $$CFLAGS $$CXXFLAGS $$CMAKE_ARGS"; $${CXX:-c++} --version; \
+	for_this=$$({ grep '^llama-cpp-python' requirements.txt; cat $(BUILD_LLAMA) $(LLAMA_PATCH); \
+		echo "$$CFLAGS $$CXXFLAGS $$CMAKE_ARGS"; $${CXX:-c++} --version; \
 		grep -m1 '^flags' /proc/cpuinfo; } | sha256sum | cut -c1-16); \
 	wheels=$$($(BIN)/python -m pip cache dir)/llama-cpp-python-$$for_this; \
-	ls "$$wheels"/*.whl >/dev/null 2>&1 || \
-		$(PIP) wheel --no-cache-dir --no-deps --wheel-dir "$$wheels" "$$llama"; \
+	ls "$$wheels"/*.whl >/dev/null 2>&1 || $(BUILD_LLAMA) $(BIN)/python "$$wheels"; \
 	$(PIP) install --force-reinstall --no-deps "$$wheels"/*.whl; \
 	$(PIP) install -r requirements.txt
 	@touch $@

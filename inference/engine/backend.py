@@ -49,9 +49,10 @@ class Backend(Protocol):
     vocabulary_size: int
     recurrent: bool
     """The model keeps a state in place of cells: a sequence can be neither cut nor shared."""
-    tile_tokens: int
-    """Batches of so many tokens are attended in tiles: what one query of a tile looks at costs time
-    for all. 0 where each query is attended by itself, or all are together."""
+    tiled_pairs: int
+    """From how many pairs of a query and a cell that it sees on prompts are worth a batch without
+    answers, for they are attended in tiles: what one query of a tile looks at costs time for all.
+    0 where each query is attended by itself, or all are together."""
 
     def decode(self, spans: list[Span]) -> DecodeOutcome:
         """Compute ``spans`` in one batch. Raises ``BackendError`` when the runtime breaks."""

@@ -27,20 +27,24 @@ class Chunk:
         object.__setattr__(self, "span", span)
 
 
-def batches(chunks: SequenceOf[Chunk], tile_tokens: int) -> list[list[Chunk]]:
+def batches(chunks: SequenceOf[Chunk], tiled_pairs: int) -> list[list[Chunk]]:
     """Divide a step into the batches that are computed one after the other.
 
-    Mostly it is one, so that weights are read once. With prompts beside answers and ``tile_tokens``
-    tokens in all it is the prompts first, then the answers: in one batch the queries of the answers
-    would be in tiles with those of the prompts, and each would look at the cells of all others.
+    Mostly it is one, so that weights are read once. With prompts beside answers it is the prompts
+    first, then the answers, when the prompts have much to attend to: in one batch the queries of
+    the answers would be in tiles with theirs, and each would look at the cells of all others.
 
     Args:
         chunks: what is to be computed.
-        tile_tokens: as the backend has it; 0 where batches are not attended in tiles.
+        tiled_pairs: as the backend has it; 0 where batches are not attended in tiles.
     """
-    tokens = sum(len(chunk.span.token_ids) for chunk in chunks)
     answers = [chunk for chunk in chunks if chunk.sequence.is_stepping]
     prompts = [chunk for chunk in chunks if not chunk.sequence.is_stepping]
-    if tile_tokens and tokens >= tile_tokens and answers and prompts:
+    if tiled_pairs and answers and sum(map(_pairs, prompts)) >= tiled_pairs:
         return [prompts, answers]
     return [[*chunks]]
+
+
+def _pairs(chunk: Chunk) -> int:
+    """Pairs of a query and a cell that it sees."""
+    return chunk.count * chunk.span.start + chunk.count * (chunk.count + 1) // 2

@@ -127,7 +127,7 @@ class Engine:
             Chunk(sequence, count, draft)
             for (sequence, count), draft in zip(plan.chunks, self._draft(plan), strict=True)
         ]
-        for batch in batches(chunks, self.backend.tile_tokens):
+        for batch in batches(chunks, self.backend.tiled_pairs):
             outcome = self._decode(batch)
             if outcome is not DecodeOutcome.DONE:
                 self._undo(batch, outcome)

@@ -107,7 +107,7 @@ class FakeBackend:
 
     vocabulary_size = VOCABULARY_SIZE
     recurrent = False
-    tile_tokens = 0
+    tiled_pairs = 0
 
     def __init__(
         self, kv_cells: int, next_token: Callable[[list[int]], int] = letter_after

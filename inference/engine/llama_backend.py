@@ -57,7 +57,7 @@ class LlamaBackend:
             llama_cpp.llama_model_is_recurrent(self._model)
             or llama_cpp.llama_model_is_hybrid(self._model)
         )
-        self.tile_tokens = options.tile_tokens(self.placement)
+        self.tiled_pairs = options.tiled_pairs(self.placement)
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)

@@ -39,24 +39,24 @@ def test_every_cache_type_serves(smollm2_path: Path, cache_type: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flash_attention", "type_k", "type_v", "tokens"),
+    ("flash_attention", "type_k", "type_v", "in_tiles"),
     [
-        ("auto", "f16", "f16", 64),
-        ("on", "f32", "f16", 64),
-        ("off", "f16", "f16", 0),
-        ("auto", "f16", "bf16", 0),
-        ("auto", "q8_0", "q8_0", 0),
+        ("auto", "f16", "f16", True),
+        ("on", "f32", "f16", True),
+        ("off", "f16", "f16", False),
+        ("auto", "f16", "bf16", False),
+        ("auto", "q8_0", "q8_0", False),
     ],
 )
 def test_batches_are_attended_in_tiles_with_flash_attention_on_a_cpu(
-    flash_attention: str, type_k: str, type_v: str, tokens: int
+    flash_attention: str, type_k: str, type_v: str, in_tiles: bool
 ) -> None:
     options = LlamaOptions(
         flash_attention=flash_attention, cache_type_k=type_k, cache_type_v=type_v
     )
     gpu = Placement((Device(0, "CUDA0", "a GPU", DeviceKind.GPU),))
-    assert options.tile_tokens(Placement()) == tokens
-    assert options.tile_tokens(gpu) == 0
+    assert bool(options.tiled_pairs(Placement())) == in_tiles
+    assert options.tiled_pairs(gpu) == 0
 
 
 @pytest.mark.parametrize("flash_attention", ["auto", "on", "off"])

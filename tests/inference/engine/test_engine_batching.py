@@ -164,10 +164,10 @@ EVENTS = st.lists(
     kept=st.tuples(st.integers(0, 3), st.integers(0, 40)),
     recurrent=st.booleans(),
     aborts=st.sets(st.integers(0, 60)),
-    tile_tokens=st.integers(0, 4),
+    tiled_pairs=st.integers(0, 8),
 )
 def test_engine_keeps_every_promise_under_any_load(
-    events, kv_cells, missing_cells, max_sequences, kept, recurrent, aborts, tile_tokens
+    events, kv_cells, missing_cells, max_sequences, kept, recurrent, aborts, tiled_pairs
 ):
     """With pre-emption, cancellation, aborts, and a backend that at times has too few cells."""
     engine, backend = fake_engine(
@@ -178,7 +178,7 @@ def test_engine_keeps_every_promise_under_any_load(
         kept_cells=kept[1],
         recurrent=recurrent,
     )
-    backend.tile_tokens = tile_tokens
+    backend.tiled_pairs = tiled_pairs
     wanted = {}
     cancel_at: dict[int, list[str]] = {}
     outputs: list[Output] = []

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,6 +22,17 @@ EMBEDDING_VERSION = "all-minilm-l6-v2@f16"
 # shows in the length of the text.
 WORD, WORD_ID = " that", 338
 LENGTH = 300
+SAY_WORD: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "Tell a very long story"}],
+    "logit_bias": {str(WORD_ID): 100},
+}
+# Here the likeliest of 300 tokens leads by 0.35 or more, so that it does not depend on how many are
+# computed in one batch.
+COUNT: dict[str, Any] = {
+    "messages": [
+        {"role": "user", "content": "Write the numbers from 1 to 200, separated by commas."}
+    ]
+}
 
 
 def ask(client: OpenAI, tokens: int = 4) -> str:
@@ -34,13 +46,16 @@ def ask(client: OpenAI, tokens: int = 4) -> str:
 class Stream:
     """A long stream, read in a thread, with what became of it."""
 
-    def __init__(self, client: OpenAI, max_tokens: int = LENGTH) -> None:
+    def __init__(
+        self, client: OpenAI, max_tokens: int = LENGTH, request: dict[str, Any] = SAY_WORD
+    ) -> None:
         self.text = ""
         self.pieces = 0
         self.reason: str | None = None
         self.error: APIError | None = None
         self._client = client
         self._max_tokens = max_tokens
+        self._request = request
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -48,10 +63,9 @@ class Stream:
         try:
             for chunk in self._client.chat.completions.create(
                 model=MODEL,
-                messages=[{"role": "user", "content": "Tell a very long story"}],
                 max_tokens=self._max_tokens,
                 temperature=0,
-                logit_bias={str(WORD_ID): 100},
+                **self._request,
                 stream=True,
                 extra_body={"ignore_eos": True},
             ):
@@ -111,6 +125,18 @@ def test_host_killed_mid_stream_is_replaced_and_the_stream_goes_on(
     assert stream.reason == "length"
     assert stream.text == WORD * LENGTH
     assert service.host_process() != before
+
+
+def test_greedy_text_over_a_killed_host_equals_the_undisturbed(
+    service: LiveService, client: OpenAI
+) -> None:
+    undisturbed = Stream(client, request=COUNT).wait_over().text
+    assert ", 50, 51, 52, " in undisturbed
+    stream = Stream(client, request=COUNT).wait_begun()
+    kill(service.host_process())
+    wait_for_truth_and_recovery(service, client)
+    assert stream.wait_over().error is None
+    assert stream.text == undisturbed
 
 
 def test_idle_worker_killed_leaves_the_cluster_able_to_load(

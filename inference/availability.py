@@ -1,18 +1,64 @@
 """Whether a version is on its way into memory, and why it is not served."""
 
+import asyncio
 import logging
 from typing import Any, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from inference.database import in_database
 from inference.errors import ModelLoadingError
+from inference.messages import WorkItem
 from inference.queue import keys
+from inference.queue.queue import Queue
 from inference.run import RunHeader
-from models_registry.models import ModelVersion
+from models_registry.models import ModelVersion, Replica
 from models_registry.selectors import find_version, replica_statuses
 
 logger = logging.getLogger(__name__)
+
+# The controller looks at the registry twice a second.
+NEWS_POLL_SECONDS = 0.25
+NEWS_POLLS = 8
+
+
+async def enqueue(
+    redis: Redis, queue: Queue, items: list[WorkItem], keep_alive_seconds: float | None
+) -> None:
+    """Queue items of one version, at once or when the controller has seen that it can be loaded.
+
+    Raises:
+        ModelBusyError, ModelLoadingError, InvalidRequestError: as ``Queue.enqueue``.
+    """
+    for _ in range(NEWS_POLLS):
+        try:
+            await queue.enqueue(items, keep_alive_seconds)
+        except ModelLoadingError:
+            if not await _is_news(redis, items[0].version_key):
+                raise
+        else:
+            return
+        await asyncio.sleep(NEWS_POLL_SECONDS)
+    await queue.enqueue(items, keep_alive_seconds)
+
+
+async def _is_news(redis: Redis, version_key: str) -> bool:
+    """Whether a version, as the registry has it, can be loaded, and the controller is there."""
+    if not await redis.exists(keys.LOADABLE):
+        return False
+    return await in_database(_can_be_loaded, version_key)
+
+
+def _can_be_loaded(version_key: str) -> bool:
+    version = find_version(version_key)
+    if version is None or version.file_state != ModelVersion.FileState.READY:
+        return False
+    return not any(
+        replica.state == Replica.State.FAILED
+        for replica in replica_statuses()
+        if replica.version_key == version_key
+    )
 
 
 async def load_fraction(redis: Redis, version_key: str) -> float | None:

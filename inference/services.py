@@ -15,7 +15,7 @@ import msgspec
 import redis.asyncio
 from django.conf import settings as django_settings
 
-from inference.availability import explain_absence, load_fraction
+from inference.availability import enqueue, explain_absence, load_fraction
 from inference.conf import InferenceSettings, inference_settings
 from inference.database import in_database
 from inference.errors import (
@@ -247,7 +247,7 @@ class InferenceService:
         try:
             await run.open()
             await self._remember(header)
-            await self.queue.enqueue(items, keep_alive_seconds)
+            await enqueue(self.redis, self.queue, items, keep_alive_seconds)
         except ModelLoadingError as error:
             del self._open[header.id]
             await run.close()

@@ -35,7 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "host": {"engine", "queue", "messages", "conf"},
     "run": {"queue", "streams", "messages", "errors"},
     "principal": {"errors", "models"},
-    "availability": {"run", "queue", "errors"},
+    "availability": {"run", "queue", "messages", "errors", "database"},
     "run_record": {"run", "principal"},
     "resolution": {"database", "errors"},
     "services": {

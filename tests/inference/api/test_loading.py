@@ -1,6 +1,7 @@
 """Requests for a model that is not in memory: they wait, see how far it is, or learn why not."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,14 +11,15 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from inference import consumers
+from inference import availability, consumers
 from inference.api import delivery
 from inference.availability import load_fraction
 from inference.messages import Delta, Failed, Finished, Started, Usage
 from inference.queue import keys
 from inference.queue.demand import DemandReader
 from inference.services import InferenceService
-from models_registry.models import ModelVersion
+from models_registry.models import ModelVersion, Node, Replica
+from models_registry.selectors import find_version
 from tests.inference.test_consumer_chat import socket_of
 from tests.stack import Api, ScriptedHost, body_of, sse_events
 
@@ -66,6 +68,52 @@ async def test_a_request_waits_for_its_model(
     response = await request
     assert response.status_code == 200
     assert response.json()["choices"][0]["message"]["content"] == "hello"
+
+
+async def test_a_request_waits_for_the_controller_to_see_a_new_version(
+    api: Api,
+    service: InferenceService,
+    version: ModelVersion,
+    controller: DemandReader,
+    redis_client: "redis.Redis",
+    monkeypatch: pytest.MonkeyPatch,
+):
+    looked_up = threading.Event()
+
+    def look_up(name: str) -> ModelVersion | None:
+        looked_up.set()
+        return find_version(name)
+
+    monkeypatch.setattr(availability, "NEWS_POLL_SECONDS", POLL_SECONDS)
+    monkeypatch.setattr(availability, "NEWS_POLLS", 1_000_000)
+    monkeypatch.setattr(availability, "find_version", look_up)
+    controller.announce(["another@q4"], {})
+    request = asyncio.create_task(api.post(PATH, chat(version)))
+    await asyncio.to_thread(looked_up.wait, 30)
+    assert not request.done()
+    host = await loaded(controller, redis_client, version)
+    await host.answer(Started(3), Delta("hello", [1]), Finished("stop", Usage(3, 1)))
+    assert (await request).status_code == 200
+
+
+@pytest.mark.parametrize("reason", ["no controller", "no file", "failed"])
+async def test_a_version_that_nothing_will_load_is_refused_at_once(
+    api: Api,
+    service: InferenceService,
+    version: ModelVersion,
+    controller: DemandReader,
+    monkeypatch: pytest.MonkeyPatch,
+    reason: str,
+):
+    monkeypatch.setattr(availability, "NEWS_POLLS", 1_000_000)
+    controller.announce([] if reason == "no controller" else ["another@q4"], {})
+    if reason == "no file":
+        absent = ModelVersion.FileState.ABSENT
+        await ModelVersion.objects.filter(pk=version.pk).aupdate(file_state=absent)
+    elif reason == "failed":
+        node = await Node.objects.acreate(name="here")
+        await Replica.objects.acreate(version=version, node=node, state=Replica.State.FAILED)
+    assert (await api.post(PATH, chat(version))).status_code == 503
 
 
 async def test_a_stream_shows_how_far_the_load_is(

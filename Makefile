@@ -37,7 +37,7 @@ $(VENV)/.installed: requirements.txt $(BUILD_LLAMA) $(LLAMA_PATCH) Makefile | $(
 	for_this=$$({ grep '^llama-cpp-python' requirements.txt; cat $(BUILD_LLAMA) $(LLAMA_PATCH); \
 		echo "$$CFLAGS $$CXXFLAGS $$CMAKE_ARGS"; $${CXX:-c++} --version; \
 		grep -m1 '^flags' /proc/cpuinfo; } | sha256sum | cut -c1-16); \
-	wheels=$$($(BIN)/python -m pip cache dir)/llama-cpp-python-$$for_this; \
+	wheels=$$($(BIN)/python -m pip cache dir || echo $(VENV))/llama-cpp-python-$$for_this; \
 	ls "$$wheels"/*.whl >/dev/null 2>&1 || $(BUILD_LLAMA) $(BIN)/python "$$wheels"; \
 	$(PIP) install --force-reinstall --no-deps "$$wheels"/*.whl; \
 	$(PIP) install -r requirements.txt

@@ -13,7 +13,7 @@ from inference.messages import WorkItem
 from inference.queue import keys
 from inference.queue.queue import Queue
 from inference.run import RunHeader
-from models_registry.models import ModelVersion, Replica
+from models_registry.models import ModelVersion
 from models_registry.selectors import find_version, replica_statuses
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ async def enqueue(
 
 
 async def _is_news(redis: Redis, version_key: str) -> bool:
-    """Whether a version, as the registry has it, can be loaded, and the controller is there."""
+    """Whether the controller is there, and the registry has the file of the version."""
     if not await redis.exists(keys.LOADABLE):
         return False
     return await in_database(_can_be_loaded, version_key)
@@ -52,13 +52,7 @@ async def _is_news(redis: Redis, version_key: str) -> bool:
 
 def _can_be_loaded(version_key: str) -> bool:
     version = find_version(version_key)
-    if version is None or version.file_state != ModelVersion.FileState.READY:
-        return False
-    return not any(
-        replica.state == Replica.State.FAILED
-        for replica in replica_statuses()
-        if replica.version_key == version_key
-    )
+    return version is not None and version.file_state == ModelVersion.FileState.READY
 
 
 async def load_fraction(redis: Redis, version_key: str) -> float | None:

@@ -50,9 +50,8 @@ class Backend(Protocol):
     recurrent: bool
     """The model keeps a state in place of cells: a sequence can be neither cut nor shared."""
     tiled_pairs: int
-    """From how many pairs of a query and a cell that it sees on prompts are worth a batch without
-    answers, for they are attended in tiles: what one query of a tile looks at costs time for all.
-    0 where each query is attended by itself, or all are together."""
+    """A prompt with so many pairs of a query and a cell that it sees gets a batch without answers,
+    for it is attended in tiles: what one query of a tile looks at costs time for all. 0: never."""
 
     def decode(self, spans: list[Span]) -> DecodeOutcome:
         """Compute ``spans`` in one batch. Raises ``BackendError`` when the runtime breaks."""

@@ -27,12 +27,16 @@ class Chunk:
         object.__setattr__(self, "span", span)
 
 
+# Shorter parts of prompts are not attended in tiles.
+MIN_TILE_ROWS = 16
+
+
 def batches(chunks: SequenceOf[Chunk], tiled_pairs: int) -> list[list[Chunk]]:
     """Divide a step into the batches that are computed one after the other.
 
-    Mostly it is one, so that weights are read once. With prompts beside answers it is the prompts
-    first, then the answers, when the prompts have much to attend to: in one batch the queries of
-    the answers would be in tiles with theirs, and each would look at the cells of all others.
+    Mostly it is one, so that weights are read once. When one of the prompts beside answers has much
+    to attend to, it is the prompts first, then the answers: in one batch the queries of the answers
+    would be in tiles with theirs, and each would look at the cells of all others.
 
     Args:
         chunks: what is to be computed.
@@ -40,11 +44,13 @@ def batches(chunks: SequenceOf[Chunk], tiled_pairs: int) -> list[list[Chunk]]:
     """
     answers = [chunk for chunk in chunks if chunk.sequence.is_stepping]
     prompts = [chunk for chunk in chunks if not chunk.sequence.is_stepping]
-    if tiled_pairs and answers and sum(map(_pairs, prompts)) >= tiled_pairs:
+    if tiled_pairs and answers and max(map(_pairs, prompts), default=0) >= tiled_pairs:
         return [prompts, answers]
     return [[*chunks]]
 
 
 def _pairs(chunk: Chunk) -> int:
-    """Pairs of a query and a cell that it sees."""
+    """Pairs of a query and a cell that it sees, where tiles take them."""
+    if chunk.count < MIN_TILE_ROWS:
+        return 0
     return chunk.count * chunk.span.start + chunk.count * (chunk.count + 1) // 2

@@ -110,9 +110,9 @@ class DemandReader:
         """
         pipeline = self._redis.pipeline()
         pipeline.delete(keys.LOADABLE, keys.LOADING)
-        if names := list(loadable):
-            pipeline.sadd(keys.LOADABLE, *names)
-            pipeline.expire(keys.LOADABLE, OUTLOOK_SECONDS)
+        # Redis has no empty sets, and that nothing can be loaded is not silence.
+        pipeline.sadd(keys.LOADABLE, "", *loadable)
+        pipeline.expire(keys.LOADABLE, OUTLOOK_SECONDS)
         if loading:
             fractions: dict[Any, Any] = {key: f"{done:.3f}" for key, done in loading.items()}
             pipeline.hset(keys.LOADING, mapping=fractions)

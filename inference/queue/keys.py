@@ -15,7 +15,7 @@ brigade:dead                  set          launch ids whose claims are being giv
 brigade:attempts:<digest>     string       logins tried in this minute, per user and address
 brigade:fenced:<launch id>    string       this launch was given up: it must write no more
 brigade:node:<name>           string       launches that run on this node, whose cluster takes tasks
-brigade:loadable              set          version keys that the controller loads when asked for
+brigade:loadable              set          "", and version keys that the controller loads if asked
 brigade:loading               hash         version key → how far it is on its way into memory
 brigade:used                  hash         version key → when it was last asked for, or at work
 brigade:keep_alive            hash         version key → seconds that the last request named

@@ -134,6 +134,7 @@ def test_greedy_text_over_a_killed_host_equals_the_undisturbed(
     assert ", 50, 51, 52, " in undisturbed
     stream = Stream(client, request=COUNT).wait_begun()
     kill(service.host_process())
+    assert stream.reason is None
     wait_for_truth_and_recovery(service, client)
     assert stream.wait_over().error is None
     assert stream.text == undisturbed

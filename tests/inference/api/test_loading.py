@@ -18,8 +18,7 @@ from inference.messages import Delta, Failed, Finished, Started, Usage
 from inference.queue import keys
 from inference.queue.demand import DemandReader
 from inference.services import InferenceService
-from models_registry.models import ModelVersion, Node, Replica
-from models_registry.selectors import find_version
+from models_registry.models import ModelVersion
 from tests.inference.test_consumer_chat import socket_of
 from tests.stack import Api, ScriptedHost, body_of, sse_events
 
@@ -79,41 +78,51 @@ async def test_a_request_waits_for_the_controller_to_see_a_new_version(
     monkeypatch: pytest.MonkeyPatch,
 ):
     looked_up = threading.Event()
+    can_be_loaded = availability._can_be_loaded
 
-    def look_up(name: str) -> ModelVersion | None:
+    def look_up(version_key: str) -> bool:
         looked_up.set()
-        return find_version(name)
+        return can_be_loaded(version_key)
 
     monkeypatch.setattr(availability, "NEWS_POLL_SECONDS", POLL_SECONDS)
     monkeypatch.setattr(availability, "NEWS_POLLS", 1_000_000)
-    monkeypatch.setattr(availability, "find_version", look_up)
-    controller.announce(["another@q4"], {})
+    monkeypatch.setattr(availability, "_can_be_loaded", look_up)
+    controller.announce([], {})
     request = asyncio.create_task(api.post(PATH, chat(version)))
-    await asyncio.to_thread(looked_up.wait, 30)
+    assert await asyncio.to_thread(looked_up.wait, 30)
     assert not request.done()
     host = await loaded(controller, redis_client, version)
     await host.answer(Started(3), Delta("hello", [1]), Finished("stop", Usage(3, 1)))
     assert (await request).status_code == 200
 
 
-@pytest.mark.parametrize("reason", ["no controller", "no file", "failed"])
+@pytest.mark.parametrize("reason", ["no controller", "no file"])
 async def test_a_version_that_nothing_will_load_is_refused_at_once(
     api: Api,
     service: InferenceService,
     version: ModelVersion,
     controller: DemandReader,
+    redis_client: "redis.Redis",
     monkeypatch: pytest.MonkeyPatch,
     reason: str,
 ):
-    monkeypatch.setattr(availability, "NEWS_POLLS", 1_000_000)
-    controller.announce([] if reason == "no controller" else ["another@q4"], {})
-    if reason == "no file":
+    attempts: list[object] = []
+    enqueue = service.queue.enqueue
+
+    async def counted(*arguments: Any) -> None:
+        attempts.append(arguments)
+        await enqueue(*arguments)
+
+    monkeypatch.setattr(service.queue, "enqueue", counted)
+    monkeypatch.setattr(availability, "NEWS_POLL_SECONDS", 0)
+    controller.announce(["another@q4"], {})
+    if reason == "no controller":
+        redis_client.delete(keys.LOADABLE)
+    else:
         absent = ModelVersion.FileState.ABSENT
         await ModelVersion.objects.filter(pk=version.pk).aupdate(file_state=absent)
-    elif reason == "failed":
-        node = await Node.objects.acreate(name="here")
-        await Replica.objects.acreate(version=version, node=node, state=Replica.State.FAILED)
     assert (await api.post(PATH, chat(version))).status_code == 503
+    assert len(attempts) == 1
 
 
 async def test_a_stream_shows_how_far_the_load_is(

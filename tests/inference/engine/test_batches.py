@@ -1,6 +1,6 @@
 import pytest
 
-from inference.engine.batches import Chunk, batches
+from inference.engine.batches import MIN_TILE_ROWS, Chunk, batches
 from tests.inference.engine.generations import (
     alone,
     by_id,
@@ -12,8 +12,8 @@ from tests.inference.engine.generations import (
     text_of,
 )
 
-# Those of a prompt of eight tokens in an empty cache, or of three behind ten.
-PAIRS = 36
+# Those of a prompt of 24 tokens in an empty cache.
+PAIRS = 300
 
 
 def answer(arrival: int, draft: tuple[int, ...] = ()) -> Chunk:
@@ -31,12 +31,21 @@ def prompt(arrival: int, tokens: int, behind: int = 0) -> Chunk:
 @pytest.mark.parametrize(
     "chunks",
     [
-        [answer(0), answer(1), prompt(2, 7)],
-        [answer(0), prompt(1, 3, behind=9)],
+        [answer(0), answer(1), prompt(2, 23)],
+        [answer(0), prompt(1, 16, behind=10)],
+        [answer(0), prompt(1, MIN_TILE_ROWS - 1, behind=1000)],
+        [answer(0), prompt(1, 20), prompt(2, 20)],
         [answer(arrival) for arrival in range(100)],
-        [prompt(0, 8), prompt(1, 2)],
+        [prompt(0, 50), prompt(1, 2)],
     ],
-    ids=["a short prompt", "not far behind", "answers alone", "prompts alone"],
+    ids=[
+        "a short prompt",
+        "not far behind",
+        "fewer rows than a tile wants",
+        "several short ones",
+        "answers alone",
+        "prompts alone",
+    ],
 )
 def test_batches_are_one_unless_prompts_beside_answers_have_much_to_attend_to(chunks):
     assert batches(chunks, PAIRS) == [chunks]
@@ -44,8 +53,8 @@ def test_batches_are_one_unless_prompts_beside_answers_have_much_to_attend_to(ch
 
 @pytest.mark.parametrize(
     "prompts",
-    [[prompt(2, 8)], [prompt(2, 3, behind=10)], [prompt(2, 6), prompt(3, 5)]],
-    ids=["long", "behind much", "several"],
+    [[prompt(2, 24)], [prompt(2, 16, behind=11)], [prompt(2, 6), prompt(3, 24)]],
+    ids=["long", "behind much", "one of several"],
 )
 def test_batches_have_prompts_first_and_answers_apart_where_tiles_pay(prompts):
     answers = [answer(0), answer(1, (1, 2))]
@@ -53,7 +62,7 @@ def test_batches_have_prompts_first_and_answers_apart_where_tiles_pay(prompts):
 
 
 def test_batches_are_one_where_nothing_is_attended_in_tiles():
-    chunks = [answer(0), prompt(1, 100)]
+    chunks = [answer(0), prompt(1, 500)]
     assert batches(chunks, 0) == [chunks]
 
 
@@ -70,10 +79,10 @@ def test_engine_computes_a_prompt_apart_from_answers_in_the_same_step():
     backend.tiled_pairs = PAIRS
     engine.submit(generation("old", "old", max_tokens=20))
     engine.step()
-    engine.submit(generation("new", "n" * 8, max_tokens=4))
+    engine.submit(generation("new", "n" * 24, max_tokens=4))
     begin = len(backend.decoded_batches)
     frames = by_id(engine.step())
-    assert [len(batch[0].token_ids) for batch in backend.decoded_batches[begin:]] == [8, 1]
+    assert [len(batch[0].token_ids) for batch in backend.decoded_batches[begin:]] == [24, 1]
     assert len(text_of(frames["old"])) == len(text_of(frames["new"])) == 1
 
 
@@ -82,12 +91,12 @@ def test_engine_aborted_in_a_prompt_goes_on_with_the_answers_in_the_next_step():
     backend.tiled_pairs = PAIRS
     engine.submit(generation("old", "old", max_tokens=6))
     outputs = engine.step()
-    engine.submit(generation("new", "n" * 8, max_tokens=4))
+    engine.submit(generation("new", "n" * 24, max_tokens=4))
     backend.while_decoding = backend.abort
     assert [id_ for id_, frame in engine.step() if text_of([frame])] == []
     backend.while_decoding = None
     outputs += step_until(engine, lambda: engine.is_idle)
     frames = by_id(outputs)
     assert text_of(frames["old"]) == alone(generation("old", "old", max_tokens=6))
-    assert text_of(frames["new"]) == alone(generation("new", "n" * 8, max_tokens=4))
+    assert text_of(frames["new"]) == alone(generation("new", "n" * 24, max_tokens=4))
     assert drain(engine) == []

@@ -5,6 +5,18 @@ from pathlib import Path
 
 from django.conf import settings
 
+# Of fewer cores none can be spared.
+SPARING_CORES = 4
+
+
+def default_threads(cores: int) -> int:
+    """CPU threads of a host: one core stays with the web process where there are some to spare.
+
+    llama.cpp's threads wait for each other at every operation, so one that has to share its core
+    slows down all of them.
+    """
+    return cores - 1 if cores >= SPARING_CORES else cores
+
 
 @dataclass(frozen=True)
 class InferenceSettings:

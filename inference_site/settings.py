@@ -10,7 +10,7 @@ from pathlib import Path
 
 import dj_database_url
 
-from inference.conf import InferenceSettings
+from inference.conf import InferenceSettings, default_threads
 from inference_site.admin_navigation import UNFOLD as UNFOLD
 from inference_site.embedded.urls import embedded_urls
 from inference_site.env import Environment, read_dotenv
@@ -152,7 +152,9 @@ INFERENCE = InferenceSettings(
     max_prompt_characters=env.integer("INFERENCE_MAX_PROMPT_CHARACTERS", 1_000_000, 1, 10_000_000),
     max_replicas=env.integer("INFERENCE_MAX_REPLICAS", 4, 1, 64),
     prompt_workers=env.integer("INFERENCE_PROMPT_WORKERS", 1, 1, 64),
-    threads=env.integer("INFERENCE_THREADS", os.cpu_count() or 2, 1, 1024),
+    threads=env.integer(
+        "INFERENCE_THREADS", default_threads(len(os.sched_getaffinity(0))), 1, 1024
+    ),
     prefix_sharing=env.choice("INFERENCE_PREFIX_SHARING", "user", ("key", "user", "all")),
     prefill_slowdown=env.number("INFERENCE_PREFILL_SLOWDOWN", 2.0, 1.1, 1000.0),
     sse_heartbeat_seconds=env.number("INFERENCE_SSE_HEARTBEAT", 15, 0.1, 300),

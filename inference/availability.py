@@ -1,4 +1,4 @@
-"""Whether a version is on its way into memory, and why it is not served."""
+"""Versions that are not in memory: waiting for the controller, how far they are, why not."""
 
 import asyncio
 import logging

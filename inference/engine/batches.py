@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from inference.engine.backend import Span
 from inference.engine.sequence import Sequence
 
+# Shorter parts of prompts are not attended in tiles: GGML_FA_TILED_MIN_ROWS in our patch of ggml.
+MIN_TILE_ROWS = 16
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -25,10 +28,6 @@ class Chunk:
             outputs=int(self.count == sequence.pending_tokens) + len(self.draft),
         )
         object.__setattr__(self, "span", span)
-
-
-# Shorter parts of prompts are not attended in tiles.
-MIN_TILE_ROWS = 16
 
 
 def batches(chunks: SequenceOf[Chunk], tiled_pairs: int) -> list[list[Chunk]]:

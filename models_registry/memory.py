@@ -28,9 +28,9 @@ from models_registry.repacking import copied_bytes
 _FLOAT_BYTES: Final = 4
 _MASK_BYTES: Final = 2  # the attention mask is F16
 _CELL_BLOCK: Final = 256  # llama.cpp rounds the KV cache up to this many cells
-# Of a token or merge in llama.cpp's tables, and of a token in what compiles grammars and samples.
+# Of a token or merge in llama.cpp's tables, and of a token in the table that grammars need.
 _VOCABULARY_ENTRY_BYTES: Final = 170
-_GENERATED_TOKEN_BYTES: Final = 340
+_GRAMMAR_TOKEN_BYTES: Final = 340
 _MAX_STEP_TOKENS: Final = 512
 _KEPT_SEQUENCES: Final = 32
 _MAX_SEQUENCE_IDS: Final = 256  # llama.cpp's LLAMA_MAX_SEQ
@@ -46,8 +46,8 @@ class MemoryEstimate:
     """Bytes of one replica by purpose.
 
     ``mapped_bytes`` are the weights that are read from the file, ``weights_bytes`` the others
-    with the tables of the vocabulary. ``late_bytes`` is the part of the buffers that is touched
-    only when a step needs it, and so not seen after the load.
+    with the tables of the vocabulary. ``late_bytes`` is what is touched only when a step or the
+    first grammar needs it, and so not seen after the load.
     """
 
     mapped_bytes: int
@@ -100,8 +100,7 @@ def estimate_bytes(
             raise ValueError(f"{name} must be at least 1, not {value}.")
     copies = copied_bytes(header, cpu_features)
     vocabulary = (header.vocab_size + header.merge_count) * _VOCABULARY_ENTRY_BYTES
-    if not header.is_embedding:
-        vocabulary += header.vocab_size * _GENERATED_TOKEN_BYTES
+    grammars = 0 if header.is_embedding else header.vocab_size * _GRAMMAR_TOKEN_BYTES
     cells = math.ceil(kv_cells / _CELL_BLOCK) * _CELL_BLOCK
     at_once = max(kv_cells, header.context_length)
     step_tokens = at_once if header.is_embedding else _MAX_STEP_TOKENS
@@ -112,11 +111,11 @@ def estimate_bytes(
     output_bytes = outputs * width * _FLOAT_BYTES
     return MemoryEstimate(
         mapped_bytes=header.tensor_bytes - copies.originals,
-        weights_bytes=copies.copies + vocabulary,
+        weights_bytes=copies.copies + vocabulary + grammars,
         kv_bytes=cells * header.kv_bytes_per_token(cache_type_k, cache_type_v),
         compute_bytes=compute_bytes,
         output_bytes=output_bytes,
-        late_bytes=compute_bytes + (output_bytes if header.is_embedding else 0),
+        late_bytes=compute_bytes + grammars + (output_bytes if header.is_embedding else 0),
     )
 
 

@@ -57,6 +57,13 @@ class Backend(Protocol):
         """Compute ``spans`` in one batch. Raises ``BackendError`` when the runtime breaks."""
         ...
 
+    def is_ready_for_grammars(self) -> bool:
+        """Whether a sampler with a grammar is to be had at once; if not, it is prepared.
+
+        ``new_sampler`` waits for that.
+        """
+        ...
+
     def new_sampler(
         self, sampling: SamplingParameters, prompt: list[int], output: list[int], grammar: str = ""
     ) -> Any:

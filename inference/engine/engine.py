@@ -149,7 +149,7 @@ class Engine:
 
     def _plan(self) -> StepPlan:
         """Decide on the next step and remember what the one after it must know."""
-        waiting = [] if self._cache_is_full else self._waiting
+        waiting = [] if self._cache_is_full else self._admissible()
         self._cache.survey(waiting)
         conditions = Conditions(
             self._cache.available_cells, self._steps_since_stall, self._paused_steps
@@ -159,6 +159,14 @@ class Engine:
         self._paused_steps = self._paused_steps + 1 if plan.pauses else 0
         self.is_full = self._cache_is_full or plan.is_full or bool(plan.preempted)
         return plan
+
+    def _admissible(self) -> list[Sequence]:
+        """Who may enter: those with a grammar only once it holds up nobody else."""
+        free = [sequence for sequence in self._waiting if not sequence.generation.grammar]
+        is_alone = not self._running and not free
+        if len(free) == len(self._waiting) or self.backend.is_ready_for_grammars() or is_alone:
+            return self._waiting
+        return free
 
     def _draft(self, plan: StepPlan) -> list[list[int]]:
         """Guessed tokens to compute behind each chunk of the plan; mostly none."""

@@ -117,6 +117,7 @@ class FakeBackend:
         self.decoded_batches: list[list[Span]] = []
         self.samplers_open = 0
         self.closed = False
+        self.ready_for_grammars = True
         self.while_decoding: Callable[[], None] | None = None
         self._stored: dict[int, list[Cell]] = {}
         self._logits: dict[tuple[int, int], npt.NDArray[np.float32]] = {}
@@ -151,6 +152,10 @@ class FakeBackend:
     def used_cells(self) -> int:
         """Cells that any sequence holds."""
         return len({cell for cells in self._stored.values() for cell in cells})
+
+    def is_ready_for_grammars(self) -> bool:
+        """From the start, unless a test says otherwise."""
+        return self.ready_for_grammars
 
     def new_sampler(
         self, sampling: SamplingParameters, prompt: list[int], output: list[int], grammar: str = ""

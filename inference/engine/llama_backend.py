@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.engine.backend import BackendError, DecodeOutcome, Span
-from inference.engine.grammar import GrammarCompiler
+from inference.engine.grammar import DeferredCompiler
 from inference.engine.llama_grammar import grammar_tokenizer
 from inference.engine.llama_runtime import (
     DEFAULT_OPTIONS,
@@ -61,8 +61,7 @@ class LlamaBackend:
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
-        # Now, and not for the first request that needs it: all others would wait.
-        self._grammars = GrammarCompiler(grammar_tokenizer(self._vocabulary))
+        self._grammars = DeferredCompiler(lambda: grammar_tokenizer(self._vocabulary))
         self._buffers = BatchBuffers(step_tokens)
         self._rows: list[int] = []
         self._abort = AbortFlag(self._context)
@@ -79,13 +78,17 @@ class LlamaBackend:
             raise BackendError(f"llama_decode returned {status}")
         return _OUTCOMES[status]
 
+    def is_ready_for_grammars(self) -> bool:
+        """Whether a sampler with a grammar is to be had at once; if not, it is prepared."""
+        return self._grammars.is_ready()
+
     def new_sampler(
         self, sampling: SamplingParameters, prompt: list[int], output: list[int], grammar: str = ""
     ) -> LlamaSampler:
         """A sampler that has seen ``prompt`` and ``output``. Raises ``GrammarError``."""
         matcher = None
         if grammar:
-            matcher = self._grammars.matcher(grammar)
+            matcher = self._grammars.get().matcher(grammar)
             matcher.consume(output)
         return LlamaSampler(self._context, self.vocabulary_size, sampling, prompt, output, matcher)
 
@@ -145,9 +148,13 @@ class LlamaBackend:
         """Run two small batches, so that the first client does not wait for pages to be read.
 
         One token and several take different ways through llama.cpp: a build that crashes on one of
-        them shall do so now, and not under a client's request.
+        them shall do so now, and not under a client's request. One thread does it: others would
+        keep the priority that loading has, and wait for each other where a core is busy.
         """
+        threads = llama_cpp.llama_n_threads(self._context)
+        llama_cpp.llama_set_n_threads(self._context, 1, 1)
         token = max(0, int(llama_cpp.llama_vocab_bos(self._vocabulary)))
         self.decode([Span(0, 0, [token], outputs=1)])
         self.decode([Span(0, 1, [token] * min(32, self._buffers.max_tokens), outputs=1)])
         llama_cpp.llama_memory_clear(self._memory, True)
+        llama_cpp.llama_set_n_threads(self._context, threads, threads)

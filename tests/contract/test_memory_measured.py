@@ -12,7 +12,7 @@ from models_registry.gguf import read_header
 from models_registry.memory import estimate_bytes
 from tests.model_files import model_file
 
-# Loads as a host does, computes a full step, and prints the bytes before, after the load, and last.
+# Loads as a host does, computes a full step, and prints the bytes after the load and last.
 PROGRAM = """
 import json, sys
 from types import SimpleNamespace
@@ -35,6 +35,8 @@ else:
         prompt = [3 + number] * (cells // 8)
         engine.submit(Generation(f"g{number}", "m@1", prompt, 4, SamplingParameters(),
                                  ignore_eos=True))
+    engine.submit(Generation("grammar", "m@1", prompt, 4, SamplingParameters(),
+                             grammar="start: /[a-z]+/"))
 while not engine.is_idle:
     engine.step()
 print(json.dumps([loaded - before, private_bytes() - before]))

@@ -10,6 +10,7 @@ from models_registry.memory import device_bytes, estimate_bytes
 from models_registry.repacking import copied_bytes
 
 AMX = ("AVX2", "AVX512", "AMX_INT8", "REPACK")
+AVX512 = ("AVX2", "AVX512", "REPACK")
 AVX2 = ("AVX2", "REPACK")
 
 
@@ -106,19 +107,20 @@ def test_estimate_is_near_what_was_measured_after_work(
 @pytest.mark.parametrize(
     ("header", "kv_cells", "max_sequences", "measured_megabytes"),
     [
-        (SMOLLM2, 16_384, 32, 562.5),
-        (GEMMA, 4096, 8, 727.9),
-        (QWEN, 16_384, 32, 865.1),
-        (MINILM, 2048, 8, 52.9),
+        (SMOLLM2, 16_384, 32, 507.6),
+        (GEMMA, 4096, 8, 413.6),
+        (GEMMA, 16_384, 32, 666.1),
+        (QWEN, 16_384, 32, 778.3),
+        (MINILM, 2048, 8, 52.6),
     ],
 )
 def test_what_is_touched_late_is_not_there_after_the_load(
     header: GGUFHeader, kv_cells: int, max_sequences: int, measured_megabytes: float
 ) -> None:
-    estimate = estimate_bytes(header, kv_cells, max_sequences, cpu_features=AMX)
+    estimate = estimate_bytes(header, kv_cells, max_sequences, cpu_features=AVX512)
 
     loaded = estimate.total_bytes - estimate.late_bytes
-    assert loaded == pytest.approx(measured_megabytes * 1e6, rel=0.08)
+    assert loaded == pytest.approx(measured_megabytes * 1e6, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,24 @@
 -- Take the first items of a queue for one host.
--- KEYS queue, claims, fenced
+-- KEYS queue, claims, fenced, ready
 -- ARGV max_items, launch_id, may_take_suspect (0 | 1), above_priority
 -- Returns {claimed…, expired…}: {{id, payload, waited_seconds}…}, {id…}; or false when fenced.
 -- What has begun to answer has met its deadline. A suspect, whose host died before, is
 -- taken alone; one at the head that may not be taken now keeps its place, and so do those behind it.
 -- Only items above a priority are taken, and those that are not are passed by.
+-- For its first moment an item is left to whoever has less to do: a host takes no more than its
+-- share of what waits and is at work at all hosts. What nobody has taken by then is for any.
 if redis.call('EXISTS', KEYS[3]) == 1 then return false end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local claimed, expired = {}, {}
 local passed = 0
+local share = math.huge
+local hosts = redis.call('ZRANGEBYSCORE', KEYS[4], now - 2, '+inf')
+if #hosts > 1 then
+  local total = redis.call('ZCARD', KEYS[1])
+  for _, host in ipairs(hosts) do total = total + redis.call('HLEN', 'brigade:claims:' .. host) end
+  share = math.ceil(total / #hosts) - redis.call('HLEN', KEYS[2])
+end
 while #claimed < tonumber(ARGV[1]) and passed < 256 do
   local id = redis.call('ZRANGE', KEYS[1], passed, passed)[1]
   if not id then break end
@@ -24,6 +33,8 @@ while #claimed < tonumber(ARGV[1]) and passed < 256 do
     expired[#expired + 1] = id
   elseif tonumber(fields[5] or 0) <= tonumber(ARGV[4]) then
     passed = passed + 1
+  elseif #claimed >= share and now - tonumber(fields[3]) < 0.1 then
+    break
   else
     local suspect = tonumber(fields[4]) > 0
     if suspect and (ARGV[3] == '0' or #claimed > 0) then break end

@@ -66,6 +66,7 @@ class HostClaims:
         self._fenced = keys.fenced(launch_id)
         self._claims = keys.claims(launch_id)
         self._control = keys.control(launch_id)
+        self._ready = keys.ready(version_key)
         self._claim = redis.register_script(script("claim"))
         self._queue = keys.queue(version_key)
         self._publish = DirectScript(redis, script("publish"))
@@ -81,7 +82,7 @@ class HostClaims:
         alive = self._heartbeat(
             keys=[
                 keys.HOSTS,
-                keys.ready(self._version_key),
+                self._ready,
                 keys.host(self._launch_id),
                 self._fenced,
             ],
@@ -93,7 +94,7 @@ class HostClaims:
     def claim(
         self, max_items: int, may_take_suspect: bool, above_priority: int = -1
     ) -> tuple[list[tuple[WorkItem, float]], list[tuple[str, Failed]]]:
-        """Take waiting items, only those above a priority.
+        """Take waiting items, only those above a priority; of new ones no more than a fair share.
 
         Returns:
             (item, seconds it waited) of each claimed one, and (id, last frame) of those that are
@@ -103,7 +104,7 @@ class HostClaims:
             FencedError: the host was given up.
         """
         answer = self._claim(
-            keys=[self._queue, self._claims, self._fenced],
+            keys=[self._queue, self._claims, self._fenced, self._ready],
             args=[max_items, self._launch_id, int(may_take_suspect), above_priority],
         )
         if answer is None:
@@ -194,6 +195,6 @@ class HostClaims:
         """Forget this host once it has nothing claimed."""
         pipeline = self._redis.pipeline()
         pipeline.zrem(keys.HOSTS, self._launch_id)
-        pipeline.zrem(keys.ready(self._version_key), self._launch_id)
+        pipeline.zrem(self._ready, self._launch_id)
         pipeline.delete(keys.host(self._launch_id), self._control, self._claims)
         pipeline.execute()

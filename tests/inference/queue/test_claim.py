@@ -70,6 +70,35 @@ def test_two_hosts_never_claim_the_same(world: QueueWorld) -> None:
     assert claimed == [[item] for item in items]
 
 
+def test_hosts_share_a_burst(world: QueueWorld) -> None:
+    first, second, idle = world.host(), world.host(), world.host()
+    items = [world.enqueued().id for _ in range(7)]
+    assert first.claim() == items[:3]
+    assert second.claim() == items[3:6]
+    assert idle.claim() == items[6:]
+
+
+def test_a_new_item_is_left_to_the_host_with_less_to_do(world: QueueWorld) -> None:
+    busy, idle = world.host(), world.host(ready=False)
+    for _ in range(4):
+        world.enqueued()
+    assert len(busy.claim()) == 4  # as long as no other host serves
+    idle.beat()
+    item = world.enqueued()
+    assert busy.claim() == []
+    assert idle.claim() == [item.id]
+
+
+def test_what_the_host_with_less_to_do_leaves_is_for_any(world: QueueWorld) -> None:
+    busy, full = world.host(), world.host(ready=False)
+    world.enqueued()
+    assert len(busy.claim()) == 1
+    full.beat()
+    item = world.enqueued()
+    world.age(item)
+    assert busy.claim() == [item.id]
+
+
 def test_claim_reports_an_item_whose_deadline_has_passed_and_does_not_run_it(
     world: QueueWorld,
 ) -> None:
@@ -104,11 +133,13 @@ def test_claim_forgets_an_item_whose_content_is_gone(world: QueueWorld) -> None:
 def _with_suspects(world: QueueWorld, count: int) -> list[str]:
     """Items whose host died, before anything else in the queue."""
     dying = world.host()
-    items = [world.enqueued().id for _ in range(count)]
-    assert dying.claim() == items
+    items = [world.enqueued() for _ in range(count)]
+    world.age(*items)
+    claimed = dying.claim()
+    assert claimed == [item.id for item in items]
     dying.die()
     assert dying.launch_id in world.sweep.run()
-    return items
+    return claimed
 
 
 def test_suspects_are_claimed_one_at_a_time(world: QueueWorld) -> None:

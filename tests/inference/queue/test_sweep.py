@@ -140,6 +140,7 @@ def test_a_sweep_that_died_half_way_is_made_good_by_the_next(
 ) -> None:
     dying, next_host = world.host(), world.host()
     items = [world.enqueued() for _ in range(3)]
+    world.age(*items)
     dying.claim()
     for item in items:
         dying.say(item, "ab")

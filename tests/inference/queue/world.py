@@ -93,6 +93,12 @@ class QueueWorld:
         self.enqueue(item)
         return item
 
+    def age(self, *items: Generation) -> None:
+        """Have items wait for so long that they are left to no host in particular."""
+        for item in items:
+            enqueued = float(self.field(item, "enqueued") or 0)
+            self.redis.hset(keys.item(item.id), "enqueued", enqueued - 0.2)
+
     def cancel(self, item: Generation) -> bool:
         """Stop an item as the web process does."""
         return self.with_queue(lambda queue: queue.cancel(self.version_key, item.id))

@@ -38,7 +38,7 @@ class Loaded:
     """An engine ready to step, how many items it takes, and how to stop a decode.
 
     ``device`` is what it computes on, for people; ``notice`` says what of the version's options
-    this machine could not give, "" when all is as it was asked for.
+    this machine could not give, "" when all is as it was asked for. ``close`` frees the memory.
     """
 
     engine: StepEngine
@@ -46,6 +46,13 @@ class Loaded:
     abort: Callable[[], None] | None
     device: str
     notice: str
+    close: Callable[[], None]
+
+
+def import_runtime() -> None:
+    """Import llama.cpp and what stands on it: a quarter of a second of processor time."""
+    import inference.engine.llama_backend
+    import inference.engine.llama_embedding  # noqa: F401
 
 
 def load_engine(
@@ -75,7 +82,12 @@ def _load_embedding(spec: ModelSpec, threads: int, on_progress: Callable[[float]
     )
     placement = backend.placement
     return Loaded(
-        EmbeddingEngine(backend), EMBEDDING_MAX_JOBS, None, str(placement), placement.notice
+        EmbeddingEngine(backend),
+        EMBEDDING_MAX_JOBS,
+        None,
+        str(placement),
+        placement.notice,
+        backend.close,
     )
 
 
@@ -106,7 +118,23 @@ def _load_generation(
         hold_tokens=HOLD_TOKENS if spec.flash_attention == "off" else HOLD_TOKENS_FLASH,
         shares_prefixes=not backend.recurrent,
     )
-    drafter = _drafter(spec, backend, step_tokens, threads)
+    draft_backend = _draft_backend(spec, backend, step_tokens, threads)
+    drafter: Drafter | None = None
+    if draft_backend is not None:
+        drafter = ModelDrafter(
+            draft_backend,
+            backend,
+            kv_cells=spec.kv_cells,
+            max_sequences=spec.max_sequences,
+            step_tokens=step_tokens,
+        )
+    elif _guesses(spec, backend):
+        drafter = NgramDrafter()
+
+    def close() -> None:
+        for each in filter(None, (draft_backend, backend)):
+            each.close()
+
     placement = backend.placement
     return Loaded(
         Engine(backend, config, drafter=drafter),
@@ -114,33 +142,30 @@ def _load_generation(
         backend.abort,
         str(placement),
         placement.notice,
+        close,
     )
 
 
-def _drafter(
+def _guesses(spec: ModelSpec, target: "LlamaBackend") -> bool:
+    """Whether tokens are guessed ahead: by a draft model, else from an answer's earlier words."""
+    return spec.speculation != "off" and not target.recurrent
+
+
+def _draft_backend(
     spec: ModelSpec, target: "LlamaBackend", step_tokens: int, threads: int
-) -> Drafter | None:
-    """What guesses ahead for a version: its draft model, else its own earlier words."""
+) -> "LlamaBackend | None":
+    """The draft model of a version, if it has one and guesses."""
     from inference.engine.llama_backend import LlamaBackend
 
-    if spec.speculation == "off" or target.recurrent:
+    if spec.draft_path is None or not _guesses(spec, target):
         return None
-    if spec.draft_path is None:
-        return NgramDrafter()
-    backend = LlamaBackend(
+    return LlamaBackend(
         Path(spec.draft_path),
         kv_cells=spec.kv_cells,
         max_sequences=spec.max_sequences,
         step_tokens=step_tokens,
         threads=threads,
         options=_options(spec),
-    )
-    return ModelDrafter(
-        backend,
-        target,
-        kv_cells=spec.kv_cells,
-        max_sequences=spec.max_sequences,
-        step_tokens=step_tokens,
     )
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,8 @@ from inference.engine.backend import ModelLoadError
 from inference.host.cluster import stop_requested
 from inference.host.host import Host, HostConfig
 from inference.host.liveness import LivenessLock, liveness_folder
-from inference.host.loading import Loaded, load_engine
+from inference.host.load_priority import LoadPriority
+from inference.host.loading import Loaded, import_runtime, load_engine
 from inference.host.process_log import ProcessLog
 from inference.host.process_memory import private_bytes, resident_bytes
 from inference.queue.claims import FencedError, HostClaims
@@ -122,6 +124,8 @@ def _serve(replica: Replica, launch: uuid.UUID, settings: InferenceSettings) -> 
         on_draining=lambda: _observe(launch, Replica.State.DRAINING),
     )
     host.run()
+    # Before its room is given to others, which the end of the process may come too late for.
+    loaded.close()
     _observe(
         launch,
         Replica.State.STOPPED,
@@ -155,6 +159,7 @@ def _load(
 ) -> Loaded:
     """Load in a thread of its own while this one shows that the process lives."""
     outcome: list[Loaded | BaseException] = []
+    priority = LoadPriority()
     fraction = noted = 0.0
     most_bytes = 0
 
@@ -164,11 +169,16 @@ def _load(
 
     def load() -> None:
         try:
+            # Python's own work at full speed: who is put off while he has the interpreter lock
+            # puts off the signs of life as well.
+            import_runtime()
+            priority.lower()
             outcome.append(load_engine(spec, settings, note))
         except BaseException as error:  # handed to the waiting thread
             outcome.append(error)
 
     thread = threading.Thread(target=load, name="load", daemon=True)
+    began_at = time.monotonic()
     thread.start()
     while True:
         _tolerating_redis(
@@ -179,6 +189,7 @@ def _load(
         thread.join(settings.heartbeat_seconds)
         if not thread.is_alive():
             break
+        priority.review(time.monotonic() - began_at)
         # Of a file that is mapped llama.cpp tells nothing before all of it has been read.
         held_bytes = resident_bytes()
         if fraction != noted or held_bytes >= most_bytes + MOVED_BYTES:

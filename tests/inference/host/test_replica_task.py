@@ -1,5 +1,6 @@
 """The task that is a replica, from announcement to its end."""
 
+import os
 import threading
 import uuid
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from inference.engine.engine import Engine
 from inference.engine.fake_backend import FakeBackend
 from inference.host import replica_task
 from inference.host.liveness import LivenessLock
+from inference.host.load_priority import LASTING_NICENESS
 from inference.host.loading import Loaded
 from inference.host.replica_task import host_replica
 from inference.messages import Drain, encode
@@ -52,10 +54,10 @@ def load_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Load], None]:
     return decide
 
 
-def fake_model() -> Loaded:
+def fake_model(close: Callable[[], None] = lambda: None) -> Loaded:
     """A model without weights."""
     engine = Engine(FakeBackend(kv_cells=256), EngineConfig(kv_cells=256, max_sequences=2))
-    return Loaded(engine, 2, None, "GPU9 (test)", "There is no cuda here: on the CPU.")
+    return Loaded(engine, 2, None, "GPU9 (test)", "There is no cuda here: on the CPU.", close)
 
 
 def run(replica: Replica) -> str:
@@ -110,6 +112,43 @@ def test_a_replica_says_what_it_computes_on(
     assert run(replica) == "drained"
     assert ready == [{"device": "GPU9 (test)", "reason": "There is no cuda here: on the CPU."}]
     assert replica.device == ""
+
+
+def test_a_replica_frees_its_memory_before_it_says_so(
+    world: QueueWorld, replica: Replica, load_by: Callable[[Load], None]
+) -> None:
+    states: list[str] = []
+
+    def load() -> Loaded:
+        world.redis.rpush(keys.control(str(replica.launch_id)), encode(Drain()))
+        return fake_model(
+            close=lambda: states.extend(Replica.objects.values_list("state", flat=True))
+        )
+
+    load_by(load)
+    assert run(replica) == "drained"
+    assert states == [State.DRAINING]
+    assert replica.state == State.STOPPED
+
+
+def test_a_load_gives_way_to_answers(
+    world: QueueWorld, replica: Replica, load_by: Callable[[Load], None]
+) -> None:
+    priorities: list[tuple[int, int]] = []
+
+    def load() -> Loaded:
+        for thread in (threading.get_native_id(), os.getpid()):
+            priorities.append(
+                (os.sched_getscheduler(thread), os.getpriority(os.PRIO_PROCESS, thread))
+            )
+        world.redis.rpush(keys.control(str(replica.launch_id)), encode(Drain()))
+        return fake_model()
+
+    load_by(load)
+    assert run(replica) == "drained"
+    loading, main = priorities
+    assert main == (os.SCHED_OTHER, 0)
+    assert loading in ((os.SCHED_IDLE, 0), (os.SCHED_OTHER, LASTING_NICENESS))
 
 
 def test_a_launch_that_is_out_of_date_ends_at_once(

@@ -8,6 +8,9 @@ from rich.table import Table
 
 from inference_site.demo.traffic import Outcome
 
+# From the decision that somebody leaves to the end of his process.
+EXIT_SECONDS = 3.0
+
 
 @dataclass(frozen=True)
 class Row:
@@ -19,6 +22,29 @@ class Row:
     saw_loading: int
     median_wait_seconds: float
     longest_wait_seconds: float
+
+
+@dataclass(frozen=True)
+class Swaps:
+    """How often a model came into memory and had to leave it; times are seconds of a load."""
+
+    name: str
+    loads: int
+    swapped_out: int
+    median_load_seconds: float
+    longest_load_seconds: float
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the service lets somebody wait before others must go for him; seconds.
+
+    ``lease_seconds`` is how long a death may go unseen.
+    """
+
+    maximum_wait_seconds: float
+    minimum_dwell_seconds: float
+    lease_seconds: float
 
 
 @dataclass(frozen=True)
@@ -41,6 +67,7 @@ class Report:
     kills: int
     embedding_loads: int
     rows: tuple[Row, ...]
+    swaps_by_model: tuple[Swaps, ...]
     errors: tuple[str, ...]
 
     @property
@@ -53,8 +80,21 @@ class Report:
         """For machines."""
         return asdict(self) | {"passed": self.passed}
 
+    def swap_table(self) -> Table:
+        """Loads and swaps, for people."""
+        table = Table("", "loads", "swapped out", "median load s", "longest load s")
+        for row in self.swaps_by_model:
+            table.add_row(
+                row.name,
+                str(row.loads),
+                str(row.swapped_out),
+                f"{row.median_load_seconds:.2f}",
+                f"{row.longest_load_seconds:.2f}",
+            )
+        return table
+
     def table(self) -> Table:
-        """For people."""
+        """Requests and waits, for people."""
         table = Table("", "requests", "failed", "saw loading", "median wait s", "longest wait s")
         for row in self.rows:
             table.add_row(
@@ -93,6 +133,40 @@ def rows_of(outcomes: Sequence[Outcome], embedding_model: str) -> tuple[Row, ...
     return tuple(rows)
 
 
+def swaps_of(name: str, loads: Mapping[str, Sequence[float]], put_out: Mapping[str, int]) -> Swaps:
+    """A row of the second table; ``loads`` and ``put_out`` are by version key."""
+    times = [took for key, found in loads.items() if _is_of(key, name) for took in found]
+    return Swaps(
+        name,
+        len(times),
+        sum(count for key, count in put_out.items() if _is_of(key, name)),
+        round(statistics.median(times), 2) if times else 0.0,
+        round(max(times, default=0.0), 2),
+    )
+
+
+def wait_limit_seconds(
+    outcomes: Sequence[Outcome],
+    models: int,
+    longest_load_seconds: float,
+    kills: int,
+    patience: Patience,
+) -> float:
+    """The longest that anybody may wait: each of the other models may go first once.
+
+    One turn lasts until somebody must leave, then the longest answer, the exit and the longest
+    load; each kill may cost a death unseen for a lease, and another load.
+    """
+    answer = max((one.total_seconds - one.wait_seconds for one in outcomes), default=0.0)
+    turn = max(patience.maximum_wait_seconds, patience.minimum_dwell_seconds)
+    turn += answer + EXIT_SECONDS + longest_load_seconds
+    return models * turn + kills * (patience.lease_seconds + longest_load_seconds)
+
+
+def _is_of(version_key: str, model: str) -> bool:
+    return version_key.partition("@")[0] == model
+
+
 def make_report(
     outcomes: Sequence[Outcome],
     *,
@@ -104,13 +178,16 @@ def make_report(
     budget_bytes: int,
     peak_set_aside_bytes: int,
     peak_used_bytes: int,
-    wait_limit_seconds: float,
+    patience: Patience,
     embedding_model: str,
 ) -> Report:
     """Put the figures together; ``loads`` and ``put_out`` are by version key."""
     times = [took for key, found in loads.items() for took in found]
-    embeddings = [key for key in loads if key.partition("@")[0] == embedding_model]
+    models = sorted({one.model for one in outcomes})
+    by_model = tuple(swaps_of(model, loads, put_out) for model in models)
     failures = [one for one in outcomes if one.error]
+    longest_load = max(times, default=0.0)
+    taking_turns = sum(model != embedding_model for model in models)
     return Report(
         seconds=round(seconds, 1),
         requests=len(outcomes),
@@ -119,14 +196,17 @@ def make_report(
         swaps=sum(put_out.values()),
         loads=len(times),
         median_load_seconds=round(statistics.median(times), 2) if times else 0.0,
-        longest_load_seconds=round(max(times, default=0.0), 2),
+        longest_load_seconds=round(longest_load, 2),
         longest_wait_seconds=round(max((one.wait_seconds for one in outcomes), default=0.0), 2),
-        wait_limit_seconds=wait_limit_seconds,
+        wait_limit_seconds=round(
+            wait_limit_seconds(outcomes, taking_turns, longest_load, len(kills), patience), 1
+        ),
         budget_bytes=budget_bytes,
         peak_set_aside_bytes=peak_set_aside_bytes,
         peak_used_bytes=peak_used_bytes,
         kills=len(kills),
-        embedding_loads=sum(len(loads[key]) for key in embeddings),
+        embedding_loads=sum(row.loads for row in by_model if row.name == embedding_model),
         rows=rows_of(outcomes, embedding_model),
+        swaps_by_model=by_model,
         errors=(*(f"{one.model}: {one.error}" for one in failures[:20]), *breaches[:20]),
     )

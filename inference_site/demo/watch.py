@@ -16,7 +16,7 @@ from models_registry.footprints import mapped_bytes
 from models_registry.models import Replica
 from models_registry.residency.facts import OCCUPYING
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.1
 # A worker of django-q with Django in it, before it loads anything.
 BARE_PROCESS_BYTES = 60 << 20
 
@@ -81,17 +81,16 @@ class Watch:
         self._states[replica.pk] = (replica.state, now)
 
     def _kill_one(self, replicas: Collection[Replica], chance: random.Random) -> bool:
-        """Kill with -9 a host that is loading or being drained, if there is one.
+        """Kill with -9 a host that is loading, and the next time one that is drained.
 
         Not of the same version twice in a row: three such deaths are a crash loop, and given up.
         """
         last = self.kills[-1] if self.kills else " "
+        wanted = "draining" if last.endswith("(loading)") else "loading"
         swapping = [
             one
             for one in replicas
-            if one.process_id
-            and one.state in ("loading", "draining")
-            and not last.startswith(f"{one.version.key} ")
+            if one.process_id and one.state == wanted and not last.startswith(f"{one.version.key} ")
         ]
         if not swapping:
             return False

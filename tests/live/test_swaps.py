@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.live.nodes import start_node
 from tests.live.service import ROOT, LiveService
 from tests.model_files import model_file
 from tests.waiting import wait_until
@@ -43,23 +44,24 @@ def demonstrate(models_dir: Path, *arguments: str) -> dict[str, Any]:
 
 @pytest.mark.timeout(300)
 def test_swaps_under_traffic_fail_nobody_and_keep_the_budget(models_dir: Path) -> None:
-    report = demonstrate(models_dir, "--seconds", "40")
+    report = demonstrate(models_dir, "--seconds", "120")
     assert report["passed"]
     assert (report["failed"], report["breaches"], report["embedding_loads"]) == (0, 0, 0)
-    assert report["swaps"] >= 2
+    assert report["longest_wait_seconds"] <= report["wait_limit_seconds"]
+    assert report["swaps"] >= 5
     assert report["peak_set_aside_bytes"] <= report["budget_bytes"]
 
 
 @pytest.mark.timeout(300)
 def test_hosts_killed_during_loads_and_swaps_fail_nobody(models_dir: Path) -> None:
-    report = demonstrate(models_dir, "--seconds", "60", "--kill-every", "8", "--seed", "2")
+    report = demonstrate(models_dir, "--seconds", "90", "--kill-every", "6", "--seed", "2")
     assert report["passed"]
-    assert report["kills"] >= 2
+    assert report["kills"] >= 3  # of hosts that load and of some that leave, by turns
     assert (report["failed"], report["breaches"]) == (0, 0)
 
 
 @pytest.fixture(scope="module")
-def fleet(models_dir: Path) -> Iterator[LiveService]:
+def fleet(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
     """A service whose node holds two of the three, and a cluster of a second node beside it."""
     service = LiveService(
         models_dir,
@@ -68,14 +70,8 @@ def fleet(models_dir: Path) -> Iterator[LiveService]:
         INFERENCE_THREADS="1",
     )
     service.start()
-    second = {
-        **service.environment,
-        "NODE_NAME": "second",
-        "Q_CLUSTER_NAME": "models",
-        "INFERENCE_MEMORY_BUDGET_BYTES": "1000000000",
-    }
-    cluster = subprocess.Popen(
-        [sys.executable, "manage.py", "cluster", "models"], cwd=ROOT, env=second
+    cluster = start_node(
+        service, "second", tmp_path_factory.mktemp("second"), budget_bytes=1_000_000_000
     )
     try:
         for slug in ("gemma3-270m", "qwen2.5-coder-0.5b"):

@@ -6,7 +6,7 @@ llguidance reads them: Lark with its extensions, of which ``%json`` (a JSON sche
 import re
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
 
 import numpy as np
@@ -70,6 +70,11 @@ class DeferredCompiler:
     def get(self) -> GrammarCompiler:
         """The compiler, waited for."""
         return self._future().result()
+
+    def finish(self) -> None:
+        """Wait until nothing reads the vocabulary any more, which may be freed then."""
+        if self._compiler is not None:
+            wait([self._compiler])
 
     def _future(self) -> "Future[GrammarCompiler]":
         if self._compiler is None:

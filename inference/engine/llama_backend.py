@@ -133,6 +133,7 @@ class LlamaBackend:
 
     def close(self) -> None:
         """Free context and model."""
+        self._grammars.finish()
         if self._context:
             llama_cpp.llama_free(self._context)
             llama_cpp.llama_model_free(self._model)

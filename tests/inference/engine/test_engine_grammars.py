@@ -63,7 +63,13 @@ def test_deferred_compiler_is_made_once_when_first_asked_for():
     assert not compiler.is_ready()
     assert asked.wait(10)
     assert not compiler.is_ready()
+    finished = threading.Thread(target=compiler.finish)
+    finished.start()
+    finished.join(0.05)
+    assert finished.is_alive()
     release.set()
+    finished.join(10)
+    assert not finished.is_alive()
     assert compiler.get() is compiler.get()
     assert compiler.is_ready()
     assert len(made) == 1

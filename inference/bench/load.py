@@ -54,6 +54,8 @@ class Load:
         warmup: requests of the same shape sent first and not measured.
         temperature: sampling temperature; 0 is greedy.
         background: what runs meanwhile, or None.
+        swapped_models: models that are brought into memory meanwhile and leave it again, one
+            after the other, without a pause.
 
     Raises:
         LoadError: when the numbers contradict each other.
@@ -74,6 +76,7 @@ class Load:
     warmup: int = 2
     temperature: float = 0.0
     background: Background | None = None
+    swapped_models: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -178,6 +181,14 @@ LOADS: dict[str, Load] = {
             output_tokens=16,
             priority=3,
             background=Background(concurrency=32, prompt_tokens=60, output_tokens=96, priority=1),
+        ),
+        Load(
+            name="swaps",
+            requests=120,
+            concurrency=2,
+            prompt_tokens=32,
+            output_tokens=16,
+            swapped_models=("gemma3-270m", "qwen2.5-coder-0.5b"),
         ),
     )
 }

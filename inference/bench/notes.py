@@ -1,6 +1,6 @@
 """What is said beside the figures: the load, lengths, set-up, and what casts doubt on them."""
 
-from statistics import mean
+from statistics import mean, median
 
 from inference.bench.experiment import Outcome
 from inference.bench.load import Load
@@ -27,6 +27,8 @@ def describe_load(load: Load) -> str:
     parts += [f"{load.prompt_tokens} unshared tokens", f"{load.output_tokens} new"]
     if load.background is not None:
         parts.append(f"beside {load.background.concurrency} background generations")
+    if load.swapped_models:
+        parts.append(f"while {' and '.join(load.swapped_models)} come and go")
     return f"{load.name}: " + ", ".join(parts)
 
 
@@ -50,6 +52,7 @@ def notes(outcome: Outcome) -> list[str]:
         )
     by_server = _by_server(outcome)
     notes += [_length_note(runs) for runs in by_server]
+    notes += [note for runs in by_server for note in _swap_notes(runs)]
     shares = ", ".join(
         f"{max(run.client_cpu_ratio for run in runs):.1%} ({runs[0].server})" for runs in by_server
     )
@@ -84,6 +87,18 @@ def _length_note(runs: list[Summary]) -> str:
         )
     cached = sum(run.cached_tokens_total for run in runs)
     return f"{runs[0].server}: " + "; ".join(notes) + f"; {cached} prompt tokens from cache"
+
+
+def _swap_notes(runs: list[Summary]) -> list[str]:
+    """How often other models were loaded meanwhile; nothing where none was."""
+    loads = [run.load_seconds for run in runs if run.load_seconds is not None]
+    if not loads:
+        return []
+    return [
+        f"{runs[0].server}: {sum(load.count for load in loads)} loads of other models meanwhile, "
+        f"{median(load.p50 for load in loads):.1f} s each from request to answer, at most "
+        f"{max(load.maximum for load in loads):.1f} s"
+    ]
 
 
 def warnings(outcome: Outcome) -> list[str]:

@@ -104,6 +104,7 @@ def warmup_conversations(load: Load, key: PlanKey) -> list[Conversation]:
         concurrency=min(load.concurrency or 1, load.warmup),
         arrival_rate_per_second=None,
         background=None,
+        swapped_models=(),
     )
     return conversations(warm, replace(key, part=f"{key.part}/warmup"))
 

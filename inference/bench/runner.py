@@ -12,6 +12,7 @@ from inference.bench.client import CompletionClient, CompletionRequest
 from inference.bench.load import Background, Load
 from inference.bench.observation import Failure, Observation
 from inference.bench.plan import Conversation, PlanKey
+from inference.bench.swapping import Swapping
 from inference.bench.target import Target
 
 
@@ -34,6 +35,7 @@ class RunResult:
         observations: one for each measured request, also for those that failed.
         background_failures: how background generations failed; those that did not are not kept.
         warmup_failures: how warm-up requests failed.
+        load_seconds: how long each load of a swapped model took, to its first answer.
         duration_seconds: from the first request sent to the last answer's end.
         client_cpu_seconds: CPU time that this process used meanwhile.
     """
@@ -43,6 +45,7 @@ class RunResult:
     warmup_failures: list[Failure] = field(default_factory=list)
     duration_seconds: float = 0.0
     client_cpu_seconds: float = 0.0
+    load_seconds: list[float] = field(default_factory=list)
 
 
 class LoadRun:
@@ -65,6 +68,8 @@ class LoadRun:
         counts: LiveCounts,
     ) -> None:
         self._client = CompletionClient(session, target)
+        swapped = load.swapped_models if target.swaps_models else ()
+        self._swapping = Swapping(session, target, swapped)
         self._load = load
         self._key = key
         self._counts = counts
@@ -78,6 +83,8 @@ class LoadRun:
         conversations = plan.conversations(self._load, self._key)
         async with asyncio.TaskGroup() as group:
             background = await self._start_background(group)
+            if self._swapping.models:
+                background.append(group.create_task(self._swapping.run()))
             self._counts.phase = "measuring"
             cpu_before = time.process_time()
             self._counts.started_seconds = started = time.perf_counter()
@@ -89,12 +96,14 @@ class LoadRun:
             cpu_seconds = time.process_time() - cpu_before
             for task in background:
                 task.cancel()
+        await self._swapping.clear()
         return RunResult(
             self._observations,
-            self._background_failures,
+            [*self._background_failures, *self._swapping.failures],
             warmup_failures,
             ended - started,
             cpu_seconds,
+            self._swapping.load_seconds,
         )
 
     async def _warm_up(self) -> list[Failure]:

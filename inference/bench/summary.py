@@ -56,6 +56,7 @@ class Summary:
     client_cpu_ratio: float
     machine_busy_before_ratio: float | None = None
     peer_idle_cpu_seconds: float | None = None
+    load_seconds: Distribution | None = None
 
 
 def summarise(
@@ -106,6 +107,7 @@ def summarise(
         client_cpu_ratio=result.client_cpu_seconds / duration,
         machine_busy_before_ratio=machine_busy_before_ratio,
         peer_idle_cpu_seconds=peer_idle_cpu_seconds,
+        load_seconds=distribution(result.load_seconds),
     )
 
 

@@ -21,6 +21,7 @@ class Target:
         api_key: bearer token, or empty for none.
         model: the ``model`` field of each request.
         sends_priority: whether requests carry Brigade's ``priority`` field.
+        swaps_models: whether a load's other models come and go meanwhile.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Target:
     api_key: str
     model: str
     sends_priority: bool = True
+    swaps_models: bool = True
 
     def url(self, path: str) -> str:
         """The address of an API path, such as ``/chat/completions``."""

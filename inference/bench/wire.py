@@ -75,6 +75,23 @@ class Frame(msgspec.Struct):
     error: ErrorBody | str | None = None
 
 
+class Replica(msgspec.Struct):
+    """One copy of a model, in Brigade's ``GET /v1/models/{id}``."""
+
+    state: str = ""
+
+
+class ModelState(msgspec.Struct):
+    """What Brigade tells of a model; other servers tell nothing of it."""
+
+    replicas: list[Replica] = []
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether any copy is there, on its way in or on its way out."""
+        return any(replica.state not in ("stopped", "failed") for replica in self.replicas)
+
+
 _DECODER = msgspec.json.Decoder(Frame)
 
 

@@ -24,6 +24,7 @@ from inference.bench.target import Target, TargetError, resolve_target
 DEFAULT_MODEL = "smollm2-135m"
 LLAMA_SERVER = "llama-server"
 FIFO = "fifo"
+STILL = "still"
 KEY_OPTIONS = ("--api-key", "--peer-api-key")
 LOAD_OPTIONS = (
     "concurrency",
@@ -145,9 +146,10 @@ def _add_peer_arguments(parser: ArgumentParser) -> None:
     peer = parser.add_argument_group("comparison")
     peer.add_argument(
         "--peer",
-        metavar=f"URL|{LLAMA_SERVER}|{FIFO}",
+        metavar=f"URL|{LLAMA_SERVER}|{FIFO}|{STILL}",
         help=f"the other server; {LLAMA_SERVER}: started here from the xllamacpp wheel; {FIFO}: "
-        "the same server, with all requests at one priority",
+        f"the same server, with all requests at one priority; {STILL}: the same server, while "
+        "no other models come and go",
     )
     peer.add_argument("--pairs", type=int, default=5)
     peer.add_argument("--peer-api-key", default="")
@@ -208,11 +210,16 @@ def _peer(options: dict[str, Any], load: Load, target: Target) -> Peer | None:
     if choice == FIFO:
         name = options["peer_name"] or "one FIFO level"
         return Peer(replace(target, name=name, sends_priority=False))
+    if choice == STILL:
+        name = options["peer_name"] or "nothing loaded"
+        return Peer(replace(target, name=name, swaps_models=False))
     if choice != LLAMA_SERVER:
         if not choice.startswith(("http://", "https://")):
-            raise CommandError(f"--peer is a URL, {LLAMA_SERVER} or {FIFO}, not {choice!r}.")
+            raise CommandError(
+                f"--peer is a URL, {LLAMA_SERVER}, {FIFO} or {STILL}, not {choice!r}."
+            )
         name = options["peer_name"] or choice
-        return Peer(Target(name, choice, options["peer_api_key"], target.model, False))
+        return Peer(Target(name, choice, options["peer_api_key"], target.model, False, False))
     path = options["peer_model"] or model_file(settings.INFERENCE.models_dir, target.model)
     users = (load.concurrency or 8) + (load.background.concurrency if load.background else 0)
     peer_options = PeerOptions(
@@ -223,4 +230,6 @@ def _peer(options: dict[str, Any], load: Load, target: Target) -> Peer | None:
     )
     check_options(peer_options, load.peak_tokens)
     name = options["peer_name"] or LLAMA_SERVER
-    return Peer(Target(name, "", "", target.model, sends_priority=False), peer_options)
+    return Peer(
+        Target(name, "", "", target.model, sends_priority=False, swaps_models=False), peer_options
+    )

@@ -1,5 +1,6 @@
 """The service's own settings, typed; ``inference_site.settings`` fills them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class InferenceSettings:
     queue_strategy: str
     max_queue_size: int
     max_concurrent_requests: int
+    max_concurrent_per_model: int
     default_priority: int
     ageing_seconds: float
     queue_timeout_seconds: float
@@ -41,6 +43,7 @@ class InferenceSettings:
     max_replicas: int
     prompt_workers: int
     threads: int
+    gpu_layers: int
     prefill_slowdown: float
     prefix_sharing: str
     sse_heartbeat_seconds: float
@@ -50,6 +53,7 @@ class InferenceSettings:
     maximum_wait_seconds: float
     preload_models: tuple[str, ...]
     config_preset: str
+    model_roles: Mapping[str, tuple[str, ...]]
     demand_prediction: str
 
 

@@ -237,11 +237,7 @@ class InferenceService:
     async def _start(
         self, header: RunHeader, items: list[WorkItem], keep_alive_seconds: float | None = None
     ) -> Run:
-        if len(self._open) >= self.settings.max_concurrent_requests:
-            raise ModelBusyError(
-                f"This service runs {len(self._open)} requests at once already "
-                "(INFERENCE_MAX_CONCURRENT_REQUESTS). Try again in a moment."
-            )
+        self._require_place(header.model)
         run = self._run(header, [])
         self._open[header.id] = run
         try:
@@ -257,6 +253,20 @@ class InferenceService:
             self._spawn(self._abandon(run))
             raise
         return run
+
+    def _require_place(self, model: str) -> None:
+        """Raise ``ModelBusyError`` where this process may run no more, or none of ``model``."""
+        if len(self._open) >= self.settings.max_concurrent_requests:
+            raise ModelBusyError(
+                f"This service runs {len(self._open)} requests at once already "
+                "(INFERENCE_MAX_CONCURRENT_REQUESTS). Try again in a moment."
+            )
+        of_model = sum(run.header.model == model for run in self._open.values())
+        if of_model >= self.settings.max_concurrent_per_model:
+            raise ModelBusyError(
+                f"This service runs {of_model} requests for {model} at once already "
+                "(INFERENCE_MAX_CONCURRENT_PER_MODEL). Try again in a moment."
+            )
 
     async def _abandon(self, run: Run) -> None:
         """End a run that nobody will read."""

@@ -1,10 +1,19 @@
 """System checks: what would only fail later is said at the start."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, register
+
+from models_registry.models import Role
+
+# The names of the one engine there is.
+BACKENDS: Final = ("llamacpp", "llama.cpp")
+_ORCHESTRATION: Final = tuple(
+    f"INFERENCE_{mode}_" for mode in ("ORCHESTRATION", "CRITIQUE", "DEBATE", "ENSEMBLE", "PIPELINE")
+)
 
 
 @register()
@@ -34,3 +43,48 @@ def check_inference_settings(**_kwargs: Any) -> list[CheckMessage]:
     if settings.DEBUG:
         found.append(checks.Warning("DEBUG is on: errors show source code.", id="inference.W001"))
     return found
+
+
+@register()
+def check_models_settings(**_kwargs: Any) -> list[CheckMessage]:
+    """Settings about models that name what there is not."""
+    found: list[CheckMessage] = []
+    if settings.INFERENCE_BACKEND not in BACKENDS:
+        found.append(
+            Error(
+                f"INFERENCE_BACKEND={settings.INFERENCE_BACKEND!r} is not served: models run in "
+                f"llama.cpp. Write {BACKENDS[0]}, or leave it out.",
+                id="inference.E005",
+            )
+        )
+    for slug, roles in settings.INFERENCE.model_roles.items():
+        strange = sorted(set(roles) - set(Role.values))
+        if strange:
+            found.append(
+                Error(
+                    f"INFERENCE_MODEL_ROLES gives {slug} the role {strange[0]!r}; there are "
+                    f"{', '.join(Role.values)}.",
+                    id="inference.E006",
+                )
+            )
+    return found
+
+
+@register()
+def check_unread_variables(**_kwargs: Any) -> list[CheckMessage]:
+    """Variables that are set and change nothing."""
+    unread: Mapping[str, str] = settings.INFERENCE_UNREAD
+    return [
+        checks.Warning(
+            f"{name} is set, but is not read. {_advice(name, similar)}", id="inference.W002"
+        )
+        for name, similar in unread.items()
+    ]
+
+
+def _advice(name: str, similar: str) -> str:
+    if name.startswith(_ORCHESTRATION):
+        return "Orchestration is not served yet; presets carry their own mode and settings."
+    if similar:
+        return f"Did you mean {similar}?"
+    return "Remove it; docs/configuration.md lists the variables that are read."

@@ -1,13 +1,17 @@
 """Typed reads of environment variables that fail loudly, naming the variable and the bad value."""
 
+import json
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
+# A letter or two in a long name; all of them begin alike.
+_SIMILARITY = 0.9
 
 
 def read_dotenv(path: Path) -> None:
@@ -36,14 +40,29 @@ class Environment:
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
+        self._known: set[str] = set()
+
+    def unread(self, prefix: str) -> dict[str, str]:
+        """Names with ``prefix`` that are set and that nobody has asked for so far.
+
+        Returns:
+            Each with the name that was asked for and is most like it; "" where none is.
+        """
+        names = sorted(name for name in self._values if name.startswith(prefix))
+        known = sorted(self._known)
+        return {
+            name: next(iter(get_close_matches(name, known, 1, _SIMILARITY)), "")
+            for name in names
+            if name not in self._known
+        }
 
     def text(self, name: str, default: str = "") -> str:
         """The value of ``name``, or ``default`` when it is unset or empty."""
-        return self._values.get(name) or default
+        return self._raw(name) or default
 
     def boolean(self, name: str, default: bool) -> bool:
         """True for 1/true/yes/on, False for 0/false/no/off."""
-        raw = self._values.get(name)
+        raw = self._raw(name)
         if raw is None:
             return default
         lowered = raw.strip().lower()
@@ -55,7 +74,7 @@ class Environment:
 
     def integer(self, name: str, default: int, minimum: int, maximum: int) -> int:
         """A whole number within [minimum, maximum]."""
-        raw = self._values.get(name)
+        raw = self._raw(name)
         if not raw:
             return default
         try:
@@ -68,7 +87,7 @@ class Environment:
 
     def number(self, name: str, default: float, minimum: float, maximum: float) -> float:
         """A number within [minimum, maximum]."""
-        raw = self._values.get(name)
+        raw = self._raw(name)
         if not raw:
             return default
         try:
@@ -81,7 +100,7 @@ class Environment:
 
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
         """One of ``allowed``."""
-        value = self._values.get(name) or default
+        value = self._raw(name) or default
         if value not in allowed:
             raise ImproperlyConfigured(f"{name}={value!r}: expected one of {', '.join(allowed)}")
         return value
@@ -89,3 +108,24 @@ class Environment:
     def words(self, name: str, default: str = "") -> list[str]:
         """A comma-separated list, blanks dropped."""
         return [word.strip() for word in self.text(name, default).split(",") if word.strip()]
+
+    def word_lists(self, name: str) -> dict[str, tuple[str, ...]]:
+        """A JSON object whose values are lists of strings; empty when it is unset or empty."""
+        try:
+            found = json.loads(self.text(name, "{}"))
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{name}={self._raw(name)!r}: {error}") from None
+        if not isinstance(found, dict) or not all(map(_is_word_list, found.values())):
+            raise ImproperlyConfigured(
+                f"{name}={self._raw(name)!r}: expected a JSON object of lists, such as "
+                '{"my-model": ["coder", "primary"]}'
+            )
+        return {key: tuple(words) for key, words in found.items()}
+
+    def _raw(self, name: str) -> str | None:
+        self._known.add(name)
+        return self._values.get(name)
+
+
+def _is_word_list(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)

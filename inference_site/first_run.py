@@ -14,7 +14,7 @@ from rich.console import Console
 
 from inference.models import ApiKey, every_scope, issue_key
 from models_registry.files import fetch_file
-from models_registry.models import ModelVersion, Node, Replica
+from models_registry.models import Model, ModelVersion, Node, Replica
 from models_registry.names import path_below
 from models_registry.nodes import register_this_node
 from models_registry.preloading import configured_versions, forget_other_wishes
@@ -72,6 +72,7 @@ def prepare(console: Console) -> FirstRun | None:
     with transaction.atomic():
         is_new_registry = not ModelVersion.objects.exists()
         seed_registry()
+        _check_model_roles()
         if is_new_registry:
             _want_default_versions(node, console)
         _want_configured_versions(node, console)
@@ -80,6 +81,17 @@ def prepare(console: Console) -> FirstRun | None:
         if _is_missing(version):
             fetch_with_bar(console, version, settings.INFERENCE.models_dir, fetch_file)
     return _first_credentials()
+
+
+def _check_model_roles() -> None:
+    named = settings.INFERENCE.model_roles
+    known = Model.objects.filter(slug__in=named).values_list("slug", flat=True)
+    unknown = sorted(set(named) - set(known))
+    if unknown:
+        raise RegistryError(
+            f"INFERENCE_MODEL_ROLES names {', '.join(unknown)}, which the registry does not know. "
+            "GET /v1/models lists what there is."
+        )
 
 
 def _want_default_versions(node: Node, console: Console) -> None:

@@ -133,12 +133,16 @@ HF_ENDPOINT = env.text("HF_ENDPOINT", "https://huggingface.co")
 # Whether sources that are given over the API may lead to this machine and private networks.
 SOURCES_ALLOW_PRIVATE = env.boolean("SOURCES_ALLOW_PRIVATE", False)
 
+_max_concurrent_requests = env.integer("INFERENCE_MAX_CONCURRENT_REQUESTS", 512, 1, 100_000)
 INFERENCE = InferenceSettings(
     models_dir=Path(env.text("INFERENCE_MODELS_DIR", str(BRIGADE_HOME / "models"))),
     node_name=NODE_NAME,
     queue_strategy=env.choice("INFERENCE_QUEUE_STRATEGY", "priority", ("fifo", "priority")),
     max_queue_size=env.integer("INFERENCE_MAX_QUEUE_SIZE", 50, 1, 100_000),
-    max_concurrent_requests=env.integer("INFERENCE_MAX_CONCURRENT_REQUESTS", 512, 1, 100_000),
+    max_concurrent_requests=_max_concurrent_requests,
+    max_concurrent_per_model=env.integer(
+        "INFERENCE_MAX_CONCURRENT_PER_MODEL", _max_concurrent_requests, 1, 100_000
+    ),
     default_priority=env.integer("INFERENCE_DEFAULT_PRIORITY", 2, 1, 3),
     ageing_seconds=env.number("INFERENCE_AGEING_SECONDS", 30, 0.1, 3600),
     queue_timeout_seconds=env.number("INFERENCE_QUEUE_TIMEOUT", 60, 0.1, 3600),
@@ -155,6 +159,7 @@ INFERENCE = InferenceSettings(
     threads=env.integer(
         "INFERENCE_THREADS", default_threads(len(os.sched_getaffinity(0))), 1, 1024
     ),
+    gpu_layers=env.integer("INFERENCE_GPU_LAYERS", -1, -1, 100_000),
     prefix_sharing=env.choice("INFERENCE_PREFIX_SHARING", "user", ("key", "user", "all")),
     prefill_slowdown=env.number("INFERENCE_PREFILL_SLOWDOWN", 2.0, 1.1, 1000.0),
     sse_heartbeat_seconds=env.number("INFERENCE_SSE_HEARTBEAT", 15, 0.1, 300),
@@ -164,8 +169,11 @@ INFERENCE = InferenceSettings(
     maximum_wait_seconds=env.number("INFERENCE_MAXIMUM_WAIT", 20, 0.1, 3600),
     preload_models=tuple(env.words("INFERENCE_PRELOAD_MODELS")),
     config_preset=env.text("INFERENCE_CONFIG"),
+    model_roles=env.word_lists("INFERENCE_MODEL_ROLES"),
     demand_prediction=env.choice("INFERENCE_DEMAND_PREDICTION", "shadow", ("shadow", "act", "off")),
 )
+# Only checked: there is one.
+INFERENCE_BACKEND = env.text("INFERENCE_BACKEND", "llamacpp")
 DATA_UPLOAD_MAX_MEMORY_SIZE = INFERENCE.max_body_bytes
 
 REST_FRAMEWORK = {
@@ -258,3 +266,5 @@ LOGGING = {
         "django.request": {"level": "ERROR", "filters": ["not_503"]},
     },
 }
+# The last of all: every variable has been asked for.
+INFERENCE_UNREAD = env.unread("INFERENCE_")

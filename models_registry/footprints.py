@@ -66,11 +66,13 @@ def options_of(version: ModelVersion, device: str, cpu_features: Iterable[str]) 
         cpu_features: of the node; those that decide which weights are copied count.
     """
     features = " ".join(sorted(COPYING_FEATURES.intersection(cpu_features)))
+    # Rows of before there was a choice have no word of it.
+    layers = "" if version.layers_on_gpu < 0 else f" {version.layers_on_gpu} layers"
     draft = f" draft {version.draft_model.key}" if version.draft_model else ""
     return (
         f"{device} {version.kv_cells} cells {version.max_sequences} sequences "
-        f"{version.cache_type_k} {version.cache_type_v} flash {version.flash_attention}{draft} "
-        f"[{features}]"
+        f"{version.cache_type_k} {version.cache_type_v} flash {version.flash_attention}{layers}"
+        f"{draft} [{features}]"
     )
 
 
@@ -126,7 +128,7 @@ def _choices(version: ModelVersion, node: Node) -> list[_Choice]:
         for device in node.devices
         if device["name"] != CPU and kind in ("auto", device["name"].partition(":")[0])
     }
-    if version.device == CPU or version.gpu_layers == 0 or not sizes:
+    if version.device == CPU or version.layers_on_gpu == 0 or not sizes:
         return [_Choice(version.device, {})]
     if number:
         known = version.device in sizes
@@ -163,7 +165,7 @@ def _needs(version: ModelVersion, node: Node, choice: _Choice) -> dict[str, int]
         header, estimate = header_of(part), estimate_of(part, features, version)
         if header is None or estimate is None:
             return None
-        needs = device_bytes(header, estimate, version.gpu_layers, choice.shares)
+        needs = device_bytes(header, estimate, version.layers_on_gpu, choice.shares)
         for device, count in needs.items():
             together[device] = together.get(device, 0) + count
     return together

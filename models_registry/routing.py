@@ -63,7 +63,7 @@ def _candidates() -> list[Candidate]:
     return [
         Candidate(
             version.model.slug,
-            tuple(version.model.roles),
+            tuple(version.model.roles_in_force),
             version.pk in loaded,
             version.is_deprecated,
         )

@@ -66,7 +66,7 @@ def spec_of(version: ModelVersion, models_dir: Path) -> ModelSpec:
         max_sequences=version.max_sequences,
         threads=version.threads,
         device=version.device,
-        gpu_layers=version.gpu_layers,
+        gpu_layers=version.layers_on_gpu,
         tensor_split=tuple(version.tensor_split),
         flash_attention=version.flash_attention,
         cache_type_k=version.cache_type_k,

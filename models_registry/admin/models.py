@@ -149,7 +149,7 @@ class ModelAdminPage(Deletion):
     @display(description="roles")
     def role_words(self, model: Model) -> str:
         """What it is good for."""
-        return ", ".join(model.roles) or NOTHING
+        return ", ".join(model.roles_in_force) or NOTHING
 
     @display(description="default version")
     def default_version(self, model: Model) -> SafeString:

@@ -1,5 +1,6 @@
 """Models, their versions, and where a version's file comes from."""
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 
@@ -57,6 +58,11 @@ class Model(models.Model):
 
     def __str__(self) -> str:
         return self.slug
+
+    @property
+    def roles_in_force(self) -> list[str]:
+        """Its roles, or those that ``INFERENCE_MODEL_ROLES`` gives it instead."""
+        return list(settings.INFERENCE.model_roles.get(self.slug, self.roles))
 
 
 class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts):

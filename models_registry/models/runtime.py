@@ -4,6 +4,7 @@ import math
 import re
 from typing import Any, Final
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
@@ -123,6 +124,12 @@ class RuntimeOptions(models.Model):
     def option_names(cls) -> list[str]:
         """Names of these fields, as a copy of a version takes them over."""
         return [field.name for field in RuntimeOptions._meta.local_fields]
+
+    @property
+    def layers_on_gpu(self) -> int:
+        """``gpu_layers``, or ``INFERENCE_GPU_LAYERS`` where the version leaves it at -1."""
+        usual: int = settings.INFERENCE.gpu_layers
+        return usual if self.gpu_layers < 0 else self.gpu_layers
 
     def clean(self) -> None:
         """Raise ``ValidationError`` where options contradict each other."""

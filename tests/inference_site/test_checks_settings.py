@@ -7,11 +7,16 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
-from inference_site.checks import check_inference_settings
+from inference_site.checks import (
+    check_inference_settings,
+    check_models_settings,
+    check_unread_variables,
+)
 
 
 def ids() -> list[str | None]:
-    return [message.id for message in check_inference_settings()]
+    found = check_inference_settings() + check_models_settings() + check_unread_variables()
+    return [message.id for message in found]
 
 
 def change(settings: Any, **fields: Any) -> None:
@@ -48,6 +53,37 @@ def test_check_of_the_timeouts(settings: Any, queue: float, found: list[str]):
 def test_check_warns_of_debug(settings: Any):
     settings.DEBUG = True
     assert ids() == ["inference.W001"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "found"), [("llamacpp", []), ("llama.cpp", []), ("vllm", ["inference.E005"])]
+)
+def test_check_of_the_backend(settings: Any, backend: str, found: list[str]):
+    settings.INFERENCE_BACKEND = backend
+    assert ids() == found
+
+
+@pytest.mark.parametrize(("role", "found"), [("coder", []), ("poet", ["inference.E006"])])
+def test_check_of_the_roles(settings: Any, role: str, found: list[str]):
+    change(settings, model_roles={"m": ("fast", role)})
+    assert ids() == found
+
+
+@pytest.mark.parametrize(
+    ("name", "similar", "advice"),
+    [
+        ("INFERENCE_MAX_QUEUE_SIZES", "INFERENCE_MAX_QUEUE_SIZE", "mean INFERENCE_MAX_QUEUE_SIZE"),
+        ("INFERENCE_ORCHESTRATION_MODE", "", "not served yet"),
+        ("INFERENCE_DEBATE_MAX_ROUNDS", "", "not served yet"),
+        ("INFERENCE_REJECT_WHEN_FULL", "", "Remove it"),
+    ],
+)
+def test_check_warns_of_what_is_not_read(settings: Any, name: str, similar: str, advice: str):
+    settings.INFERENCE_UNREAD = {name: similar}
+    (warning,) = check_unread_variables()
+    assert warning.id == "inference.W002"
+    assert name in warning.msg
+    assert advice in warning.msg
 
 
 def test_checks_are_registered(settings: Any):

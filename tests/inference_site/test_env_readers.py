@@ -58,8 +58,32 @@ def test_words_drop_blanks(value: str | None, read: list[str]):
 
 
 @pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (None, {}),
+        ("", {}),
+        ('{"a": ["x", "y"], "b": []}', {"a": ("x", "y"), "b": ()}),
+    ],
+)
+def test_word_lists_are_a_json_object(value: str | None, read: dict[str, tuple[str, ...]]):
+    assert env(value).word_lists("NAME") == read
+
+
+def test_unread_names_are_those_nobody_asked_for():
+    values = {"MY_LONG_NAME": "1", "MY_LONG_NAM": "1", "MY_OTHER": "", "ELSE": "1"}
+    environment = Environment(values)
+    environment.integer("MY_LONG_NAME", 1, 1, 9)
+    environment.text("MY_THIRD")
+    assert environment.unread("MY_") == {"MY_LONG_NAM": "MY_LONG_NAME", "MY_OTHER": ""}
+
+
+@pytest.mark.parametrize(
     ("read", "value"),
     [
+        (lambda e: e.word_lists("NAME"), "fast=a"),
+        (lambda e: e.word_lists("NAME"), '["a"]'),
+        (lambda e: e.word_lists("NAME"), '{"a": "fast"}'),
+        (lambda e: e.word_lists("NAME"), '{"a": [1]}'),
         (lambda e: e.boolean("NAME", True), "maybe"),
         (lambda e: e.integer("NAME", 1, 1, 9), "x"),
         (lambda e: e.integer("NAME", 1, 1, 9), "1.5"),

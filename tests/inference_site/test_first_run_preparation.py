@@ -13,6 +13,7 @@ from inference.models import ApiKey, every_scope
 from inference.principal import principal_of
 from inference_site import first_run
 from inference_site.first_run import FirstRun, base_url, first_run_path, prepare
+from models_registry.errors import RegistryError
 from models_registry.models import ModelVersion, Node, Replica
 from models_registry.seeding import first_run_slugs
 from models_registry.sources.errors import SourceError
@@ -160,3 +161,11 @@ def test_credentials_that_cannot_be_kept_are_not_created(monkeypatch: pytest.Mon
 def test_base_url_can_be_opened(settings: Any, host: str, shown: str):
     settings.INFERENCE_HOST, settings.INFERENCE_PORT = host, 9000
     assert base_url() == f"http://{shown}:9000"
+
+
+def test_roles_of_a_model_that_there_is_not_stop_the_start(settings: Any):
+    settings.INFERENCE = dataclasses.replace(
+        settings.INFERENCE, model_roles={"smollm2-135m": ("fast",), "no-such": ("coder",)}
+    )
+    with pytest.raises(RegistryError, match="INFERENCE_MODEL_ROLES names no-such, which"):
+        prepare(CONSOLE)

@@ -1,6 +1,8 @@
 """What a task type, a role and a preset mean, by the rows of the registry."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -53,6 +55,14 @@ def test_task_goes_to_its_role_or_the_fallback_role() -> None:
     assert _of_task("code") == primary.key
     coder = _model("coder")
     assert (_of_task("code"), _of_task("")) == (coder.key, primary.key)
+
+
+def test_roles_of_the_settings_go_before_those_of_the_row(settings: Any) -> None:
+    one, other = _model("coder"), _model("coder")
+    settings.INFERENCE = replace(
+        settings.INFERENCE, model_roles={one.model.slug: ("fast", "thinker")}
+    )
+    assert (_of_role("coder"), _of_role("thinker")) == (other.key, one.key)
 
 
 def test_role_that_no_model_has_is_nobody() -> None:

@@ -1,14 +1,16 @@
 """Options of a version: what is refused, and what others are told."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
 
+from models_registry.footprints import options_of, placements_of
 from models_registry.models import Model, ModelVersion
 from models_registry.selectors import spec_of
-from tests.models_registry.fleet_rows import a_version
+from tests.models_registry.fleet_rows import a_node, a_version
 
 pytestmark = pytest.mark.django_db
 
@@ -122,3 +124,17 @@ def test_spec_carries_every_option() -> None:
     }
     assert spec.draft_path == "/models/draft.gguf"
     assert set(ModelVersion.option_names()) == {*options, "draft_model"}
+
+
+@pytest.mark.parametrize(("own", "usual", "layers"), [(-1, -1, -1), (-1, 0, 0), (7, 0, 7)])
+def test_layers_of_the_settings_are_those_of_versions_without_their_own(
+    settings: Any, own: int, usual: int, layers: int
+) -> None:
+    settings.INFERENCE = replace(settings.INFERENCE, gpu_layers=usual)
+    version = a_version(gpu_layers=own)
+    assert spec_of(version, Path("/models")).gpu_layers == layers
+    node = a_node()
+    node.devices = [*node.devices, {"name": "cuda:0", "memory_bytes": 1 << 40}]
+    (place, *_) = placements_of(version, node, {})
+    assert ("cuda:0" in place.needs) == (layers != 0)
+    assert ("layers" in options_of(version, "auto", [])) == (layers >= 0)

@@ -153,7 +153,7 @@ def _model_object(status: ModelStatus) -> dict[str, Any]:
         "status": status.status,
         "memory_mb": memory >> 20 if memory else None,
         "context_length": version.context_length_tokens if version else None,
-        "roles": status.model.roles,
+        "roles": status.model.roles_in_force,
         "capabilities": status.model.capabilities,
         "version": version.key if version else None,
         "replicas": [

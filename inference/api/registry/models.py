@@ -96,7 +96,7 @@ def _summary(status: ModelStatus) -> dict[str, Any]:
         "licence": model.licence,
         "capabilities": model.capabilities,
         "languages": model.languages,
-        "roles": model.roles,
+        "roles": model.roles_in_force,
         "status": status.status,
         "default_version": status.version.key if status.version else None,
         "created": int(model.created_at.timestamp()),

@@ -95,6 +95,27 @@ async def test_too_many_requests_at_once_are_503(
     assert (await first).status_code == 200
 
 
+async def test_too_many_requests_for_one_model_are_busy_and_others_are_not(
+    api: Api,
+    service: InferenceService,
+    version: ModelVersion,
+    scripted_host: ScriptedHost,
+    configure: Callable[..., None],
+    embedding_model: FakeModel,
+):
+    configure(max_concurrent_per_model=1)
+    first = asyncio.create_task(api.post(PATH, chat(version)))
+    item = await asyncio.to_thread(scripted_host.claim)
+    refused = await api.post(PATH, chat(version))
+    assert refused.status_code == 503
+    assert int(refused["Retry-After"]) > 0
+    assert "INFERENCE_MAX_CONCURRENT_PER_MODEL" in refused.json()["error"]["message"]
+    other = {"model": embedding_model.slug, "input": "Hi"}
+    assert (await api.post("/v1/embeddings", other)).status_code == 200
+    scripted_host.publish(item, [Started(3), Finished("stop", Usage(3, 0))])
+    assert (await first).status_code == 200
+
+
 async def test_place_is_free_again_after_every_ending(
     api: Api,
     service: InferenceService,

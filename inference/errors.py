@@ -13,6 +13,7 @@
         ├── InvalidRequestError       400  invalid_value, unknown_parameter, …
         │   ├── ContextBudgetExceededError  400  context_length_exceeded
         │   ├── PayloadTooLargeError  413
+        │   ├── DoesNotFitError       422  no_room: no machine is large enough for the model
     │   └── GrammarFailedError    422  grammar_failed: an answer could not be held to its grammar
         ├── AuthenticationError       401
         ├── PermissionDeniedError     403
@@ -167,6 +168,13 @@ class GrammarFailedError(InvalidRequestError):
 
     status = 422
     default_code = "grammar_failed"
+
+
+class DoesNotFitError(InvalidRequestError):
+    """No machine can ever hold the model: asking again helps nobody, and no client should."""
+
+    status = 422
+    default_code = "no_room"
 
 
 class AuthenticationError(NonRetriableError):

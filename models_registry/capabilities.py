@@ -1,6 +1,7 @@
 """What a model can be used for, as far as its file tells."""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 # How vocabularies spell the marks of a hole (before, after, the hole itself), family by family:
@@ -18,6 +19,8 @@ _FIM: Final[tuple[tuple[str, str, str], ...]] = (
 FIM_TOKENS: Final = frozenset(token.encode() for family in _FIM for token in family)
 """Tokens that a reader of a vocabulary looks out for; see ``knows_fim``."""
 
+FOUND: Final = frozenset({"chat", "completion", "tools", "fim", "embedding"})
+"""What a file tells; any other capability is somebody's word."""
 # A template is a program from a model file: it is searched, not parsed.
 _TOOLS: Final = re.compile(r"\btools\b")
 
@@ -44,3 +47,27 @@ def capabilities_of(*, is_embedding: bool, chat_template: str, knows_fim: bool) 
         "fim": knows_fim,
     }
     return [name for name, has_it in found.items() if has_it]
+
+
+def capabilities_with(found: Sequence[str], chat_template: str) -> list[str]:
+    """What was found in a file, with another template.
+
+    Args:
+        found: as ``capabilities_of`` gave it.
+        chat_template: that counts now.
+    """
+    return capabilities_of(
+        is_embedding="embedding" in found, chat_template=chat_template, knows_fim="fim" in found
+    )
+
+
+def capabilities_in_force(declared: Sequence[str], found: Sequence[str]) -> list[str]:
+    """What a model can do with one of its versions.
+
+    Args:
+        declared: what people say of the model.
+        found: what the version's file says, which goes before; empty until it is there.
+    """
+    if not found:
+        return list(declared)
+    return [*found, *(word for word in declared if word not in FOUND and word not in found)]

@@ -7,3 +7,7 @@ class RegistryError(Exception):
 
 class LabelError(RegistryError):
     """A version cannot be called that."""
+
+
+class NeverFitsError(RegistryError):
+    """A version is too large for a machine, even for an empty one."""

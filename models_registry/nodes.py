@@ -8,7 +8,7 @@ from typing import Final
 
 from django.utils import timezone
 
-from models_registry.errors import RegistryError
+from models_registry.errors import NeverFitsError, RegistryError
 from models_registry.figures import Subjects, read_figures
 from models_registry.footprints import measured_footprints, placements_of
 from models_registry.models import ModelVersion, Node, Replica
@@ -106,7 +106,8 @@ def pick_node(version: ModelVersion) -> Node:
     Only machines that answer count.
 
     Raises:
-        RegistryError: no machine runs a models cluster, or none is large enough.
+        RegistryError: no machine runs a models cluster.
+        NeverFitsError: none of them is large enough.
     """
     nodes = answering(Node.objects.filter(seen_at__isnull=False).order_by("-seen_at"))
     wanted = version.replicas.filter(desired=Replica.Desired.RESIDENT).select_related("node")
@@ -118,7 +119,7 @@ def pick_node(version: ModelVersion) -> Node:
     faults = {node: fault_of(version, node) for node in nodes}
     fitting = [node for node, fault in faults.items() if not fault]
     if not fitting:
-        raise RegistryError(next(iter(faults.values())))
+        raise NeverFitsError(next(iter(faults.values())))
     return max(fitting, key=_free_bytes)
 
 

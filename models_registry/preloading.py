@@ -46,10 +46,20 @@ def forget_other_wishes(wanted: Iterable[ModelVersion], node: Node) -> int:
     return len(forgotten)
 
 
+def configured_preset(models: Sequence[str], preset_name: str) -> Preset | None:
+    """The preset that the settings load; None where they name none, or models instead.
+
+    Args:
+        models, preset_name: as ``configured_versions`` takes them.
+    """
+    wanted = "" if models else preset_name
+    return Preset.objects.filter(name=wanted).first() if wanted else None
+
+
 def _members(preset_name: str) -> list[str]:
     if not preset_name:
         return []
-    preset = Preset.objects.filter(name=preset_name).first()
+    preset = configured_preset((), preset_name)
     if preset is None:
         raise RegistryError(
             f"There is no preset {preset_name!r} (INFERENCE_CONFIG). The admin lists those there "

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from models_registry.capabilities import capabilities_in_force
 from models_registry.models import Model, ModelVersion, Replica
 from models_registry.names import path_below
 from models_registry.spec import ModelSpec, Offer
@@ -35,7 +36,8 @@ class ReplicaStatus:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One model for lists: its default version and what is in memory of it."""
+    """One model for lists: a version, the default unless another is asked for, and what is in
+    memory of it."""
 
     model: Model
     version: ModelVersion | None
@@ -43,13 +45,32 @@ class ModelStatus:
 
     @property
     def status(self) -> str:
-        """``loaded``, ``loading``, ``failed`` or ``available``."""
+        """``loaded``, ``loading``, ``failed`` or ``available``.
+
+        Of a version whose file is not there, and that is not in memory either, it is the state of
+        the file: ``absent``, ``fetching`` or ``failed``.
+        """
         states = {replica.state for replica in self.replicas if replica.desired == "resident"}
         if states & {"ready"}:
             return "loaded"
         if states & {"starting", "loading", "stopped"}:
             return "loading"
-        return "failed" if "failed" in states else "available"
+        if "failed" in states:
+            return "failed"
+        file_state = self.version.file_state if self.version else ModelVersion.FileState.READY
+        return "available" if file_state == ModelVersion.FileState.READY else file_state
+
+    @property
+    def capabilities(self) -> list[str]:
+        """What the model can do with this version."""
+        found = self.version.capabilities if self.version else []
+        return capabilities_in_force(self.model.capabilities, found)
+
+    def of(self, version: ModelVersion) -> "ModelStatus":
+        """The model as far as one of its versions goes."""
+        key = f"{self.model.slug}@{version.label}"
+        own = [replica for replica in self.replicas if replica.version_key == key]
+        return ModelStatus(self.model, version, own)
 
 
 def spec_of(version: ModelVersion, models_dir: Path) -> ModelSpec:
@@ -119,7 +140,7 @@ def find_version(name: str) -> ModelVersion | None:
 
 def model_statuses(slug: str | None = None) -> list[ModelStatus]:
     """All models, or the one named ``slug``, with their replicas."""
-    models = Model.objects.prefetch_related("versions")
+    models = Model.objects.prefetch_related("versions__draft_model__model")
     if slug is not None:
         models = models.filter(slug=slug)
     replicas = replica_statuses()

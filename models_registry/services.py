@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from models_registry.audit import acting
-from models_registry.errors import RegistryError
+from models_registry.errors import NeverFitsError, RegistryError
 from models_registry.footprints import options_of
 from models_registry.models import ModelVersion, Node, Replica
 from models_registry.nodes import fault_of
@@ -29,11 +29,11 @@ def load(version: ModelVersion, node: Node, actor: Any = None) -> Replica:
         actor: the user who wants it, for the audit trail.
 
     Raises:
-        RegistryError: it can never fit there; says by how much.
+        NeverFitsError: it can never fit there; says by how much.
     """
     fault = fault_of(version, node)
     if fault:
-        raise RegistryError(fault)
+        raise NeverFitsError(fault)
     with acting(actor), transaction.atomic():
         Node.objects.select_for_update().get(pk=node.pk)
         replica = Replica.objects.filter(version=version, node=node).first()

@@ -1,9 +1,12 @@
 """Models, their versions, and where a version's file comes from."""
 
+from typing import Any
+
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 
+from models_registry.capabilities import capabilities_with
 from models_registry.models.facts import FileFacts
 from models_registry.models.pricing import Prices
 from models_registry.models.residency import ResidencyOptions
@@ -125,6 +128,20 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts)
     def key(self) -> str:
         """``model@label``: names the version in requests, queues and records."""
         return f"{self.model.slug}@{self.label}"
+
+    @property
+    def sequence_limit_tokens(self) -> int:
+        """The longest sequence a replica can hold: the model's context or the whole KV cache."""
+        return min(self.context_length_tokens or self.kv_cells, self.kv_cells)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save it; what its file was found to be capable of follows a new template."""
+        fields = kwargs.get("update_fields")
+        if self.capabilities and (fields is None or "chat_template" in fields):
+            self.capabilities = capabilities_with(self.capabilities, self.chat_template)
+            if fields is not None:
+                kwargs["update_fields"] = {*fields, "capabilities"}
+        super().save(*args, **kwargs)
 
     def clean(self) -> None:
         """Raise ``ValidationError`` where options contradict each other or other versions."""

@@ -9,7 +9,7 @@ SECTIONS: Final = ("system", "trajectory", "handoff", "user_query", "generation"
 
 
 class ContextBudget(models.Model):
-    """Tokens for each section; together they are at most the context length."""
+    """Tokens for each section; together they are at most what a replica can hold of a sequence."""
 
     version = models.OneToOneField(
         "models_registry.ModelVersion", on_delete=models.CASCADE, related_name="context_budget"
@@ -34,9 +34,9 @@ class ContextBudget(models.Model):
     def clean(self) -> None:
         """Raise ``ValidationError`` where the sections do not fit into the context."""
         super().clean()
-        limit = self.version.context_length_tokens
-        if limit is not None and self.total_tokens > limit:
+        limit = self.version.sequence_limit_tokens
+        if self.total_tokens > limit:
             raise ValidationError(
-                f"The sections are {self.total_tokens} tokens together; {self.version} has a "
-                f"context of {limit}."
+                f"The sections are {self.total_tokens} tokens together; {self.version} takes "
+                f"{limit}, the less of its context and its KV cells."
             )

@@ -290,3 +290,16 @@ def test_fetch_file_of_a_gated_model_says_what_to_do(tmp_path: Path, settings: A
             fetch_file(version, tmp_path / "models", ignore)
     version.refresh_from_db()
     assert "HF_TOKEN is not set" in version.file_error
+
+
+def test_capabilities_follow_a_template_that_somebody_sets(tmp_path: Path) -> None:
+    version = absent(write_llama(tmp_path / "here.gguf").as_uri())
+    fetch_file(version, tmp_path / "models", ignore)
+    for template, expected in (
+        ("{{ tools }}", ["chat", "completion", "tools"]),
+        ("", ["completion"]),
+    ):
+        version.chat_template = template
+        version.save(update_fields=["chat_template"])
+        version.refresh_from_db()
+        assert version.capabilities == expected

@@ -152,6 +152,7 @@ def test_fallbacks_come_in_their_order() -> None:
 
 def test_rows_that_contradict_themselves_are_refused() -> None:
     version, other = _model(context_length_tokens=10), _model()
+    few_cells = _model(context_length_tokens=100, kv_cells=12)
     embedding = _model().model
     embedding.type = "embedding"
     embedding.save()
@@ -167,7 +168,8 @@ def test_rows_that_contradict_themselves_are_refused() -> None:
         (PresetMember(preset=preset, model=other.model, version=version), "is no version of"),
         (Preset(name="X", settings={"a": 1}), "unknown field `a`"),
         (Preset(name="no spaces"), "Use letters"),
-        (ContextBudget(version=version, **sections), "has a context of 10"),
+        (ContextBudget(version=version, **sections), "takes 10, the less of"),
+        (ContextBudget(version=few_cells, **sections), "takes 12, the less of"),
         (Model(slug="x", name="x", roles=["boss"]), "primary, fast"),
         (Model(slug="x", name="x", roles=["fast", "fast"]), "each role once"),
     ):

@@ -80,19 +80,21 @@ def test_small_presets_have_every_mode_and_small_models_alone() -> None:
             assert member.split()[0] in {"smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b"}
 
 
-def test_context_budgets_are_the_published_ones_and_fill_the_context() -> None:
-    budgets = {
-        model["slug"]: (version["context_budget"], version["context_length_tokens"])
+def test_context_budgets_are_the_published_ones_cut_to_what_the_cells_hold() -> None:
+    versions = {
+        model["slug"]: version
         for model in SEED["models"]
         for version in model["versions"]
         if model["type"] == "text_generation"
     }
     sections = ["system", "trajectory", "handoff", "user_query", "generation"]
-    for slug, tokens in {
-        "llama-3.2-3b": [500, 300, 1500, 2000, 3892],
-        "granite-8b-code-128k": [1000, 500, 4000, 32000, 93572],
-    }.items():
-        assert budgets[slug][0] == dict(zip(sections, tokens, strict=True))
-    for slug, (budget, context) in budgets.items():
-        limited = {"gemma3-270m": 8192, "qwen2.5-coder-0.5b": 16384}.get(slug, context)
-        assert sum(budget.values()) in {context, limited}
+    for slug, tokens, divisor in (
+        ("llama-3.2-3b", [500, 300, 1500, 2000, 3892], 1),
+        ("granite-8b-code-128k", [1000, 500, 4000, 32000, 93572], 2),
+        ("phi-3-medium-128k", [1000, 500, 4000, 32000, 93572], 4),
+    ):
+        cut = [count // divisor for count in tokens]
+        assert versions[slug]["context_budget"] == dict(zip(sections, cut, strict=True))
+    for version in versions.values():
+        limit = min(version["context_length_tokens"], version["kv_cells"])
+        assert sum(version["context_budget"].values()) == limit

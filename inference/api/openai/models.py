@@ -9,11 +9,18 @@ from rest_framework.request import Request
 from inference.api.view import ApiView, json_response, principal_in
 from inference.conf import inference_settings
 from inference.database import in_database
-from inference.errors import InvalidRequestError, ModelNotFoundError, TemporaryResourceError
+from inference.errors import (
+    DoesNotFitError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    TemporaryResourceError,
+)
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
 from models_registry import services
+from models_registry.errors import NeverFitsError, RegistryError
 from models_registry.models import ModelVersion, Replica
 from models_registry.nodes import answering, pick_node
+from models_registry.preloading import configured_preset
 from models_registry.selectors import ModelStatus, model_statuses
 
 
@@ -24,15 +31,7 @@ class Models(ApiView):
 
     async def get(self, request: Request) -> HttpResponse:
         """List models with what is in memory of them."""
-        statuses = await in_database(model_statuses)
-        return json_response(
-            {
-                "object": "list",
-                "data": [_model_object(status) for status in statuses],
-                "config": inference_settings().config_preset or None,
-                "orchestration_mode": "single",
-            }
-        )
+        return json_response(await in_database(_listed))
 
 
 class ModelDetail(ApiView):
@@ -41,10 +40,8 @@ class ModelDetail(ApiView):
     required_scope = MODELS_READ
 
     async def get(self, request: Request, model_id: str) -> HttpResponse:
-        """The model, or 404."""
-        status = await status_of(model_id)
-        version_named(status, model_id)
-        return json_response(_model_object(status))
+        """The model, or 404; with a label, that version of it."""
+        return json_response(await _named_object(model_id))
 
 
 class LoadModel(ApiView):
@@ -53,17 +50,19 @@ class LoadModel(ApiView):
     required_scope = MODELS_OPERATE
 
     async def post(self, request: Request, model_id: str) -> HttpResponse:
-        """Want a replica of the version on this node; answers at once with the state."""
+        """Want a replica of the version where there is room; answers at once with the state."""
         status = await status_of(model_id)
         version = version_named(status, model_id)
         _require_file(version)
         try:
             await in_database(_load, version, principal_in(request))
-        except services.RegistryError as error:
+        except NeverFitsError as error:
+            raise DoesNotFitError(str(error), param="model") from error
+        except RegistryError as error:
             raise TemporaryResourceError(
-                str(error), code="no_room", retry_after_ms=10_000
+                str(error), code="no_node", retry_after_ms=10_000
             ) from error
-        return json_response(_model_object(await status_of(model_id)), status=202)
+        return json_response(await _named_object(model_id), status=202)
 
 
 class UnloadModel(ApiView):
@@ -76,9 +75,9 @@ class UnloadModel(ApiView):
         status = await status_of(model_id)
         try:
             await in_database(_unload, version_named(status, model_id), principal_in(request))
-        except services.RegistryError as error:
+        except RegistryError as error:
             raise InvalidRequestError(str(error), param="model", code="model_is_kept") from error
-        return json_response(_model_object(await status_of(model_id)), status=202)
+        return json_response(await _named_object(model_id), status=202)
 
 
 async def status_of(model_id: str) -> ModelStatus:
@@ -113,6 +112,26 @@ def version_named(status: ModelStatus, model_id: str) -> ModelVersion:
     return version
 
 
+def _listed() -> dict[str, Any]:
+    settings = inference_settings()
+    preset = configured_preset(settings.preload_models, settings.config_preset)
+    return {
+        "object": "list",
+        "data": [_model_object(status, status.model.slug) for status in model_statuses()],
+        "config": preset.name if preset else None,
+        "orchestration_mode": preset.orchestration_mode if preset else "single",
+    }
+
+
+async def _named_object(model_id: str) -> dict[str, Any]:
+    """The model of an id, or a version of it, as far as that one goes."""
+    status = await status_of(model_id)
+    version = version_named(status, model_id)
+    if not model_id.partition("@")[2]:
+        return _model_object(status, status.model.slug)
+    return _model_object(status.of(version), f"{status.model.slug}@{version.label}")
+
+
 def _require_file(version: ModelVersion) -> None:
     if version.file_state != ModelVersion.FileState.READY:
         raise InvalidRequestError(
@@ -138,24 +157,26 @@ def _load(version: ModelVersion, principal: Principal) -> None:
         services.load(version, node, _actor(principal))
 
 
-def _model_object(status: ModelStatus) -> dict[str, Any]:
+def _model_object(status: ModelStatus, name: str) -> dict[str, Any]:
+    """A model, or one version of it, as clients see it; ``name`` is what requests send."""
     version = status.version
     memory = sum(replica.memory_bytes for replica in status.replicas)
     if version is not None and not memory:
         # What it would take, as far as that is known before it is loaded.
         memory = version.documented_memory_bytes or version.size_bytes or 0
     return {
-        "id": status.model.slug,
+        "id": name,
         "object": "model",
         "created": int(status.model.created_at.timestamp()),
         "owned_by": "brigade",
         "type": status.model.type,
         "status": status.status,
         "memory_mb": memory >> 20 if memory else None,
-        "context_length": version.context_length_tokens if version else None,
+        "file": version.file_state if version else None,
+        "context_length": version.sequence_limit_tokens if version else None,
         "roles": status.model.roles_in_force,
-        "capabilities": status.model.capabilities,
-        "version": version.key if version else None,
+        "capabilities": status.capabilities,
+        "version": f"{status.model.slug}@{version.label}" if version else None,
         "replicas": [
             {
                 "version": replica.version_key,

@@ -1,6 +1,6 @@
 """``/v1/models``: what there is, load and unload."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from inference.database import in_database
 from inference.queue import keys
 from inference.services import InferenceService
 from models_registry.files import inspect_file
-from models_registry.models import ModelVersion, Node, Replica
+from models_registry.models import Model, ModelVersion, Node, Preset, Replica
 from tests.stack import Api
 
 
@@ -56,7 +56,91 @@ async def test_model_detail_is_found(
     name = version.key if with_label else version.model.slug
     response = await api.get(f"/v1/models/{name}")
     assert response.status_code == 200
-    assert response.json()["id"] == version.model.slug
+    assert response.json()["id"] == name
+
+
+async def test_model_detail_of_a_version_has_the_facts_of_that_version(
+    api: Api, service: InferenceService, version: ModelVersion, replica: Replica
+):
+    def arrange() -> None:
+        Replica.objects.update(state=Replica.State.READY, needed_bytes={"cpu": 150 << 20})
+        ModelVersion.objects.create(
+            model=version.model,
+            label="v2",
+            file_name="b.gguf",
+            context_length_tokens=512,
+            size_bytes=70 << 20,
+        )
+
+    await in_database(arrange)
+    shown = (await api.get(f"/v1/models/{version.model.slug}@v2")).json()
+    assert shown["version"] == shown["id"] == f"{version.model.slug}@v2"
+    assert (shown["context_length"], shown["memory_mb"]) == (512, 70)
+    assert (shown["status"], shown["file"], shown["replicas"]) == ("absent", "absent", [])
+    first = (await api.get(f"/v1/models/{version.key}")).json()
+    assert (first["status"], len(first["replicas"])) == ("loaded", 1)
+
+
+@pytest.mark.parametrize("state", ["absent", "fetching", "failed"])
+async def test_model_without_its_file_is_in_the_state_of_that(
+    api: Api, service: InferenceService, version: ModelVersion, state: str
+):
+    await in_database(ModelVersion.objects.update, file_state=state)
+    (entry,) = (await api.get("/v1/models")).json()["data"]
+    assert (entry["status"], entry["file"]) == (state, state)
+
+
+async def test_context_length_is_what_a_replica_can_hold(
+    api: Api, service: InferenceService, version: ModelVersion
+):
+    await in_database(ModelVersion.objects.update, kv_cells=300)
+    (entry,) = (await api.get("/v1/models")).json()["data"]
+    sent = {"model": version.model.slug, "content": "x"}
+    counted = (await api.post("/v1/tokenize", sent)).json()
+    assert entry["context_length"] == counted["max_model_len"] == 300
+
+
+async def test_capabilities_are_those_of_the_file_and_of_the_model(
+    api: Api, service: InferenceService, version: ModelVersion
+):
+    def arrange() -> None:
+        Model.objects.update(capabilities=["chat", "fim", "code"])
+        ModelVersion.objects.update(capabilities=["chat", "completion", "tools"])
+
+    await in_database(arrange)
+    for path in ("/v1/models", "/api/models"):
+        (entry,) = (await api.get(path)).json()["data"]
+        assert entry["capabilities"] == ["chat", "completion", "tools", "code"]
+
+
+async def test_roles_are_those_of_the_settings(
+    api: Api,
+    service: InferenceService,
+    version: ModelVersion,
+    configure: Callable[..., None],
+):
+    configure(model_roles={version.model.slug: ("coder",)})
+    for path in ("/v1/models", "/api/models"):
+        (entry,) = (await api.get(path)).json()["data"]
+        assert entry["roles"] == ["coder"]
+
+
+async def test_list_names_the_preset_that_is_loaded_and_its_mode(
+    api: Api,
+    service: InferenceService,
+    version: ModelVersion,
+    configure: Callable[..., None],
+):
+    async def config() -> tuple[str | None, str]:
+        content = (await api.get("/v1/models")).json()
+        return content["config"], content["orchestration_mode"]
+
+    await in_database(Preset.objects.create, name="D1", orchestration_mode="critique")
+    assert await config() == (None, "single")
+    configure(config_preset="D1")
+    assert await config() == ("D1", "critique")
+    configure(preload_models=(version.key,))
+    assert await config() == (None, "single")
 
 
 async def test_model_detail_of_an_unknown_model_is_404(api: Api, service: InferenceService):
@@ -86,7 +170,7 @@ async def test_load_wants_a_replica(
     assert await desired(version) == ["resident"]
 
 
-async def test_load_of_what_does_not_fit_is_503_with_retry_after_and_numbers(
+async def test_load_of_what_can_never_fit_is_422_with_numbers_and_is_not_to_be_retried(
     api: Api,
     version: ModelVersion,
     node: Node,
@@ -97,11 +181,19 @@ async def test_load_of_what_does_not_fit_is_503_with_retry_after_and_numbers(
     await in_database(Node.objects.update, device_budgets=budgets)
     await in_database(inspect_file, version, smollm2_path)
     response = await api.post(f"/v1/models/{version.model.slug}/load", {})
-    assert response.status_code == 503
+    assert response.status_code == 422
     assert response.json()["error"]["code"] == "no_room"
     assert "may use 1.0 MiB for models" in response.json()["error"]["message"]
-    assert 0 < int(response["Retry-After"]) <= 120
+    assert not response.has_header("Retry-After")
     assert await desired(version) == []
+
+
+async def test_load_while_no_machine_answers_is_503_with_retry_after(
+    api: Api, version: ModelVersion, service: InferenceService
+):
+    response = await api.post(f"/v1/models/{version.model.slug}/load", {})
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "no_node")
+    assert 0 < int(response["Retry-After"]) <= 120
 
 
 async def test_load_without_a_file_says_how_to_fetch_it(

@@ -37,6 +37,37 @@ async def test_models_are_listed_and_shown(api: Api, version: ModelVersion):
     assert first["configuration"]["kv_cells"] == version.kv_cells
 
 
+async def test_versions_show_how_they_run(api: Api, version: ModelVersion):
+    draft = {"label": "small", "file_name": "b.gguf", "model": version.model}
+
+    def arrange() -> None:
+        ModelVersion.objects.filter(pk=version.pk).update(
+            draft_model=ModelVersion.objects.create(**draft),
+            threads=3,
+            tensor_split=[3, 1],
+            vocabulary_size=1000,
+            kv_bytes_per_token=64,
+        )
+
+    await in_database(arrange)
+    versions = (await api.get(f"/api/models/{version.model.slug}/versions")).json()["data"]
+    shown = next(one for one in versions if one["id"] == version.key)
+    assert (shown["vocabulary_size"], shown["kv_bytes_per_token"]) == (1000, 64)
+    assert (
+        shown["configuration"]
+        | {
+            "threads": 3,
+            "tensor_split": [3, 1],
+            "flash_attention": "auto",
+            "cache_type_k": "f16",
+            "cache_type_v": "f16",
+            "draft_model": f"{version.model.slug}@small",
+            "speculation": "auto",
+        }
+        == shown["configuration"]
+    )
+
+
 async def test_unknown_models_are_404(api: Api):
     for path in ("x", "x/versions", "x/metrics", "a%00b"):
         response = await api.get(f"/api/models/{path}")

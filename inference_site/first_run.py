@@ -18,6 +18,7 @@ from models_registry.models import Model, ModelVersion, Node, Replica
 from models_registry.names import path_below
 from models_registry.nodes import register_this_node
 from models_registry.preloading import configured_versions, forget_other_wishes
+from models_registry.preset_fit import FitReport
 from models_registry.seeding import first_run_slugs, seed_registry
 from models_registry.services import RegistryError, load
 from models_registry.terminal import fetch_with_bar
@@ -109,6 +110,10 @@ def _want_configured_versions(node: Node, console: Console) -> None:
     versions = configured_versions(inference.preload_models, inference.config_preset)
     if not versions:
         return
+    fit = FitReport([node]).on(node, versions)
+    if fit.verdict != "fits":
+        for sentence in fit.sentences:
+            console.print(f"INFERENCE_PRELOAD_MODELS or INFERENCE_CONFIG: {sentence}")
     forget_other_wishes(versions, node)
     for version in versions:
         try:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from inference.conf import inference_settings
 from inference.database import in_database
 from inference.queue import keys
 from inference.services import inference_service
+from models_registry.preloading import configured_now, configured_preset
+from models_registry.preset_fit import NodeFit, crowded_nodes
 from models_registry.selectors import ReplicaStatus, pinned_keys, replica_statuses
 
 PROBE_SECONDS = 3.0
@@ -29,6 +31,21 @@ class Probe:
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What the registry wants in memory, and has seen.
+
+    ``pinned`` are the keys of versions that are always wanted. ``crowded`` are the nodes where not
+    all that is wanted fits at once. ``config`` is the preset that the settings load, with its mode.
+    """
+
+    replicas: Sequence[ReplicaStatus] = ()
+    pinned: Collection[str] = ()
+    crowded: Sequence[NodeFit] = ()
+    config: str | None = None
+    orchestration_mode: str = "single"
+
+
 async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
     """200 as long as the process answers at all."""
     return _json({"status": "ok"}, 200)
@@ -37,58 +54,55 @@ async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
 async def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
     """200 when every wanted model is served and every dependency answers, else 503."""
     postgres, redis = await asyncio.gather(_probe(_ask_postgres), _probe(_ask_redis))
-    replicas, pinned = postgres.value or ([], set())
+    wanted = postgres.value or Wanted()
     serving, can_load = redis.value or (set(), False)
-    content = readiness(postgres, redis, replicas, serving, pinned=pinned, can_load=can_load)
-    content["config"] = inference_settings().config_preset or None
+    content = readiness(postgres, redis, wanted, serving, can_load=can_load)
     return _json(content, 200 if content["status"] == "ready" else 503)
 
 
 def readiness(
     postgres: Probe,
     redis: Probe,
-    replicas: list[ReplicaStatus],
+    wanted: Wanted,
     serving: set[str],
     *,
-    pinned: Collection[str] = (),
     can_load: bool = False,
 ) -> dict[str, Any]:
     """The body of ``/health/ready``: pure.
 
     What counts is what is to be in memory whether anybody asks or not; what only requests brought
-    in may come and go.
+    in may come and go. Where not all of it fits at once, what cannot come beside the others is not
+    waited for; what fits nowhere is.
 
     Args:
         postgres, redis: their probes.
-        replicas: what the registry wants and has seen.
+        wanted: what the registry wants and has seen.
         serving: keys of versions that a living host serves, by its heartbeat.
-        pinned: keys of versions that are always wanted.
         can_load: whether models are brought in when somebody asks for them.
     """
-    standing = {replica.version_key for replica in replicas if replica.is_standing}
-    wanted = sorted(standing | set(pinned))
-    loaded = [key for key in wanted if key in serving] if postgres.ok else sorted(serving)
-    hosts_ok = postgres.ok and redis.ok and loaded == wanted and (bool(wanted) or can_load)
+    awaited = _awaited(wanted, serving)
+    loaded = [key for key in awaited if key in serving] if postgres.ok else sorted(serving)
+    hosts_ok = postgres.ok and redis.ok and loaded == awaited and (bool(awaited) or can_load)
+    numbers = [f"{fit.node}: {text}" for fit in wanted.crowded for text in fit.sentences]
     reasons = [
         f"{name} does not answer: {probe.error}"
         for name, probe in (("Postgres", postgres), ("Redis", redis))
         if not probe.ok
     ]
-    if postgres.ok and redis.ok and not wanted and not can_load:
+    if not reasons and not awaited and not can_load:
         reasons.append(
             "No model is to be loaded, and the controller loads none on demand. Load one in the "
             "admin, and see that the controller runs."
         )
-    elif postgres.ok and redis.ok and loaded != wanted:
-        reasons.append(
-            "Models still loading: " + ", ".join(key for key in wanted if key not in loaded)
-        )
+    elif not reasons and loaded != awaited:
+        reasons += [*_missing(awaited, serving, wanted.crowded), *numbers]
     content: dict[str, Any] = {
         "status": "not_ready" if reasons else "ready",
         "loaded_models": list(dict.fromkeys(key.partition("@")[0] for key in sorted(serving))),
         # Without Postgres nobody knows what is wanted.
-        "progress": f"{len(loaded)}/{max(len(wanted), len(loaded))}",
-        "orchestration_mode": "single",
+        "progress": f"{len(loaded)}/{max(len(awaited), len(loaded))}",
+        "config": wanted.config,
+        "orchestration_mode": wanted.orchestration_mode,
         "dependencies": {
             "postgres": _dependency(postgres),
             "redis": _dependency(redis),
@@ -96,14 +110,8 @@ def readiness(
                 "status": "ok" if hosts_ok else "down" if not loaded else "degraded",
                 "latency_ms": redis.latency_ms,
                 "replicas": [
-                    {
-                        "version": replica.version_key,
-                        "node": replica.node,
-                        "state": _true_state(replica, serving) if redis.ok else replica.state,
-                        "progress": round(replica.load_fraction, 2),
-                        "reason": replica.reason or None,
-                    }
-                    for replica in replicas
+                    _replica(replica, serving if redis.ok else None)
+                    for replica in wanted.replicas
                     if replica.desired == "resident"
                 ],
             },
@@ -111,14 +119,50 @@ def readiness(
     }
     if reasons:
         content["reason"] = " ".join(reasons)
+    elif numbers:
+        content["notice"] = " ".join(numbers)
     return content
 
 
-def _true_state(replica: ReplicaStatus, serving: set[str]) -> str:
-    """The registry's word, unless the heartbeat tells otherwise."""
-    if replica.state == "ready" and replica.version_key not in serving:
-        return "lost"
-    return replica.state
+def _awaited(wanted: Wanted, serving: Collection[str]) -> list[str]:
+    """Keys of the versions that are to serve before the service is ready."""
+    out_of_turn = {fit.node: fit.out_of_turn(serving) for fit in wanted.crowded}
+    standing = {
+        replica.version_key
+        for replica in wanted.replicas
+        if replica.is_standing and replica.version_key not in out_of_turn.get(replica.node, ())
+    }
+    return sorted(standing.union(wanted.pinned, *(fit.never for fit in wanted.crowded)))
+
+
+def _missing(
+    awaited: Sequence[str], serving: Collection[str], crowded: Sequence[NodeFit]
+) -> list[str]:
+    """Which versions are still to come, and which never will."""
+    never = {key for fit in crowded for key in fit.never}
+    coming = [key for key in awaited if key not in serving and key not in never]
+    hopeless = [key for key in awaited if key not in serving and key in never]
+    found = [f"Models still loading: {', '.join(coming)}"] if coming else []
+    if hopeless:
+        found.append(f"Too large to be loaded: {', '.join(hopeless)}.")
+    return found
+
+
+def _replica(replica: ReplicaStatus, serving: Collection[str] | None) -> dict[str, Any]:
+    """A replica as clients see it: the registry's word, unless the heartbeat tells otherwise.
+
+    Args:
+        replica: as the registry sees it.
+        serving: keys of versions that are served; None where nobody knows.
+    """
+    is_silent = serving is not None and replica.version_key not in serving
+    return {
+        "version": replica.version_key,
+        "node": replica.node,
+        "state": "lost" if is_silent and replica.state == "ready" else replica.state,
+        "progress": round(replica.load_fraction, 2),
+        "reason": replica.reason or None,
+    }
 
 
 def _dependency(probe: Probe) -> dict[str, Any]:
@@ -139,12 +183,20 @@ async def _probe(ask: Callable[[], Awaitable[Any]]) -> Probe:
     return Probe(True, _milliseconds(began), value)
 
 
-async def _ask_postgres() -> tuple[list[ReplicaStatus], set[str]]:
-    """The replicas, and the keys of pinned versions."""
+async def _ask_postgres() -> Wanted:
+    """What the registry wants in memory."""
 
-    def ask() -> tuple[list[ReplicaStatus], set[str]]:
+    def ask() -> Wanted:
         connection.ensure_connection()
-        return replica_statuses(), pinned_keys()
+        settings = inference_settings()
+        preset = configured_preset(settings.preload_models, settings.config_preset)
+        return Wanted(
+            replicas=replica_statuses(),
+            pinned=pinned_keys(),
+            crowded=crowded_nodes(configured_now(), settings.node_name),
+            config=preset.name if preset else None,
+            orchestration_mode=preset.orchestration_mode if preset else "single",
+        )
 
     return await in_database(ask)
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from django.conf import settings
+
 from models_registry.errors import RegistryError
 from models_registry.models import ModelVersion, Node, Preset, Replica
 from models_registry.selectors import find_version
@@ -44,6 +46,15 @@ def forget_other_wishes(wanted: Iterable[ModelVersion], node: Node) -> int:
         replica.desired = Replica.Desired.ABSENT
         replica.save(update_fields=["desired"])
     return len(forgotten)
+
+
+def configured_now() -> list[ModelVersion]:
+    """The versions that the settings preload; none where they name what is not there."""
+    wishes = settings.INFERENCE
+    try:
+        return configured_versions(wishes.preload_models, wishes.config_preset)
+    except RegistryError:  # the controller says so
+        return []
 
 
 def configured_preset(models: Sequence[str], preset_name: str) -> Preset | None:

@@ -1,11 +1,13 @@
 """Whether the members of presets fit into the memory of the nodes there are, with numbers."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from django.db.models import Q
+
 from models_registry.footprints import CPU, measured_footprints, options_of, placements_of
-from models_registry.models import ModelVersion, Node, Preset
+from models_registry.models import ModelVersion, Node, Preset, Replica
 from models_registry.residency.fitting import Fit, fit
 
 Basis = Literal["measured", "foreseen", "published", "file"]
@@ -36,24 +38,75 @@ class DeviceFit:
 class NodeFit:
     """Whether the members of a preset fit on a node.
 
-    ``unknown`` are members of which not even the size of the file is known. ``missing`` are members
-    that name a model without a default version.
+    ``places`` is how many hosts the node runs at most, each for one member. ``unknown`` are members
+    of which not even the size of the file is known. ``missing`` are members that name a model
+    without a default version.
     """
 
     node: str
     members: tuple[Need, ...]
     devices: tuple[DeviceFit, ...]
+    places: int
     unknown: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
         """``fits``, ``takes turns``, ``too large`` or ``unknown``."""
-        if any(one.fit.never for one in self.devices):
+        if self.never:
             return "too large"
         if self.unknown or self.missing or not self.devices:
             return "unknown"
-        return "takes turns" if any(one.fit.missing_bytes for one in self.devices) else "fits"
+        return "takes turns" if self.is_crowded else "fits"
+
+    @property
+    def never(self) -> frozenset[str]:
+        """Members that are too large even alone."""
+        return frozenset(key for one in self.devices for key in one.fit.never)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether those that are known do not fit at once."""
+        return len(self.members) > self.places or any(one.fit.missing_bytes for one in self.devices)
+
+    @property
+    def sentences(self) -> list[str]:
+        """For people: each device, the hosts where they are too few, and what is not known."""
+        rest = ", without those that are not known" if self.unknown or self.missing else ""
+        found = [f"{one.device}{rest}: {one.fit}" for one in self.devices]
+        if len(self.members) > self.places:
+            found.append(
+                f"{self.node} runs at most {self.places} hosts (INFERENCE_MAX_REPLICAS) for "
+                f"{len(self.members)} models."
+            )
+        if self.unknown:
+            found.append(f"Not known before their files are here: {', '.join(self.unknown)}.")
+        if self.missing:
+            found.append(f"Without a default version: {', '.join(self.missing)}.")
+        return found
+
+    def out_of_turn(self, present: Collection[str]) -> frozenset[str]:
+        """Members that cannot come beside those in memory, but could come alone.
+
+        Args:
+            present: keys of the versions in memory.
+        """
+        if not self.is_crowded:
+            return frozenset()
+        here = [need for need in self.members if need.version_key in present]
+        free = {
+            one.device: one.fit.budget_bytes - sum(need.needs.get(one.device, 0) for need in here)
+            for one in self.devices
+        }
+        return frozenset(
+            need.version_key
+            for need in self.members
+            if need.version_key not in present
+            and (
+                len(here) >= self.places
+                or any(count > free[device] for device, count in need.needs.items())
+            )
+        ).difference(self.never)
 
 
 _ORDER = ("fits", "takes turns", "unknown", "too large")
@@ -82,14 +135,23 @@ class FitReport:
                 missing.append(member.model.slug)
             else:
                 versions.append(version)
-        return [self._on(node, versions, tuple(dict.fromkeys(missing))) for node in self._nodes]
+        return [self.on(node, versions, tuple(dict.fromkeys(missing))) for node in self._nodes]
 
     def best(self, preset: Preset) -> str:
         """The most favourable verdict of all nodes; ``no node`` where there is none."""
         verdicts = {one.verdict for one in self.of(preset)}
         return next((verdict for verdict in _ORDER if verdict in verdicts), "no node")
 
-    def _on(self, node: Node, versions: list[ModelVersion], missing: tuple[str, ...]) -> NodeFit:
+    def on(
+        self, node: Node, versions: Iterable[ModelVersion], missing: tuple[str, ...] = ()
+    ) -> NodeFit:
+        """Versions on one node.
+
+        Args:
+            node: where.
+            versions: with their models and draft models at hand.
+            missing: members that have no version.
+        """
         known: dict[str, Need] = {}
         unknown: list[str] = []
         for version in versions:
@@ -106,6 +168,7 @@ class FitReport:
                 DeviceFit(name, _fit_on(name, known.values(), node.budgets.get(name, 0)))
                 for name in devices
             ),
+            places=node.max_replicas,
             unknown=tuple(dict.fromkeys(unknown)),
             missing=missing,
         )
@@ -129,6 +192,27 @@ class FitReport:
         if version.size_bytes:
             return Need(version.key, {CPU: version.size_bytes}, "file")
         return None
+
+
+def crowded_nodes(configured: Iterable[ModelVersion] = (), node_name: str = "") -> list[NodeFit]:
+    """The nodes that cannot hold at once what is to be there whether anybody asks or not.
+
+    Args:
+        configured: what the settings want besides, with models and draft models at hand.
+        node_name: where they want it.
+    """
+    standing = Replica.objects.filter(
+        Q(on_demand=False) | Q(version__pinned=True) | Q(version__preload_workers__gt=0),
+        desired=Replica.Desired.RESIDENT,
+    ).select_related("node", "version__model", "version__draft_model__model")
+    by_node: dict[Node, dict[int, ModelVersion]] = {}
+    for node in Node.objects.filter(name=node_name):
+        by_node[node] = {version.pk: version for version in configured}
+    for replica in standing:
+        by_node.setdefault(replica.node, {})[replica.version_id] = replica.version
+    report = FitReport(by_node)
+    fits = [report.on(node, versions.values()) for node, versions in by_node.items()]
+    return [fit for fit in fits if fit.is_crowded]
 
 
 def _fit_on(device: str, needs: Iterable[Need], budget_bytes: int) -> Fit:

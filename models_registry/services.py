@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -13,7 +12,7 @@ from models_registry.errors import NeverFitsError, RegistryError
 from models_registry.footprints import options_of
 from models_registry.models import ModelVersion, Node, Replica
 from models_registry.nodes import fault_of
-from models_registry.preloading import configured_versions
+from models_registry.preloading import configured_now
 from models_registry.registrations import NO_CLAIM, Claim, claims
 
 
@@ -82,7 +81,7 @@ def unload_replicas(replicas: Iterable[Replica], actor: Any = None) -> int:
 
 def _keeper_of(version: ModelVersion, claim: Claim, remaining: int) -> str:
     """What wants more of a version than the ``remaining`` replicas, apart from a person."""
-    is_configured = version.key in _configured_keys()
+    is_configured = version.key in {one.key for one in configured_now()}
     keepers = (
         (int(version.pinned), "is pinned (change that at the version)"),
         (version.preload_workers, "is preloaded (lower its preload workers)"),
@@ -90,16 +89,6 @@ def _keeper_of(version: ModelVersion, claim: Claim, remaining: int) -> str:
         (int(is_configured), "is preloaded (INFERENCE_PRELOAD_MODELS or INFERENCE_CONFIG)"),
     )
     return next((why for count, why in keepers if count > remaining), "")
-
-
-def _configured_keys() -> set[str]:
-    """Keys of the versions that the settings preload; none where they name what is not there."""
-    wishes = settings.INFERENCE
-    try:
-        found = configured_versions(wishes.preload_models, wishes.config_preset)
-    except RegistryError:  # the controller says so
-        return set()
-    return {version.key for version in found}
 
 
 def observe(launch_id: uuid.UUID, state: str, **fields: Any) -> bool:

@@ -142,17 +142,11 @@ def _shown(fit: NodeFit) -> SafeString:
         )
         for need in fit.members
     ]
-    rest = ", without those that are not known" if fit.unknown or fit.missing else ""
-    sentences = [f"{one.device}{rest}: {one.fit}" for one in fit.devices]
-    if fit.unknown:
-        sentences.append(f"Not known before their files are here: {', '.join(fit.unknown)}.")
-    if fit.missing:
-        sentences.append(f"Without a default version: {', '.join(fit.missing)}.")
     return format_html(
         '<div class="mb-4"><div class="flex items-center gap-2 mb-2">'
         '<span class="font-semibold">{}</span>{}</div>{}{}</div>',
         fit.node,
         label(fit.verdict),
-        format_html_join("", '<p class="mb-2">{}</p>', ((text,) for text in sentences)),
+        format_html_join("", '<p class="mb-2">{}</p>', ((text,) for text in fit.sentences)),
         table(("member", "needs", "known from"), rows) if rows else "",
     )

@@ -36,8 +36,9 @@ def fetched(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def fetch(console: Console, version: ModelVersion, models_dir: Path, _fetch: Any) -> None:
         keys.append(version.key)
-        models_dir.mkdir(exist_ok=True)
-        (models_dir / version.file_name).touch()
+        path = models_dir / version.file_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
         ModelVersion.objects.filter(pk=version.pk).update(file_state="ready")
 
     monkeypatch.setattr(first_run, "fetch_with_bar", fetch)
@@ -169,3 +170,14 @@ def test_roles_of_a_model_that_there_is_not_stop_the_start(settings: Any):
     )
     with pytest.raises(RegistryError, match="INFERENCE_MODEL_ROLES names no-such, which"):
         prepare(CONSOLE)
+
+
+def test_settings_that_do_not_fit_at_once_say_by_how_much(settings: Any):
+    settings.INFERENCE = dataclasses.replace(
+        settings.INFERENCE, preload_models=("phi-4", "gpt-oss-20b"), memory_budget_bytes=10**10
+    )
+    console = Console(record=True, width=1000)
+    prepare(console)
+    text = console.export_text()
+    assert "cpu: Does not fit at once: it needs" in text
+    assert "Too large even alone: gpt-oss-20b" in text

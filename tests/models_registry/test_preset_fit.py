@@ -6,8 +6,8 @@ from django.urls import reverse
 from models_registry import preset_fit
 from models_registry.access import VIEWERS
 from models_registry.footprints import measured_footprints, options_of, placements_of
-from models_registry.models import Footprint, Node, Preset, PresetMember
-from models_registry.preset_fit import FitReport, NodeFit
+from models_registry.models import Footprint, Node, Preset, PresetMember, Replica
+from models_registry.preset_fit import FitReport, NodeFit, crowded_nodes
 from tests.models_registry.admin_users import client_of
 from tests.models_registry.fleet_rows import a_node, a_version
 
@@ -89,6 +89,28 @@ def test_member_without_a_version_takes_the_default_or_is_missing() -> None:
     found = _fit(preset, a_node())
     assert [need.version_key for need in found.members] == [with_default.key]
     assert found.missing == (without.model.slug,)
+
+
+def test_more_members_than_hosts_take_turns() -> None:
+    found = _fit(_preset(a_version(), a_version()), a_node(max_replicas=1))
+    assert found.verdict == "takes turns"
+    assert "at most 1 hosts (INFERENCE_MAX_REPLICAS) for 2 models" in found.sentences[-1]
+
+
+def test_crowded_nodes_are_those_where_not_all_that_is_wanted_fits() -> None:
+    one, other = a_version(), a_version()
+    node = a_node(max_replicas=1)
+    for version in (one, other):
+        Replica.objects.create(version=version, node=node)
+    Replica.objects.create(version=a_version(), node=node, on_demand=True)
+    Replica.objects.create(version=one, node=a_node(max_replicas=1))
+    (found,) = crowded_nodes()
+    assert (found.node, len(found.members)) == (node.name, 2)
+    assert {need.version_key for need in found.members} == {one.key, other.key}
+    Replica.objects.filter(version=other).update(desired=Replica.Desired.ABSENT)
+    assert crowded_nodes() == []
+    (found,) = crowded_nodes([other], node.name)
+    assert len(found.members) == 2
 
 
 def test_best_verdict_of_all_nodes_counts() -> None:

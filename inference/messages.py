@@ -137,11 +137,15 @@ class Delta(Record, frozen=True):
 
 
 class Vectors(Record, frozen=True):
-    """Embedding vectors as little-endian float32 rows of ``dimensions`` values each."""
+    """Embedding vectors as little-endian float32 rows of ``dimensions`` values each.
+
+    ``host`` is the launch that has computed them.
+    """
 
     dimensions: int
     data: bytes
     prompt_tokens: int
+    host: str = ""
 
 
 class Finished(Record, frozen=True):

@@ -5,7 +5,6 @@ fault. They are coroutines; call them all from one event loop.
 """
 
 import functools
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec
@@ -15,11 +14,10 @@ import redis
 
 from inference.conf import inference_settings
 from inference.database import in_database
-from inference.embedding import embed
-from inference.errors import InferenceError, InternalError, InvalidRequestError
+from inference.embedding import embed_registered
+from inference.errors import InferenceError
 from inference.pool_report import pool_report
 from inference.principal import INFERENCE, Principal
-from inference.resolution import REGISTRATION
 from inference.services import inference_service
 from models_registry.errors import RegistryError
 from models_registry.registrations import Registered, find_registration, register, release
@@ -158,38 +156,9 @@ async def generate_embeddings(texts: str | Sequence[str], model_id: str) -> dict
         model_id: as registered.
 
     Returns:
-        ``embeddings`` (a list of floats for each text), ``model_id``, ``version``, ``cached``
-        and ``processing_time`` in seconds.
+        As ``inference.embedding.embed_registered``.
     """
-    began = time.monotonic()
-    wanted = [texts] if isinstance(texts, str) else list(texts)
-    if not wanted or not all(wanted):
-        raise InvalidRequestError("There is no text, or an empty one.", param="texts")
-    service = inference_service()
-    spec = await service.resolver.resolve(REGISTRATION + model_id, "embedding")
-    registration = await in_database(find_registration, model_id=model_id)
-    if registration is None:
-        raise InternalError(f"{model_id!r} was released a moment ago.", code="released")
-    requirement = read_requirement(registration.requirement)
-    if requirement.dimension not in (None, spec.embedding_dimensions):
-        raise RequirementError(
-            f"{spec.version_key} gives {spec.embedding_dimensions} dimensions, not "
-            f"{requirement.dimension}.",
-            "dimension",
-        )
-    inputs = [await service.tokenizer.text(spec, text, "texts") for text in wanted]
-    embeddings: list[list[float]] = []
-    for first in range(0, len(inputs), requirement.batch_size):
-        batch = inputs[first : first + requirement.batch_size]
-        rows, _ = await embed(service, _SELF, spec, batch, param="texts", end_user=model_id)
-        embeddings += rows.tolist()
-    return {
-        "embeddings": embeddings,
-        "model_id": model_id,
-        "version": spec.version_key,
-        "cached": False,
-        "processing_time": round(time.monotonic() - began, 4),
-    }
+    return await embed_registered(inference_service(), _SELF, texts, model_id)
 
 
 @_as_result

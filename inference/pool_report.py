@@ -91,6 +91,7 @@ def _model(model: PooledModel, last_used: float | None) -> dict[str, Any]:
         "replicas": [
             {
                 "node": replica.node.name,
+                "worker_id": str(replica.launch_id) if replica.launch_id else None,
                 "desired": replica.desired,
                 "state": replica.state,
                 "device": replica.device or replica.placed_on,

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,7 @@ from inference.errors import InvalidRequestError, ModelNotFoundError
 from models_registry.errors import RegistryError
 from models_registry.models import Role
 from models_registry.registrations import find_registration, note_use
-from models_registry.requirement import read_requirement
+from models_registry.requirement import RequirementError, check_dimension, read_requirement
 from models_registry.routing import find_offer_for_role, find_offer_for_task, find_preset
 from models_registry.selectors import find_offer, spec_of
 from models_registry.spec import ModelSpec, Offer
@@ -136,8 +137,18 @@ class Resolver:
             )
         note_use(registration)
         requirement = read_requirement(registration.requirement)
-        offer = Offer(spec_of(registration.version, self._models_dir))
-        return offer.with_sampling(requirement.sampling)
+        spec = spec_of(registration.version, self._models_dir)
+        try:
+            # The size of vectors may have become known since it was registered.
+            check_dimension(requirement, spec)
+        except RequirementError as error:
+            raise InvalidRequestError(
+                str(error),
+                param="model",
+                code="requirement_not_met",
+                details={"field": error.field},
+            ) from error
+        return Offer(replace(spec.with_sampling(requirement.sampling), limits=requirement.limits))
 
     def _of_preset(self, name: str, param: str = "preset") -> Offer:
         try:

@@ -138,12 +138,16 @@ class InferenceService:
         return self.settings.default_priority if fifo else priority
 
     async def start_embedding(
-        self, principal: Principal, spec: ModelSpec, inputs: list[list[int]]
+        self,
+        principal: Principal,
+        spec: ModelSpec,
+        inputs: list[list[int]],
+        keep_alive_seconds: float | None = None,
     ) -> Run:
         """Queue texts to embed. Raises as ``start_generations`` does."""
         header = self._header(principal, "embedding", spec, choices=1)
         item = Embedding(id=header.item_ids[0], version_key=spec.version_key, inputs=inputs)
-        return await self._start(header, [item])
+        return await self._start(header, [item], keep_alive_seconds)
 
     async def end(self, run: Run, principal: Principal, end_user: str = "") -> None:
         """End a run for good, once: stop what still runs, record it, free its place.

@@ -155,9 +155,9 @@ def inspect_file(version: ModelVersion, path: Path) -> None:
 
 def _complete_model(version: ModelVersion, header: GGUFHeader) -> None:
     """Give a model that is nothing but this file its type and capabilities."""
-    model = version.model
-    if model.capabilities or model.versions.exclude(pk=version.pk).exists():
+    if not version.is_all_of_its_model:
         return
+    model = version.model
     model.capabilities = version.capabilities
     model.type = Model.Type.EMBEDDING if header.is_embedding else Model.Type.TEXT_GENERATION
     model.save(update_fields=["capabilities", "type"])

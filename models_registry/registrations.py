@@ -11,12 +11,13 @@ from typing import Any, Final
 
 import msgspec
 from django.db import connection, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 
 from models_registry.audit import acting
 from models_registry.downloads import start_download
 from models_registry.models import Download, ModelVersion, Registration, Replica
+from models_registry.models.registrations import MAX_NAME
 from models_registry.requirement import (
     ModelRequirement,
     RequirementError,
@@ -27,8 +28,11 @@ from models_registry.selectors import find_version, spec_of
 
 # ``last_used_at`` is for people; writing it at every use would cost a commit each.
 _LAST_USED_STEP: Final = timedelta(minutes=1)
-# Any number that no other pair of advisory locks here begins with.
-_LOCK: Final = 0x7265
+# Any numbers that no other pair of advisory locks here begins with.
+_NAMES: Final = 0x7265
+_REQUIREMENTS: Final = 0x7266
+# A released row is kept so long, so that giving it up once more, or registering anew, finds it.
+RELEASED_KEPT: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -98,13 +102,19 @@ def register(
     Raises:
         RequirementError: it cannot be met, or others have ``model_id`` for something else.
     """
+    _check_name(model_id, "model_id")
+    _check_name(requester, "requester_module_id")
     wanted = msgspec.to_builtins(read_requirement(requirement))
     with acting(actor), transaction.atomic():
-        _take_turns(model_id)
+        _take_turns(_NAMES, model_id)
+        # Equal requirements under different names must find each other. Always after the name:
+        # so nobody waits for somebody who waits for them.
+        _take_turns(_REQUIREMENTS, msgspec.json.encode(wanted).decode())
         known = Registration.objects.select_related("version__model")
         row = known.filter(model_id=model_id, requester=requester).first()
         active = Registration.objects.filter(released_at__isnull=True)
         if row is not None and row.is_active and row.requirement == wanted:
+            _check(requirement, row.version, models_dir)
             # Also a file that failed, or that somebody removed, is fetched once more.
             download = _fetch(row.version, actor)
             return Registered(row, False, count_references(row.version), download)
@@ -117,7 +127,7 @@ def register(
             )
         equal = active.filter(requirement=wanted).select_related("version__model").first()
         version = equal.version if equal else _version_named(requirement.name)
-        check_requirement(requirement, spec_of(version, models_dir))
+        _check(requirement, version, models_dir)
         row = row or Registration(model_id=model_id, requester=requester)
         row.requirement, row.version = wanted, version
         row.since, row.released_at = timezone.now(), None
@@ -133,16 +143,25 @@ def release(registration: Registration, actor: Any = None) -> int:
         somebody else wants it there.
     """
     with acting(actor), transaction.atomic():
-        _take_turns(registration.model_id)
+        _take_turns(_NAMES, registration.model_id)
         registration.refresh_from_db()
         if registration.is_active:
             registration.released_at = timezone.now()
             registration.save(update_fields=["released_at"])
+            _forget_old()
     return count_references(registration.version)
 
 
-def find_registration(**fields: Any) -> Registration | None:
+def _forget_old() -> None:
+    """Delete what was released long ago; not while its version is in memory, maybe since then."""
+    old = Registration.objects.filter(released_at__lt=timezone.now() - RELEASED_KEPT)
+    old.exclude(version__replicas__desired=Replica.Desired.RESIDENT).delete()
+
+
+def find_registration(**fields: str) -> Registration | None:
     """The oldest active registration with these fields, or None."""
+    if any("\0" in value for value in fields.values()):
+        return None  # Postgres refuses to compare with a NUL
     return active_registrations().filter(**fields).first()
 
 
@@ -168,18 +187,15 @@ def count_references(version: ModelVersion) -> int:
 def claims() -> dict[int, Claim]:
     """What registrations want, by version id."""
     held: dict[int, list[Registration]] = {}
-    released: dict[int, datetime] = {}
-    for row in Registration.objects.order_by("since", "id"):
-        if row.released_at is None:
-            held.setdefault(row.version_id, []).append(row)
-        else:
-            known = released.get(row.version_id, row.released_at)
-            released[row.version_id] = max(known, row.released_at)
-    left = released.keys() - held.keys()
-    loaded = _loaded_at(left) if left else {}
+    for row in Registration.objects.filter(released_at__isnull=True).order_by("since", "id"):
+        held.setdefault(row.version_id, []).append(row)
+    gone = Registration.objects.filter(released_at__isnull=False).exclude(version__in=held.keys())
+    last = gone.order_by().values("version_id").annotate(last=Max("released_at"))
+    released = dict(last.values_list("version_id", "last"))
+    loaded = _loaded_at(released) if released else {}
     return {version_id: _claim_of(rows) for version_id, rows in held.items()} | {
-        version_id: Claim(released_at=released[version_id], loaded_at=loaded.get(version_id))
-        for version_id in left
+        version_id: Claim(released_at=moment, loaded_at=loaded.get(version_id))
+        for version_id, moment in released.items()
     }
 
 
@@ -209,10 +225,25 @@ def _loaded_at(version_ids: Iterable[int]) -> dict[int, datetime]:
     }
 
 
-def _take_turns(model_id: str) -> None:
-    """Let one transaction at a time change the registrations of a name."""
+def _take_turns(lock: int, subject: str) -> None:
+    """Let one transaction at a time change the registrations of a subject."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_LOCK, model_id])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [lock, subject])
+
+
+def _check_name(value: str, field: str) -> None:
+    if not 0 < len(value) <= MAX_NAME or "\0" in value:
+        raise RequirementError(f"{field} must have 1 to {MAX_NAME} characters, and no NUL.", field)
+
+
+def _check(requirement: ModelRequirement, version: ModelVersion, models_dir: Path) -> None:
+    """Raise ``RequirementError`` unless a version is what is required, as far as is known."""
+    was_read = version.architecture or version.file_state == ModelVersion.FileState.READY
+    check_requirement(
+        requirement,
+        spec_of(version, models_dir),
+        type_is_known=bool(was_read) or not version.is_all_of_its_model,
+    )
 
 
 def _version_named(name: str) -> ModelVersion:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from models_registry.errors import RegistryError
-from models_registry.spec import ModelSpec
+from models_registry.spec import ModelSpec, RequestLimits
 
 MAX_PRELOAD: Final = 64
 # Postgres stores no NUL.
@@ -45,7 +45,7 @@ class ModelRequirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ``cache_embeddings`` allows results from a cache. Text generation: ``temperature``, ``top_k``
     and ``top_p`` are what requests get that name the registration and say nothing else;
     ``streaming`` asks for a model whose answers can be streamed, which all can. The two lengths, in
-    tokens, must fit the model together.
+    tokens, must fit the model together; requests that name the registration are held to them.
     """
 
     model_type: Literal["embedding", "text_generation", "text2text", "classification", "vision"]
@@ -69,6 +69,16 @@ class ModelRequirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         """Sampling values of requests that name the registration and no others."""
         values = {name: getattr(self, name) for name in ("temperature", "top_k", "top_p")}
         return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def limits(self) -> RequestLimits:
+        """What requests that name the registration are held to."""
+        is_embedding = self.model_type == "embedding"
+        return RequestLimits(
+            max_input_tokens=self.max_input_length,
+            max_output_tokens=self.max_output_length,
+            batch_texts=self.batch_size if is_embedding else None,
+        )
 
 
 def read_requirement(value: Any) -> ModelRequirement:
@@ -98,33 +108,49 @@ def read_requirement(value: Any) -> ModelRequirement:
     return requirement
 
 
-def check_requirement(requirement: ModelRequirement, spec: ModelSpec) -> None:
+def check_requirement(
+    requirement: ModelRequirement, spec: ModelSpec, *, type_is_known: bool = True
+) -> None:
     """See that a version is what is required.
+
+    Args:
+        requirement: what is needed.
+        spec: the version.
+        type_is_known: false where only the version's file will tell its type.
 
     Raises:
         RequirementError: it is of another type, or is too small; says by how much.
     """
-    if spec.type != requirement.model_type:
+    if type_is_known and spec.type != requirement.model_type:
         raise RequirementError(
             f"{spec.model_slug} is of type {spec.type}, not {requirement.model_type}.",
             "model_type",
         )
-    if spec.type not in _SERVED:
+    if requirement.model_type not in _SERVED:
         raise RequirementError(
-            f"Models of type {spec.type} are not served yet; those of type "
+            f"Models of type {requirement.model_type} are not served yet; those of type "
             f"{' and '.join(_SERVED)} are.",
             "model_type",
         )
-    known = spec.embedding_dimensions
-    if requirement.dimension is not None and known not in (None, requirement.dimension):
-        raise RequirementError(
-            f"{spec.version_key} gives {known} dimensions, not {requirement.dimension}.",
-            "dimension",
-        )
+    check_dimension(requirement, spec)
     asked = (requirement.max_input_length or 0) + (requirement.max_output_length or 0)
     if asked > spec.sequence_limit_tokens:
         raise RequirementError(
             f"{spec.version_key} takes {spec.sequence_limit_tokens} tokens, prompt and answer "
             f"together; {asked} are required.",
             "max_input_length",
+        )
+
+
+def check_dimension(requirement: ModelRequirement, spec: ModelSpec) -> None:
+    """See that a version gives vectors of the size that is required, as far as that is known.
+
+    Raises:
+        RequirementError: it gives others.
+    """
+    known = spec.embedding_dimensions
+    if requirement.dimension is not None and known not in (None, requirement.dimension):
+        raise RequirementError(
+            f"{spec.version_key} gives {known} dimensions, not {requirement.dimension}.",
+            "dimension",
         )

@@ -7,6 +7,19 @@ from models_registry.mode_settings import ModeSettings
 
 
 @dataclass(frozen=True)
+class RequestLimits:
+    """What a registration holds the requests to that name it; None where it says nothing.
+
+    ``max_output_tokens`` is also what an answer may have where the request names no number.
+    ``batch_texts`` go to an embedding model at a time.
+    """
+
+    max_input_tokens: int | None = None
+    max_output_tokens: int | None = None
+    batch_texts: int | None = None
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """One version of one model, as far as serving it is concerned.
 
@@ -15,6 +28,7 @@ class ModelSpec:
     ``models_registry.models.runtime``; ``threads`` is None where the service's setting counts.
     ``draft_path`` is the file of the model that guesses tokens ahead, if there is one.
     Answers of a version that ``is_deprecated`` carry a warning with ``deprecation_note``.
+    ``limits`` are those of the registration that a request names.
     """
 
     model_slug: str
@@ -38,6 +52,7 @@ class ModelSpec:
     default_sampling: dict[str, Any] = field(default_factory=dict)
     is_deprecated: bool = False
     deprecation_note: str = ""
+    limits: RequestLimits = RequestLimits()
 
     @property
     def sequence_limit_tokens(self) -> int:

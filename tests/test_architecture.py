@@ -43,7 +43,10 @@ ROOMS: dict[str, set[str]] = {
         "resolution",
         *("messages", "errors", "conf", "database"),
     },
-    "embedding": {"services", "run", "principal", "messages", "errors"},
+    "embedding": {
+        *("services", "resolution", "run", "principal", "messages"),
+        *("errors", "database"),
+    },
     "pool_report": {"services", "queue", "database"},
     # doors
     "model_manager": {

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from inference.api.durations import seconds_of
 from inference.api.parsing import parse
-from inference.api.schemas import Sampled
+from inference.api.schemas import EmbeddingsRequest, Sampled
 from inference.errors import (
     ContextBudgetExceededError,
     InternalError,
@@ -67,17 +67,20 @@ def max_tokens_of(prompts: list[list[int]], wanted: int | None, spec: ModelSpec,
 
     Args:
         prompts: token ids.
-        wanted: what the request asks for; None takes all the room there is.
-        spec: whose context it is.
+        wanted: what the request asks for; None takes what the registration it names allows, or
+            else all the room there is.
+        spec: whose context it is, and the registration's limits.
         param: the field that the prompt came from.
 
     Raises:
-        ContextBudgetExceededError: prompt and answer do not fit, with both numbers.
-        InvalidRequestError: a prompt is empty.
+        ContextBudgetExceededError: prompt and answer do not fit, with both numbers, or the prompt
+            is longer than was registered.
+        InvalidRequestError: a prompt is empty, or more is asked for than was registered.
     """
     longest = max(len(prompt) for prompt in prompts)
     if not all(prompts):
         raise InvalidRequestError("The prompt is empty.", param=param)
+    _check_limits(longest, wanted, spec, param)
     limit = spec.sequence_limit_tokens
     if longest + (wanted or 1) > limit:
         asked = f" and {wanted} were asked for the answer" if wanted else ""
@@ -92,7 +95,26 @@ def max_tokens_of(prompts: list[list[int]], wanted: int | None, spec: ModelSpec,
                 "model": spec.model_slug,
             },
         )
-    return wanted or limit - longest
+    return wanted or min(limit - longest, spec.limits.max_output_tokens or limit)
+
+
+def _check_limits(longest: int, wanted: int | None, spec: ModelSpec, param: str) -> None:
+    """See that a request keeps to the registration that it names, if it names one."""
+    most_input, most_output = spec.limits.max_input_tokens, spec.limits.max_output_tokens
+    if most_input is not None and longest > most_input:
+        raise ContextBudgetExceededError(
+            f"The prompt has {longest} tokens; the registration allows {most_input} "
+            "(max_input_length). Shorten the prompt or register a larger one.",
+            param=param,
+            details={"prompt_tokens": longest, "max_input_length": most_input},
+        )
+    if most_output is not None and wanted is not None and wanted > most_output:
+        raise InvalidRequestError(
+            f"{wanted} tokens are asked for; the registration allows {most_output} "
+            "(max_output_length). Ask for fewer or register a larger one.",
+            param="max_tokens",
+            details={"max_tokens": wanted, "max_output_length": most_output},
+        )
 
 
 def priority_of(request: Sampled, default: int) -> int:
@@ -104,7 +126,7 @@ def priority_of(request: Sampled, default: int) -> int:
     return default
 
 
-def keep_alive_of(request: Sampled) -> float | None:
+def keep_alive_of(request: Sampled | EmbeddingsRequest) -> float | None:
     """Seconds for which the model stays in memory after this request; -1 for ever.
 
     Raises:

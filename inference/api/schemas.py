@@ -10,6 +10,7 @@ from inference.api.tools.schemas import CallId, ToolCall, ToolChoice, Tools
 MAX_CHOICES = 16
 MAX_STOPS = 16
 MAX_TOP_LOGPROBS = 20
+MAX_TEXTS = 2048
 
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
@@ -21,6 +22,7 @@ TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 EndUser = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Text = Annotated[str, Meta(min_length=1)]
+KeepAlive = float | Annotated[str, Meta(max_length=40)]
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -130,7 +132,7 @@ class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     regex: Text | None = None
     priority: Annotated[int, Meta(ge=1, le=3)] | None = None
     service_type: Literal["chat", "embedding", "summary"] | None = None
-    keep_alive: float | Annotated[str, Meta(max_length=40)] | None = None
+    keep_alive: KeepAlive | None = None
 
     @property
     def choice(self) -> dict[str, str | None]:
@@ -171,7 +173,7 @@ class CompletionRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
     """``POST /v1/completions``; ``prompt`` is a text, texts, token ids, or lists of token ids."""
 
     prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=128)]
-    max_tokens: TokenCount | None = 16
+    max_tokens: TokenCount | None | UnsetType = UNSET
     logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     echo: Literal[False] | None = None
 
@@ -180,10 +182,14 @@ class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True
     """``POST /v1/embeddings``; ``input`` as ``prompt`` above."""
 
     model: Name
-    input: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=2048)]
+    input: (
+        str
+        | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=MAX_TEXTS)]
+    )
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: TokenCount | None = None
     user: EndUser | None = None
+    keep_alive: KeepAlive | None = None
 
 
 class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

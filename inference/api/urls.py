@@ -19,7 +19,11 @@ from inference.api.registry.models import (
     RegisteredModels,
     Versions,
 )
-from inference.api.registry.registrations import RegistrationDetail, Registrations
+from inference.api.registry.registrations import (
+    EmbeddingsOfRegistered,
+    RegistrationDetail,
+    Registrations,
+)
 from inference.api.registry.status import Status
 from inference.api.streams import Streams
 from inference.api.token import Token
@@ -40,6 +44,7 @@ urlpatterns = [
     path("api/models/downloads/<uuid:download_id>", DownloadDetail.as_view()),
     path("api/models/downloads/<uuid:download_id>/retry", RetryDownload.as_view()),
     path("api/models/registrations", Registrations.as_view()),
+    path("api/models/registrations/embeddings", EmbeddingsOfRegistered.as_view()),
     path("api/models/registrations/<uuid:registration_id>", RegistrationDetail.as_view()),
     path("api/models", RegisteredModels.as_view()),
     path("api/models/<str:model_id>", RegisteredModel.as_view()),

@@ -12,6 +12,7 @@ from inference.messages import (
     Control,
     Failed,
     Frame,
+    Vectors,
     WorkItem,
     decode_control,
     decode_work,
@@ -157,7 +158,10 @@ class HostClaims:
         """
         arguments: list[Any] = [ttl_seconds]
         for entry in frames:
-            arguments += [entry.id, entry.number, encode(entry.frame), entry.mark]
+            frame = entry.frame
+            if isinstance(frame, Vectors):
+                frame = msgspec.structs.replace(frame, host=self._launch_id)
+            arguments += [entry.id, entry.number, encode(frame), entry.mark]
         pending = self._publish(
             keys=[self._claims, self._fenced, self._control, self._queue], args=arguments
         )

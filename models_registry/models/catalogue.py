@@ -130,6 +130,15 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts)
         return f"{self.model.slug}@{self.label}"
 
     @property
+    def is_all_of_its_model(self) -> bool:
+        """Whether nobody said what its model can do, and there is no other version of it.
+
+        Type and capabilities of such a model are those of the file, once that is here.
+        """
+        others = self.model.versions.exclude(pk=self.pk)
+        return not self.model.capabilities and not others.exists()
+
+    @property
     def sequence_limit_tokens(self) -> int:
         """The longest sequence a replica can hold: the model's context or the whole KV cache."""
         return min(self.context_length_tokens or self.kv_cells, self.kv_cells)

@@ -1,11 +1,15 @@
 """Registrations: counted claims of programs on versions."""
 
 import uuid
+from typing import Final
 
 from django.db import models
 from django.utils import timezone
 
 from models_registry.models.catalogue import ModelVersion
+
+MAX_NAME: Final = 200
+"""Characters of what a requester calls a model, and itself."""
 
 
 class Registration(models.Model):
@@ -18,9 +22,9 @@ class Registration(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     model_id = models.CharField(
-        max_length=200, help_text="What the requester calls it; several may share one."
+        max_length=MAX_NAME, help_text="What the requester calls it; several may share one."
     )
-    requester = models.CharField(max_length=200, help_text="The program that asked.")
+    requester = models.CharField(max_length=MAX_NAME, help_text="The program that asked.")
     requirement = models.JSONField(help_text="What was asked for.")
     version = models.ForeignKey(
         ModelVersion, on_delete=models.CASCADE, related_name="registrations"

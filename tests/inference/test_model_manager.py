@@ -83,6 +83,7 @@ async def test_embeddings_come_in_order_and_in_batches(
     assert result.data["model_id"] == "docs"
     assert result.data["version"] == embedding_model.key
     assert result.data["cached"] is False
+    assert result.data["worker_id"] == embedding_model.launch_id
     records = await in_database(list, RequestRecord.objects.values_list("end_user", "user_id"))
     assert records == [("docs", 0)] * 3
     one = await generate_embeddings("one", "docs")
@@ -118,7 +119,20 @@ async def test_embeddings_have_the_dimension_that_was_asked_for(
     await register_model("docs", need(embedding_model, dimension=7), "module_a")
     await in_database(ModelVersion.objects.update, embedding_dimensions=EMBEDDING_DIMENSIONS)
     result = await generate_embeddings("a", "docs")
+    assert result.error.code == "requirement_not_met"
     assert result.error.details == {"field": "dimension"}
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "a\0b", ""])
+async def test_names_that_cannot_be_kept_are_an_error(
+    embedding_model: FakeModel,  # noqa: F811
+    service: InferenceService,  # noqa: F811
+    name: str,
+):
+    result = await register_model(name, need(embedding_model), "module_a")
+    assert (result.success, result.error.details) == (False, {"field": "model_id"})
+    assert (await release_model(name, "module_a")).error.details == {"field": "model_id"}
+    assert (await generate_embeddings("a", name)).error.code == "model_not_found"
 
 
 async def test_status_lists_what_is_registered(

@@ -1,5 +1,6 @@
 """References: counted, shared, kept, and what they want of memory."""
 
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,16 @@ from typing import Any
 import pytest
 from auditlog.models import LogEntry
 from django.contrib.auth import get_user_model
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from models_registry import downloads
+from models_registry.additions import add_version
 from models_registry.fleet import Demand, Wishes
 from models_registry.models import Model, ModelVersion, Registration, Replica, Source
 from models_registry.registrations import (
+    RELEASED_KEPT,
     Registered,
     active_registrations,
     claims,
@@ -28,6 +31,7 @@ from models_registry.requirement import ModelRequirement, RequirementError
 from models_registry.residency.facts import VersionView
 from models_registry.rollout import set_default
 from tests.models_registry.fleet_rows import a_node, a_version, views
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
 MODELS_DIR = Path("/models")
@@ -279,3 +283,99 @@ def test_registrations_of_one_name_take_turns(version: ModelVersion) -> None:
         registered()
     first = next(query["sql"] for query in captured if "SAVEPOINT" not in query["sql"])
     assert first.startswith("SELECT pg_advisory_xact_lock")
+
+
+def test_type_that_only_the_file_can_tell_is_believed(
+    version: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "async_task", lambda *_, **__: None)
+    added = add_version("new", "v1", "https://example.org/new.gguf")
+    assert registered(name="new").registration.version == added
+    seeded = add_version("known", "v1", "https://example.org/known.gguf")
+    seeded.model.capabilities = ["chat"]
+    seeded.model.save()
+    with pytest.raises(RequirementError, match="of type text_generation, not embedding"):
+        registered(name="known", model_id="other")
+
+
+def test_asking_again_for_what_has_turned_out_otherwise_is_refused(version: ModelVersion) -> None:
+    registered(dimension=384)
+    ModelVersion.objects.update(embedding_dimensions=4)
+    with pytest.raises(RequirementError, match="gives 4 dimensions, not 384"):
+        registered(dimension=384)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "a\0b"])
+def test_names_that_cannot_be_kept_are_refused(version: ModelVersion, name: str) -> None:
+    with pytest.raises(RequirementError, match="1 to 200 characters") as refusal:
+        registered(model_id=name)
+    assert refusal.value.field == "model_id"
+    with pytest.raises(RequirementError, match="1 to 200 characters") as refusal:
+        registered(requester=name)
+    assert refusal.value.field == "requester_module_id"
+    assert find_registration(model_id=name) is None
+
+
+def test_claims_do_not_read_what_was_released(version: ModelVersion) -> None:
+    for number in range(5):
+        release(registered(f"name {number}").registration)
+    last = Registration.objects.order_by("released_at").last()
+    assert last is not None
+    with CaptureQueriesContext(connection) as queries:
+        found = claims()
+    assert found[version.pk].released_at == last.released_at
+    rows = [query["sql"] for query in queries if "registration" in query["sql"]]
+    assert len(rows) == 2
+    assert all('"released_at" IS' in sql for sql in rows)
+    kept = registered("kept").registration
+    assert claims()[kept.version_id].references == 1
+
+
+def test_released_registrations_are_forgotten_after_a_while(version: ModelVersion) -> None:
+    for name in ("old", "young", "last"):
+        registered(name)
+    for row in (find_registration(model_id="old"), find_registration(model_id="young")):
+        assert row is not None
+        release(row)
+    long_ago = timezone.now() - RELEASED_KEPT - timedelta(seconds=1)
+    Registration.objects.filter(model_id="old").update(released_at=long_ago)
+    replica = in_memory(version)
+    last = find_registration(model_id="last")
+    assert last is not None
+    release(last)
+    assert Registration.objects.filter(model_id="old").exists()
+    replica.delete()
+    registered("last")
+    release(last)
+    left = Registration.objects.values_list("model_id", flat=True)
+    assert set(left) == {"young", "last"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_equal_requirements_under_different_names_wait_for_each_other(
+    version: ModelVersion,
+) -> None:
+    """While one is being registered the default moves: the other gets the same version."""
+    newer = a_version("q8", version.model, embedding_dimensions=384, kv_cells=512)
+    done: list[Registered] = []
+
+    def second() -> None:
+        try:
+            done.append(registered("index", "module_b"))
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=second)
+    with transaction.atomic():
+        first = registered("search", "module_a")
+        with connection.cursor() as cursor:
+            thread.start()
+            wait_until(lambda: _waits_for_a_lock(cursor))
+        set_default(newer)
+    thread.join(10)
+    assert [one.registration.version for one in (first, *done)] == [version, version]
+
+
+def _waits_for_a_lock(cursor: Any) -> bool:
+    cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    return bool(cursor.fetchone()[0])

@@ -1,6 +1,7 @@
 """``POST /v1/completions``."""
 
 from django.http.response import HttpResponseBase
+from msgspec import UNSET
 from rest_framework.request import Request
 
 from inference.api.admission import (
@@ -18,7 +19,10 @@ from inference.api.structured import checked_grammar
 from inference.api.view import ApiView, body_of, principal_in
 from inference.errors import InvalidRequestError
 from inference.services import GenerationOrder, InferenceService, inference_service
+from models_registry.spec import ModelSpec
 
+# OpenAI's, of requests that name no number.
+USUAL_MAX_TOKENS = 16
 # Each choice is a generation of its own in the queue.
 MAX_GENERATIONS = 128
 
@@ -61,7 +65,7 @@ async def completion_order(service: InferenceService, body: CompletionRequest) -
         kind="completion",
         spec=spec,
         prompts=prompts,
-        max_tokens=max_tokens_of(prompts, body.max_tokens, spec, "prompt"),
+        max_tokens=max_tokens_of(prompts, _wanted(body, spec), spec, "prompt"),
         sampling=sampling_of(body, spec, size),
         n=n,
         stop=body.stops,
@@ -73,3 +77,10 @@ async def completion_order(service: InferenceService, body: CompletionRequest) -
         grammar=await checked_grammar(service.tokenizer, spec, body),
         keep_alive_seconds=keep_alive_of(body),
     )
+
+
+def _wanted(body: CompletionRequest, spec: ModelSpec) -> int | None:
+    """The tokens that a request asks for; null is all that may be had."""
+    if body.max_tokens is UNSET:
+        return spec.limits.max_output_tokens or USUAL_MAX_TOKENS
+    return body.max_tokens or None

@@ -5,6 +5,7 @@ import base64
 from django.http import HttpResponse
 from rest_framework.request import Request
 
+from inference.api.admission import keep_alive_of
 from inference.api.openai.inputs import token_inputs
 from inference.api.schemas import EmbeddingsRequest
 from inference.api.version_headers import version_headers
@@ -23,12 +24,19 @@ class Embeddings(ApiView):
         service = inference_service()
         body = body_of(request, EmbeddingsRequest, service.settings.max_body_bytes)
         spec = await service.resolver.resolve(body.model, "embedding")
+        keep_alive_seconds = keep_alive_of(body)
         _check_dimensions(body.dimensions, spec)
         inputs = await token_inputs(
             service.tokenizer, spec, body.input, "input", parse_control=False
         )
-        rows, token_count = await embed(
-            service, principal_in(request), spec, inputs, param="input", end_user=body.user or ""
+        found = await embed(
+            service,
+            principal_in(request),
+            spec,
+            inputs,
+            param="input",
+            end_user=body.user or "",
+            keep_alive_seconds=keep_alive_seconds,
         )
         return json_response(
             {
@@ -41,10 +49,13 @@ class Embeddings(ApiView):
                         if body.encoding_format == "base64"
                         else row.tolist(),
                     }
-                    for index, row in enumerate(rows)
+                    for index, row in enumerate(found.rows)
                 ],
                 "model": spec.model_slug,
-                "usage": {"prompt_tokens": token_count, "total_tokens": token_count},
+                "usage": {
+                    "prompt_tokens": found.prompt_tokens,
+                    "total_tokens": found.prompt_tokens,
+                },
             },
             headers=version_headers(spec.version_key, spec.deprecation),
         )

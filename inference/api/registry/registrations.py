@@ -1,20 +1,23 @@
 """``/api/models/registrations``: counted claims of programs on models."""
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from django.contrib.auth import get_user_model
 from django.http import HttpResponse
+from msgspec import Meta
 from rest_framework.request import Request
 
-from inference.api.schemas import Name
+from inference.api.schemas import MAX_TEXTS, Name
 from inference.api.view import ApiView, body_of, json_response, principal_in
 from inference.conf import inference_settings
 from inference.database import in_database
+from inference.embedding import embed_registered
 from inference.errors import InvalidRequestError, ModelNotFoundError, NotFoundError
 from inference.model_manager import registration_data
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
+from inference.services import inference_service
 from models_registry.models import Registration
 from models_registry.registrations import active_registrations, register, release
 from models_registry.requirement import RequirementError, read_requirement
@@ -26,6 +29,13 @@ class RegistrationRequest(msgspec.Struct, forbid_unknown_fields=True):
     model_id: Name
     model_config: dict[str, Any]
     requester_module_id: Name
+
+
+class RegisteredTexts(msgspec.Struct, forbid_unknown_fields=True):
+    """What ``generate_embeddings`` takes."""
+
+    texts: str | Annotated[list[str], Meta(min_length=1, max_length=MAX_TEXTS)]
+    model_id: Name
 
 
 class Registrations(ApiView):
@@ -43,6 +53,18 @@ class Registrations(ApiView):
         body = body_of(request, RegistrationRequest, inference_settings().max_body_bytes)
         content = await in_database(_register, body, principal_in(request))
         return json_response(content, status=201 if content["new_registration"] else 200)
+
+
+class EmbeddingsOfRegistered(ApiView):
+    """Vectors by a registered model, with the result that programs get."""
+
+    async def post(self, request: Request) -> HttpResponse:
+        """Embed one text or many."""
+        service = inference_service()
+        body = body_of(request, RegisteredTexts, service.settings.max_body_bytes)
+        principal = principal_in(request)
+        content = await embed_registered(service, principal, body.texts, body.model_id)
+        return json_response(content)
 
 
 class RegistrationDetail(ApiView):

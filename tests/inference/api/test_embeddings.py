@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import redis
 
+from inference.queue import keys
 from tests.stack import Api, FakeModel, record_of
 
 PATH = "/v1/embeddings"
@@ -124,3 +126,14 @@ async def test_detokenize_of_unknown_ids_is_400(api: Api, model: FakeModel, toke
     response = await api.post("/v1/detokenize", {"model": model.slug, "tokens": tokens})
     assert response.status_code == 400
     assert response.json()["error"]["param"].startswith("tokens")
+
+
+async def test_keep_alive_of_a_request_is_kept_for_its_version(
+    api: Api, embedding_model: FakeModel, redis_client: redis.Redis
+):
+    sent = {"model": embedding_model.slug, "input": "a", "keep_alive": "5m"}
+    assert (await api.post("/v1/embeddings", sent)).status_code == 200
+    assert redis_client.hget(keys.KEEP_ALIVE, embedding_model.key) == b"300"
+    refused = await api.post("/v1/embeddings", sent | {"keep_alive": "soon"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "keep_alive")
+    redis_client.hdel(keys.KEEP_ALIVE, embedding_model.key)

@@ -9,7 +9,8 @@ from django.test import AsyncClient
 
 from inference.database import in_database
 from inference.models import Scope
-from inference.services import InferenceService
+from inference.services import InferenceService, inference_service
+from metrics.models import RequestRecord
 from models_registry.models import ModelVersion, Registration
 from tests.stack import Api, FakeModel, make_api
 
@@ -117,3 +118,70 @@ async def test_status_reports_the_pool(api: Api, version: ModelVersion, service:
     assert content["worker_pool"]["num_workers"] == 0
     (model,) = content["models"]
     assert (model["version"], model["references"], model["state"]) == (version.key, 1, None)
+
+
+def chat(**fields: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "x"}]
+    return {"model": "registration:mine", "messages": messages} | fields
+
+
+async def test_lengths_of_a_registration_hold_its_requests(api: Api, model: FakeModel):
+    await api.post(ROUTE, body(model.version, max_input_length=20, max_output_length=3))
+    answer = (await api.post("/v1/chat/completions", chat())).json()
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["usage"]["completion_tokens"] == 3
+    text = {"model": "registration:mine", "prompt": "x"}
+    assert (await api.post("/v1/completions", text)).json()["usage"]["completion_tokens"] == 3
+    more = await api.post("/v1/chat/completions", chat(max_tokens=4))
+    assert (more.status_code, more.json()["error"]["param"]) == (400, "max_tokens")
+    assert "allows 3" in more.json()["error"]["message"]
+    longer = await api.post("/v1/completions", text | {"prompt": "one two " * 20})
+    assert longer.json()["error"]["code"] == "context_length_exceeded"
+    assert longer.json()["error"]["details"]["max_input_length"] == 20
+    free = await api.post("/v1/chat/completions", chat(model=model.slug, max_tokens=4))
+    assert free.json()["usage"]["completion_tokens"] == 4
+
+
+def embedding_body(model: FakeModel, **fields: Any) -> dict[str, Any]:
+    return body(model.version, model_type="embedding", **fields)
+
+
+async def test_batch_size_and_dimension_hold_for_openais_route_too(
+    api: Api, embedding_model: FakeModel
+):
+    await in_database(ModelVersion.objects.update, embedding_dimensions=None)
+    await api.post(ROUTE, embedding_body(embedding_model, dimension=4, batch_size=2))
+    wanted = {"model": "registration:mine", "input": ["a", "a b", "a b c"]}
+    answer = (await api.post("/v1/embeddings", wanted)).json()
+    assert [len(one["embedding"]) for one in answer["data"]] == [4, 4, 4]
+    assert await in_database(RequestRecord.objects.count) == 2
+    await in_database(ModelVersion.objects.update, embedding_dimensions=8)
+    inference_service().resolver._kept.clear()
+    refused = await api.post("/v1/embeddings", wanted)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"] == "requirement_not_met"
+    assert "gives 8 dimensions, not 4" in refused.json()["error"]["message"]
+
+
+async def test_embeddings_have_a_route_with_the_result_that_programs_get(
+    api: Api, embedding_model: FakeModel
+):
+    await api.post(ROUTE, embedding_body(embedding_model))
+    sent = {"texts": ["a", "a b"], "model_id": "mine"}
+    content = (await api.post(f"{ROUTE}/embeddings", sent)).json()
+    seconds = content.pop("processing_time")
+    assert seconds > 0
+    assert [len(vector) for vector in content.pop("embeddings")] == [4, 4]
+    assert content == {
+        "model_id": "mine",
+        "version": embedding_model.key,
+        "cached": False,
+        "worker_id": embedding_model.launch_id,
+    }
+    records = await in_database(list, RequestRecord.objects.values_list("user_id", flat=True))
+    assert records == [api.user.pk]
+    one = await api.post(f"{ROUTE}/embeddings", sent | {"texts": "a"})
+    assert len(one.json()["embeddings"]) == 1
+    unknown = await api.post(f"{ROUTE}/embeddings", sent | {"model_id": "other"})
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
+    assert (await AsyncClient().post(f"{ROUTE}/embeddings")).status_code == 401

@@ -1,5 +1,7 @@
 """Chat over a WebSocket: ``{"event": …, "data": {…}}`` in both directions.
 
+All events but ``follow_download`` need the scope inference.
+
     in   stream_chat      as POST /v1/chat/completions, or {"prompt": "…"}; "request_id" is echoed
          stop_generation  {"stream_id"}: of this or another connection of the same user
          resume           {"stream_id", "index"}: go on after frame ``index``
@@ -83,7 +85,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self._runs: dict[str, Run] = {}
         try:
             self._credential = _credential(self.scope)
-            await self._authenticate()
+            self.principal = await in_database(principal_of, self._credential)
+            # Each event needs its own scope; who has neither has nothing to do here.
+            if MODELS_READ not in self.principal.scopes:
+                self.principal.require(INFERENCE)
         except Exception as error:
             known = as_inference_error(error)
             await self.accept()
@@ -106,10 +111,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
         except Exception as error:
             await self._send("error", {"stream_id": None, **error_body(as_inference_error(error))})
 
-    async def _authenticate(self) -> None:
+    async def _authenticate(self, scope: str) -> None:
         """Ask again who this is: a key may have been revoked since the connection was made."""
         self.principal = await in_database(principal_of, self._credential)
-        self.principal.require(INFERENCE)
+        self.principal.require(scope)
 
     async def _dispatch(self, data: str | bytes) -> None:
         if len(data) > self.service.settings.max_body_bytes:
@@ -153,7 +158,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         end_user = ""
         try:
             body = _chat_request(content)
-            await self._authenticate()
+            await self._authenticate(INFERENCE)
             order = await chat_order(self.service, body)
             end_user = order.end_user
             run = await self.service.start_generations(self.principal, order)
@@ -168,7 +173,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _resume(self, data: ResumeData) -> None:
         run: Run | None = None
         try:
-            await self._authenticate()
+            await self._authenticate(INFERENCE)
             after = [data.index] if isinstance(data.index, int) else data.index
             run = await self.service.find_run(self.principal, data.stream_id, after)
             await run.open()
@@ -182,8 +187,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _follow(self, data: FollowData) -> None:
         try:
-            await self._authenticate()
-            self.principal.require(MODELS_READ)
+            await self._authenticate(MODELS_READ)
             async for content in progress_of(data.download_id):
                 await self._send("download", content)
         except Exception as error:
@@ -229,6 +233,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self._send("loading", place | {"fraction": fraction})
 
     async def _stop(self, data: StopData) -> None:
+        self.principal.require(INFERENCE)
         if data.stream_id is None:
             for run in list(self._runs.values()):
                 await run.stop()

@@ -115,16 +115,16 @@ async def test_consumer_closes_with_4401_without_a_credential(
 
 async def test_consumer_closes_with_4403_without_the_scope(
     service: InferenceService,  # noqa: F811
-    reader_of_models: Api,
+    operator: Api,
 ):
-    error, code = await refusal(f"/ws?token={reader_of_models.secret}")
+    error, code = await refusal(f"/ws?token={operator.secret}")
     assert code == 4403
     assert error["code"] == "insufficient_scope"
 
 
 @pytest.fixture
-def reader_of_models(database: None) -> Api:  # noqa: F811
-    return make_api("reader", scopes=["models.read"])
+def operator(database: None) -> Api:  # noqa: F811
+    return make_api("operator", scopes=["models.operate"])
 
 
 async def test_consumer_lets_a_token_in(service: InferenceService, api: Api):  # noqa: F811

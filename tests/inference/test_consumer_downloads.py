@@ -12,6 +12,7 @@ from models_registry.models import Download, ModelVersion
 from tests.inference.test_consumer_chat import only_error, socket_of
 from tests.stack import (  # noqa: F401 - fixtures
     Api,
+    FakeModel,
     api,
     database,
     eventually,
@@ -33,6 +34,12 @@ def download(version: ModelVersion) -> Download:  # noqa: F811
 def blind(database: None) -> Api:  # noqa: F811
     """A client that may not look at models."""
     return make_api("blind", scopes=["inference"])
+
+
+@pytest.fixture
+def reader(database: None) -> Api:  # noqa: F811
+    """A client that may only look at models."""
+    return make_api("reader", scopes=["models.read"])
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +96,24 @@ async def test_consumer_stops_to_look_when_the_socket_closes(
         seen = len(looks)
         assert await other.communicator.receive_nothing()
     assert len(looks) <= seen + 1  # one may have been under way
+
+
+async def test_consumer_lets_a_reader_of_models_follow_and_nothing_else(
+    service: InferenceService,  # noqa: F811
+    reader: Api,
+    model: FakeModel,  # noqa: F811
+    download: Download,
+):
+    async with socket_of(reader) as socket:
+        await socket.send("follow_download", download_id=str(download.pk))
+        assert (await socket.receive())[0] == "download"
+    async with socket_of(reader) as socket:
+        await socket.send("stream_chat", model=model.slug, prompt="Hi")
+        assert only_error(await socket.receive())["code"] == "insufficient_scope"
+        await socket.send("stop_generation")
+        assert only_error(await socket.receive())["code"] == "insufficient_scope"
+        await socket.send("resume", stream_id="chatcmpl-x")
+        assert only_error(await socket.receive())["code"] == "insufficient_scope"
 
 
 async def test_consumer_names_what_is_wrong_with_following(

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from models_registry.errors import RegistryError
+from models_registry.sampling import Temperature, TopK, TopP
 from models_registry.spec import ModelSpec, RequestLimits
 
 MAX_PRELOAD: Final = 64
@@ -57,9 +58,9 @@ class ModelRequirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     cache_embeddings: bool = True
     max_input_length: _Count | None = None
     max_output_length: _Count | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] | None = None
-    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    temperature: Temperature | None = None
+    top_k: TopK | None = None
+    top_p: TopP | None = None
     streaming: bool = False
     num_labels: _Count | None = None
     threshold: _Fraction | None = None

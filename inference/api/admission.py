@@ -7,7 +7,6 @@ import msgspec
 from msgspec import UNSET
 
 from inference.api.durations import seconds_of
-from inference.api.parsing import parse
 from inference.api.schemas import EmbeddingsRequest, Sampled
 from inference.errors import (
     ContextBudgetExceededError,
@@ -15,19 +14,11 @@ from inference.errors import (
     InvalidRequestError,
 )
 from inference.messages import SamplingParameters
+from models_registry.sampling import SAMPLING_FIELDS, SamplingDefaults, read_sampling
 from models_registry.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 
-_SAMPLING_FIELDS = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "repeat_penalty",
-)
 _SERVICE_PRIORITIES = {"chat": 3, "embedding": 2, "summary": 1}
 
 
@@ -39,7 +30,7 @@ def sampling_of(request: Sampled, spec: ModelSpec, vocabulary_size: int) -> Samp
     """
     values: dict[str, Any] = {}
     for source in (_defaults(spec), request):
-        for name in _SAMPLING_FIELDS:
+        for name in SAMPLING_FIELDS:
             value = getattr(source, name)
             if value is not UNSET and value is not None:
                 values[name] = value
@@ -50,14 +41,14 @@ def sampling_of(request: Sampled, spec: ModelSpec, vocabulary_size: int) -> Samp
     return msgspec.structs.replace(SamplingParameters(), **values)
 
 
-def _defaults(spec: ModelSpec) -> Sampled:
-    """The version's own sampling values, held to the same types and ranges as a request's."""
+def _defaults(spec: ModelSpec) -> SamplingDefaults:
+    """The version's own sampling values; the row may be older than what checks it."""
     try:
-        return parse({"model": spec.model_slug, **spec.default_sampling}, Sampled)
-    except InvalidRequestError as error:
-        logger.error("default sampling of %s: %s", spec.version_key, error.message)
+        return read_sampling(spec.default_sampling)
+    except ValueError as error:
+        logger.error("default sampling of %s: %s", spec.version_key, error)
         raise InternalError(
-            f"The default sampling of {spec.version_key} is wrong: {error.message} "
+            f"The default sampling of {spec.version_key} is wrong: {error} "
             "An administrator can correct it in the version's page."
         ) from error
 

@@ -6,15 +6,13 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from inference.api.tools.schemas import CallId, ToolCall, ToolChoice, Tools
+from models_registry.sampling import MinP, Penalty, RepeatPenalty, Temperature, TopK, TopP
 
 MAX_CHOICES = 16
 MAX_STOPS = 16
 MAX_TOP_LOGPROBS = 20
 MAX_TEXTS = 2048
 
-Temperature = Annotated[float, Meta(ge=0, le=2)]
-Fraction = Annotated[float, Meta(ge=0, le=1)]
-Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 TokenCount = Annotated[int, Meta(ge=1, le=10_000_000)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -113,12 +111,12 @@ class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         None
     )
     temperature: Temperature | None | UnsetType = UNSET
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None | UnsetType = UNSET
-    top_k: Annotated[int, Meta(ge=0, le=10_000_000)] | None | UnsetType = UNSET
-    min_p: Fraction | None | UnsetType = UNSET
+    top_p: TopP | None | UnsetType = UNSET
+    top_k: TopK | None | UnsetType = UNSET
+    min_p: MinP | None | UnsetType = UNSET
     presence_penalty: Penalty | None | UnsetType = UNSET
     frequency_penalty: Penalty | None | UnsetType = UNSET
-    repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None | UnsetType = UNSET
+    repeat_penalty: RepeatPenalty | None | UnsetType = UNSET
     seed: Seed | None = None
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
     stop: Text | Annotated[list[Text], Meta(max_length=MAX_STOPS)] | None = None

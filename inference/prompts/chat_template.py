@@ -16,6 +16,8 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from models_registry.chat_templates import TEMPLATE_EXTENSIONS
+
 # Unicode noncharacters: valid in memory, never in interchanged text.
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
 _STAND_IN = re.compile(f"{OPEN}(\\d+){CLOSE}")
@@ -148,7 +150,7 @@ def _compiled(template: str) -> jinja2.Template:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True,
         lstrip_blocks=True,
-        extensions=["jinja2.ext.loopcontrols"],
+        extensions=TEMPLATE_EXTENSIONS,
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise

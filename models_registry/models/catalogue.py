@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from models_registry.capabilities import capabilities_with
+from models_registry.chat_templates import fault_of_template
 from models_registry.models.facts import FileFacts
 from models_registry.models.pricing import Prices
 from models_registry.models.residency import ResidencyOptions
@@ -14,6 +15,7 @@ from models_registry.models.rollout import Rollout
 from models_registry.models.routing import validate_roles
 from models_registry.models.runtime import RuntimeOptions
 from models_registry.names import validate_file_name, validate_label, validate_slug
+from models_registry.sampling import read_sampling
 from models_registry.sources import BadSourceError, check_form
 
 
@@ -155,6 +157,8 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts)
     def clean(self) -> None:
         """Raise ``ValidationError`` where options contradict each other or other versions."""
         super().clean()
+        check_sampling(self.default_sampling)
+        self._check_template()
         if self.canary_percent:
             others = ModelVersion.objects.filter(model=self.model_id).exclude(pk=self.pk)
             taken = sum(others.values_list("canary_percent", flat=True))
@@ -171,6 +175,13 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts)
             if reason:
                 raise ValidationError({"draft_model": reason})
 
+    def _check_template(self) -> None:
+        """Raise ``ValidationError`` for a new template that is none; the file's own is let be."""
+        fault = fault_of_template(self.chat_template)
+        own = ModelVersion.objects.filter(pk=self.pk, chat_template=self.chat_template)
+        if fault and not own.exists():
+            raise ValidationError({"chat_template": f"This is no Jinja template. {fault}"})
+
     def _reason_against(self, draft: "ModelVersion") -> str:
         """Why ``draft`` cannot guess for this version; "" when it can."""
         if draft == self:
@@ -186,6 +197,14 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts)
                 f"{self.vocabulary_size}: a draft model needs the same vocabulary."
             )
         return ""
+
+
+def check_sampling(values: Any) -> None:
+    """Raise ``ValidationError`` for ``default_sampling`` that is none."""
+    try:
+        read_sampling(values)
+    except ValueError as error:
+        raise ValidationError({"default_sampling": str(error)}) from error
 
 
 def validate_source_url(value: str) -> None:

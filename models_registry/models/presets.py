@@ -5,7 +5,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 
 from models_registry.mode_settings import read_settings
-from models_registry.models.catalogue import Hardware, Model, ModelVersion
+from models_registry.models.catalogue import Hardware, Model, ModelVersion, check_sampling
 from models_registry.models.routing import OrchestrationMode, Participant
 
 
@@ -48,8 +48,9 @@ class Preset(models.Model):
         return self.name
 
     def clean(self) -> None:
-        """Raise ``ValidationError`` where the settings are not those of the mode."""
+        """Raise ``ValidationError`` for settings that are not the mode's, and for odd sampling."""
         super().clean()
+        check_sampling(self.default_sampling)
         if self.orchestration_mode in OrchestrationMode.values:
             try:
                 read_settings(self.orchestration_mode, self.settings)

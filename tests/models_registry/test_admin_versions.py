@@ -44,6 +44,33 @@ def test_options_that_contradict_each_other_are_refused_on_the_page(admin: Clien
     assert version.cache_type_v == "f16"
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("default_sampling", '{"tempreture": 1}', "unknown field `tempreture`"),
+        ("default_sampling", '{"temperature": 3}', "&lt;= 2.0 - at `$.temperature`"),
+        ("default_sampling", "[1]", "Expected `object`"),
+        ("chat_template", "{% for message in messages %}", "no Jinja template. Line 1: Unexpected"),
+        ("chat_template", "a\n{{ messages | shout }}", "Line 2: there is no filter"),
+    ],
+)
+def test_prompts_that_would_fail_every_request_are_refused_on_the_page(
+    admin: Client, field: str, value: str, reason: str
+) -> None:
+    version = a_version()
+    before = getattr(version, field)
+    assert reason in _save(admin, version, **{field: value})
+    version.refresh_from_db()
+    assert getattr(version, field) == before
+
+
+def test_template_of_a_file_does_not_keep_other_options_from_being_changed(admin: Client) -> None:
+    version = a_version(chat_template="{% odd %}")
+    _save(admin, version, threads="3")
+    version.refresh_from_db()
+    assert version.threads == 3
+
+
 def test_checksum_and_size_are_cleared_on_the_page(admin: Client) -> None:
     version = a_version(sha256="0" * 64, size_bytes=5)
     _save(admin, version, sha256="", size_bytes="")

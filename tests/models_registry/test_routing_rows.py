@@ -168,6 +168,7 @@ def test_rows_that_contradict_themselves_are_refused() -> None:
         (PresetMember(preset=preset, model=other.model, version=version), "is no version of"),
         (Preset(name="X", settings={"a": 1}), "unknown field `a`"),
         (Preset(name="no spaces"), "Use letters"),
+        (Preset(name="X", default_sampling={"top_p": 2}), "<= 1.0"),
         (ContextBudget(version=version, **sections), "takes 10, the less of"),
         (ContextBudget(version=few_cells, **sections), "takes 12, the less of"),
         (Model(slug="x", name="x", roles=["boss"]), "primary, fast"),

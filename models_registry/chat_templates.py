@@ -1,0 +1,31 @@
+"""Whether a chat template is one: read, never run. What runs it is ``inference.prompts``."""
+
+from typing import Final
+
+import jinja2
+from jinja2 import nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+TEMPLATE_EXTENSIONS: Final = ("jinja2.ext.loopcontrols",)
+"""What templates may use beyond Jinja's own statements."""
+
+
+def fault_of_template(template: str) -> str:
+    """What is wrong with the form of a template; "" where nothing is.
+
+    It is parsed and not compiled: a compiler computes constants, and a template out of a file may
+    have some of gigabytes.
+    """
+    environment = ImmutableSandboxedEnvironment(extensions=TEMPLATE_EXTENSIONS)
+    try:
+        tree = environment.parse(template)
+    except jinja2.TemplateSyntaxError as error:
+        return f"Line {error.lineno}: {error.message}"
+    except RecursionError:
+        return "It is nested too deeply."
+    known = {nodes.Filter: environment.filters, nodes.Test: environment.tests}
+    for kind, names in known.items():
+        for node in tree.find_all(kind):
+            if node.name not in names:
+                return f"Line {node.lineno}: there is no {kind.__name__.lower()} {node.name!r}."
+    return ""

@@ -1,6 +1,10 @@
 """System checks: settings that do not fit each other stop the start."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,3 +94,18 @@ def test_checks_are_registered(settings: Any):
     settings.JWT_SECRET = "short"
     with pytest.raises(SystemCheckError, match="JWT_SECRET must have at least 32"):
         call_command("check")
+
+
+def test_check_of_the_environment_finds_a_name_that_is_misspelt(settings: Any, tmp_path: Path):
+    """In a process of its own: the settings are read once."""
+    ran = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=settings.BASE_DIR,
+        env={**os.environ, "BRIGADE_HOME": str(tmp_path), "INFERENCE_MODEL_ROLE": "{}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stderr.count("inference.W002") == 1
+    assert "INFERENCE_MODEL_ROLE is set, but is not read" in ran.stderr
+    assert "Did you mean INFERENCE_MODEL_ROLES?" in ran.stderr

@@ -126,13 +126,22 @@ def readiness(
 
 def _awaited(wanted: Wanted, serving: Collection[str]) -> list[str]:
     """Keys of the versions that are to serve before the service is ready."""
-    out_of_turn = {fit.node: fit.out_of_turn(serving) for fit in wanted.crowded}
-    standing = {
-        replica.version_key
-        for replica in wanted.replicas
-        if replica.is_standing and replica.version_key not in out_of_turn.get(replica.node, ())
-    }
-    return sorted(standing.union(wanted.pinned, *(fit.never for fit in wanted.crowded)))
+    standing = [replica for replica in wanted.replicas if replica.is_standing]
+    excused: set[tuple[str, str]] = set()
+    for fit in wanted.crowded:
+        here = {one.version_key: one for one in standing if one.node == fit.node}
+        # Once a member was put out for another the start is over, and they come and go.
+        take_turns = not fit.never.union(here).issuperset(one.version_key for one in fit.members)
+        out_of_turn = fit.out_of_turn(serving)
+        excused |= {
+            (fit.node, key)
+            for key, replica in here.items()
+            # What is on its way has found its room.
+            if key not in serving
+            and (take_turns or (replica.state == "stopped" and key in out_of_turn))
+        }
+    keys = {one.version_key for one in standing if (one.node, one.version_key) not in excused}
+    return sorted(keys.union(wanted.pinned, *(fit.never for fit in wanted.crowded)))
 
 
 def _missing(

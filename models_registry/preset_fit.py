@@ -1,6 +1,6 @@
 """Whether the members of presets fit into the memory of the nodes there are, with numbers."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -119,7 +119,7 @@ class FitReport:
         seen = Node.objects.filter(seen_at__isnull=False) if nodes is None else nodes
         self._nodes = list(seen)
         self._measured = measured_footprints()
-        self._known: dict[tuple[int, int], Need | None] = {}
+        self._known: dict[tuple[int, int], list[Need]] = {}
 
     def of(self, preset: Preset) -> list[NodeFit]:
         """The preset on each node.
@@ -154,12 +154,12 @@ class FitReport:
         """
         known: dict[str, Need] = {}
         unknown: list[str] = []
-        for version in versions:
-            need = self._need(version, node)
-            if need is None:
-                unknown.append(version.key)
+        for version in {version.pk: version for version in versions}.values():
+            options = self._needs(version, node)
+            if options:
+                known[version.key] = _choose(options, known.values(), node.budgets)
             else:
-                known[version.key] = need
+                unknown.append(version.key)
         devices = dict.fromkeys(name for need in known.values() for name in need.needs)
         return NodeFit(
             node=node.name,
@@ -173,25 +173,51 @@ class FitReport:
             missing=missing,
         )
 
-    def _need(self, version: ModelVersion, node: Node) -> Need | None:
+    def _needs(self, version: ModelVersion, node: Node) -> list[Need]:
         place = (version.pk, node.pk)
         if place not in self._known:
             self._known[place] = self._look_up(version, node)
         return self._known[place]
 
-    def _look_up(self, version: ModelVersion, node: Node) -> Need | None:
-        places = placements_of(version, node, self._measured)
-        if places:
-            place = places[0]
+    def _look_up(self, version: ModelVersion, node: Node) -> list[Need]:
+        """What it takes in each place that it can have, the best first; empty if nobody knows."""
+        found = []
+        for place in placements_of(version, node, self._measured):
             options = options_of(version, place.device, node.cpu_features)
             is_measured = (version.pk, options) in self._measured
             basis: Basis = "measured" if is_measured else "foreseen"
-            return Need(version.key, dict(place.needs), basis)
+            found.append(Need(version.key, dict(place.needs), basis))
+        if found:
+            return found
         if version.documented_memory_bytes:
-            return Need(version.key, {CPU: version.documented_memory_bytes}, "published")
+            return [Need(version.key, {CPU: version.documented_memory_bytes}, "published")]
         if version.size_bytes:
-            return Need(version.key, {CPU: version.size_bytes}, "file")
-        return None
+            return [Need(version.key, {CPU: version.size_bytes}, "file")]
+        return []
+
+
+def _choose(options: Sequence[Need], taken: Iterable[Need], budgets: Mapping[str, int]) -> Need:
+    """The first place with room beside ``taken``, else the first with room at all, else the first.
+
+    Args:
+        options: places for one version, the best first.
+        taken: the places of others.
+        budgets: bytes by device.
+    """
+    used: dict[str, int] = {}
+    for other in taken:
+        for device, count in other.needs.items():
+            used[device] = used.get(device, 0) + count
+
+    def has_room(need: Need, held: Mapping[str, int]) -> bool:
+        return all(
+            held.get(device, 0) + count <= budgets.get(device, 0)
+            for device, count in need.needs.items()
+        )
+
+    beside = (need for need in options if has_room(need, used))
+    alone = (need for need in options if has_room(need, {}))
+    return next(beside, None) or next(alone, None) or options[0]
 
 
 def crowded_nodes(configured: Iterable[ModelVersion] = (), node_name: str = "") -> list[NodeFit]:

@@ -189,6 +189,20 @@ def test_ready_where_members_take_turns_when_no_more_can_come(
         assert "Loaded in turn: c@v1" in content["notice"]
 
 
+def test_member_that_is_on_its_way_is_waited_for():
+    replicas = [replica("a"), replica("b"), replica("c", "loading")]
+    content = readiness(UP, UP, Wanted(replicas, crowded=[crowded(5, 5, 6)]), {"a@v1", "b@v1"})
+    assert content["reason"].startswith("Models still loading: c@v1 ")
+
+
+def test_members_that_have_begun_to_take_turns_are_not_waited_for():
+    replicas = [replica("b"), replica("c", "loading"), replica("a", "stopped", desired="absent")]
+    wanted = Wanted(replicas, crowded=[crowded(5, 5, 6)])
+    content = readiness(UP, UP, wanted, {"b@v1"}, can_load=True)
+    assert (content["status"], content["progress"]) == ("ready", "1/1")
+    assert "Does not fit at once" in content["notice"]
+
+
 def test_ready_where_hosts_are_too_few():
     wanted = Wanted(
         [replica(name, "stopped") for name in "abc"], crowded=[crowded(1, 1, 1, places=2)]

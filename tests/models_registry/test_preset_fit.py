@@ -55,6 +55,24 @@ def test_member_too_large_alone_is_named() -> None:
     assert found.devices[0].fit.never == (large.key,)
 
 
+def test_each_member_gets_a_gpu_of_its_own_where_there_are_several() -> None:
+    one, other, third = (a_version() for _ in range(3))
+    node = a_node()
+    gpus = [
+        {"name": f"cuda:{number}", "memory_bytes": 1 << 40, "budget_bytes": 1 << 40}
+        for number in range(2)
+    ]
+    node.devices = [*node.devices, *gpus]
+    need = placements_of(one, node, {})[0].needs["cuda:0"]
+    node.device_budgets = {"cuda:0": need, "cuda:1": need}
+    preset = _preset(one, other)
+    found = _fit(preset, node)
+    assert found.verdict == "fits"
+    assert [set(member.needs) - {"cpu"} for member in found.members] == [{"cuda:0"}, {"cuda:1"}]
+    PresetMember.objects.create(preset=preset, position=2, model=third.model, version=third)
+    assert _fit(preset, node).verdict == "takes turns"
+
+
 def test_two_roles_of_one_version_count_once() -> None:
     version = a_version()
     assert len(_fit(_preset(version, version), a_node()).members) == 1

@@ -102,7 +102,8 @@ class ModelVersionAdmin(Deletion, VersionActions):
             {
                 "fields": _RUNTIME,
                 "classes": _TAB,
-                "description": "Changes take effect when the version is loaded again.",
+                "description": "Changes take effect when the version is loaded again. -1 layers on "
+                "the GPU stand for INFERENCE_GPU_LAYERS, and for all where that is not set.",
             },
         ),
         (

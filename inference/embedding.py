@@ -55,15 +55,7 @@ async def embed(
     Raises:
         InferenceError: an input is too long, or the version cannot serve now.
     """
-    limit = spec.context_length_tokens
-    for index, tokens in enumerate(inputs):
-        if len(tokens) > limit:
-            raise ContextBudgetExceededError(
-                f"Input {index} has {len(tokens)} tokens; {spec.model_slug} embeds at most "
-                f"{limit}. Split the text.",
-                param=param,
-                details={"prompt_tokens": len(tokens), "context_length": limit, "index": index},
-            )
+    _check_lengths(inputs, spec, param)
     size = spec.limits.batch_texts or len(inputs)
     done: list[Vectors] = []
     for first in range(0, len(inputs), size):
@@ -119,6 +111,18 @@ async def embed_registered(
         "processing_time": round(time.monotonic() - began, 4),
         "worker_id": ", ".join(found.hosts),
     }
+
+
+def _check_lengths(inputs: list[list[int]], spec: ModelSpec, param: str) -> None:
+    limit = spec.context_length_tokens
+    for index, tokens in enumerate(inputs):
+        if len(tokens) > limit:
+            raise ContextBudgetExceededError(
+                f"Input {index} has {len(tokens)} tokens; {spec.model_slug} embeds at most "
+                f"{limit}. Split the text.",
+                param=param,
+                details={"prompt_tokens": len(tokens), "context_length": limit, "index": index},
+            )
 
 
 async def _vectors(run: Run) -> Vectors:

@@ -84,11 +84,7 @@ def readiness(
     loaded = [key for key in awaited if key in serving] if postgres.ok else sorted(serving)
     hosts_ok = postgres.ok and redis.ok and loaded == awaited and (bool(awaited) or can_load)
     numbers = [f"{fit.node}: {text}" for fit in wanted.crowded for text in fit.sentences]
-    reasons = [
-        f"{name} does not answer: {probe.error}"
-        for name, probe in (("Postgres", postgres), ("Redis", redis))
-        if not probe.ok
-    ]
+    reasons = _faults(postgres, redis)
     if not reasons and not awaited and not can_load:
         reasons.append(
             "No model is to be loaded, and the controller loads none on demand. Load one in the "
@@ -109,11 +105,7 @@ def readiness(
             "hosts": {
                 "status": "ok" if hosts_ok else "down" if not loaded else "degraded",
                 "latency_ms": redis.latency_ms,
-                "replicas": [
-                    _replica(replica, serving if redis.ok else None)
-                    for replica in wanted.replicas
-                    if replica.desired == "resident"
-                ],
+                "replicas": _replicas(wanted, serving if redis.ok else None),
             },
         },
     }
@@ -122,6 +114,12 @@ def readiness(
     elif numbers:
         content["notice"] = " ".join(numbers)
     return content
+
+
+def _faults(postgres: Probe, redis: Probe) -> list[str]:
+    """Which stores do not answer."""
+    probes = (("Postgres", postgres), ("Redis", redis))
+    return [f"{name} does not answer: {probe.error}" for name, probe in probes if not probe.ok]
 
 
 def _awaited(wanted: Wanted, serving: Collection[str]) -> list[str]:
@@ -157,21 +155,27 @@ def _missing(
     return found
 
 
-def _replica(replica: ReplicaStatus, serving: Collection[str] | None) -> dict[str, Any]:
-    """A replica as clients see it: the registry's word, unless the heartbeat tells otherwise.
+def _replicas(wanted: Wanted, serving: Collection[str] | None) -> list[dict[str, Any]]:
+    """Replicas as clients see them: the registry's word, unless the heartbeat tells otherwise.
 
     Args:
-        replica: as the registry sees it.
+        wanted: as the registry sees them.
         serving: keys of versions that are served; None where nobody knows.
     """
-    is_silent = serving is not None and replica.version_key not in serving
-    return {
-        "version": replica.version_key,
-        "node": replica.node,
-        "state": "lost" if is_silent and replica.state == "ready" else replica.state,
-        "progress": round(replica.load_fraction, 2),
-        "reason": replica.reason or None,
-    }
+    found = []
+    for replica in wanted.replicas:
+        is_silent = serving is not None and replica.version_key not in serving
+        if replica.desired == "resident":
+            found.append(
+                {
+                    "version": replica.version_key,
+                    "node": replica.node,
+                    "state": "lost" if is_silent and replica.state == "ready" else replica.state,
+                    "progress": round(replica.load_fraction, 2),
+                    "reason": replica.reason or None,
+                }
+            )
+    return found
 
 
 def _dependency(probe: Probe) -> dict[str, Any]:

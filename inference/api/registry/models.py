@@ -131,23 +131,7 @@ def _version(version: ModelVersion, status: ModelStatus) -> dict[str, Any]:
         "vocabulary_size": version.vocabulary_size,
         "kv_bytes_per_token": version.kv_bytes_per_token,
         "capabilities": version.capabilities,
-        "configuration": {
-            "device": version.device,
-            "gpu_layers": version.layers_on_gpu,
-            "tensor_split": version.tensor_split,
-            "kv_cells": version.kv_cells,
-            "max_sequences": version.max_sequences,
-            "threads": version.threads,
-            "flash_attention": version.flash_attention,
-            "cache_type_k": version.cache_type_k,
-            "cache_type_v": version.cache_type_v,
-            "draft_model": version.draft_model.key if version.draft_model else None,
-            "speculation": version.speculation,
-            "pinned": version.pinned,
-            "preload_workers": version.preload_workers,
-            "keep_alive_seconds": version.keep_alive_seconds,
-            "default_sampling": version.default_sampling,
-        },
+        "configuration": _configuration(version),
         "price": {
             "prompt_usd_per_million_tokens": float(version.prompt_usd_per_million_tokens),
             "completion_usd_per_million_tokens": float(version.completion_usd_per_million_tokens),
@@ -155,4 +139,25 @@ def _version(version: ModelVersion, status: ModelStatus) -> dict[str, Any]:
         },
         "replica_states": states,
         "created": int(version.created_at.timestamp()),
+    }
+
+
+def _configuration(version: ModelVersion) -> dict[str, Any]:
+    """How replicas of a version run; ``threads`` is None where the service's setting counts."""
+    return {
+        "device": version.device,
+        "gpu_layers": version.layers_on_gpu,
+        "tensor_split": version.tensor_split,
+        "kv_cells": version.kv_cells,
+        "max_sequences": version.max_sequences,
+        "threads": version.threads,
+        "flash_attention": version.flash_attention,
+        "cache_type_k": version.cache_type_k,
+        "cache_type_v": version.cache_type_v,
+        "draft_model": version.draft_model.key if version.draft_model else None,
+        "speculation": version.speculation,
+        "pinned": version.pinned,
+        "preload_workers": version.preload_workers,
+        "keep_alive_seconds": version.keep_alive_seconds,
+        "default_sampling": version.default_sampling,
     }

@@ -11,7 +11,7 @@ from inference.engine.backend import GrammarError
 from inference.prompts import worker
 
 if TYPE_CHECKING:
-    from inference.engine.grammar import GrammarCompiler, GrammarMatcher
+    from inference.engine.grammar import GrammarMatcher
 
 # Of processor time; in the host all answers of the model wait while a grammar is compiled.
 COMPILE_SECONDS = 0.25
@@ -21,7 +21,6 @@ REHEARSED_TOKENS = 8
 RECENT_GRAMMARS = 256
 
 
-@lru_cache(maxsize=RECENT_GRAMMARS)
 def check_grammar(path: str, grammar: str) -> None:
     """Compile a grammar for the vocabulary of ``path`` and begin a few answers that match it.
 
@@ -32,7 +31,12 @@ def check_grammar(path: str, grammar: str) -> None:
         GrammarError: no answer can be held to it, for the reason given.
         ModelLoadError: the vocabulary cannot be read.
     """
-    compiler = _compiler(path)
+    _check(path, worker.identity_of(path), grammar)
+
+
+@lru_cache(maxsize=RECENT_GRAMMARS)
+def _check(path: str, _identity: worker.Identity, grammar: str) -> None:
+    compiler = worker.open_vocabulary(path).grammar_compiler
     with worker.hard_limit(HARD_COMPILE_SECONDS):
         started = time.process_time()
         compiler.matcher(grammar)
@@ -48,11 +52,3 @@ def _rehearse(matcher: "GrammarMatcher", seed: int) -> None:
     for _ in range(REHEARSED_TOKENS):
         candidates = np.flatnonzero(~matcher.excluded())
         matcher.consume([int(draw.choice(candidates))])
-
-
-@lru_cache(maxsize=worker.OPEN_VOCABULARIES)
-def _compiler(path: str) -> "GrammarCompiler":
-    # Imported here: only this process compiles.
-    from inference.engine.grammar import GrammarCompiler
-
-    return GrammarCompiler(worker.open_vocabulary(path).grammar_tokenizer())

@@ -1,12 +1,14 @@
 """A model's tokeniser, loaded without its weights."""
 
 import ctypes
+import weakref
 from functools import cached_property
 from pathlib import Path
 
 import llama_cpp
 from llguidance import LLTokenizer
 
+from inference.engine.grammar import GrammarCompiler
 from inference.engine.llama_grammar import grammar_tokenizer
 from inference.engine.llama_runtime import load_model, token_bytes
 
@@ -19,6 +21,8 @@ class Vocabulary:
     def __init__(self, path: Path) -> None:
         """Load ``path``'s vocabulary. Raises ``ModelLoadError``."""
         self._model = load_model(path, vocabulary_only=True)
+        # At the end of the process the kernel does it.
+        weakref.finalize(self, llama_cpp.llama_model_free, self._model).atexit = False
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         self.size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
         self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._vocabulary)
@@ -36,8 +40,13 @@ class Vocabulary:
         return tuple(spelling for spelling in spellings if spelling)
 
     def grammar_tokenizer(self) -> LLTokenizer | None:
-        """The vocabulary for matching answers with a grammar, as ``llama_grammar`` makes it."""
+        """The vocabulary for matching, as ``llama_grammar`` makes it; may not outlive this."""
         return grammar_tokenizer(self._vocabulary)
+
+    @cached_property
+    def grammar_compiler(self) -> GrammarCompiler:
+        """For matching answers with grammars; may not outlive this."""
+        return GrammarCompiler(self.grammar_tokenizer())
 
     def tokenize(self, text: str, *, add_special: bool, parse_control: bool) -> list[int]:
         """Token ids of ``text``.

@@ -25,6 +25,8 @@ HARD_RENDER_SECONDS = 3.0
 HARD_TOKENIZE_SECONDS = 10.0
 MEMORY_BYTES = 2 << 30
 OPEN_VOCABULARIES = 8
+Identity = tuple[int, ...]
+_last_seen: dict[str, Identity] = {}
 
 
 def initialise() -> None:
@@ -106,9 +108,31 @@ def vocabulary_size(path: str) -> int:
     return int(open_vocabulary(path).size)
 
 
-@lru_cache(maxsize=OPEN_VOCABULARIES)
 def open_vocabulary(path: str) -> Any:
-    """The vocabulary of a model file, kept open. Raises ``ModelLoadError``."""
+    """The vocabulary of a model file, kept open until another file takes its place.
+
+    Raises:
+        ModelLoadError: it cannot be read.
+    """
+    return _opened(path, identity_of(path))
+
+
+def identity_of(path: str) -> Identity:
+    """What changes when another file takes this place; of a file that is gone, what it was.
+
+    A model whose file is gone goes on serving from memory.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return _last_seen.get(path, ())
+    identity = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+    _last_seen[path] = identity
+    return identity
+
+
+@lru_cache(maxsize=OPEN_VOCABULARIES)
+def _opened(path: str, _identity: Identity) -> Any:
     # Imported here: llama.cpp belongs into this process alone.
     from inference.prompts.vocabulary import Vocabulary
 

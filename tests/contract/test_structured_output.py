@@ -6,7 +6,7 @@ On SmolLM2's own vocabulary; where it is not the model that speaks, tokens are d
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,8 +105,9 @@ class Speaker:
 
 
 @pytest.fixture(scope="module")
-def speaker(loaded_llama: Subject, smollm2_path: Path) -> Speaker:
-    tokenizer = Vocabulary(smollm2_path).grammar_tokenizer()
+def speaker(loaded_llama: Subject, smollm2_path: Path) -> Iterator[Speaker]:
+    vocabulary = Vocabulary(smollm2_path)  # outlives its tokeniser
+    tokenizer = vocabulary.grammar_tokenizer()
     assert tokenizer is not None
     pieces = [loaded_llama.backend.piece(token) for token in range(tokenizer.vocab_size)]
     inclination = np.array(
@@ -118,7 +119,7 @@ def speaker(loaded_llama: Subject, smollm2_path: Path) -> Speaker:
     )
     ends = frozenset(tokenizer.eos_tokens)
     inclination[list(ends)] = 6
-    return Speaker(GrammarCompiler(tokenizer), pieces, inclination, ends)
+    yield Speaker(GrammarCompiler(tokenizer), pieces, inclination, ends)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """What a version takes on a node: as measured there before, else as foreseen."""
 
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +14,25 @@ from models_registry.repacking import COPYING_FEATURES
 from models_registry.residency.facts import Placement
 
 CPU = "cpu"
+TEMPLATE_SHA256 = "chat_template_sha256"
 Measured = Mapping[tuple[int, str], int]
 """Private bytes by version and options."""
 
 
 def header_facts(header: GGUFHeader) -> dict[str, Any]:
-    """A header as ``ModelVersion.header`` keeps it; the template has a field of its own."""
-    facts: dict[str, Any] = msgspec.to_builtins(header)
-    return facts | {"chat_template": None}
+    """A header as ``ModelVersion.header`` keeps it.
+
+    The template has a field of its own; here is only what tells whether that field is as the file
+    has it.
+    """
+    facts: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(header))
+    sha256 = template_sha256(header.chat_template) if header.chat_template else None
+    return facts | {"chat_template": None, TEMPLATE_SHA256: sha256}
+
+
+def template_sha256(template: str) -> str:
+    """The checksum (hex) of a chat template."""
+    return hashlib.sha256(template.encode()).hexdigest()
 
 
 def header_of(version: ModelVersion) -> GGUFHeader | None:
@@ -68,7 +80,7 @@ def options_of(version: ModelVersion, device: str, cpu_features: Iterable[str]) 
     features = " ".join(sorted(COPYING_FEATURES.intersection(cpu_features)))
     # Rows of before there was a choice have no word of it.
     layers = "" if version.layers_on_gpu < 0 else f" {version.layers_on_gpu} layers"
-    draft = f" draft {version.draft_model.key}" if version.draft_model else ""
+    draft = f" draft {version.usable_draft.key}" if version.usable_draft else ""
     return (
         f"{device} {version.kv_cells} cells {version.max_sequences} sequences "
         f"{version.cache_type_k} {version.cache_type_v} flash {version.flash_attention}{layers}"
@@ -161,7 +173,7 @@ def _needs(version: ModelVersion, node: Node, choice: _Choice) -> dict[str, int]
     """Bytes by device, those of the draft model included."""
     together: dict[str, int] = {}
     features = () if choice.shares else node.cpu_features
-    for part in filter(None, (version, version.draft_model)):
+    for part in filter(None, (version, version.usable_draft)):
         header, estimate = header_of(part), estimate_of(part, features, version)
         if header is None or estimate is None:
             return None
@@ -183,6 +195,6 @@ def late_bytes(version: ModelVersion, node: Node) -> int:
 
 def _parts(version: ModelVersion, node: Node) -> list[MemoryEstimate]:
     """The estimates of a version and of its draft model, as far as their files were read."""
-    parts = filter(None, (version, version.draft_model))
+    parts = filter(None, (version, version.usable_draft))
     found = (estimate_of(part, node.cpu_features, version) for part in parts)
     return [estimate for estimate in found if estimate is not None]

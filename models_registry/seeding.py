@@ -7,6 +7,7 @@ from typing import Any, Final
 import yaml
 from django.db import connection, transaction
 
+from models_registry.files import forget_file
 from models_registry.models import (
     ContextBudget,
     Fallback,
@@ -86,9 +87,12 @@ def _seed_version(ledger: SeedLedger, model: Model, slug: str, entry: Entry) -> 
     label: str = entry.pop("label")
     sources, budget = entry.pop("sources"), entry.pop("context_budget", None)
     name = f"{slug}@{label}"
+    before = {row["pk"]: row for row in model.versions.values("pk", "file_name", "sha256")}
     version = ledger.put(ModelVersion, name, {"model": model, "label": label}, _in_bytes(entry))
     if version is None:
         return label
+    old = before.get(version.pk, {})
+    forget_file(version, {key for key, value in old.items() if getattr(version, key) != value})
     for position, url in enumerate(sources):
         identity = {"version": version, "url": url}
         ledger.put(Source, f"{name} {url}", identity, {"position": position})

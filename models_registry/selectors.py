@@ -75,7 +75,7 @@ class ModelStatus:
 
 def spec_of(version: ModelVersion, models_dir: Path) -> ModelSpec:
     """The version as other apps see it."""
-    draft = version.draft_model
+    draft = version.usable_draft
     return ModelSpec(
         model_slug=version.model.slug,
         version_key=version.key,

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import django.db
@@ -25,6 +26,8 @@ from inference.host.process_log import ProcessLog
 from inference.host.process_memory import private_bytes, resident_bytes
 from inference.queue.claims import FencedError, HostClaims
 from models_registry import services
+from models_registry.errors import RegistryError
+from models_registry.file_check import require_checked
 from models_registry.models import Replica
 from models_registry.selectors import spec_of
 from models_registry.spec import ModelSpec
@@ -83,8 +86,9 @@ def _serve(replica: Replica, launch: uuid.UUID, settings: InferenceSettings) -> 
         "replica_id": replica.pk,
         "private_before": held_before,
     }
+    check = partial(_checked, replica, spec)
     try:
-        loaded = _load(spec, settings, claims, facts, launch)
+        loaded = _load(check, settings, claims, facts, launch)
     except ModelLoadError as error:
         logger.error("%s could not be loaded: %s", spec.version_key, error)
         _observe(
@@ -150,8 +154,36 @@ def _host_config(loaded: Loaded, settings: InferenceSettings) -> HostConfig:
     )
 
 
+def _checked(replica: Replica, spec: ModelSpec, on_progress: Callable[[float], None]) -> ModelSpec:
+    """What is to be loaded, if its files are those that were checked.
+
+    A draft model whose file is not is left out: the version serves without.
+
+    Raises:
+        ModelLoadError: it is not the version's own file; says why and where.
+    """
+
+    def report(done_bytes: int, total_bytes: int | None, _phase: str) -> None:
+        on_progress(done_bytes / total_bytes if total_bytes else 0.0)
+
+    version, node = replica.version, replica.node
+    try:
+        require_checked(version, Path(spec.path), report)
+    except RegistryError as error:
+        raise ModelLoadError(f"On {node.name}: {error}") from error
+    draft = version.usable_draft
+    if draft is None or spec.draft_path is None:
+        return spec
+    try:
+        require_checked(draft, Path(spec.draft_path), report)
+    except RegistryError as error:
+        logger.warning("%s serves without its draft model: %s", version.key, error)
+        return replace(spec, draft_path=None)
+    return spec
+
+
 def _load(
-    spec: ModelSpec,
+    check: Callable[[Callable[[float], None]], ModelSpec],
     settings: InferenceSettings,
     claims: HostClaims,
     facts: dict[str, Any],
@@ -173,7 +205,7 @@ def _load(
             # puts off the signs of life as well.
             import_runtime()
             priority.lower()
-            outcome.append(load_engine(spec, settings, note))
+            outcome.append(load_engine(check(note), settings, note))
         except BaseException as error:  # handed to the waiting thread
             outcome.append(error)
 

@@ -22,6 +22,7 @@ from models_registry.admin.display import (
 from models_registry.admin.forms import RowForm
 from models_registry.admin.memory_table import memory_table
 from models_registry.admin.version_actions import VersionActions
+from models_registry.files import forget_file
 from models_registry.models import ContextBudget, ModelVersion, Replica, Source
 
 
@@ -194,7 +195,12 @@ class ModelVersionAdmin(Deletion, VersionActions):
     def save_model(
         self, request: HttpRequest, version: ModelVersion, form: RowForm, change: bool
     ) -> None:
-        """Save it; the first version of a model becomes its default."""
+        """Save it; the first version of a model becomes its default.
+
+        What was read from its file goes where another file is named.
+        """
         if not change:
             version.is_default = not version.model.versions.filter(is_default=True).exists()
         super().save_model(request, version, form, change)
+        if change:
+            forget_file(version, form.changed_data)

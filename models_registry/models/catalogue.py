@@ -154,6 +154,12 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts)
                 kwargs["update_fields"] = {*fields, "capabilities"}
         super().save(*args, **kwargs)
 
+    @property
+    def usable_draft(self) -> "ModelVersion | None":
+        """The model that guesses tokens ahead; None also while its file is not there."""
+        draft = self.draft_model
+        return draft if draft and draft.file_state == self.FileState.READY else None
+
     def clean(self) -> None:
         """Raise ``ValidationError`` where options contradict each other or other versions."""
         super().clean()

@@ -3,6 +3,7 @@
 The note is `<file>.sha256`. It counts only while size and modification time are the file's own.
 """
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -27,12 +28,16 @@ def remember(path: Path, sha256: str) -> None:
 
 
 def sha256_of(path: Path, on_progress: ProgressCallback) -> str:
-    """The checksum (hex) of the file: from the note where it still holds, else by reading it."""
+    """The checksum (hex) of the file: from the note where it still holds, else by reading it.
+
+    In a folder that may not be written it is read anew each time.
+    """
     known = noted(path)
     if known is not None:
         return known
     sha256 = hash_file(path, on_progress)
-    remember(path, sha256)
+    with contextlib.suppress(OSError):
+        remember(path, sha256)
     return sha256
 
 

@@ -8,6 +8,7 @@ import gguf
 import numpy as np
 
 TOKENS = ["<s>", "</s>", "a", "b", "ab", "é"]
+CONTEXT_LENGTH = 64
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
 
 
@@ -15,7 +16,7 @@ def write_llama(path: Path, **overrides: Any) -> Path:
     """A tiny file of architecture llama; `overrides` are key-values: an int or a list of ints."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("Tiny")
-    writer.add_context_length(64)
+    writer.add_context_length(CONTEXT_LENGTH)
     writer.add_embedding_length(32)
     writer.add_block_count(2)
     writer.add_feed_forward_length(48)

@@ -78,6 +78,16 @@ def test_checksum_and_size_are_cleared_on_the_page(admin: Client) -> None:
     assert (version.sha256, version.size_bytes) == ("", None)
 
 
+@pytest.mark.parametrize("edited", [{"file_name": "other.gguf"}, {"sha256": "1" * 64}])
+def test_other_file_on_the_page_is_to_be_fetched_first(
+    admin: Client, edited: dict[str, str]
+) -> None:
+    version = a_version(sha256="0" * 64, architecture="llama")
+    _save(admin, version, **edited)
+    version.refresh_from_db()
+    assert (version.file_state, version.header, version.architecture) == ("absent", None, "")
+
+
 @pytest.mark.parametrize(
     "file_name",
     ["../a.gguf", "/etc/a.gguf", "a/../../b.gguf", "a//b.gguf", "a/", ".", "./a", "a\x07.gguf"],

@@ -257,7 +257,8 @@ def test_fetch_file_that_is_cancelled_tries_nothing_else_and_leaves_the_state(
 ) -> None:
     here = write_llama(tmp_path / "here.gguf").as_uri()
     version = absent(here, here + "#")
-    ModelVersion.objects.update(file_state=before)
+    reason = "no network" if before == State.FAILED else ""
+    ModelVersion.objects.update(file_state=before, file_error=reason)
     version.refresh_from_db()
     calls: list[object] = []
 
@@ -270,6 +271,7 @@ def test_fetch_file_that_is_cancelled_tries_nothing_else_and_leaves_the_state(
 
     version.refresh_from_db()
     assert version.file_state == (State.ABSENT if before == State.FETCHING else before)
+    assert version.file_error == reason
     assert len(calls) == 1
 
 

@@ -187,6 +187,9 @@ def test_a_draft_model_needs_room_too() -> None:
     (both,) = placements_of(version, node, {})
     assert both.needs["cpu"] == 2 * alone.needs["cpu"]
     assert version.draft_model.key in options_of(version, "auto", [])
+    version.draft_model = a_version(file_state=ModelVersion.FileState.ABSENT, header=None)
+    assert placements_of(version, node, {}) == (alone,)
+    assert version.draft_model.key not in options_of(version, "auto", [])
 
 
 def test_gpus_are_tried_one_by_one_and_then_together() -> None:

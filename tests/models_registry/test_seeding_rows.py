@@ -133,6 +133,16 @@ def test_new_values_of_the_seed_come_in(path: Path, seed: dict[str, Any]) -> Non
     assert {row.model.slug for row in preset.members.all()} == {"small"}
 
 
+def test_new_file_of_the_seed_is_to_be_fetched_first(path: Path, seed: dict[str, Any]) -> None:
+    _seed(path, seed)
+    ModelVersion.objects.update(file_state="ready", architecture="llama", label="renamed")
+    _seed(path, seed)
+    assert set(ModelVersion.objects.values_list("file_state", flat=True)) == {"ready"}
+    seed["models"][0]["versions"][0]["sha256"] = "1" * 64
+    _seed(path, seed)
+    assert ModelVersion.objects.get(sha256="1" * 64).file_state == "absent"
+
+
 def test_edited_fields_stay_and_their_neighbours_do_not(path: Path, seed: dict[str, Any]) -> None:
     _seed(path, seed)
     Preset.objects.update(title="Ours")

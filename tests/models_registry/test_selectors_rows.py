@@ -25,6 +25,15 @@ def test_find_offer_by_model_and_by_version() -> None:
     assert (named.spec.version_key, named.spec.path) == (other.key, "/models/deep/b.gguf")
 
 
+@pytest.mark.parametrize("state", ["ready", "absent", "fetching", "failed"])
+def test_a_draft_whose_file_is_not_there_is_left_out(state: str) -> None:
+    draft = a_version(file_state=state, header=None)
+    version = a_version(is_default=True, draft_model=draft)
+    offer = find_offer(version.model.slug, MODELS_DIR)
+    assert offer is not None
+    assert (offer.spec.draft_path is not None) == (state == "ready")
+
+
 def test_a_version_without_a_context_length_is_bounded_by_its_cells() -> None:
     version = a_version(is_default=True, kv_cells=1000)
     offer = find_offer(version.model.slug, MODELS_DIR)

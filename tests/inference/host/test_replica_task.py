@@ -22,9 +22,13 @@ from inference.host.replica_task import host_replica
 from inference.messages import Drain, encode
 from inference.queue import keys
 from models_registry import services
-from models_registry.models import Replica
+from models_registry.footprints import header_facts
+from models_registry.gguf import read_header
+from models_registry.models import ModelVersion, Replica
+from models_registry.spec import ModelSpec
 from tests.inference.queue.world import QueueWorld
 from tests.models_registry.fleet_rows import a_node, a_version
+from tests.models_registry.gguf_samples import write_llama
 
 # The task drops connections that a transaction of the test would be on.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,10 +37,23 @@ Load = Callable[[], Loaded]
 
 
 @pytest.fixture
-def replica(world: QueueWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Replica:
+def models_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A models directory with the file of the replica's version."""
+    folder = tmp_path_factory.mktemp("models")
+    write_llama(folder / "a.gguf")
+    settings = replace(replica_task.inference_settings(), models_dir=folder)
+    monkeypatch.setattr(replica_task, "inference_settings", lambda: settings)
+    return folder
+
+
+@pytest.fixture
+def replica(
+    world: QueueWorld, tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Replica:
     """A replica whose start is announced."""
     monkeypatch.setattr(replica_task, "liveness_folder", lambda: tmp_path)
-    replica = services.load(a_version(), a_node())
+    header = header_facts(read_header(models_dir / "a.gguf"))
+    replica = services.load(a_version(header=header), a_node())
     replica.launch_id, replica.state = uuid.uuid4(), State.STARTING
     replica.save()
     world.version_key = replica.version.key  # whose keys are removed after the test
@@ -175,6 +192,52 @@ def test_a_model_that_cannot_be_loaded_says_why(
     assert replica.load_failed
     assert list(tmp_path.iterdir()) == []
     assert world.redis.zscore(keys.HOSTS, str(replica.launch_id)) is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda path: path.unlink(), "does not exist on this machine. INFERENCE_MODELS_DIR"),
+        (lambda path: path.write_bytes(b"GGUF?"), "was changed since it was checked"),
+    ],
+)
+def test_a_file_that_is_not_as_it_was_checked_is_not_loaded(
+    world: QueueWorld,
+    replica: Replica,
+    models_dir: Path,
+    load_by: Callable[[Load], None],
+    spoil: Callable[[Path], object],
+    reason: str,
+) -> None:
+    load_by(lambda: pytest.fail("must not load"))
+    spoil(models_dir / "a.gguf")
+    assert run(replica) == "failed to load"
+    assert f"On {replica.node.name}: " in replica.reason
+    assert reason in replica.reason
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_draft_whose_file_is_missing_is_left_out(
+    world: QueueWorld,
+    replica: Replica,
+    models_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_there: bool,
+) -> None:
+    draft = a_version("draft", file_name="draft.gguf", header=replica.version.header)
+    ModelVersion.objects.filter(pk=replica.version_id).update(draft_model=draft)
+    if is_there:
+        write_llama(models_dir / "draft.gguf")
+    drafts: list[str | None] = []
+
+    def load(spec: ModelSpec, *_: object) -> Loaded:
+        drafts.append(spec.draft_path)
+        world.redis.rpush(keys.control(str(replica.launch_id)), encode(Drain()))
+        return fake_model()
+
+    monkeypatch.setattr(replica_task, "load_engine", load)
+    assert run(replica) == "drained"
+    assert drafts == [str(models_dir / "draft.gguf") if is_there else None]
 
 
 def test_a_load_says_how_far_it_is(

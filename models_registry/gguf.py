@@ -11,14 +11,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
+from models_registry.architectures import reason_against
 from models_registry.capabilities import FIM_TOKENS, knows_fim
+from models_registry.gguf_facts import MAX_COUNT, Facts
 from models_registry.gguf_format import (
     Container,
     GGUFError,
-    Skipped,
     Tensor,
     TypeSizes,
-    Value,
     read_container,
 )
 
@@ -26,7 +26,6 @@ __all__ = ["GGUFError", "GGUFHeader", "read_header"]
 
 _READ_BUFFER_BYTES: Final = 1024 * 1024
 _MAX_BLOCKS: Final = 4096
-_MAX_COUNT: Final = 2**31 - 1
 _MAX_ARCHITECTURE_CHARACTERS: Final = 50
 # Encoders for which llama.cpp makes no KV cache even where the header is silent about causality.
 _ENCODERS: Final = {
@@ -118,7 +117,8 @@ def read_header(path: Path) -> GGUFHeader:
         path: The model file, or the first part of a split one.
 
     Raises:
-        GGUFError: The file is missing, damaged, truncated, hostile or no language model.
+        GGUFError: The file is missing, damaged, truncated, hostile or no language model, or one
+            that llama.cpp cannot compute.
     """
     try:
         # Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
@@ -130,6 +130,7 @@ def read_header(path: Path) -> GGUFHeader:
             container = read_container(file, status.st_size, _type_sizes(), FIM_TOKENS)
         header = _header(container, status.st_size)
         _require_storable(header)
+        _require_usable(header, container)
         return header
     except OSError as error:
         raise GGUFError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -138,13 +139,13 @@ def read_header(path: Path) -> GGUFHeader:
 
 
 def _header(container: Container, file_bytes: int) -> GGUFHeader:
-    facts = _Facts(container.values)
+    facts = Facts(container.values)
     architecture = facts.text("general.architecture")
     if architecture is None:
         raise GGUFError("The header does not name the model's architecture.")
     facts.prefix = architecture
     block_count = facts.required("block_count", _MAX_BLOCKS)
-    embedding_length = facts.required("embedding_length", _MAX_COUNT)
+    embedding_length = facts.required("embedding_length", MAX_COUNT)
     head_count = max(facts.per_block("attention.head_count", block_count, 0), default=0)
     head_count_kv = facts.per_block("attention.head_count_kv", block_count, head_count)
     head_length = embedding_length // head_count if head_count else 0
@@ -152,7 +153,7 @@ def _header(container: Container, file_bytes: int) -> GGUFHeader:
         architecture=architecture,
         name=facts.text("general.name"),
         quantisation=_quantisation(facts.number("general.file_type")),
-        context_length=facts.required("context_length", _MAX_COUNT),
+        context_length=facts.required("context_length", MAX_COUNT),
         embedding_length=embedding_length,
         block_count=block_count,
         feed_forward_length=facts.count("feed_forward_length", 0),
@@ -185,8 +186,20 @@ def _require_storable(header: GGUFHeader) -> None:
             f"{_MAX_ARCHITECTURE_CHARACTERS}."
         )
     kv_bytes = header.kv_bytes_per_token()
-    if kv_bytes > _MAX_COUNT:
+    if kv_bytes > MAX_COUNT:
         raise GGUFError(f"The KV cache would take {kv_bytes} bytes per token; it is damaged.")
+
+
+def _require_usable(header: GGUFHeader, container: Container) -> None:
+    reason = reason_against(
+        header.architecture,
+        tokenizer=Facts(container.values).text("tokenizer.ggml.model"),
+        vocab_size=header.vocab_size,
+        head_count=header.head_count,
+        keys=container.values.keys(),
+    )
+    if reason:
+        raise GGUFError(reason)
 
 
 def _matrices(tensors: Iterable[Tensor]) -> tuple[Matrix, ...]:
@@ -200,91 +213,6 @@ def _matrices(tensors: Iterable[Tensor]) -> tuple[Matrix, ...]:
             use = re.sub(r"^blk\.\d+\.", "", tensor.name)
             sizes[use, GGMLQuantizationType(tensor.type).name, tensor.shape] += tensor.size_bytes
     return tuple(Matrix(*kind, size_bytes) for kind, size_bytes in sizes.items())
-
-
-class _Facts:
-    """Typed access to key-values; a value of the wrong type is an error, never a guess."""
-
-    def __init__(self, values: dict[str, Value]) -> None:
-        self._values = values
-        self.prefix = ""
-
-    def text(self, key: str) -> str | None:
-        value = self._values.get(key)
-        if value is None:
-            return None
-        if isinstance(value, Skipped):
-            raise GGUFError(f"{key} is {value.length} bytes long, which is more than allowed.")
-        if not isinstance(value, bytes):
-            raise GGUFError(f"{key} is not a text.")
-        if b"\0" in value:  # which Postgres does not store, and C takes for the end
-            raise GGUFError(f"{key} has a NUL character.")
-        try:
-            return value.decode()
-        except UnicodeDecodeError as error:
-            raise GGUFError(f"{key} is not valid UTF-8.") from error
-
-    def number(self, key: str, maximum: int = _MAX_COUNT) -> int | None:
-        value = self._values.get(key)
-        if value is None:
-            return None
-        return _checked(key, value, maximum)
-
-    def required(self, name: str, maximum: int) -> int:
-        key = f"{self.prefix}.{name}"
-        value = self.number(key, maximum)
-        if not value:
-            raise GGUFError(
-                f"The header lacks {key}: it is not a language model, or it is damaged."
-            )
-        return value
-
-    def count(self, name: str, default: int) -> int:
-        """A number of the architecture; some architectures give a list, whose largest counts."""
-        key = f"{self.prefix}.{name}"
-        value = self._values.get(key)
-        if isinstance(value, tuple):
-            return max((_checked(key, item, _MAX_COUNT) for item in value), default=default)
-        return default if value is None else _checked(key, value, _MAX_COUNT)
-
-    def per_block(self, name: str, block_count: int, default: int) -> tuple[int, ...]:
-        key = f"{self.prefix}.{name}"
-        value = self._values.get(key, default)
-        if not isinstance(value, tuple):
-            return (_checked(key, value, _MAX_COUNT),) * block_count
-        if len(value) < block_count:
-            raise GGUFError(f"{key} has {len(value)} numbers for {block_count} blocks.")
-        return tuple(_checked(key, item, _MAX_COUNT) for item in value[:block_count])
-
-    def token_id(self, key: str) -> int | None:
-        # Published files do carry ids beyond the vocabulary; llama.cpp ignores those, too.
-        value = self.number(key, maximum=2**32 - 1)
-        in_vocabulary = value is not None and value < self.length("tokenizer.ggml.tokens")
-        return value if in_vocabulary else None
-
-    def flag(self, key: str) -> bool | None:
-        value = self._values.get(key)
-        if value is not None and not isinstance(value, bool):
-            raise GGUFError(f"{key} is not a truth value.")
-        return value
-
-    def length(self, key: str) -> int:
-        value = self._values.get(key)
-        if value is not None and not isinstance(value, Skipped):
-            raise GGUFError(f"{key} is not a list of texts.")
-        return value.length if value else 0
-
-    def seen(self, key: str) -> frozenset[bytes]:
-        value = self._values.get(key)
-        return value.seen if isinstance(value, Skipped) else frozenset()
-
-
-def _checked(key: str, value: object, maximum: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise GGUFError(f"{key} is not a whole number.")
-    if not 0 <= value <= maximum:
-        raise GGUFError(f"{key} is {value}, outside 0 to {maximum}.")
-    return value
 
 
 # gguf imports NumPy (0.2 s); only those who read a header pay for it.

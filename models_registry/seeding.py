@@ -87,7 +87,8 @@ def _seed_version(ledger: SeedLedger, model: Model, slug: str, entry: Entry) -> 
     label: str = entry.pop("label")
     sources, budget = entry.pop("sources"), entry.pop("context_budget", None)
     name = f"{slug}@{label}"
-    before = {row["pk"]: row for row in model.versions.values("pk", "file_name", "sha256")}
+    rows = model.versions.values("pk", "file_name", "sha256")
+    before: dict[int, Entry] = {row["pk"]: row for row in rows}
     version = ledger.put(ModelVersion, name, {"model": model, "label": label}, _in_bytes(entry))
     if version is None:
         return label

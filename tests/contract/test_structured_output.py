@@ -6,7 +6,7 @@ On SmolLM2's own vocabulary; where it is not the model that speaks, tokens are d
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ def spoken(
 class Speaker:
     """Draws answers at random, inclined to short tokens and to an end."""
 
+    vocabulary: Vocabulary  # which the compiler may not outlive
     compiler: GrammarCompiler
     pieces: list[bytes]
     inclination: npt.NDArray[np.float32]
@@ -105,8 +106,8 @@ class Speaker:
 
 
 @pytest.fixture(scope="module")
-def speaker(loaded_llama: Subject, smollm2_path: Path) -> Iterator[Speaker]:
-    vocabulary = Vocabulary(smollm2_path)  # outlives its tokeniser
+def speaker(loaded_llama: Subject, smollm2_path: Path) -> Speaker:
+    vocabulary = Vocabulary(smollm2_path)
     tokenizer = vocabulary.grammar_tokenizer()
     assert tokenizer is not None
     pieces = [loaded_llama.backend.piece(token) for token in range(tokenizer.vocab_size)]
@@ -119,7 +120,7 @@ def speaker(loaded_llama: Subject, smollm2_path: Path) -> Iterator[Speaker]:
     )
     ends = frozenset(tokenizer.eos_tokens)
     inclination[list(ends)] = 6
-    yield Speaker(GrammarCompiler(tokenizer), pieces, inclination, ends)
+    return Speaker(vocabulary, GrammarCompiler(tokenizer), pieces, inclination, ends)
 
 
 @pytest.fixture(scope="module")

@@ -59,14 +59,19 @@ def test_file_that_is_gone_is_still_known(path: Path) -> None:
 
 
 def test_file_that_never_was_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match="nothing.gguf does not exist"):
+    with pytest.raises(ModelLoadError, match=r"nothing\.gguf does not exist"):
         tokens(tmp_path / "nothing.gguf", "a")
 
 
 def test_vocabulary_that_nobody_uses_is_freed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     freed: list[object] = []
     real = llama_cpp.llama_model_free
-    monkeypatch.setattr(llama_cpp, "llama_model_free", lambda m: (freed.append(m), real(m)))
+
+    def free(model: object) -> None:
+        freed.append(model)
+        real(model)
+
+    monkeypatch.setattr(llama_cpp, "llama_model_free", free)
     vocabulary = Vocabulary(path)
     assert vocabulary.grammar_compiler
     del vocabulary

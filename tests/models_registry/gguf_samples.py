@@ -71,12 +71,23 @@ def tensor(name: str, dimensions: list[int], tensor_type: int, offset: int) -> b
     )
 
 
-BASE = [
+def texts(key: str, *values: str) -> bytes:
+    """A key-value that is a list of texts."""
+    return key_value(key, 9, struct.pack("<IQ", 8, len(values)) + b"".join(map(text, values)))
+
+
+BARE = [
     key_value("general.architecture", 8, text("llama")),
     u32("llama.context_length", 64),
     u32("llama.embedding_length", 32),
     u32("llama.block_count", 2),
 ]
+TOKENIZER = [
+    key_value("tokenizer.ggml.model", 8, text("gpt2")),
+    texts("tokenizer.ggml.tokens", *TOKENS),
+]
+HEADS = u32("llama.attention.head_count", 4)
+BASE = [*BARE, *TOKENIZER, HEADS]
 
 
 def container(

@@ -17,6 +17,7 @@ from models_registry.gguf_format import (
     MAX_STRINGS,
 )
 from tests.models_registry.gguf_samples import (
+    BARE,
     BASE,
     container,
     key_value,
@@ -84,7 +85,7 @@ DAMAGED = {
         "not a whole number",
     ),
     "negative heads": (
-        container(*BASE, key_value("llama.attention.head_count", 5, struct.pack("<i", -1))),
+        container(*BARE, key_value("llama.attention.head_count", 5, struct.pack("<i", -1))),
         "outside 0 to",
     ),
     "too few KV heads": (
@@ -92,7 +93,7 @@ DAMAGED = {
         "1 numbers for 2 blocks",
     ),
     "tokens not texts": (
-        container(*BASE, key_value("tokenizer.ggml.tokens", 9, _array(4, 1, bytes(4)))),
+        container(*BARE, key_value("tokenizer.ggml.tokens", 9, _array(4, 1, bytes(4)))),
         "not a list of texts",
     ),
     "add_bos a number": (container(*BASE, u32("tokenizer.ggml.add_bos_token", 1)), "truth value"),

@@ -6,8 +6,11 @@ import pytest
 
 from models_registry.gguf import GGUFError, GGUFHeader, Matrix, read_header
 from tests.models_registry.gguf_samples import (
+    BARE,
     BASE,
+    HEADS,
     TEMPLATE,
+    TOKENIZER,
     TOKENS,
     container,
     key_value,
@@ -81,7 +84,6 @@ def test_encoder_keeps_no_kv_cache(tmp_path: Path) -> None:
         container(
             key_value("general.architecture", 8, text("llama")),
             *BASE[1:],
-            u32("llama.attention.head_count", 4),
             u32("llama.pooling_type", 1),
             key_value("llama.attention.causal", 7, b"\0"),
         ),
@@ -96,7 +98,7 @@ def test_what_the_file_does_not_say_is_empty(tmp_path: Path) -> None:
 
     assert (header.name, header.chat_template, header.bos_token_id) == (None, None, None)
     assert (header.add_bos, header.pooling_type) == (None, None)
-    assert (header.vocab_size, header.sliding_window) == (0, 0)
+    assert (header.merge_count, header.sliding_window) == (0, 0)
     assert header.quantisation == "unknown"
 
 
@@ -116,3 +118,45 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 def test_folder_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(GGUFError):
         read_header(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["mamba.ssm.state_size", "mamba.wkv.head_size"])
+def test_recurrent_model_needs_no_heads(tmp_path: Path, key: str) -> None:
+    names = ("context_length", "embedding_length", "block_count")
+    header = _header(
+        tmp_path / "mamba.gguf",
+        container(
+            key_value("general.architecture", 8, text("mamba")),
+            *(u32(f"mamba.{name}", 8) for name in names),
+            *TOKENIZER,
+            u32("mamba.attention.head_count", 0),
+            u32(key, 16),
+        ),
+    )
+    assert header.head_count == 0
+
+
+UNUSABLE = {
+    "architecture": (
+        [key_value("general.architecture", 8, text("future"))]
+        + [u32(f"future.{name}", 8) for name in ("context_length", "embedding_length")]
+        + [u32("future.block_count", 2), *TOKENIZER, u32("future.attention.head_count", 4)],
+        "'future' is unknown to this release's llama.cpp",
+    ),
+    "no tokeniser": ([*BARE, HEADS], "has no tokeniser"),
+    "empty tokeniser": (
+        [*BARE, HEADS, key_value("tokenizer.ggml.model", 8, text("no_vocab")), TOKENIZER[1]],
+        "has no tokeniser",
+    ),
+    "no tokens": ([*BARE, HEADS, TOKENIZER[0]], "vocabulary .* is empty"),
+    "no heads": ([*BARE, *TOKENIZER], r"no attention heads \(llama.attention.head_count\)"),
+    "zero heads": ([*BARE, *TOKENIZER, u32("llama.attention.head_count", 0)], "no attention heads"),
+}
+
+
+@pytest.mark.parametrize(("key_values", "reason"), UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_model_that_can_never_serve_is_refused(
+    tmp_path: Path, key_values: list[bytes], reason: str
+) -> None:
+    with pytest.raises(GGUFError, match=reason):
+        _header(tmp_path / "m.gguf", container(*key_values))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from models_registry.capabilities import capabilities_of, knows_fim
 from models_registry.gguf import GGUFError, GGUFHeader, read_header
 from tests.models_registry.gguf_samples import (
+    BARE,
     BASE,
     TEMPLATE,
     container,
@@ -70,7 +71,7 @@ number_writes = st.tuples(
         ),
         (
             container(
-                *BASE,
+                *BARE,
                 u32("llama.attention.head_count", 1),
                 u32("llama.attention.key_length", 2**31 - 1),
                 u32("llama.attention.value_length", 2**31 - 1),
@@ -176,6 +177,8 @@ def _with_tokens(tmp_path: Path, tokens: list[str]) -> GGUFHeader:
     writer.add_context_length(64)
     writer.add_embedding_length(32)
     writer.add_block_count(1)
+    writer.add_head_count(4)
+    writer.add_tokenizer_model("gpt2")
     writer.add_token_list(tokens)
     writer.add_tensor("t", np.ones(8, dtype=np.float32))
     writer.write_header_to_file()

@@ -180,7 +180,7 @@ def test_file_that_was_changed_is_refused(
     with pytest.raises(RegistryError, match=f"another file .* fetch_model {version.key}"):
         require_checked(version, path, ignore)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(RegistryError, match="changed since it was checked.*truncated"):
+    with pytest.raises(RegistryError, match=r"changed since it was checked.*truncated"):
         require_checked(version, path, ignore)
     path.unlink()
     with pytest.raises(RegistryError, match=r"a\.gguf does not exist on this machine"):

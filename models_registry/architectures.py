@@ -1,0 +1,56 @@
+"""Which models llama.cpp can compute, as far as their headers tell."""
+
+from collections.abc import Collection
+from typing import Final
+
+# llama.cpp takes new ones up before the package gguf, which is released on its own.
+NEWER_THAN_GGUF: Final = frozenset(
+    {
+        *("bailingmoe3", "cohere2moe", "deepseek32", "deepseek4", "dflash", "dots3note", "eagle3"),
+        *("gemma4-assistant", "glm5-next", "granite_swa", "graniteswitch", "hrm_text", "hy_v3"),
+        *("hy_v4", "kimi-k3", "laguna", "maple", "mellum", "minimax-01", "minimax-m3"),
+        *("muse-glimmer", "nanbeige", "pockettts", "qwen3tts", "qwen4exp", "spark2_5", "talkie"),
+    }
+)
+# What tells of state that is not kept per head.
+_RECURRENT_KEYS: Final = ("ssm.state_size", "wkv.head_size")
+# A part of models that see, with which nothing can be said.
+_NO_LANGUAGE_MODEL: Final = frozenset({"clip"})
+
+
+def is_known(architecture: str) -> bool:
+    """Whether llama.cpp can compute models of this architecture."""
+    # It imports NumPy (0.2 s); only those who read a header pay for it.
+    from gguf import MODEL_ARCH_NAMES
+
+    known = NEWER_THAN_GGUF.union(MODEL_ARCH_NAMES.values()) - _NO_LANGUAGE_MODEL
+    return architecture in known
+
+
+def reason_against(
+    architecture: str,
+    *,
+    tokenizer: str | None,
+    vocab_size: int,
+    head_count: int,
+    keys: Collection[str],
+) -> str:
+    """Why a file can never serve; "" where nothing in its header says so.
+
+    Args:
+        architecture: as the header names it.
+        tokenizer: the kind of its tokeniser; None where it has none.
+        vocab_size: tokens in its list.
+        head_count: of attention; recurrent models need none.
+        keys: all that the header has.
+    """
+    if not is_known(architecture):
+        return f"Its architecture {architecture!r} is unknown to this release's llama.cpp."
+    if tokenizer in (None, "none", "no_vocab"):
+        return "It has no tokeniser (tokenizer.ggml.model): it cannot read a text."
+    if not vocab_size:
+        return "Its vocabulary (tokenizer.ggml.tokens) is empty."
+    is_recurrent = any(f"{architecture}.{key}" in keys for key in _RECURRENT_KEYS)
+    if not head_count and not is_recurrent:
+        return f"It has no attention heads ({architecture}.attention.head_count)."
+    return ""

@@ -88,7 +88,7 @@ def _seed_version(ledger: SeedLedger, model: Model, slug: str, entry: Entry) -> 
     sources, budget = entry.pop("sources"), entry.pop("context_budget", None)
     name = f"{slug}@{label}"
     rows = model.versions.values("pk", "file_name", "sha256")
-    before: dict[int, Entry] = {row["pk"]: row for row in rows}
+    before: dict[int, Entry] = {row["pk"]: dict(row) for row in rows}
     version = ledger.put(ModelVersion, name, {"model": model, "label": label}, _in_bytes(entry))
     if version is None:
         return label

@@ -4,6 +4,7 @@ The note is `<file>.sha256`. It counts only while size and modification time are
 """
 
 import contextlib
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from models_registry.sources.errors import ChecksumMismatchError
 from models_registry.sources.progress import ProgressCallback
-from models_registry.sources.storage import hash_file
+from models_registry.sources.storage import hash_file, hash_into
 
 
 def note_path(path: Path) -> Path:
@@ -39,6 +40,22 @@ def sha256_of(path: Path, on_progress: ProgressCallback) -> str:
     with contextlib.suppress(OSError):
         remember(path, sha256)
     return sha256
+
+
+def require_md5(url: str, expected: str, path: Path, on_progress: ProgressCallback) -> None:
+    """Raise `ChecksumMismatchError` where a file that has come is not what its server has.
+
+    MD5 finds damage, not deceit.
+    """
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        hash_into(digest, file, path.stat().st_size, on_progress)
+    if digest.hexdigest() != expected:
+        raise ChecksumMismatchError(
+            f"{url} came damaged: its MD5 is {digest.hexdigest()}, and the server's ETag is "
+            f"{expected}. Nothing was kept. Try again; if the server's ETags are no MD5, give the "
+            "version its sha256."
+        )
 
 
 def require_sha256(url: str, expected: str | None, sha256: str) -> None:

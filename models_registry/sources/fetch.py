@@ -25,8 +25,9 @@ from models_registry.sources.remote import Expected, Remote, require_safe_transp
 from models_registry.sources.storage import exclusive, sync_to_disk
 from models_registry.sources.web_download import download
 
-# Writes the file to `target` and answers its sha256: obtain(url, target, scratch, on_progress)
-Obtain = Callable[[str, Path, Path, ProgressCallback], str]
+# Writes the file to `target` and answers its sha256:
+# obtain(url, target, scratch, on_progress, size_bytes or None)
+Obtain = Callable[[str, Path, Path, ProgressCallback, int | None], str]
 _LOCAL: Final[dict[str, Obtain]] = {
     "file": file.obtain,
     "pypi": pypi.obtain,
@@ -163,7 +164,7 @@ def _fetch(
             sha256 = download(_REMOTE[scheme](url, access), part, wanted, on_progress)
         else:
             whole = scratch / destination.name
-            sha256 = _LOCAL[scheme](url, whole, scratch, on_progress)
+            sha256 = _LOCAL[scheme](url, whole, scratch, on_progress, wanted.size_bytes)
         try:
             _require_expected(url, wanted, sha256, whole.stat().st_size)
             accept(whole)

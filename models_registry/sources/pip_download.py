@@ -25,6 +25,7 @@ from models_registry.sources.storage import require_free_space
 
 _POLL_SECONDS: Final = 0.1
 _STOP_SECONDS: Final = 5
+_RESUMES: Final = 5  # of a connection that breaks
 _SIZE_LINE: Final = re.compile(
     r"^\s*(?:Downloading|Using cached) .*\(([\d.]+) (bytes|kB|MB|GB)\)", re.MULTILINE
 )
@@ -90,7 +91,12 @@ def _pip(
         *("-vv", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
     ]
     # pip downloads into its temporary folder first: here it can be watched and cleared away.
-    environment = os.environ | {"TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
+    environment = {
+        "PIP_RESUME_RETRIES": str(_RESUMES),  # pips that do not know it take no notice
+        **os.environ,
+        "TMPDIR": str(temporary),
+        "PYTHONUNBUFFERED": "1",
+    }
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             command,

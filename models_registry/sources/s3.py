@@ -5,6 +5,8 @@ the bytes come through the one downloader, which resumes and verifies them like 
 """
 
 import base64
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -28,6 +30,9 @@ _PASSING: Final = (408, 429, 500, 502, 503, 504)
 # One question with one try: the downloader asks again, and can be cancelled in between.
 _CONNECT_SECONDS: Final = 5
 _READ_SECONDS: Final = 20
+_MD5_ETAG: Final = re.compile(r'"([0-9a-f]{32})"')
+_PLAIN: Final = "AES256"
+_ENCRYPTION: Final = "x-amz-server-side-encryption"
 
 
 def parse(url: str) -> tuple[str, str]:
@@ -75,8 +80,8 @@ class _Object:
         return Address(signed, is_configured=True)
 
     def promise(self, answer: Answer) -> Expected:
-        """What S3 said of the object."""
-        return self._expected
+        """What S3 said of the object, and says with its bytes."""
+        return replace(self._expected, md5=_md5(answer))
 
 
 def _described(url: str, bucket: str, key: str) -> tuple[Any, dict[str, Any]]:
@@ -130,6 +135,14 @@ def _refusal(url: str, bucket: str, error: "ClientError") -> SourceError | Inter
     if status in _PASSING:
         return InterruptedTransferError(f"S3 answered {status} {code}")
     return DownloadFailedError(f"S3 answered {status} {code} for {url}.")
+
+
+def _md5(answer: Answer) -> str | None:
+    """The object's MD5 in hex, which its ETag is unless it came in pieces or has a key."""
+    etag = _MD5_ETAG.fullmatch(answer.headers.get("etag", ""))
+    has_key = f"{_ENCRYPTION}-customer-algorithm" in answer.headers
+    is_plain = answer.headers.get(_ENCRYPTION, _PLAIN) == _PLAIN and not has_key
+    return etag[1] if etag and is_plain else None
 
 
 def _whole_sha256(facts: dict[str, Any]) -> str | None:

@@ -1,5 +1,7 @@
 """Bytes on disk: hashed copies, free space, and locks between processes."""
 
+import ctypes
+import errno
 import fcntl
 import hashlib
 import os
@@ -15,6 +17,9 @@ from models_registry.sources.progress import Phase, ProgressCallback
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _LOCK_POLL_SECONDS: Final = 0.2
+_KEEP_SIZE: Final = 1  # FALLOC_FL_KEEP_SIZE
+_BLOCK_BYTES: Final = 512  # what st_blocks counts, whatever the file system
+_CANNOT_RESERVE: Final = (errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class ByteReader(Protocol):
@@ -38,6 +43,8 @@ def copy_hashed(
     With `append` the stream follows what the file holds; the checksum is the stream's alone.
     """
     with target.open("ab" if append else "wb") as file:
+        if total_bytes is not None:
+            reserve(file.fileno(), file.tell() + total_bytes, target)
         sha256 = _pump(source, file.write, total_bytes, on_progress, phase)
         file.flush()
         os.fsync(file.fileno())
@@ -75,6 +82,42 @@ def require_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
             f"{folder} has {_megabytes(free_bytes)} free, but {purpose} needs "
             f"{_megabytes(needed_bytes)}. Free some space or choose another models directory."
         )
+
+
+def reserve(descriptor: int, size_bytes: int, path: Path) -> None:
+    """Set room on the disk aside for a file that is going to have `size_bytes`.
+
+    Others find that much less space free, so that two large files are not begun where there is
+    room for one. The file does not become longer, and truncating it to its length gives back what
+    it does not need. A file system that cannot do this is only asked for its free space.
+
+    Args:
+        descriptor: of the file, open for writing.
+        size_bytes: of the whole file.
+        path: of the file.
+
+    Raises:
+        DiskFullError: there is not enough room; with the numbers.
+    """
+    status = os.fstat(descriptor)
+    has_bytes = max(status.st_size, status.st_blocks * _BLOCK_BYTES)
+    lacking_bytes = max(0, size_bytes - has_bytes)
+    require_free_space(path.parent, lacking_bytes, path.name)
+    number = _fallocate(descriptor, size_bytes) if lacking_bytes else 0
+    if number in (0, *_CANNOT_RESERVE):
+        return
+    os.ftruncate(descriptor, status.st_size)  # some blocks may have been had
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        require_free_space(path.parent, lacking_bytes, path.name)
+    raise OSError(number, os.strerror(number))
+
+
+def _fallocate(descriptor: int, size_bytes: int) -> int:
+    """Linux's call of this name, which Python does not have; 0 or the number of the error."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    size = ctypes.c_int64(size_bytes)
+    failed = libc.fallocate(descriptor, _KEEP_SIZE, ctypes.c_int64(0), size)
+    return ctypes.get_errno() if failed else 0
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from models_registry.sources.checksum import require_sha256
+from models_registry.sources.checksum import require_md5, require_sha256
 from models_registry.sources.errors import (
     ChecksumMismatchError,
     DownloadFailedError,
@@ -15,7 +15,6 @@ from models_registry.sources.partial import PartialFile, discard
 from models_registry.sources.patience import Failures, Pace, Patience
 from models_registry.sources.progress import ProgressCallback
 from models_registry.sources.remote import Expected, Remote
-from models_registry.sources.storage import require_free_space
 from models_registry.sources.web_answer import Body, StartOverError, body_of
 from models_registry.sources.web_client import Download, InterruptedTransferError, WebClient
 
@@ -51,10 +50,13 @@ def download(
     client = WebClient(patience)
     try:
         with PartialFile(part, remote.url, on_progress) as partial:
-            transfer = _Transfer(remote, expected, partial, part.parent, on_progress, patience)
+            transfer = _Transfer(remote, expected, partial, on_progress, patience)
             transfer.run(client)
-            require_sha256(remote.url, partial.note.sha256, partial.sha256)
-            return partial.sha256
+            note, sha256 = partial.note, partial.sha256
+            require_sha256(remote.url, note.sha256, sha256)
+        if note.sha256 is None and note.md5 is not None:
+            require_md5(remote.url, note.md5, part, on_progress)
+        return sha256
     except (SizeMismatchError, ChecksumMismatchError):
         discard(part)
         raise
@@ -70,14 +72,12 @@ class _Transfer:
         remote: Remote,
         expected: Expected,
         partial: PartialFile,
-        folder: Path,
         on_progress: ProgressCallback,
         patience: Patience,
     ) -> None:
         self._remote = remote
         self._expected = expected
         self._partial = partial
-        self._folder = folder
         self._on_progress = on_progress
         self._patience = patience
         self._failures = Failures()
@@ -133,22 +133,39 @@ class _Transfer:
             require_sha256(self._remote.url, self._expected.sha256, promise.sha256)
         if body.start and promise.sha256 and partial.note.sha256 not in (None, promise.sha256):
             raise StartOverError("the file has changed on the server")
+        total_bytes = self._agreed_size(body, promise)
         if body.start == 0 and (partial.size_bytes or partial.note.validator):
             partial.start_over()
-        sizes = {
-            "the registry": self._expected.size_bytes,
-            "the server's description": promise.size_bytes,
-            "the server's answer": body.total_bytes,
-        }
-        _require_agreement(self._remote.url, sizes)
-        total_bytes = next((size for size in reversed(sizes.values()) if size is not None), None)
         if total_bytes is not None:
-            missing_bytes = total_bytes - partial.size_bytes
-            require_free_space(self._folder, missing_bytes, f"the rest of {self._remote.url}")
+            partial.reserve(total_bytes)
         partial.note.total_bytes = total_bytes
         partial.note.validator = body.validator or partial.note.validator
         partial.note.sha256 = self._expected.sha256 or promise.sha256
+        partial.note.md5 = promise.md5
         partial.sync()
+
+    def _agreed_size(self, body: Body, promise: Expected) -> int | None:
+        """Bytes of the whole file, where anybody knows.
+
+        What has come is not given up for an answer that cannot be true, such as the short page
+        of a proxy: it is asked for again.
+        """
+        note = self._partial.note
+        sha256 = self._expected.sha256 or promise.sha256
+        is_same_file = sha256 is not None and sha256 == note.sha256
+        sizes = {
+            "the registry": self._expected.size_bytes,
+            "the part that has come": note.total_bytes if is_same_file else None,
+            "the server's description": promise.size_bytes,
+            "the server's answer": body.total_bytes,
+        }
+        try:
+            _require_agreement(self._remote.url, sizes)
+        except SizeMismatchError as error:
+            if self._partial.size_bytes:
+                raise InterruptedTransferError(str(error).rstrip(".")) from error
+            raise
+        return next((size for size in reversed(sizes.values()) if size is not None), None)
 
     def _receive(self, answered: Download, body: Body) -> None:
         partial, total_bytes = self._partial, self._partial.note.total_bytes

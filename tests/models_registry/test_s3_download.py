@@ -14,6 +14,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from models_registry.sources import (
+    Access,
     AccessDeniedError,
     BadSourceError,
     ChecksumMismatchError,
@@ -23,7 +24,10 @@ from models_registry.sources import (
     fetch,
     web_download,
 )
+from models_registry.sources import s3 as s3_source
+from models_registry.sources.partial import PartialFile
 from models_registry.sources.patience import Patience
+from models_registry.sources.remote import Answer
 
 DATA = random.Random(9).randbytes(200_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -114,6 +118,46 @@ def test_s3_checksum_of_the_server_is_compared_first(s3: Any, destination: Path)
         fetch(URL, destination, "0" * 64, lambda *p: seen.append(p))
 
     assert seen == []
+
+
+def test_s3_file_that_comes_damaged_is_noticed_by_its_etag(
+    s3: Any, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.put_object(Bucket="models", Key="plain.gguf", Body=DATA)
+    real = PartialFile.append
+    monkeypatch.setattr(PartialFile, "append", lambda part, data: real(part, data[:-1] + b"!"))
+
+    with pytest.raises(ChecksumMismatchError, match="came damaged: its MD5 is"):
+        fetch("s3://models/plain.gguf", destination)
+
+    assert not destination.with_name("m.gguf.part").exists()
+
+
+def test_s3_etag_is_not_needed_where_a_checksum_is_known(
+    s3: Any, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.put_object(Bucket="models", Key="plain.gguf", Body=DATA)
+    monkeypatch.setattr(web_download, "require_md5", lambda *_: pytest.fail("hashed"))
+    fetch("s3://models/plain.gguf", destination, SHA256)
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_known"),
+    [
+        ({}, True),
+        ({"x-amz-server-side-encryption": "AES256"}, True),
+        ({"x-amz-server-side-encryption": "aws:kms"}, False),
+        ({"x-amz-server-side-encryption-customer-algorithm": "AES256"}, False),
+        ({"etag": '"0123456789abcdef0123456789abcdef-2"'}, False),
+        ({"etag": 'W/"0123456789abcdef0123456789abcdef"'}, False),
+    ],
+)
+def test_s3_etag_is_an_md5_only_of_what_came_in_one_piece_without_a_key(
+    headers: dict[str, str], is_known: bool
+) -> None:
+    etag = {"etag": '"0123456789abcdef0123456789abcdef"'}
+    promised = s3_source.remote(URL, Access()).promise(Answer("", 200, etag | headers))
+    assert (promised.md5 is not None) == is_known
 
 
 def test_s3_size_other_than_registered_is_an_error_with_the_numbers(

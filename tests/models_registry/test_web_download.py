@@ -1,5 +1,6 @@
 """Files over HTTP from a server that drops, lies, stalls, changes its mind and redirects."""
 
+import errno
 import hashlib
 import itertools
 import multiprocessing
@@ -354,6 +355,85 @@ def test_web_disk_is_measured_before_the_first_byte(
 
     with pytest.raises(DiskFullError, match=r"0\.2 MB free, but .* needs 0\.3 MB"):
         fetch(f"{server.url}/m.gguf", destination)
+
+
+def reserved_bytes(destination: Path) -> int:
+    """What the part takes on the disk, whatever its length."""
+    return destination.with_name("m.gguf.part").stat().st_blocks * 512
+
+
+def test_web_room_for_the_rest_is_set_aside_until_it_is_cancelled(
+    server: FileServer, destination: Path
+) -> None:
+    server.reply(Reply(cut_after=10_000, holds=True))
+    reserved: list[int] = []
+
+    def cancel(done_bytes: int, *_: object) -> None:
+        reserved.append(reserved_bytes(destination))
+        if done_bytes:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        fetch(f"{server.url}/m.gguf", destination, None, cancel)
+
+    assert min(reserved) >= len(DATA)
+    assert reserved_bytes(destination) < len(DATA)
+
+
+def test_web_room_that_is_set_aside_is_not_missed_again(
+    server: FileServer, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that has its room needs no more of it when the connection breaks."""
+    free = [1_000_000]
+    usage = storage.shutil._ntuple_diskusage
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: usage(10**9, 0, free[0]))
+    server.reply(Reply(cut_after=1000), Reply())
+
+    def fill(*_: object) -> None:
+        free[0] = 0
+
+    fetch(f"{server.url}/m.gguf", destination, None, fill)
+
+    assert destination.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSPC])
+def test_web_room_that_cannot_be_set_aside(
+    server: FileServer, destination: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    free = iter([10**9, 0])
+    usage = storage.shutil._ntuple_diskusage
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: usage(10**9, 0, next(free)))
+    monkeypatch.setattr(storage, "_fallocate", lambda *_: number)
+    if number == errno.ENOSPC:  # somebody else was faster
+        with pytest.raises(DiskFullError, match=r"0\.0 MB free, but m\.gguf\.part needs 0\.3 MB"):
+            fetch(f"{server.url}/m.gguf", destination)
+    else:
+        assert fetch(f"{server.url}/m.gguf", destination).fetched
+
+
+def test_web_short_page_of_a_proxy_does_not_cost_what_has_come(
+    server: FileServer, destination: Path
+) -> None:
+    lie = Reply(data=b"You are not connected.", ignores_range=True, etag='"v2"')
+    server.reply(Reply(cut_after=250_000), lie, Reply())
+
+    fetch(f"{server.url}/m.gguf", destination, SHA256)
+
+    assert destination.read_bytes() == DATA
+    assert [request.range for request in server.requests[1:]] == ["bytes=250000-"] * 2
+
+
+def test_web_short_page_that_stays_leaves_what_has_come(
+    server: FileServer, destination: Path
+) -> None:
+    lie = Reply(data=b"You are not connected.", ignores_range=True, etag='"v2"')
+    server.reply(Reply(cut_after=250_000), lie)
+
+    with pytest.raises(DownloadFailedError, match=r"contradictory sizes.*250000 of 300000 bytes"):
+        fetch(f"{server.url}/m.gguf", destination, size_bytes=len(DATA))
+
+    assert destination.with_name("m.gguf.part").stat().st_size == 250_000
 
 
 @pytest.mark.parametrize("status", [429, 503])

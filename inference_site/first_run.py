@@ -13,7 +13,7 @@ from django.db import transaction
 from rich.console import Console
 
 from inference.models import ApiKey, every_scope, issue_key
-from models_registry.files import fetch_file
+from models_registry.download_run import fetch_here
 from models_registry.models import Model, ModelVersion, Node, Replica
 from models_registry.names import path_below
 from models_registry.nodes import register_this_node
@@ -80,7 +80,7 @@ def prepare(console: Console) -> FirstRun | None:
     wanted = ModelVersion.objects.filter(replicas__desired=Replica.Desired.RESIDENT).distinct()
     for version in wanted.select_related("model"):
         if _is_missing(version):
-            fetch_with_bar(console, version, settings.INFERENCE.models_dir, fetch_file)
+            fetch_with_bar(console, version, settings.INFERENCE.models_dir, fetch_here)
     return _first_credentials()
 
 

@@ -58,6 +58,8 @@ def start_audit() -> None:
     for table in TRACKED:
         edited = [field.name for field in table._meta.concrete_fields if field.editable]
         auditlog.register(table, include_fields=edited)
+    # That it was asked for, and that somebody stopped it; what becomes of it is observed.
+    auditlog.register(models.Download, include_fields=["version", "cancelled_by"])
     pre_save.connect(_note_actor, sender=LogEntry, dispatch_uid="registry_actor")
 
 

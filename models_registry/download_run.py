@@ -5,16 +5,19 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from models_registry.errors import RegistryError
-from models_registry.files import fetch_file
+from models_registry.audit import acting
+from models_registry.downloads import cancel_download, claim_for
+from models_registry.errors import FetchStoppedError, RegistryError
+from models_registry.files import fetch_file, release_file
 from models_registry.gguf import GGUFError
-from models_registry.models import Download
-from models_registry.sources import Phase, SourceError
+from models_registry.models import ACTIVE, Download, ModelVersion
+from models_registry.sources import Phase, ProgressCallback, SourceError
+from models_registry.sources.progress import ignore_progress
 
 logger = logging.getLogger(__name__)
 
@@ -96,21 +99,115 @@ class Reporter:
 
 def run_download(download: Download, models_dir: Path) -> None:
     """Fetch the file of a download that was claimed; failures are kept in its row."""
+    key = download.version.key
+    try:
+        attempt(download, models_dir)
+    except DownloadStoppedError:
+        logger.info("the download of %s was stopped", key)
+    except (SourceError, GGUFError, RegistryError) as error:
+        logger.warning("the download of %s failed: %s", key, error)
+    except Exception:
+        logger.exception("the download of %s failed", key)
+    else:
+        logger.info("the file of %s is here", key)
+
+
+def attempt(
+    download: Download, models_dir: Path, on_progress: ProgressCallback = ignore_progress
+) -> None:
+    """Fetch the file of a download that was claimed, for whom it was asked for.
+
+    How it ends is kept in its row, and raised; but the row of what is stopped by ``on_progress``
+    or a signal stays as it is.
+
+    Args:
+        download: with its ``run_id``.
+        models_dir: where to.
+        on_progress: see ``ProgressCallback``.
+
+    Raises:
+        DownloadStoppedError: the row is no longer this attempt's.
+        SourceError, GGUFError, RegistryError: as ``fetch_file``.
+    """
     if download.run_id is None:
         raise ValueError("only a download that was claimed can be run")
     reporter = Reporter(download, download.run_id)
     version = download.version
+
+    def report(done_bytes: int, total_bytes: int | None, phase: Phase) -> None:
+        reporter(done_bytes, total_bytes, phase)
+        on_progress(done_bytes, total_bytes, phase)
+
     try:
-        fetch_file(version, models_dir, reporter)
-    except DownloadStoppedError:
-        logger.info("the download of %s was stopped", version.key)
+        with acting(download.requested_by):
+            fetch_file(version, models_dir, report)
+    except (DownloadStoppedError, FetchStoppedError):
+        raise
     except (SourceError, GGUFError, RegistryError) as error:
-        logger.warning("the download of %s failed: %s", version.key, error)
         reporter.end(Download.State.FAILED, error=str(error))
+        raise
     except Exception:
-        logger.exception("the download of %s failed", version.key)
-        reporter.end(Download.State.FAILED, error="A fault of the service; see the jobs log.")
-    else:
-        logger.info("the file of %s is here", version.key)
-        size_bytes = version.size_bytes
-        reporter.end(Download.State.DONE, done_bytes=size_bytes, total_bytes=size_bytes)
+        reporter.end(Download.State.FAILED, error="A fault of the service; see the log.")
+        release_file(version)
+        raise
+    size_bytes = version.size_bytes
+    reporter.end(Download.State.DONE, done_bytes=size_bytes, total_bytes=size_bytes)
+
+
+def fetch_here(
+    version: ModelVersion,
+    models_dir: Path,
+    on_progress: ProgressCallback,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """Fetch a version's file in this process, as a download that others can watch and cancel.
+
+    Where another process is at it already, this one shows how far that is, and goes on with what
+    it leaves.
+
+    Args:
+        version: whose file.
+        models_dir: where to.
+        on_progress: see ``ProgressCallback``; what it raises cancels the download.
+        pause: waits for so many seconds.
+
+    Raises:
+        SourceError, GGUFError, RegistryError: as ``fetch_file``; or somebody cancelled it.
+    """
+    download = _claimed(version, on_progress, pause)
+    download.version = version
+    try:
+        attempt(download, models_dir, on_progress)
+    except DownloadStoppedError:
+        raise _cancelled(version) from None
+    except (KeyboardInterrupt, FetchStoppedError):
+        cancel_download(download)
+        raise
+
+
+def _claimed(
+    version: ModelVersion, on_progress: ProgressCallback, pause: Callable[[float], None]
+) -> Download:
+    """A download of the version's file for this process to run, when no other does."""
+    other: Download | None = None
+    while True:
+        try:
+            version.refresh_from_db()
+        except ModelVersion.DoesNotExist:
+            raise RegistryError("The version was deleted meanwhile.") from None
+        if other is not None:
+            ended = Download.objects.filter(pk=other.pk, state=Download.State.CANCELLED)
+            if ended.exists():
+                raise _cancelled(version)
+        download = claim_for(version, timezone.now())
+        if download is not None:
+            return download
+        other = version.downloads.filter(state__in=ACTIVE).first()
+        if other is not None:
+            phase = cast("Phase", other.phase or "waiting")
+            on_progress(other.done_bytes, other.total_bytes, phase)
+            pause(_REPORT_SECONDS)
+
+
+def _cancelled(version: ModelVersion) -> RegistryError:
+    return RegistryError(f"The download of {version.key} was cancelled, or goes on elsewhere.")

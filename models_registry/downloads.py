@@ -10,11 +10,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import redis
-from django.db import transaction
-from django.db.models import Q
+from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django_q.tasks import async_task
 
+from models_registry.audit import acting
+from models_registry.files import note_failure, release_file
 from models_registry.models import ACTIVE, Download, ModelVersion
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,8 @@ def start_download(version: ModelVersion, actor: Any = None) -> Download:
         active = Download.objects.filter(version=version, state__in=ACTIVE).first()
         if active is not None:
             return active
-        download = Download.objects.create(version=version, requested_by=actor)
+        with acting(actor):
+            download = Download.objects.create(version=version, requested_by=actor)
         transaction.on_commit(_ring)
     return download
 
@@ -57,16 +60,15 @@ def cancel_download(download: Download, actor: Any = None) -> Download:
         download: which.
         actor: the user who stops it; None for a program.
     """
-    now = timezone.now()
     with transaction.atomic():
-        stopped = Download.objects.filter(pk=download.pk, state__in=ACTIVE).update(
-            state=Download.State.CANCELLED, finished_at=now, cancelled_by=actor
-        )
-        if stopped:
+        row = _known().select_for_update(of=("self",)).filter(pk=download.pk).first()
+        if row is not None and row.is_active:
+            row.state, row.finished_at = Download.State.CANCELLED, timezone.now()
+            row.cancelled_by = actor
+            with acting(actor):
+                row.save(update_fields=["state", "finished_at", "cancelled_by"])
             # Whoever runs it may be dead, and can then not do this.
-            ModelVersion.objects.filter(
-                pk=download.version_id, file_state=ModelVersion.FileState.FETCHING
-            ).update(file_state=ModelVersion.FileState.ABSENT)
+            release_file(row.version)
     download.refresh_from_db()
     return download
 
@@ -95,28 +97,69 @@ def claim_download(now: datetime) -> Download | None:
     Returns:
         The download with a ``run_id`` of its own; None when there is nothing to do.
     """
-    silent = Q(seen_at__lt=now - timedelta(seconds=LEASE_SECONDS))
-    is_lost = Q(state=Download.State.RUNNING) & silent
-    # Read now, with their names: they may be deleted while it runs.
-    known = Download.objects.select_related("version__model")
-    waiting = known.select_for_update(skip_locked=True, of=("self",))
+    waiting = _known().select_for_update(skip_locked=True, of=("self",)).filter(_is_waiting(now))
     while True:
         with transaction.atomic():
-            rows = waiting.filter(Q(state=Download.State.QUEUED) | is_lost)
-            download = rows.order_by("requested_at").first()
+            download = waiting.order_by("requested_at").first()
             if download is None:
                 return None
-            if download.state == Download.State.RUNNING:
-                download.losses += 1
-            download.run_id, download.seen_at = uuid.uuid4(), now
-            download.started_at = download.started_at or now
-            download.state = Download.State.RUNNING
-            if download.losses > MAX_LOSSES:
-                download.state, download.finished_at = Download.State.FAILED, now
-                download.error = f"Its process died {download.losses} times. See the jobs log."
-            download.save()
-        if download.state == Download.State.RUNNING:
+            _take(download, now)
+        if download.is_active:
             return download
+        _give_up(download)
+
+
+def claim_for(version: ModelVersion, now: datetime) -> Download | None:
+    """Take the download of one version's file, a new one unless one waits.
+
+    Returns:
+        The download with a ``run_id`` of its own; None while another process runs it.
+    """
+    try:
+        with transaction.atomic():
+            rows = _known().select_for_update(of=("self",)).filter(version=version)
+            download = rows.filter(state__in=ACTIVE).first()
+            if download is None:
+                download = Download(version=version)
+            elif not rows.filter(_is_waiting(now), pk=download.pk).exists():
+                return None
+            _take(download, now)
+    except IntegrityError:  # somebody else has begun one meanwhile
+        return None
+    if download.is_active:
+        return download
+    _give_up(download)
+    return None
+
+
+def _give_up(download: Download) -> None:
+    """Say why at the version; a file that serves goes on serving."""
+    if download.version.file_state == ModelVersion.FileState.FETCHING:
+        note_failure(download.version, download.error)
+
+
+def _known() -> QuerySet[Download]:
+    """Read with their names: they may be deleted while it runs."""
+    return Download.objects.select_related("version__model", "requested_by")
+
+
+def _is_waiting(now: datetime) -> Q:
+    """Queued, or its attempt has shown no life for so long that it is lost."""
+    silent = Q(seen_at__lt=now - timedelta(seconds=LEASE_SECONDS))
+    return Q(state=Download.State.QUEUED) | Q(state=Download.State.RUNNING) & silent
+
+
+def _take(download: Download, now: datetime) -> None:
+    """Make this process the one that runs it, or fail it where all who did have died."""
+    if download.state == Download.State.RUNNING:
+        download.losses += 1
+    download.run_id, download.seen_at = uuid.uuid4(), now
+    download.started_at = download.started_at or now
+    download.state = Download.State.RUNNING
+    if download.losses > MAX_LOSSES:
+        download.state, download.finished_at = Download.State.FAILED, now
+        download.error = f"Its process died {download.losses} times. See the jobs log."
+    download.save()
 
 
 def _ring() -> None:

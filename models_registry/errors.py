@@ -5,6 +5,10 @@ class RegistryError(Exception):
     """The registry cannot do what was asked; the message says why and what to do."""
 
 
+class FetchStoppedError(Exception):
+    """Somebody at a terminal pressed Ctrl-C while a file was fetched."""
+
+
 class LabelError(RegistryError):
     """A version cannot be called that."""
 

@@ -72,15 +72,18 @@ def fetch_file(version: ModelVersion, models_dir: Path, on_progress: ProgressCal
     except (SourceError, GGUFError, RegistryError) as error:
         is_untouched = serving is not None and checksum.noted(destination) == serving
         if not (is_untouched and _is_model(destination)):
-            _note_failure(version, str(error))
+            note_failure(version, str(error))
         raise
     except BaseException:  # a cancel or Ctrl-C is no failure of the file
         release_file(version)
         raise
 
 
-def _note_failure(version: ModelVersion, error: str) -> None:
-    """Note it, unless the row is not as this fetch left it: another may be under way by now."""
+def note_failure(version: ModelVersion, error: str) -> None:
+    """Note why the file did not come, unless the row is no longer as ``version`` has it.
+
+    Another fetch may have ended since.
+    """
     rows = ModelVersion.objects.filter(pk=version.pk, file_state=version.file_state)
     rows.update(file_state=_State.FAILED, file_error=error)
     version.file_state, version.file_error = _State.FAILED, error

@@ -17,15 +17,12 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from models_registry.errors import FetchStoppedError
 from models_registry.models import ModelVersion
 from models_registry.sources.progress import Phase, ProgressCallback
 
 Fetch = Callable[[ModelVersion, Path, ProgressCallback], None]
 AT_ONCE: Final = 3
-
-
-class FetchStoppedError(Exception):
-    """Somebody pressed Ctrl-C while the file was fetched."""
 
 
 def fetch_with_bar(console: Console, version: ModelVersion, models_dir: Path, fetch: Fetch) -> None:
@@ -35,7 +32,7 @@ def fetch_with_bar(console: Console, version: ModelVersion, models_dir: Path, fe
         console: where to draw; a plain line per phase when it is no terminal.
         version: whose file.
         models_dir: where to.
-        fetch: ``files.fetch_file``.
+        fetch: ``download_run.fetch_here``.
     """
     with _bars(console) as progress:
         _run(progress, version, models_dir, fetch, threading.Event())

@@ -1,6 +1,7 @@
 """Who changed which row of the registry: what is in the trail, and what is not."""
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +12,16 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.management import call_command
 from django.test import AsyncClient, Client
 from django.urls import reverse
+from django.utils import timezone
 
 from models_registry import rollout, services
 from models_registry.audit import TRACKED, acting
+from models_registry.download_run import run_download
+from models_registry.downloads import cancel_download, claim_download, start_download
 from models_registry.models import Model, Registration, Replica
 from models_registry.nodes import register_this_node
 from tests.models_registry.fleet_rows import a_node, a_version
+from tests.models_registry.gguf_samples import write_llama
 
 pytestmark = pytest.mark.django_db
 
@@ -76,6 +81,29 @@ def test_services_note_for_whom_they_act(keeper: Any) -> None:
     services.unload(second, actor=keeper)
     wishes = [(entry.actor, entry.changes["desired"]) for entry in _entries(replica)]
     assert wishes == [(keeper, ["resident", "absent"]), (keeper, ["None", "resident"])]
+
+
+def test_downloads_note_who_started_and_who_stopped_them(keeper: Any, tmp_path: Path) -> None:
+    other = get_user_model().objects.create_user("other")
+    download = start_download(a_version(), keeper)
+    assert claim_download(timezone.now()) == download
+    cancel_download(download, other)
+    stopped, started = _entries(download)
+    assert (started.actor, started.action) == (keeper, LogEntry.Action.CREATE)
+    assert (stopped.actor, list(stopped.changes)) == (other, ["cancelled_by"])
+
+
+def test_what_a_download_pins_has_the_user_who_started_it(keeper: Any, tmp_path: Path) -> None:
+    version = a_version(file_state="absent", header=None)
+    version.sources.create(url=write_llama(tmp_path / "here.gguf").as_uri())
+    start_download(version, keeper)
+    download = claim_download(timezone.now())
+    assert download is not None
+    run_download(download, tmp_path / "models")
+    pinned = _entries(version)[0]
+    assert pinned.actor == keeper
+    assert {"sha256", "size_bytes", "chat_template"} <= pinned.changes.keys()
+    assert _entries(version.model)[0].actor == keeper
 
 
 def test_what_hosts_observe_is_not_in_the_trail() -> None:

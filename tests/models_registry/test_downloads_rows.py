@@ -16,7 +16,13 @@ from django.utils import timezone
 from django_q.models import Schedule
 
 from models_registry import downloads, files, tasks
-from models_registry.download_run import DownloadStoppedError, Reporter, Speed, run_download
+from models_registry.download_run import (
+    DownloadStoppedError,
+    Reporter,
+    Speed,
+    attempt,
+    run_download,
+)
 from models_registry.downloads import (
     LEASE_SECONDS,
     MAX_LOSSES,
@@ -120,10 +126,13 @@ def test_claim_gives_up_what_kills_its_process_again_and_again(tmp_path: Path) -
     download = a_download(tmp_path)
     long_ago = timezone.now() - timedelta(hours=1)
     Download.objects.update(state=State.RUNNING, seen_at=long_ago, losses=MAX_LOSSES)
+    ModelVersion.objects.update(file_state=ModelVersion.FileState.FETCHING)
     assert claim_download(timezone.now()) is None
     download.refresh_from_db()
     assert download.state == "failed"
     assert "died" in download.error
+    version = ModelVersion.objects.get()
+    assert (version.file_state, version.file_error) == ("failed", download.error)
     assert download.finished_at
 
 
@@ -221,6 +230,32 @@ def test_cancel_needs_no_process_to_be_alive(tmp_path: Path) -> None:
     ModelVersion.objects.update(file_state=ModelVersion.FileState.FETCHING)
     assert cancel_download(download).state == "cancelled"
     assert ModelVersion.objects.get().file_state == "absent"
+
+
+def test_cancel_puts_back_why_the_file_did_not_come_before(tmp_path: Path) -> None:
+    first = claimed(a_download(tmp_path))
+    (tmp_path / "here.gguf").unlink()
+    run_download(first, tmp_path / "models")
+    again = claimed(retry_download(first))
+    ModelVersion.objects.update(file_state=ModelVersion.FileState.FETCHING)
+    cancel_download(again)
+    version = ModelVersion.objects.get()
+    assert version.file_state == "failed"
+    assert "here.gguf cannot be read" in version.file_error
+
+
+def test_run_that_was_cancelled_leaves_the_state_to_the_next(tmp_path: Path) -> None:
+    first = claimed(a_download(tmp_path))
+
+    def replaced(*_: object) -> None:
+        cancel_download(first)
+        claimed(retry_download(first))
+        ModelVersion.objects.update(file_state=ModelVersion.FileState.FETCHING)
+        raise DownloadStoppedError
+
+    with pytest.raises(DownloadStoppedError):
+        attempt(first, tmp_path / "models", replaced)
+    assert ModelVersion.objects.get().file_state == "fetching"
 
 
 @pytest.mark.parametrize("state", [State.DONE, State.FAILED, State.CANCELLED])

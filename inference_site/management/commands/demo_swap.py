@@ -118,7 +118,7 @@ class Command(BaseCommand):
 
 def _prepare(console: Console) -> int:
     """Fetch the models and set the budget; returns its bytes."""
-    from models_registry.files import fetch_file
+    from models_registry.download_run import fetch_here
     from models_registry.footprints import placements_of
     from models_registry.models import ModelVersion, Node
     from models_registry.selectors import find_version
@@ -132,7 +132,7 @@ def _prepare(console: Console) -> int:
         if version is None:
             raise DemoError(f"The registry does not know {slug}.")
         if version.file_state != ModelVersion.FileState.READY:
-            fetch_with_bar(console, version, settings.INFERENCE.models_dir, fetch_file)
+            fetch_with_bar(console, version, settings.INFERENCE.models_dir, fetch_here)
         (place,) = placements_of(version, node, {})
         needs[slug] = place.needs["cpu"]
     pairs = [needs[one] + needs[other] for one, other in itertools.combinations(MODELS, 2)]

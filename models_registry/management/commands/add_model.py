@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
 from models_registry.additions import add_version
+from models_registry.download_run import fetch_here
 from models_registry.errors import RegistryError
-from models_registry.files import fetch_file
 from models_registry.gguf import GGUFError, read_header
 from models_registry.models import ModelVersion
 from models_registry.nodes import pick_node
@@ -43,7 +43,7 @@ class Command(BaseCommand):
         try:
             version = _register(slug, source, options)
             console = Console(stderr=True)
-            fetch_with_bar(console, version, settings.INFERENCE.models_dir, fetch_file)
+            fetch_with_bar(console, version, settings.INFERENCE.models_dir, fetch_here)
             if not no_load:
                 load(version, pick_node(version))
         except (GGUFError, SourceError, RegistryError, OSError) as error:

@@ -7,8 +7,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
+from models_registry.download_run import fetch_here
 from models_registry.errors import RegistryError
-from models_registry.files import fetch_file
 from models_registry.gguf import GGUFError
 from models_registry.models import ModelVersion
 from models_registry.selectors import find_version
@@ -41,7 +41,7 @@ class Command(BaseCommand):
         models_dir = settings.INFERENCE.models_dir
         try:
             errors = fetch_with_bars(
-                Console(stderr=True), versions, models_dir, fetch_file, at_once
+                Console(stderr=True), versions, models_dir, fetch_here, at_once
             )
         except KeyboardInterrupt:
             raise CommandError(

@@ -9,7 +9,7 @@ from models_registry.audit import acting
 from models_registry.errors import LabelError, RegistryError
 from models_registry.models import Model, ModelVersion, Source
 from models_registry.names import validate_label
-from models_registry.sources import check_url
+from models_registry.sources import check_url, s3
 
 
 def require_label(model: Model, label: str) -> None:
@@ -20,6 +20,23 @@ def require_label(model: Model, label: str) -> None:
         raise LabelError(f"{label!r} is no label. {error.message}") from error
     if not model._state.adding and model.versions.filter(label=label).exists():
         raise LabelError(f"{model.slug}@{label} is registered already. Choose another label.")
+
+
+def is_open_bucket(url: str) -> bool:
+    """Whether a source that was entered in the admin, or at a terminal, is in the same S3 bucket.
+
+    The service reads buckets with its own credentials, which whoever has a key of the API does not
+    have.
+
+    Args:
+        url: an ``s3://`` URL.
+
+    Raises:
+        BadSourceError: it does not have that form.
+    """
+    bucket, _ = s3.parse(url)
+    entered = Source.objects.filter(only_public=False, url__startswith="s3://")
+    return any(s3.parse(one)[0] == bucket for one in entered.values_list("url", flat=True))
 
 
 def add_version(

@@ -24,7 +24,7 @@ from inference.errors import (
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
 from models_registry import downloads
 from models_registry.access import ADD_VERSION
-from models_registry.additions import add_version
+from models_registry.additions import add_version, is_open_bucket
 from models_registry.errors import LabelError, RegistryError
 from models_registry.models import Download, ModelVersion
 from models_registry.selectors import find_version
@@ -126,11 +126,15 @@ def _start(body: DownloadRequest, principal: Principal) -> dict[str, Any]:
         raise PermissionDeniedError(
             "You may not register models. Ask an administrator to add this one."
         )
-    return download_object(downloads.start_download(_version(body, user), user))
+    version = _version(body, user, is_person=principal.key_id is None)
+    return download_object(downloads.start_download(version, user))
 
 
-def _version(body: DownloadRequest, user: Any) -> ModelVersion:
-    """The version that is meant, registered first if it is new."""
+def _version(body: DownloadRequest, user: Any, *, is_person: bool) -> ModelVersion:
+    """The version that is meant, registered first if it is new.
+
+    ``is_person`` tells that it is not a key that asks, but somebody who may register models.
+    """
     if body.model is not None:
         if any((body.url, body.slug, body.label, body.sha256)):
             raise InvalidRequestError(f"'model' stands alone. {_FORM}", param="model")
@@ -152,6 +156,12 @@ def _version(body: DownloadRequest, user: Any) -> ModelVersion:
     try:
         if body.url.startswith(("http:", "https:")) and not settings.SOURCES_ALLOW_PRIVATE:
             require_public(body.url)
+        if body.url.startswith("s3:") and not is_person and not is_open_bucket(body.url):
+            raise PermissionDeniedError(
+                "Keys may name only S3 buckets that a version comes from which was registered in "
+                "the admin or with manage.py add_model. Have an administrator register this one.",
+                param="url",
+            )
         return add_version(
             slug,
             label,

@@ -156,6 +156,40 @@ async def test_download_from_a_url_is_for_public_addresses_unless_a_setting_allo
     assert await in_database(lambda: list(rows)) == [("m1", True), ("m2", True)]
 
 
+@pytest.mark.parametrize(
+    ("entered", "status"),
+    [
+        (None, 403),
+        ({"url": "s3://ours/a.gguf"}, 202),
+        ({"url": "s3://ou%72s/a.gguf"}, 202),
+        ({"url": "s3://ours/a.gguf", "only_public": True}, 403),  # given over the API itself
+        ({"url": "s3://oursother/a.gguf"}, 403),
+    ],
+)
+async def test_key_names_only_buckets_that_somebody_opened(
+    api: Api, version: ModelVersion, entered: dict[str, Any] | None, status: int
+):
+    if entered is not None:
+        await in_database(lambda: version.sources.create(**entered))
+    body = {"url": "s3://ours/b.gguf", "slug": "mine"}
+    response = await api.post("/api/models/download", body)
+    assert response.status_code == status
+    assert await in_database(Model.objects.filter(slug="mine").exists) == (status == 202)
+    if status == 403:
+        assert "S3 buckets" in response.json()["error"]["message"]
+
+
+async def test_administrator_with_a_token_names_any_bucket(database: None):
+    token = await in_database(_token_of, ADMINISTRATORS)
+    response = await AsyncClient().post(
+        "/api/models/download",
+        {"url": "s3://theirs/b.gguf", "slug": "mine"},
+        content_type="application/json",
+        headers={"authorization": f"Bearer {token}"},
+    )
+    assert response.status_code == 202
+
+
 def _token_of(group: str) -> str:
     """What a member of staff in a group gets for name and password."""
     grant_levels(apps.get_app_config("models_registry"))

@@ -25,8 +25,9 @@ def require_checked(version: ModelVersion, path: Path, on_progress: ProgressCall
     """
     if not path.is_file():
         raise RegistryError(
-            f"{path} does not exist on this machine. INFERENCE_MODELS_DIR must be one folder that "
-            "all machines share, or hold the same files on each."
+            f"{version.file_name} does not exist on this machine. Download it again: python "
+            f"manage.py fetch_model {version.key}. INFERENCE_MODELS_DIR must be one folder "
+            "that all machines share, or hold the same files on each."
         )
     if version.sha256 and checksum.noted(path) == version.sha256:
         return
@@ -43,12 +44,11 @@ def require_checked(version: ModelVersion, path: Path, on_progress: ProgressCall
 def _difference(version: ModelVersion, path: Path, on_progress: ProgressCallback) -> str:
     """Why the file is not the one in the row; "" where it is."""
     header = read_header(path)
-    other = f"{path} is another file than the one that was checked."
     if version.sha256:
         has_its_size = version.size_bytes in (None, header.file_bytes)
-        is_same = has_its_size and checksum.sha256_of(path, on_progress) == version.sha256
+        is_same = has_its_size and checksum.has_sha256(path, version.sha256, on_progress)
     else:
         # Nothing was pinned; an older release may have kept less of the header.
         facts, known = header_facts(header), version.header or {}
         is_same = all(facts[name] == known[name] for name in facts.keys() & known.keys())
-    return "" if is_same else other
+    return "" if is_same else f"{version.file_name} is another file than the one that was checked."

@@ -29,17 +29,28 @@ def remember(path: Path, sha256: str) -> None:
 
 
 def sha256_of(path: Path, on_progress: ProgressCallback) -> str:
-    """The checksum (hex) of the file: from the note where it still holds, else by reading it.
-
-    In a folder that may not be written it is read anew each time.
-    """
+    """The checksum (hex) of the file: from the note where it still holds, else by reading it."""
     known = noted(path)
     if known is not None:
         return known
     sha256 = hash_file(path, on_progress)
-    with contextlib.suppress(OSError):
-        remember(path, sha256)
+    remember(path, sha256)
     return sha256
+
+
+def has_sha256(path: Path, sha256: str, on_progress: ProgressCallback) -> bool:
+    """Whether the file has this checksum (hex): only then it is noted.
+
+    In a folder that may not be written a file without a note is hashed each time.
+    """
+    known = noted(path)
+    if known is not None:
+        return known == sha256
+    is_same = hash_file(path, on_progress) == sha256
+    if is_same:
+        with contextlib.suppress(OSError):
+            remember(path, sha256)
+    return is_same
 
 
 def require_md5(url: str, expected: str, path: Path, on_progress: ProgressCallback) -> None:

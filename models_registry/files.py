@@ -116,6 +116,9 @@ def forget_file(version: ModelVersion, edited: Collection[str]) -> None:
     if "file_name" not in edited and not has_other_sha256:
         return
     row = ModelVersion.objects.select_for_update().get(pk=version.pk)
+    if _speaks_for_model(row):
+        row.model.capabilities = []
+        row.model.save(update_fields=["capabilities"])
     said = row.header or {}
     if _is_from_header(row.chat_template, said):
         row.chat_template = ""
@@ -240,7 +243,7 @@ def _is_from_header(template: str, said: Mapping[str, Any]) -> bool:
 
 
 def _require_kind(version: ModelVersion, header: GGUFHeader) -> None:
-    """Raise ``RegistryError`` where a file embeds texts and its model continues them, or v.v."""
+    """Raise ``RegistryError`` where a file embeds texts and its model does not, or the reverse."""
     model_type = version.model.type
     if model_type not in _DOES or model_type == _kind(header) or _speaks_for_model(version):
         return

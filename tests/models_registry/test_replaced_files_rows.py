@@ -100,6 +100,16 @@ def test_row_that_names_another_file_forgets_the_old_one(
     assert not Footprint.objects.exists()
 
 
+def test_model_is_what_the_other_file_makes_of_it(
+    version: ModelVersion, models_dir: Path, tmp_path: Path
+) -> None:
+    version.file_name = "b.gguf"
+    version.save()
+    forget_file(version, {"file_name"})
+    version = fetch_other(version, models_dir, **{"llama.pooling_type": 1})
+    assert (version.model.type, version.model.capabilities) == ("embedding", ["embedding"])
+
+
 def test_row_that_names_another_file_keeps_what_somebody_edited(version: ModelVersion) -> None:
     ModelVersion.objects.update(chat_template="mine", context_length_tokens=32, sha256="0" * 64)
     version.refresh_from_db()

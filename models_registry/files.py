@@ -116,7 +116,7 @@ def forget_file(version: ModelVersion, edited: Collection[str]) -> None:
     if "file_name" not in edited and not has_other_sha256:
         return
     row = ModelVersion.objects.select_for_update().get(pk=version.pk)
-    if _speaks_for_model(row):
+    if row.is_all_of_its_model:
         row.model.capabilities = []
         row.model.save(update_fields=["capabilities"])
     said = row.header or {}
@@ -206,13 +206,13 @@ def inspect_file(version: ModelVersion, path: Path) -> None:
         except (ModelVersion.DoesNotExist, Model.DoesNotExist):
             raise RegistryError(f"{version.key} was deleted meanwhile.") from None
     _require_kind(version, header)
-    speaks_for_model, said = _speaks_for_model(version), version.header
+    is_all, said = version.is_all_of_its_model, version.header
     _take_over(version, header)
     version.file_state, version.file_error = _State.READY, ""
     version.save(update_fields=None if is_new else _FACTS)
     if said is not None and said != version.header:
         version.footprints.all().delete()  # measured with another file
-    if speaks_for_model:
+    if is_all:
         _complete_model(version, header)
 
 
@@ -245,7 +245,7 @@ def _is_from_header(template: str, said: Mapping[str, Any]) -> bool:
 def _require_kind(version: ModelVersion, header: GGUFHeader) -> None:
     """Raise ``RegistryError`` where a file embeds texts and its model does not, or the reverse."""
     model_type = version.model.type
-    if model_type not in _DOES or model_type == _kind(header) or _speaks_for_model(version):
+    if model_type not in _DOES or model_type == _kind(header) or version.is_all_of_its_model:
         return
     raise RegistryError(
         f"The file of {version.key} is made to {_DOES[_kind(header)]}, but {version.model} is "
@@ -261,14 +261,6 @@ _DOES: Final[dict[str, str]] = {
 
 def _kind(header: GGUFHeader) -> str:
     return Model.Type.EMBEDDING if header.is_embedding else Model.Type.TEXT_GENERATION
-
-
-def _speaks_for_model(version: ModelVersion) -> bool:
-    """Whether a model is what this version's file is: no other file, and nobody, says otherwise."""
-    model = version.model
-    if model.capabilities not in ([], version.capabilities):
-        return False
-    return not model.versions.exclude(pk=version.pk).exclude(architecture="").exists()
 
 
 def _complete_model(version: ModelVersion, header: GGUFHeader) -> None:

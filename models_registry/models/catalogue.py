@@ -133,12 +133,15 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts)
 
     @property
     def is_all_of_its_model(self) -> bool:
-        """Whether nobody said what its model can do, and there is no other version of it.
+        """Whether its model is what its file says: nobody, and no other file, says otherwise.
 
-        Type and capabilities of such a model are those of the file, once that is here.
+        Type and capabilities of such a model are those of the file, once that is here, and those
+        of another that takes its place.
         """
+        if self.model.capabilities not in ([], self.capabilities):
+            return False
         others = self.model.versions.exclude(pk=self.pk)
-        return not self.model.capabilities and not others.exists()
+        return not others.exclude(architecture="").exists()
 
     @property
     def sequence_limit_tokens(self) -> int:

@@ -69,10 +69,24 @@ NO_DEMAND = Demand()
 NO_HOST = HostFacts()
 
 
-def node_views(census: Census, alive: Collection[str]) -> list[NodeView]:
-    """The machines that ever showed themselves; ``alive`` names those that do now."""
+def node_views(
+    census: Census, alive: Collection[str], silence_seconds: Mapping[str, float]
+) -> list[NodeView]:
+    """The machines that ever showed themselves.
+
+    Args:
+        census: all there are.
+        alive: names of those that show themselves now.
+        silence_seconds: since the others were last seen, by name.
+    """
     return [
-        NodeView(node.name, node.budgets, node.max_replicas, node.name in alive)
+        NodeView(
+            node.name,
+            node.budgets,
+            node.max_replicas,
+            node.name in alive,
+            silence_seconds.get(node.name, math.inf),
+        )
         for node in census.nodes
     ]
 
@@ -120,7 +134,7 @@ def version_views(
     Args:
         versions: see ``wanted_versions``.
         wishes: who wants what.
-        nodes: those that can take a replica now.
+        nodes: those that can take a replica, now or in a moment.
         default_keep_alive_seconds: where neither version nor request says; below 0 for ever.
     """
     nodes = list(nodes)

@@ -15,7 +15,7 @@ from inference.host.outlook import Outlook, look
 from inference.host.watch import Watch
 from inference.messages import Drain, Failed, encode
 from inference.queue import keys
-from inference.queue.demand import DemandReader
+from inference.queue.demand import DemandReader, Which
 from inference.queue.sweep import Sweep
 from models_registry import fleet_changes
 from models_registry.census import take_census
@@ -35,6 +35,8 @@ ADVISORY_LOCK = 0x62726967
 _GIVING_UP = frozenset({Action.FAIL_LOAD, Action.KILL})
 _ENDINGS = frozenset({Action.DRAIN, Action.NOTE_DEATH, Action.NOTE_STOPPED})
 UNAVAILABLE, LATE = "model_unavailable", "queue_timeout"
+# Who waited in vain for room or a load for a minute need not ask again in a second.
+LATE_RETRY_SECONDS = 10.0
 
 
 class Controller:
@@ -95,11 +97,12 @@ class Controller:
         outlook = look(
             self._demand,
             census,
-            seen.nodes.keys(),
+            seen,
             signs,
             self._configured(),
             self._foresight.wanted(),
             self._settings,
+            self._rules,
         )
         drawn = plan(outlook.nodes, outlook.versions.values(), outlook.replicas, self._rules)
         self._carry_out(drawn, outlook)
@@ -148,13 +151,14 @@ class Controller:
             is_in_vain = outlook.versions[key].queued and key not in ready
             if is_in_vain and reason.is_final and not self._watch.is_patient:
                 failed = Failed(UNAVAILABLE, reason.text, reason.retry_after_seconds)
-                count = self._demand.refuse(key, failed, only_late=False)
+                which = Which.FRESH if reason.spares_begun else Which.ALL
+                count = self._demand.refuse(key, failed, which)
                 logger.warning("%s: %d request(s) refused. %s", key, count, reason.text)
         for key, version in outlook.versions.items():
             if version.queued and key not in ready:
                 text = drawn.reasons[key].text if key in drawn.reasons else "It is being loaded."
                 late = f"The request waited longer than the queue timeout for {key}. {text}"
-                self._demand.refuse(key, Failed(LATE, late), only_late=True)
+                self._demand.refuse(key, Failed(LATE, late, LATE_RETRY_SECONDS), Which.LATE)
         reasons = {key: reason.text for key, reason in drawn.reasons.items()}
         fleet_changes.explain(outlook.rows.values(), reasons)
         loading = {key: 0.0 for key, version in outlook.versions.items() if version.queued}

@@ -5,13 +5,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from inference.conf import InferenceSettings
-from inference.host.watch import Signs
+from inference.host.watch import Sighting, Signs
 from inference.queue.demand import DemandReader, HostLoad, VersionDemand
 from models_registry import fleet
 from models_registry.census import Census
 from models_registry.models import Replica
 from models_registry.registrations import claims
-from models_registry.residency.facts import NodeView, ReplicaView, VersionView
+from models_registry.residency.facts import NodeView, ReplicaView, Rules, VersionView
 
 
 @dataclass(frozen=True)
@@ -32,38 +32,42 @@ class Outlook:
 def look(
     reader: DemandReader,
     census: Census,
-    alive: Collection[str],
+    seen: Sighting,
     signs: Mapping[int, Signs],
     preloaded: Collection[str],
     foreseen: Mapping[str, float],
     settings: InferenceSettings,
+    rules: Rules,
 ) -> Outlook:
     """Gather what a plan needs.
 
     Args:
         reader: of what requests want.
         census: all there are.
-        alive: names of the nodes whose cluster takes tasks.
+        seen: who shows itself.
         signs: of life, by replica id.
         preloaded: keys of the versions that the settings want in memory.
         foreseen: versions to be preloaded by prediction, with the seconds since it was made.
         settings: of the service.
+        rules: of the plan.
     """
     launches = [str(row.launch_id) for row in census.replicas]
     waiting, loads = reader.read(census.version_keys, launches)
     demand = {key: _demand(found, is_foreseen=key in foreseen) for key, found in waiting.items()}
     wishes = fleet.Wishes(demand, preloaded, foreseen, claims())
     versions = fleet.wanted_versions(census, wishes, settings.models_dir)
+    nodes = fleet.node_views(census, seen.nodes, seen.node_silence_seconds)
+    usable = {node.name for node in nodes if node.is_alive or rules.expects(node)}
     views = fleet.version_views(
         versions,
         wishes,
-        [node for node in census.nodes if node.name in alive],
+        [node for node in census.nodes if node.name in usable],
         settings.keep_alive_seconds,
     )
     rows = {row.pk: row for row in census.replicas if row.version_id in versions}
     return Outlook(
         census=census,
-        nodes=fleet.node_views(census, alive),
+        nodes=nodes,
         versions=views,
         replicas=[
             fleet.replica_view(

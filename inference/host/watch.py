@@ -1,7 +1,7 @@
 """Which hosts live: by heartbeats in Redis, lock files of this machine, and what nodes say."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,13 @@ class Sighting:
     """What is seen at one moment.
 
     ``silence_seconds`` is how long each host has been silent, by launch id; ``nodes`` are those
-    whose cluster takes tasks, each with the launches that are processes there.
+    whose cluster takes tasks, each with the launches that are processes there;
+    ``node_silence_seconds`` is for how long each of the others has not been seen.
     """
 
     silence_seconds: Mapping[str, float]
     nodes: Mapping[str, frozenset[str]]
+    node_silence_seconds: Mapping[str, float]
 
 
 class Watch:
@@ -57,6 +59,8 @@ class Watch:
         self._clock = clock
         self._patient_until = clock() + lease_seconds
         self._redis_ahead_seconds: float | None = None
+        self._looked_at = self._looking_since = clock()
+        self._node_seen_at: dict[str, float] = {}
 
     @property
     def is_patient(self) -> bool:
@@ -79,7 +83,21 @@ class Watch:
             self.note_outage()
         pairs: Any = self._redis.zrange(keys.HOSTS, 0, -1, withscores=True)
         silence = {launch.decode(): now - beat for launch, beat in pairs}
-        return Sighting(silence, seen_nodes(self._redis, node_names))
+        nodes = seen_nodes(self._redis, node_names)
+        return Sighting(silence, nodes, self._node_silence(node_names, nodes))
+
+    def _node_silence(self, names: Sequence[str], seen: Collection[str]) -> dict[str, float]:
+        """Seconds since each node was last seen; what nobody watched is no silence."""
+        now = self._clock()
+        if now - self._looked_at > self._lease_seconds:
+            self._looking_since = now  # another controller acted meanwhile, or Redis was away
+        self._looked_at = now
+        self._node_seen_at.update(dict.fromkeys(seen, now))
+        return {
+            name: now - max(self._node_seen_at.get(name, 0.0), self._looking_since)
+            for name in names
+            if name not in seen
+        }
 
     def signs_of(self, replica: Replica, seen: Sighting, folder: Path) -> Signs:
         """How a replica's launch shows that it lives.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from redis import Redis
@@ -43,6 +44,15 @@ class HostLoad:
     notice: str = ""
 
 
+class Which(Enum):
+    """Whose wait is ended: of all; of those without a part of their answer, who would begin it now;
+    or of those of them whose deadline has passed."""
+
+    ALL = "all"
+    FRESH = "fresh"
+    LATE = "late"
+
+
 class DemandReader:
     """The controller's view of the queues."""
 
@@ -78,8 +88,13 @@ class DemandReader:
         }
         return demand, loads
 
-    def refuse(self, version_key: str, failed: Failed, *, only_late: bool) -> int:
-        """End what waits for a version, or only what has waited past its deadline.
+    def refuse(self, version_key: str, failed: Failed, which: Which) -> int:
+        """End what waits for a version.
+
+        Args:
+            version_key: of the version.
+            failed: the last frame for each.
+            which: of those that wait.
 
         Returns:
             How many requests were ended.
@@ -87,7 +102,7 @@ class DemandReader:
         return int(
             self._refuse(
                 keys=[keys.queue(version_key)],
-                args=[int(only_late), encode(failed), self._stream_ttl_seconds],
+                args=[which.value, encode(failed), self._stream_ttl_seconds],
             )
         )
 

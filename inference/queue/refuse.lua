@@ -1,7 +1,7 @@
 -- End what waits for a version that cannot be served.
 -- KEYS queue
--- ARGV only those past their deadline (0 | 1), the last frame, ttl_seconds
--- Returns how many were ended. What has begun to answer has met its deadline.
+-- ARGV which (all | fresh | late), the last frame, ttl_seconds
+-- Returns how many were ended. What has begun to answer is not fresh, and has met its deadline.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local ended = 0
@@ -9,7 +9,7 @@ for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, 9999)) do
   local stream, item = 'brigade:stream:' .. id, 'brigade:item:' .. id
   local deadline = tonumber(redis.call('HGET', item, 'deadline') or 0)
   local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-  if ARGV[1] == '0' or (deadline < now and not last) then
+  if ARGV[1] == 'all' or (not last and (ARGV[1] == 'fresh' or deadline < now)) then
     local number = last and tonumber(string.match(last[1], '^%d+')) or 0
     redis.call('ZREM', KEYS[1], id)
     redis.call('XADD', stream, (number + 1) .. '-0', 'f', ARGV[2])

@@ -21,12 +21,16 @@ class Placement:
 
 @dataclass(frozen=True)
 class NodeView:
-    """A machine: what each of its devices may hold, and how many hosts it can run."""
+    """A machine: what each of its devices may hold, and how many hosts it can run.
+
+    One that is not alive has not shown itself for ``silence_seconds``.
+    """
 
     name: str
     budgets: Bytes
     max_replicas: int
     is_alive: bool = True
+    silence_seconds: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,8 @@ class Rules:
     has failed. Room is foreseen from a replica that is leaving for ``drain_patience_seconds``;
     if it takes longer, others may have to go as well. What it works on may go on for
     ``drain_timeout_seconds``: then its process is killed. What is only foreseen comes while fewer
-    than ``short_queue`` requests wait in all queues.
+    than ``short_queue`` requests wait in all queues. A node that falls silent is expected back for
+    ``node_patience_seconds``, which a cluster needs to stop and start again.
     """
 
     lease_seconds: float = 5.0
@@ -139,6 +144,11 @@ class Rules:
     load_stall_seconds: float = 300.0
     drain_patience_seconds: float = 10.0
     drain_timeout_seconds: float = 720.0
+    node_patience_seconds: float = 30.0
+
+    def expects(self, node: NodeView) -> bool:
+        """Whether a node that does not show itself is likely to be back in a moment."""
+        return not node.is_alive and node.silence_seconds < self.node_patience_seconds
 
     def leaves_soon(self, replica: ReplicaView) -> bool:
         """Whether the memory of one that is not to stay can be expected back in a moment."""

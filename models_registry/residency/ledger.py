@@ -14,15 +14,16 @@ class Ledger:
 
     ``free`` is there now; ``coming`` is held by replicas that are leaving, ``late`` by those that
     take long to. ``free`` can be below zero where a measurement turned out larger than what was
-    foreseen: nothing fits then. What a process holds that should have ended is none of these.
+    foreseen: nothing fits then. What a process holds that should have ended is none of these. Only
+    nodes that show themselves have any room.
     """
 
     def __init__(
         self, nodes: Iterable[NodeView], replicas: Iterable[ReplicaView], rules: Rules
     ) -> None:
-        self.budgets: dict[str, Bytes] = {
-            node.name: {**node.budgets, HOSTS: node.max_replicas} for node in nodes
-        }
+        nodes = list(nodes)
+        self.budgets = {node.name: _budget(node) for node in nodes if node.is_alive}
+        self._expected = {node.name: _budget(node) for node in nodes if rules.expects(node)}
         self._free = {name: dict(budget) for name, budget in self.budgets.items()}
         self._coming = {name: dict.fromkeys(budget, 0) for name, budget in self.budgets.items()}
         self._late = {name: dict.fromkeys(budget, 0) for name, budget in self.budgets.items()}
@@ -74,13 +75,12 @@ class Ledger:
             kept: bytes of replicas that stay whatever comes, by node.
         """
         budget = self.budgets.get(placement.node)
-        if budget is None:
-            return False
-        held = kept.get(placement.node, {})
-        return all(
-            need <= budget.get(device, -1) - held.get(device, 0)
-            for device, need in full_needs(placement.needs).items()
-        )
+        return budget is not None and _fits_beside(placement, budget, kept)
+
+    def may_fit_again(self, placement: Placement, kept: Mapping[str, Bytes]) -> bool:
+        """Whether it would fit like this on a node that is expected back in a moment."""
+        budget = self._expected.get(placement.node)
+        return budget is not None and _fits_beside(placement, budget, kept)
 
     def take(self, placement: Placement) -> None:
         """Give room away: what is free first, then what is coming, then what is late."""
@@ -112,6 +112,18 @@ def total(replicas: Iterable[ReplicaView]) -> Bytes:
     for replica in replicas:
         _add(together, full_needs(replica.needs), 1)
     return together
+
+
+def _budget(node: NodeView) -> Bytes:
+    return {**node.budgets, HOSTS: node.max_replicas}
+
+
+def _fits_beside(placement: Placement, budget: Bytes, kept: Mapping[str, Bytes]) -> bool:
+    held = kept.get(placement.node, {})
+    return all(
+        need <= budget.get(device, -1) - held.get(device, 0)
+        for device, need in full_needs(placement.needs).items()
+    )
 
 
 def _add(account: dict[str, int], amounts: Bytes, sign: int) -> None:

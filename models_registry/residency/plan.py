@@ -90,7 +90,7 @@ def plan(
             drawn.actions.append((replica.id, action))
     drawn.retirements.extend(_expired(replicas, by_key))
     remaining = _without(replicas, drawn.retirements)
-    ledger = Ledger([node for node in nodes if node.is_alive], remaining, rules)
+    ledger = Ledger(nodes, remaining, rules)
     room = _Room(remaining, by_key, ledger, rules)
     for want in wants(by_key.values(), room.fleet, rules):
         room.serve(want, drawn)
@@ -191,12 +191,13 @@ class _Room:
         hopeful = [one for one in want.placements if self.ledger.could_ever_fit(one, kept)]
         if not hopeful and self._rests(want.version.key):
             return  # It is tried again where it rests.
-        is_final = want.may_evict and not hopeful
-        for placement in hopeful or want.placements[:1]:
-            self._note(want, drawn, self._shortage(want, placement, is_final=is_final))
-            break
-        else:
-            self._note(want, drawn, Reason(NO_NODE, is_final))
+        expected = [one for one in want.placements if self.ledger.may_fit_again(one, kept)]
+        is_final = want.may_evict and not hopeful and not expected
+        reason = Reason(NO_NODE, is_final)
+        for placement in (hopeful or expected or want.placements)[:1]:
+            reason = self._shortage(want, placement, is_final=is_final)
+        # What has begun did fit somewhere: that machine may come back.
+        self._note(want, drawn, replace(reason, spares_begun=is_final))
         if want.is_starved(self.rules):
             self._keep_room(want, hopeful)
 

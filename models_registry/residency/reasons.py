@@ -16,12 +16,14 @@ class Reason:
     """Why requests wait for a version.
 
     ``is_final`` says that waiting helps nobody; they should be told at once, and that they may try
-    again in ``retry_after_seconds``, None where nothing tells when.
+    again in ``retry_after_seconds``, None where nothing tells when. With ``spares_begun`` that is
+    not for those who have a part of their answer: they wait until their own time is over.
     """
 
     text: str
     is_final: bool = False
     retry_after_seconds: float | None = None
+    spares_begun: bool = False
 
 
 def format_bytes(count: int) -> str:
@@ -54,7 +56,7 @@ def shortage(
     """
     budget = ledger.budgets.get(placement.node)
     if budget is None:
-        return Reason(f"{placement.node} does not answer.")
+        return Reason(f"{placement.node} does not answer. It is waited for.")
     for device, need in full_needs(placement.needs).items():
         free = ledger.free_bytes(placement.node, device)
         if device not in budget:

@@ -169,6 +169,18 @@ def test_cluster_main_process_killed_is_restarted(
     wait_until(lambda: _answers(client), 30)
 
 
+def test_stream_goes_on_when_the_only_cluster_of_hosts_is_restarted(
+    service: LiveService, client: OpenAI
+) -> None:
+    stream = Stream(client).wait_begun()
+    before = _main_process(service, "cluster", "models")
+    before.terminate()
+    wait_until(lambda: not before.is_running(), 15)
+    stream.wait_over()
+    assert stream.error is None
+    assert stream.text == WORD * LENGTH
+
+
 def test_controller_killed_is_restarted_and_hosts_serve_on(
     service: LiveService, client: OpenAI
 ) -> None:

@@ -7,7 +7,7 @@ checked at every tick (``Fleet.check``).
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from models_registry.residency.facts import (
     Bytes,
@@ -138,6 +138,7 @@ class Fleet:
         self.used_at: dict[str, float] = {}
         self.unusable: dict[str, str] = {}
         self.foreseen_at: dict[str, float] = {}
+        self.silent_since: dict[str, float] = {}
         self.swaps: list[Swap] = []
         self.starts: list[tuple[float, Start]] = []
         self.kills: list[tuple[float, str]] = []
@@ -175,6 +176,21 @@ class Fleet:
         """A client leaves while its request waits."""
         self.queues[request.version].remove(request)
         request.refused = "cancelled"
+
+    def lose(self, name: str) -> None:
+        """A node's cluster stops, in order: its hosts give their work back and are gone."""
+        self.silent_since[name] = self.now
+        for row in self.rows:
+            if row.node == name and row.host is not None:
+                self._kill(row)
+                row.is_dead = False
+                self._enter(row, "stopped")
+        self._see_nodes()
+
+    def regain(self, name: str) -> None:
+        """The cluster is there again."""
+        del self.silent_since[name]
+        self._see_nodes()
 
     def freeze(self, key: str, *, for_good: bool = False) -> None:
         """The host of a version falls silent and keeps its memory; ``for_good`` nothing ends it."""
@@ -225,6 +241,7 @@ class Fleet:
     def tick(self) -> None:
         """The hosts go on, then the controller looks and acts."""
         self.now += TICK_SECONDS
+        self._see_nodes()
         for row in self.rows:
             self._advance(row)
         self._control()
@@ -245,6 +262,15 @@ class Fleet:
             for device, budget in node.budgets.items():
                 assert held[node.name, device] <= budget, (self.now, node.name, dict(held))
 
+    def _see_nodes(self) -> None:
+        for place, node in enumerate(self.nodes):
+            since = self.silent_since.get(node.name)
+            if since is not None:
+                silence = self.now - since
+                self.nodes[place] = replace(node, is_alive=False, silence_seconds=silence)
+            elif node.silence_seconds < math.inf:
+                self.nodes[place] = replace(node, is_alive=True, silence_seconds=math.inf)
+
     # The controller.
 
     def _control(self) -> None:
@@ -259,8 +285,12 @@ class Fleet:
         for start in drawn.starts:
             self._start(start)
         for key, reason in drawn.reasons.items():
-            if reason.is_final:
-                for request in self.queues.pop(key, []):
+            if not reason.is_final:
+                continue
+            queue = self.queues[key]
+            for request in list(queue):
+                if not (reason.spares_begun and request.first_claimed_at is not None):
+                    queue.remove(request)
                     request.refused = reason.text
 
     def _retire(self, retired: Retire, versions: dict[str, VersionView], view: ReplicaView) -> None:
@@ -329,7 +359,7 @@ class Fleet:
             placements=tuple(
                 Placement(node.name, model.device, model.needs)
                 for node in self.nodes
-                if node.is_alive
+                if node.is_alive or self.rules.expects(node)
             ),
             is_embedding=model.is_embedding,
             pinned=model.pinned,

@@ -58,6 +58,47 @@ def test_a_ready_replica_serves_though_no_node_takes_tasks() -> None:
     assert [one.refused for one in requests] == [""] * 3
 
 
+def test_a_cluster_that_restarts_loses_nothing() -> None:
+    world = Fleet([A, B], [node(150)], RULES)
+    running, waiting = world.ask("a", work_seconds=30), world.ask("b")
+    world.run(10)
+    world.lose("local")
+    late = world.ask("a")
+    world.run(RULES.node_patience_seconds - 2)
+    assert not any(one.is_over for one in (running, waiting, late))
+    assert world.last.reasons["a"].text == "local does not answer. It is waited for."
+    world.regain("local")
+    requests = (running, waiting, late)
+    world.run_until(lambda: all(one.is_over for one in requests))
+    assert {one.refused for one in requests} == {""}
+
+
+def test_a_cluster_that_stays_away_is_told_of_but_not_to_those_who_have_begun() -> None:
+    world = Fleet([A], [node(100)], RULES)
+    begun = world.ask("a", work_seconds=30)
+    world.run(10)
+    world.lose("local")
+    fresh = world.ask("a")
+    world.run(RULES.node_patience_seconds + 1)
+    assert "No machine runs a models cluster" in fresh.refused
+    world.run(60)
+    assert not begun.is_over
+    world.regain("local")
+    world.run_until(lambda: begun.is_over)
+    assert begun.refused == ""
+
+
+def test_a_request_waits_for_the_only_node_that_is_large_enough() -> None:
+    world = Fleet([A], [node(150), node(50, "small")], RULES)
+    world.lose("local")
+    request = world.ask("a")
+    world.run(RULES.node_patience_seconds - 2)
+    assert not request.is_over
+    world.regain("local")
+    world.run_until(lambda: request.is_over)
+    assert request.refused == ""
+
+
 def test_a_version_that_rests_is_not_refused_for_a_node_that_is_too_small() -> None:
     world = Fleet([A], [node(150), node(50, "small")], RULES)
     deaths = iter([True, True])

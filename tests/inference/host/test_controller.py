@@ -16,7 +16,7 @@ from inference.host import fleet_actions
 from inference.host.controller import ADVISORY_LOCK, PRELOADED_SECONDS, Controller
 from inference.host.liveness import LivenessLock
 from inference.host.outlook import Outlook, look
-from inference.host.watch import Signs
+from inference.host.watch import Sighting, Signs
 from inference.messages import Drain, Failed, Generation
 from inference.queue import keys
 from inference.queue.claims import FencedError, HostClaims
@@ -66,11 +66,12 @@ class Fleet:
         return look(
             self.controller._demand,
             census,
-            {node.name for node in census.nodes},
+            Sighting({}, {node.name: frozenset() for node in census.nodes}, {}),
             {row.pk: signs for row in census.replicas},
             [],
             {},
             self.world.settings,
+            Rules(),
         )
 
     def tick(self) -> Replica:
@@ -338,6 +339,52 @@ def test_a_request_for_what_never_fits_is_told_so(fleet: Fleet) -> None:
     assert "may use 1.0 MiB for models" in failed.message
 
 
+def wait(fleet: Fleet, seconds: float) -> None:
+    """Let the controller look again and again for so long."""
+    until = fleet.now + seconds
+    while fleet.now < until:
+        fleet.now += min(fleet.world.settings.lease_seconds, until - fleet.now)
+        fleet.tick()
+
+
+def test_what_waits_when_the_only_cluster_restarts_is_served_after_it(fleet: Fleet) -> None:
+    version, item = asked(fleet)
+    fleet.world.redis.delete(keys.node(fleet.replica.node.name))
+    wait(fleet, Rules().node_patience_seconds - 1)
+    assert fleet.world.waiting() == [item.id]
+    assert not Replica.objects.filter(version=version).exists()
+    fleet.show_node(fleet.replica.node)
+    fleet.tick()
+    assert Replica.objects.get(version=version).state == State.STARTING
+    assert fleet.world.waiting() == [item.id]
+
+
+def test_what_waits_for_a_cluster_that_stays_away_is_told_so_but_for_what_has_begun(
+    fleet: Fleet,
+) -> None:
+    _, begun = asked(fleet)
+    host = fleet.world.host()
+    host.claim()
+    host.say(begun, "par")
+    host.die()
+    fresh = fleet.world.enqueued()
+    fleet.world.redis.delete(keys.node(fleet.replica.node.name))
+    wait(fleet, Rules().node_patience_seconds)
+    assert fleet.world.waiting() == [begun.id]
+    ((_, failed),) = fleet.world.frames(fresh)
+    assert isinstance(failed, Failed)
+    assert "No machine runs a models cluster" in failed.message
+    assert not any(isinstance(frame, Failed) for _, frame in fleet.world.frames(begun))
+
+
+def test_a_controller_that_takes_over_expects_the_nodes_back(fleet: Fleet) -> None:
+    _, item = asked(fleet)
+    fleet.world.redis.delete(keys.node(fleet.replica.node.name))
+    fleet.now += 3600  # another one acted
+    wait(fleet, Rules().node_patience_seconds - 1)
+    assert fleet.world.waiting() == [item.id]
+
+
 def test_a_request_that_waited_too_long_is_told_why(fleet: Fleet) -> None:
     Node.objects.update(max_replicas=1)  # and that place is taken
     _, item = asked(fleet)
@@ -349,6 +396,7 @@ def test_a_request_that_waited_too_long_is_told_why(fleet: Fleet) -> None:
     assert isinstance(failed, Failed)
     assert failed.code == "queue_timeout"
     assert "1 of 1 hosts" in failed.message
+    assert failed.retry_after_seconds == 10.0
 
 
 def test_an_idle_replica_makes_room_and_its_keep_alive_is_forgotten(fleet: Fleet) -> None:

@@ -7,7 +7,7 @@ import pytest
 from inference.errors import ModelLoadingError
 from inference.messages import Delta, Failed, Started
 from inference.queue import keys
-from inference.queue.demand import DemandReader, HostLoad, VersionDemand
+from inference.queue.demand import DemandReader, HostLoad, VersionDemand, Which
 from tests.inference.queue.world import STREAM_TTL_SECONDS, QueueWorld
 
 NO_ROOM = Failed("model_unavailable", "No room.", 12.5)
@@ -118,12 +118,26 @@ def test_refuse_ends_all_that_waits_with_the_reason(
     host.say(begun, "par")
     host.die()
     world.sweep.run()
-    assert reader.refuse(world.version_key, NO_ROOM, only_late=False) == 2
+    assert reader.refuse(world.version_key, NO_ROOM, Which.ALL) == 2
     assert world.waiting() == []
     assert world.frames(fresh) == [(1, NO_ROOM)]
     numbers = [number for number, _ in world.frames(begun)]
     assert numbers == [1, 2, 3]
     assert not world.redis.exists(keys.item(fresh.id))
+
+
+def test_refuse_of_the_fresh_leaves_those_that_had_begun(
+    world: QueueWorld, reader: DemandReader
+) -> None:
+    host = world.host()
+    begun, fresh = world.enqueued(), world.enqueued()
+    host.claim(1)
+    host.say(begun, "par")
+    host.die()
+    world.sweep.run()
+    assert reader.refuse(world.version_key, NO_ROOM, Which.FRESH) == 1
+    assert world.waiting() == [begun.id]
+    assert world.frames(fresh) == [(1, NO_ROOM)]
 
 
 def test_refuse_of_the_late_leaves_the_others_and_those_that_had_begun(
@@ -139,7 +153,7 @@ def test_refuse_of_the_late_leaves_the_others_and_those_that_had_begun(
     late, fresh = world.enqueued(), world.enqueued()
     for item in (begun, late):
         world.redis.hset(keys.item(item.id), "deadline", 1.0)
-    assert reader.refuse(world.version_key, TOO_LATE, only_late=True) == 1
+    assert reader.refuse(world.version_key, TOO_LATE, Which.LATE) == 1
     assert sorted(world.waiting()) == sorted([begun.id, fresh.id])
     assert world.frames(late) == [(1, TOO_LATE)]
     assert [type(frame) for _, frame in world.frames(begun)] == [Started, Delta]

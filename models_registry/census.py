@@ -6,8 +6,11 @@ rows each time is what such a look would cost most for.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
 
 from models_registry.models import ModelVersion, Node, Replica
 
@@ -32,11 +35,15 @@ class ListedVersion:
 
 @dataclass(frozen=True)
 class Census:
-    """``nodes`` have shown themselves at some time; ``replicas`` have their node at hand."""
+    """``nodes`` have shown themselves at some time; ``replicas`` have their node at hand.
+
+    ``taken_at`` is by the database's clock, which everybody who writes a state goes by.
+    """
 
     nodes: Sequence[Node]
     versions: Sequence[ListedVersion]
     replicas: Sequence[Replica]
+    taken_at: datetime
 
     @property
     def version_keys(self) -> list[str]:
@@ -51,7 +58,7 @@ class Census:
 
 def take_census() -> Census:
     """Count everybody, in three narrow queries."""
-    replicas = list(Replica.objects.order_by("pk"))
+    replicas = list(Replica.objects.annotate(seen_at=Now()).order_by("pk"))
     nodes = {node.pk: node for node in Node.objects.order_by("name")}
     for replica in replicas:
         if replica.node_id in nodes:
@@ -61,6 +68,8 @@ def take_census() -> Census:
         versions=_listed_versions(),
         # One whose node was deleted a moment ago goes with it.
         replicas=[replica for replica in replicas if replica.node_id in nodes],
+        # Without replicas nothing has an age.
+        taken_at=replicas[0].seen_at if replicas else timezone.now(),
     )
 
 

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from django.utils import timezone
@@ -11,7 +12,7 @@ from django.utils import timezone
 from models_registry.census import Census
 from models_registry.errors import RegistryError
 from models_registry.files import inspect_file
-from models_registry.footprints import Measured, header_of, measured_footprints, placements_of
+from models_registry.footprints import header_of, measured_footprints, placements_among
 from models_registry.gguf import GGUFError
 from models_registry.models import ModelVersion, Node, Replica
 from models_registry.names import path_below
@@ -46,6 +47,7 @@ class HostFacts:
     holds_memory: bool = False
     busy: int = 0
     is_serving: bool = False
+    has_served: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def version_views(
         fault = ""
         places: tuple[Placement, ...] = ()
         try:
-            places = _places(version, nodes, measured, claim.device)
+            places = placements_among(nodes, version, measured, claim.device)
         except _UNFORESEEABLE as error:
             # One odd row must not keep the others from being served.
             logger.debug("%s cannot be placed", key, exc_info=True)
@@ -164,7 +166,9 @@ def version_views(
     return views
 
 
-def replica_view(replica: Replica, host: HostFacts, places: Iterable[Placement]) -> ReplicaView:
+def replica_view(
+    replica: Replica, host: HostFacts, places: Iterable[Placement], now: datetime
+) -> ReplicaView:
     """A replica as the plan sees it.
 
     Args:
@@ -172,6 +176,7 @@ def replica_view(replica: Replica, host: HostFacts, places: Iterable[Placement])
         host: its process.
         places: the placements of its version, for one that was started before what it needs was
             written down.
+        now: the time by the database's clock.
     """
     crash_loop = replica.crashes >= CRASH_LOOP and replica.state == Replica.State.FAILED
     own = (place.needs for place in places if place.node == replica.node.name)
@@ -184,7 +189,7 @@ def replica_view(replica: Replica, host: HostFacts, places: Iterable[Placement])
         wanted=replica.desired == Replica.Desired.RESIDENT,
         on_demand=replica.on_demand,
         state=replica.state,
-        state_age_seconds=(timezone.now() - replica.state_since).total_seconds(),
+        state_age_seconds=(now - replica.state_since).total_seconds(),
         is_alive=host.is_alive,
         is_dead=host.is_dead,
         holds_memory=host.holds_memory,
@@ -195,6 +200,7 @@ def replica_view(replica: Replica, host: HostFacts, places: Iterable[Placement])
         file_ready=replica.version.file_state == ModelVersion.FileState.READY,
         busy=host.busy,
         is_serving=host.is_serving,
+        has_served=host.has_served,
     )
 
 
@@ -229,6 +235,7 @@ def _version_view(
         pinned=version.pinned,
         preload_workers=max(version.preload_workers, int(is_preloaded)),
         registered_workers=claim.preload_workers,
+        is_registered=claim.references > 0,
         foreseen=foreseen_seconds is not None and demand.idle_seconds > foreseen_seconds,
         keep_alive_seconds=_keep_alive_seconds(version, demand, default_keep_alive_seconds, claim),
         queued=demand.queued,
@@ -259,32 +266,6 @@ def _keep_alive_seconds(
         # Embedding models stay beside whatever comes and goes, unless somebody says otherwise.
         keep_alive = -1 if is_embedding else default_seconds
     return math.inf if keep_alive < 0 else keep_alive
-
-
-def _places(
-    version: ModelVersion,
-    nodes: Iterable[Node],
-    measured: Measured,
-    wished_device: str,
-) -> tuple[Placement, ...]:
-    """The ways to place a version, nodes with the device that registrations wish for first."""
-    if version.file_state != ModelVersion.FileState.READY:
-        return ()
-    own_device = version.device
-    with_wish: list[Placement] = []
-    without: list[Placement] = []
-    for node in nodes:
-        has_wish = own_device == "auto" and _has_device(node, wished_device)
-        version.device = wished_device if has_wish else own_device
-        (with_wish if has_wish else without).extend(placements_of(version, node, measured))
-    version.device = own_device
-    return (*with_wish, *without)
-
-
-def _has_device(node: Node, wished: str) -> bool:
-    """Whether a node has a device, such as ``cuda:1``, or one of a kind, such as ``cuda``."""
-    names = {device["name"] for device in node.devices}
-    return wished in names | {name.partition(":")[0] for name in names}
 
 
 def _complete(version: ModelVersion, models_dir: Path) -> None:

@@ -1,8 +1,10 @@
 """What the residency plan decides, written into the fleet's rows."""
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 
 from models_registry.footprints import CPU, late_bytes, mapped_bytes, note_footprint, options_of
 from models_registry.models import ModelVersion, Node, Replica
@@ -40,14 +42,20 @@ def row_for(start: Start, holding: Collection[int] = ()) -> Replica | None:
     if at_rest is None:
         at_rest = Replica.objects.create(version=version, node=node)
     Replica.objects.filter(pk=at_rest.pk).update(
-        desired=Replica.Desired.RESIDENT, on_demand=start.on_demand
+        desired=Replica.Desired.RESIDENT, on_demand=start.on_demand, state_since=Now()
     )
     return _replicas().filter(pk=at_rest.pk).first()
 
 
 def retire(replica_id: int, reason: str) -> None:
-    """Want a replica out of memory, because the plan says so and no person."""
-    Replica.objects.filter(pk=replica_id).update(desired=Replica.Desired.ABSENT, reason=reason)
+    """Want a replica out of memory, because the plan says so and no person.
+
+    Args:
+        replica_id: of the replica.
+        reason: why, for people; "" where what the row says already stands.
+    """
+    fields: dict[str, Any] = {"reason": reason} if reason else {}
+    Replica.objects.filter(pk=replica_id).update(desired=Replica.Desired.ABSENT, **fields)
 
 
 def explain(replicas: Iterable[Replica], reasons: Mapping[str, str]) -> None:

@@ -125,6 +125,37 @@ def placements_of(version: ModelVersion, node: Node, measured: Measured) -> tupl
     return tuple(_placements(version, node, measured))
 
 
+def placements_among(
+    nodes: Iterable[Node], version: ModelVersion, measured: Measured, wished_device: str
+) -> tuple[Placement, ...]:
+    """The ways to put a version on any of some nodes, the best first.
+
+    Args:
+        nodes: where.
+        version: whose file; nothing where it is not there.
+        measured: footprints.
+        wished_device: such as ``cuda`` or ``cuda:1``. Nodes that have it come first, and are told
+            to use it, where the version does not name a device itself; "" for no wish.
+    """
+    if version.file_state != ModelVersion.FileState.READY:
+        return ()
+    own_device = version.device
+    with_wish: list[Placement] = []
+    without: list[Placement] = []
+    for node in nodes:
+        has_wish = own_device == "auto" and _has_device(node, wished_device)
+        version.device = wished_device if has_wish else own_device
+        (with_wish if has_wish else without).extend(placements_of(version, node, measured))
+    version.device = own_device
+    return (*with_wish, *without)
+
+
+def _has_device(node: Node, wished: str) -> bool:
+    """Whether a node has a device, such as ``cuda:1``, or one of a kind, such as ``cuda``."""
+    names = {device["name"] for device in node.devices}
+    return wished in names | {name.partition(":")[0] for name in names}
+
+
 @dataclass(frozen=True)
 class _Choice:
     """A device as the host is told it, and the shares of GPUs that it means."""

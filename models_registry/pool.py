@@ -17,7 +17,8 @@ _COMING = frozenset({"stopped", "starting", "loading"})
 class PooledModel:
     """A version that is in memory, on its way there, or registered.
 
-    ``replicas`` are those that are wanted or still there. ``registrations`` count as references.
+    ``replicas`` are those that are wanted, still there, or left because they had failed.
+    ``registrations`` count as references.
     """
 
     version_key: str
@@ -62,10 +63,11 @@ def pool_state(replicas: Iterable[tuple[bool, str]], has_nodes: bool = True) -> 
         has_nodes: whether any machine can run a replica.
 
     Returns:
-        ``error``: nothing serves, and nothing is coming that could. ``degraded``: some serve and
-        some have failed. ``initializing``: the first are coming. ``scaling``: some serve while
-        others come or go. ``ready``: all that is wanted serves; that may be nothing, for what is
-        absent comes when it is asked for.
+        ``error``: of what is wanted nothing serves, and nothing is coming that could.
+        ``degraded``: some have failed, and others serve or nobody asks for those any more.
+        ``initializing``: the first are coming. ``scaling``: some serve while others come or go.
+        ``ready``: all that is wanted serves; that may be nothing, for what is absent comes when it
+        is asked for.
     """
     seen = list(replicas)
     wanted = [state for is_wanted, state in seen if is_wanted]
@@ -73,10 +75,12 @@ def pool_state(replicas: Iterable[tuple[bool, str]], has_nodes: bool = True) -> 
     failed = "failed" in wanted
     if not has_nodes or (failed and not coming and "ready" not in wanted):
         return "error"
-    if "ready" not in wanted:
-        return "initializing" if coming else "ready"
-    if failed:
+    if "ready" not in wanted and coming:
+        return "initializing"
+    if any(state == "failed" for _, state in seen):
         return "degraded"
+    if "ready" not in wanted:
+        return "ready"
     leaving = any(state == "draining" for _, state in seen)
     return "scaling" if coming or leaving else "ready"
 
@@ -87,7 +91,7 @@ def read_pool() -> Pool:
     replicas = [
         replica
         for replica in Replica.objects.select_related("version__model", "node")
-        if replica.desired == Replica.Desired.RESIDENT or _holds(replica)
+        if replica.desired == Replica.Desired.RESIDENT or replica.state != Replica.State.STOPPED
     ]
     registrations = list(active_registrations())
     keys = sorted(

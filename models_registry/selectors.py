@@ -47,6 +47,7 @@ class ModelStatus:
     def status(self) -> str:
         """``loaded``, ``loading``, ``failed`` or ``available``.
 
+        What has failed stays so until it is loaded again or somebody clears it.
         Of a version whose file is not there, and that is not in memory either, it is the state of
         the file: ``absent``, ``fetching`` or ``failed``.
         """
@@ -55,7 +56,7 @@ class ModelStatus:
             return "loaded"
         if states & {"starting", "loading", "stopped"}:
             return "loading"
-        if "failed" in states:
+        if any(replica.state == "failed" for replica in self.replicas):
             return "failed"
         file_state = self.version.file_state if self.version else ModelVersion.FileState.READY
         return "available" if file_state == ModelVersion.FileState.READY else file_state

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from models_registry.audit import acting
 from models_registry.errors import NeverFitsError, RegistryError
@@ -37,29 +37,29 @@ def load(version: ModelVersion, node: Node, actor: Any = None) -> Replica:
         Node.objects.select_for_update().get(pk=node.pk)
         replica = Replica.objects.filter(version=version, node=node).first()
         if replica is None:
-            return Replica.objects.create(version=version, node=node)
+            replica = Replica.objects.create(version=version, node=node)
         replica.desired, replica.on_demand = Replica.Desired.RESIDENT, False
-        fields = ["desired", "on_demand"]
-        if replica.state in (Replica.State.FAILED, Replica.State.STOPPED):
-            replica.state, replica.state_since = Replica.State.STOPPED, timezone.now()
-            replica.crashes, replica.reason, replica.load_failed = 0, "", False
-            fields += ["state", "state_since", "crashes", "reason", "load_failed"]
-        replica.save(update_fields=fields)
+        replica.save(update_fields=["desired", "on_demand"])
+        _clear([replica], crashes=0)
+        replica.refresh_from_db()
         return replica
 
 
 def unload(version: ModelVersion, actor: Any = None) -> int:
     """Want no replica of ``version`` in memory anywhere; returns how many were wanted.
 
+    Those that have failed are cleared.
+
     Raises:
         RegistryError: it would come back at once; says what wants it.
     """
-    replicas = Replica.objects.filter(version=version, desired=Replica.Desired.RESIDENT)
-    return unload_replicas(replicas, actor)
+    own = Replica.objects.filter(version=version)
+    _clear(own.filter(desired=Replica.Desired.ABSENT))
+    return unload_replicas(own.filter(desired=Replica.Desired.RESIDENT), actor)
 
 
 def unload_replicas(replicas: Iterable[Replica], actor: Any = None) -> int:
-    """Want these replicas out of memory; returns how many.
+    """Want these replicas out of memory; returns how many. What they failed of is forgotten.
 
     Raises:
         RegistryError: one would come back at once; says what wants it. None is unloaded then.
@@ -76,7 +76,19 @@ def unload_replicas(replicas: Iterable[Replica], actor: Any = None) -> int:
         for replica in wanted:
             replica.desired = Replica.Desired.ABSENT
             replica.save(update_fields=["desired"])
+        _clear(wanted)
     return len(wanted)
+
+
+def _clear(replicas: Iterable[Replica], **fields: Any) -> None:
+    """Let those at rest be as if they had never failed."""
+    at_rest = Replica.objects.filter(
+        pk__in=[replica.pk for replica in replicas],
+        state__in=(Replica.State.FAILED, Replica.State.STOPPED),
+    )
+    at_rest.update(
+        state=Replica.State.STOPPED, state_since=Now(), reason="", load_failed=False, **fields
+    )
 
 
 def _keeper_of(version: ModelVersion, claim: Claim, remaining: int) -> str:
@@ -99,7 +111,7 @@ def observe(launch_id: uuid.UUID, state: str, **fields: Any) -> bool:
         was given up.
     """
     replicas = Replica.objects.filter(launch_id=launch_id).exclude(state=Replica.State.FAILED)
-    return bool(replicas.update(state=state, state_since=timezone.now(), **fields))
+    return bool(replicas.update(state=state, state_since=Now(), **fields))
 
 
 def note_progress(launch_id: uuid.UUID, load_fraction: float) -> None:
@@ -109,7 +121,7 @@ def note_progress(launch_id: uuid.UUID, load_fraction: float) -> None:
     that takes long.
     """
     loading = Replica.objects.filter(launch_id=launch_id, state=Replica.State.LOADING)
-    loading.update(load_fraction=load_fraction, state_since=timezone.now())
+    loading.update(load_fraction=load_fraction, state_since=Now())
 
 
 def begin_launch(replica_id: int, launch_id: uuid.UUID, process_id: int) -> Replica | None:
@@ -122,7 +134,7 @@ def begin_launch(replica_id: int, launch_id: uuid.UUID, process_id: int) -> Repl
         pk=replica_id, launch_id=launch_id, state=Replica.State.STARTING
     ).update(
         state=Replica.State.LOADING,
-        state_since=timezone.now(),
+        state_since=Now(),
         process_id=process_id,
         load_fraction=0.0,
     )

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import redis
 from django.db import connection
@@ -63,6 +64,7 @@ class Controller:
         self._preload_error = ""
         self._preloaded: set[str] = set()
         self._preloaded_due_at = clock()
+        self._overdrawn_since: dict[str, float] = {}
         self._rules = Rules(
             lease_seconds=settings.lease_seconds,
             minimum_dwell_seconds=settings.minimum_dwell_seconds,
@@ -104,11 +106,32 @@ class Controller:
             self._settings,
             self._rules,
         )
-        drawn = plan(outlook.nodes, outlook.versions.values(), outlook.replicas, self._rules)
+        drawn = self._plan(outlook)
         self._carry_out(drawn, outlook)
         self._tell(drawn, outlook)
         self._foresight.look(outlook, drawn, self._rules)
         return True
+
+    def _plan(self, outlook: Outlook) -> Plan:
+        """What is to be done; remembers which nodes hold more than they may, and since when."""
+        now = self._clock()
+        nodes = [
+            replace(node, overdrawn_seconds=now - self._overdrawn_since.get(node.name, now))
+            for node in outlook.nodes
+        ]
+        drawn = plan(nodes, outlook.versions.values(), outlook.replicas, self._rules)
+        for name in drawn.overdrawn:
+            if name not in self._overdrawn_since:
+                logger.warning(
+                    "%s holds more than its budgets allow. Pinned models stay, idle ones leave "
+                    "when they have dwelt, busy ones in %g s.",
+                    name,
+                    self._rules.maximum_wait_seconds,
+                )
+        self._overdrawn_since = {
+            name: self._overdrawn_since.get(name, now) for name in drawn.overdrawn
+        }
+        return drawn
 
     def _carry_out(self, drawn: Plan, outlook: Outlook) -> None:
         for replica_id, action in drawn.actions:
@@ -126,7 +149,8 @@ class Controller:
                 self._demand.forget_keep_alive([row.version.key])
         for retired in drawn.retirements:
             row = outlook.rows[retired.replica_id]
-            logger.info("%s is put out of memory. %s", row, retired.reason)
+            if retired.reason:
+                logger.info("%s is put out of memory. %s", row, retired.reason)
             fleet_changes.retire(retired.replica_id, retired.reason)
             if row.state == Replica.State.READY:
                 self._actions.act(row, Action.DRAIN)

@@ -4,11 +4,12 @@ import logging
 import uuid
 
 import redis
-from django.utils import timezone
+from django.db.models.functions import Now
 from django_q.brokers import get_broker
 from django_q.tasks import async_task
 
 from inference.host.cluster_names import MODELS_CLUSTER, cluster_queue_name
+from inference.host.last_words import last_words
 from inference.host.liveness import LivenessLock, liveness_folder
 from inference.host.process_log import ProcessLog
 from inference.messages import Drain, encode
@@ -81,7 +82,7 @@ class FleetActions:
         )
         before.update(
             state=Replica.State.READY,
-            state_since=timezone.now(),
+            state_since=Now(),
             load_fraction=1.0,
             resident_bytes=load.resident_bytes,
             device=load.device,
@@ -106,7 +107,7 @@ class FleetActions:
         )
         failed = loading.update(
             state=Replica.State.FAILED,
-            state_since=timezone.now(),
+            state_since=Now(),
             reason=reason,
             crashes=replica.crashes + 1,
             load_failed=True,
@@ -123,7 +124,7 @@ class FleetActions:
         serving = Replica.objects.filter(
             pk=replica.pk, launch_id=replica.launch_id, state=Replica.State.READY
         )
-        serving.update(state=Replica.State.DRAINING, state_since=timezone.now())
+        serving.update(state=Replica.State.DRAINING, state_since=Now())
 
     def _give_up(self, launch: str) -> bool:
         """Fence a host: the next sweep returns its work, and its node kills its process.
@@ -140,7 +141,8 @@ class FleetActions:
         # One that shows itself again a moment later must not go on beside its successor.
         self._give_up(launch)
         replica.crashes += 1
-        how = ProcessLog(liveness_folder(), launch).last_lines()
+        log = ProcessLog(liveness_folder(), launch)
+        how = log.last_lines() or last_words(self._redis, launch)
         if replica.crashes < CRASH_LOOP:
             replica.reason = f"Its process ended unexpectedly (death {replica.crashes})."
         else:
@@ -151,6 +153,11 @@ class FleetActions:
             )
         if how:
             replica.reason += f"\nIts log ends:\n{how}"
+        else:
+            replica.reason += (
+                f"\nIf it left a log, that is {log.name} in the folder run of BRIGADE_HOME "
+                f"on {replica.node.name}."
+            )
         logger.error("%s: %s", replica, replica.reason)
         self._set_state(replica, Replica.State.FAILED, resident_bytes=None, device="")
         _forget(launch)
@@ -175,7 +182,7 @@ class FleetActions:
         before = Replica.objects.filter(pk=replica.pk, state=replica.state)
         before.update(
             state=state,
-            state_since=timezone.now(),
+            state_since=Now(),
             launch_id=replica.launch_id,
             crashes=replica.crashes,
             reason=replica.reason,

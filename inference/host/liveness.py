@@ -73,6 +73,20 @@ def running_launches(folder: Path, process_ids: Collection[int]) -> dict[str, in
     return found
 
 
+def abandoned_launches(folder: Path) -> set[str]:
+    """The launches of this node whose process died without tidying up."""
+    found = set()
+    for path in folder.glob("host-*.lock"):
+        try:
+            is_own = path.read_text().partition(" ")[2] == settings.NODE_NAME
+        except FileNotFoundError:
+            continue  # the controller has just removed it
+        launch_id = path.stem.removeprefix("host-")
+        if is_own and LivenessLock(folder, launch_id).is_abandoned():
+            found.add(launch_id)
+    return found
+
+
 def _owner(process_id: int) -> str:
     """Nodes in containers may share the folder, and then have the same numbers."""
     return f"{process_id} {settings.NODE_NAME}"

@@ -74,6 +74,7 @@ def look(
                 row,
                 _host_facts(signs[row.pk], loads[str(row.launch_id)]),
                 views[row.version.key].placements,
+                census.taken_at,
             )
             for row in rows.values()
         ],
@@ -89,6 +90,7 @@ def _host_facts(signs: Signs, load: HostLoad) -> fleet.HostFacts:
         holds_memory=signs.holds_memory,
         busy=load.claimed,
         is_serving=signs.is_alive and load.is_serving,
+        has_served=load.has_served,
     )
 
 

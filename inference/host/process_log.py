@@ -19,6 +19,11 @@ class ProcessLog:
         self._file: TextIO | None = None
         self._handler: logging.Handler | None = None
 
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return self._path.name
+
     def open(self) -> None:
         """Write to the file what is logged from now on, and the stacks of a fatal signal."""
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,7 @@ from django_q.status import Stat
 from inference.host.cluster_broker import PatientBroker
 from inference.host.cluster_names import MODELS_CLUSTER, cluster_queue_name
 from inference.host.kernel_ipc import KernelFlag, KernelQueue
+from inference.host.last_words import LastWords
 from inference.host.liveness import liveness_folder, running_launches
 from inference.host.node_signs import hide_node, show_node
 from inference.host.parent_death import die_with_parent
@@ -81,6 +82,7 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         self.stop_seconds = stop_seconds
         self._register = register
         self._killed: set[str] = set()
+        self._last_words = LastWords(liveness_folder())
         self.task_queue = KernelQueue()
         self.result_queue = KernelQueue()
         self.event_out = KernelFlag()
@@ -133,6 +135,7 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         running = running_launches(liveness_folder(), workers)
         try:
             given_up = show_node(self.broker.connection, settings.NODE_NAME, running)
+            self._last_words.tell(self.broker.connection)
         except redis.RedisError as error:
             logger.debug("no sign of life: %s", error)
             return

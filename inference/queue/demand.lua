@@ -3,7 +3,7 @@
 -- ARGV number of versions, version key…, launch id…
 -- Returns {versions, hosts}: {queued, priority, oldest wait, urgency, idle, keep_alive} for each
 -- version, seconds as text and -1 where unknown; {claimed, private_bytes, is_serving,
--- resident_bytes, device, notice} for each host, '' where it has not said.
+-- resident_bytes, device, notice, has_served} for each host, '' where it has not said.
 -- A version whose host is at work was used just now; so was one with a host of which nothing is
 -- known, since this Redis may have lost it. Of a long queue the first items are looked at.
 local time = redis.call('TIME')
@@ -14,14 +14,14 @@ for i = count + 2, #ARGV do
   local host = 'brigade:host:' .. ARGV[i]
   local claimed = redis.call('HLEN', 'brigade:claims:' .. ARGV[i])
   local fields = redis.call('HMGET', host, 'version_key', 'private_bytes', 'private_before',
-    'resident_bytes', 'device', 'notice')
+    'resident_bytes', 'device', 'notice', 'served')
   if fields[1] and (claimed > 0 or redis.call('HEXISTS', KEYS[1], fields[1]) == 0) then
     redis.call('HSET', KEYS[1], fields[1], string.format('%.3f', now))
   end
   local held = fields[2] and fields[2] - (fields[3] or 0) or -1
   local serving = fields[1] and redis.call('ZSCORE', 'brigade:ready:' .. fields[1], ARGV[i])
   hosts[#hosts + 1] = {claimed, string.format('%d', held), serving and 1 or 0,
-    fields[4] or '', fields[5] or '', fields[6] or ''}
+    fields[4] or '', fields[5] or '', fields[6] or '', fields[7] or ''}
 end
 for i = 2, count + 1 do
   local queue = 'brigade:queue:' .. ARGV[i]

@@ -32,8 +32,8 @@ class HostLoad:
     """What a host shows of itself.
 
     It has ``claimed`` so many items and holds ``private_bytes`` beside what it began with;
-    ``is_serving`` says that it is loaded. ``resident_bytes`` it held right after the load, on
-    ``device``, with a ``notice`` for people.
+    ``is_serving`` says that it is loaded, ``has_served`` that it has answered a request to its end.
+    ``resident_bytes`` it held right after the load, on ``device``, with a ``notice`` for people.
     """
 
     claimed: int
@@ -42,6 +42,7 @@ class HostLoad:
     resident_bytes: int | None = None
     device: str = ""
     notice: str = ""
+    has_served: bool = False
 
 
 class Which(Enum):
@@ -136,7 +137,13 @@ class DemandReader:
 
 
 def _host_load(
-    claimed: int, held: bytes, serving: int, resident: bytes, device: bytes, notice: bytes
+    claimed: int,
+    held: bytes,
+    serving: int,
+    resident: bytes,
+    device: bytes,
+    notice: bytes,
+    served: bytes,
 ) -> HostLoad:
     """The answer of the script for one host; texts are empty where it has not said yet."""
     return HostLoad(
@@ -146,4 +153,5 @@ def _host_load(
         resident_bytes=int(resident) if resident else None,
         device=device.decode(),
         notice=notice.decode(),
+        has_served=bool(served),
     )

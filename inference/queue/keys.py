@@ -14,6 +14,7 @@ brigade:control:<launch id>   list         messages for one host
 brigade:dead                  set          launch ids whose claims are being given back
 brigade:attempts:<digest>     string       logins tried in this minute, per user and address
 brigade:fenced:<launch id>    string       this launch was given up: it must write no more
+brigade:last_words:<launch>   string       how the log of a host that died ends
 brigade:node:<name>           string       launches that run on this node, whose cluster takes tasks
 brigade:loadable              set          "", and version keys that the controller loads if asked
 brigade:loading               hash         version key → how far it is on its way into memory
@@ -85,6 +86,11 @@ def attempts(who: str) -> str:
 def fenced(launch_id: str) -> str:
     """Present once a host was given up for dead."""
     return f"{PREFIX}fenced:{launch_id}"
+
+
+def last_words(launch_id: str) -> str:
+    """How the log of a host that died ends, as its node tells."""
+    return f"{PREFIX}last_words:{launch_id}"
 
 
 def node(name: str) -> str:

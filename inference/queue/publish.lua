@@ -5,6 +5,7 @@
 -- passed over: the reply to an earlier attempt was lost, or the stream has ended. Any other error
 -- must not leave a gap.
 if redis.call('EXISTS', KEYS[2]) == 1 then return false end
+local ended = false
 for i = 2, #ARGV, 4 do
   local id, number, mark = ARGV[i], ARGV[i + 1], ARGV[i + 3]
   local stream = 'brigade:stream:' .. id
@@ -18,6 +19,12 @@ for i = 2, #ARGV, 4 do
     redis.call('HDEL', KEYS[1], id)
     redis.call('DEL', 'brigade:item:' .. id)
     redis.call('EXPIRE', stream, ARGV[1])
+    ended = true
   end
+end
+if ended then
+  -- The host has lived through its work. Without a heartbeat there would be nothing to end this key.
+  local host = 'brigade:host:' .. string.sub(KEYS[1], #'brigade:claims:' + 1)
+  if redis.call('EXISTS', host) == 1 then redis.call('HSET', host, 'served', 1) end
 end
 return {redis.call('LLEN', KEYS[3]), redis.call('ZCARD', KEYS[4])}

@@ -154,7 +154,9 @@ def _device(memory: DeviceMemory) -> dict[str, Any]:
     # Held beyond the budget, the bar is full and the number says by how much.
     scale = 100 / max(budget, memory.used_bytes + memory.reserved_bytes)
     over = -memory.free_bytes
-    left = f"{size(over)} over" if over > 0 else f"{format_bytes(memory.free_bytes)} free"
+    left = f"{format_bytes(memory.free_bytes)} free"
+    if over > 0:
+        left = f"{size(over)} over (idle models leave, pinned ones stay)"
     reserved = f", {size(memory.reserved_bytes)} loading" if memory.reserved_bytes else ""
     return {
         "name": memory.name,

@@ -23,7 +23,8 @@ class Placement:
 class NodeView:
     """A machine: what each of its devices may hold, and how many hosts it can run.
 
-    One that is not alive has not shown itself for ``silence_seconds``.
+    One that is not alive has not shown itself for ``silence_seconds``. ``overdrawn_seconds`` is for
+    how long it has held more than it may, though all left that could.
     """
 
     name: str
@@ -31,6 +32,7 @@ class NodeView:
     max_replicas: int
     is_alive: bool = True
     silence_seconds: float = math.inf
+    overdrawn_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,10 @@ class VersionView:
     them for ``oldest_wait_seconds``; ``urgency_seconds`` is the wait of the most urgent one with
     the head start of its priority. ``idle_seconds`` have passed since its last request, and since
     its replicas last ran one. ``preload_workers`` replicas are wanted by people and settings,
-    ``registered_workers`` by programs. A version that none of these want leaves memory after
-    ``keep_alive_seconds`` without work; infinity lets it stay until its room is needed. With
-    ``foreseen`` it is expected to be asked for, has not been yet, and takes what room is free.
+    ``registered_workers`` by programs; one that ``is_registered`` some program needs. A version
+    that none of these want leaves memory after ``keep_alive_seconds`` without work; infinity lets
+    it stay until its room is needed. With ``foreseen`` it is expected to be asked for, has not been
+    yet, and takes what room is free.
     """
 
     key: str
@@ -52,6 +55,7 @@ class VersionView:
     pinned: bool = False
     preload_workers: int = 0
     registered_workers: int = 0
+    is_registered: bool = False
     foreseen: bool = False
     keep_alive_seconds: float = math.inf
     queued: int = 0
@@ -69,8 +73,9 @@ class ReplicaView:
     ``wanted`` is the wish of its row; ``on_demand`` says that only requests are behind it.
     ``is_alive`` means that its process has a heartbeat, ``is_dead`` that it is known to have ended;
     ``holds_memory`` that a process of it is known to run whatever its row says. ``busy`` counts the
-    requests it works on; ``is_serving`` that its launch shows itself ready, whatever its row
-    says. ``needs`` is what it takes on its node, measured where it was.
+    requests it works on; ``has_served`` says that it has brought one to its end; ``is_serving``
+    that its launch shows itself ready, whatever its row says. ``needs`` is what it takes on its
+    node, measured where it was.
     ``failure`` is why it could not be loaded (``load_failed``) or keeps dying, "" otherwise.
     ``state_age_seconds`` has passed since it came into its state, or, while it is being loaded,
     since its load was last seen to move.
@@ -94,6 +99,7 @@ class ReplicaView:
     file_ready: bool = True
     busy: int = 0
     is_serving: bool = False
+    has_served: bool = False
 
     @property
     def occupies(self) -> bool:

@@ -14,8 +14,8 @@ class Ledger:
 
     ``free`` is there now; ``coming`` is held by replicas that are leaving, ``late`` by those that
     take long to. ``free`` can be below zero where a measurement turned out larger than what was
-    foreseen: nothing fits then. What a process holds that should have ended is none of these. Only
-    nodes that show themselves have any room.
+    foreseen, or a budget was lowered: nothing fits then. What a process holds that should have
+    ended is none of these. Only nodes that show themselves have any room.
     """
 
     def __init__(
@@ -81,6 +81,20 @@ class Ledger:
         """Whether it would fit like this on a node that is expected back in a moment."""
         budget = self._expected.get(placement.node)
         return budget is not None and _fits_beside(placement, budget, kept)
+
+    def overdraft(self, node: str, extra: Bytes | None = None) -> Bytes:
+        """By how much a node holds more than it may, by device; nothing where it does not.
+
+        Args:
+            node: one that shows itself.
+            extra: what would come free beside that which is leaving.
+        """
+        accounts = (self._free[node], self._coming[node], self._late[node], extra or {})
+        rest = {
+            device: sum(account.get(device, 0) for account in accounts)
+            for device in self.budgets[node]
+        }
+        return {device: -count for device, count in rest.items() if count < 0}
 
     def take(self, placement: Placement) -> None:
         """Give room away: what is free first, then what is coming, then what is late."""

@@ -7,9 +7,11 @@ from models_registry.residency.facts import ReplicaView, Rules
 # A start that no cluster has picked up for this long is announced again: the cluster may have
 # died with the announcement in its hands.
 START_TIMEOUT_SECONDS = 10.0
-# A replica that has served this long is no longer held to its earlier crashes, nor is one that was
-# drained in order.
+# A replica that is ready for so long and has brought a request to its end is no longer held to its
+# earlier crashes, nor is one that was drained in order.
 CALM_SECONDS = 10.0
+# Without a request, readiness proves little: what kills it may be what it is asked.
+CALM_UNUSED_SECONDS = 600.0
 # So many launches in a row that ended badly make a crash loop.
 CRASH_LOOP = 3
 CRASH_LOOP_REST_SECONDS = 4.0
@@ -68,8 +70,9 @@ def next_action(view: ReplicaView, rules: Rules, node_is_alive: bool) -> Action 
         late = view.state_age_seconds >= rules.drain_patience_seconds
         return Action.KILL if late else None
     if view.state in ("stopped", "failed"):
-        ended_badly = view.state == "failed" and not view.wanted
-        return Action.NOTE_STOPPED if ended_badly else None
+        # What somebody has to look into stays to be seen.
+        is_over = view.state == "failed" and not view.wanted and not view.failure
+        return Action.NOTE_STOPPED if is_over else None
     if view.state in ("starting", "loading") and view.is_alive and view.is_serving:
         # The host could not write it itself. Until it is noted nobody may put it out.
         return Action.NOTE_READY
@@ -94,5 +97,6 @@ def _of_living(view: ReplicaView, rules: Rules) -> Action | None:
         return Action.KILL
     if not view.wanted:
         return Action.DRAIN
-    calm = view.state == "ready" and age >= CALM_SECONDS
+    calm_seconds = CALM_SECONDS if view.has_served else CALM_UNUSED_SECONDS
+    calm = view.state == "ready" and age >= calm_seconds
     return Action.FORGIVE if calm and view.crashes else None

@@ -17,17 +17,18 @@ from models_registry.residency.facts import (
     Rules,
     VersionView,
 )
+from models_registry.residency.leaving import Retire, expired, overdrawn
 from models_registry.residency.ledger import Ledger
-from models_registry.residency.lifecycle import Action, may_start, next_action, rest_seconds
-from models_registry.residency.reasons import NO_NODE, Reason, shortage
-from models_registry.residency.victims import (
-    choose_victims,
-    idle_seconds,
-    is_idle,
-    kept_bytes,
-    may_be_put_out,
+from models_registry.residency.lifecycle import (
+    CRASH_LOOP,
+    Action,
+    may_start,
+    next_action,
+    rest_seconds,
 )
-from models_registry.residency.wants import Want, standing, wants
+from models_registry.residency.reasons import NO_NODE, Reason, shortage
+from models_registry.residency.victims import choose_victims, is_idle, kept_bytes
+from models_registry.residency.wants import Want, stands_as_embedding, wants
 
 
 @dataclass(frozen=True)
@@ -47,24 +48,18 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Retire:
-    """Take a replica out of memory when it has done what it works on; ``reason`` is for people."""
-
-    replica_id: int
-    reason: str
-
-
-@dataclass(frozen=True)
 class Plan:
     """What is to be done, in this order, and why the versions that requests wait for are absent.
 
-    ``actions`` are due for single replicas whatever else there is.
+    ``actions`` are due for single replicas whatever else there is. The ``overdrawn`` nodes hold
+    more than they may, and will when all that leave have left.
     """
 
     actions: list[tuple[int, Action]] = field(default_factory=list)
     retirements: list[Retire] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
     reasons: dict[str, Reason] = field(default_factory=dict)
+    overdrawn: list[str] = field(default_factory=list)
 
 
 def plan(
@@ -88,10 +83,13 @@ def plan(
         action = next_action(replica, rules, replica.node in alive)
         if action is not None:
             drawn.actions.append((replica.id, action))
-    drawn.retirements.extend(_expired(replicas, by_key))
+    drawn.retirements.extend(expired(replicas, by_key, rules))
     remaining = _without(replicas, drawn.retirements)
-    ledger = Ledger(nodes, remaining, rules)
-    room = _Room(remaining, by_key, ledger, rules)
+    room = _Room(remaining, by_key, Ledger(nodes, remaining, rules), rules)
+    for node in nodes:
+        if node.is_alive:
+            room.settle(node, drawn)
+    room.keep_places()
     for want in wants(by_key.values(), room.fleet, rules):
         room.serve(want, drawn)
     _explain_rest(by_key, room, drawn)
@@ -118,6 +116,29 @@ class _Room:
         for replica in self.replicas:
             fleet[replica.version].append(replica)
         return fleet
+
+    def settle(self, node: NodeView, drawn: Plan) -> None:
+        """Let leave what a node holds beyond its budgets."""
+        self._retire(overdrawn(node, self.replicas, self.versions, self.ledger, self.rules), drawn)
+        if self.ledger.overdraft(node.name):
+            drawn.overdrawn.append(node.name)
+
+    def keep_places(self) -> None:
+        """Keep room for embedding models that stay and whose host died, until it may start again.
+
+        One that cannot be loaded, or that dies again and again, has none kept.
+        """
+        for key, own in self.fleet.items():
+            if not stands_as_embedding(self.versions[key]):
+                continue
+            if any(one.is_coming and one.occupies for one in own):
+                continue
+            for replica in filter(_comes_back, own):
+                places = (one for one in self.versions[key].placements if one.node == replica.node)
+                placement = next(filter(self.ledger.fits_now, places), None)
+                if placement is not None:
+                    self.ledger.take(placement)
+                    break
 
     def serve(self, want: Want, drawn: Plan) -> None:
         """Start it, make room for it, or say why not."""
@@ -178,13 +199,17 @@ class _Room:
         _, placement, victims = min(options, key=lambda option: option[0])
         self._note(want, drawn, self._shortage(want, placement))
         reason = f"Put out to make room for {want.version.key}."
-        retired = [Retire(victim.id, reason) for victim in victims]
-        drawn.retirements.extend(retired)
-        self.replicas = _without(self.replicas, retired)
-        for victim in victims:
-            self.ledger.release(victim)
+        self._retire([Retire(victim.id, reason) for victim in victims], drawn)
         self._promise(want, placement)
         return True
+
+    def _retire(self, retired: Sequence[Retire], drawn: Plan) -> None:
+        out = {one.replica_id for one in retired}
+        for victim in self.replicas:
+            if victim.id in out:
+                self.ledger.release(victim)
+        drawn.retirements.extend(retired)
+        self.replicas = _without(self.replicas, retired)
 
     def _turn_away(self, want: Want, drawn: Plan) -> None:
         kept = kept_bytes(self.replicas, want.version, self.versions)
@@ -203,7 +228,7 @@ class _Room:
 
     def _rests(self, key: str) -> bool:
         own = (one for one in self.replicas if one.version == key)
-        return any(one.wanted and rest_seconds(one) > 0 for one in own)
+        return any(rest_seconds(one) > 0 for one in own)
 
     def _keep_room(self, want: Want, hopeful: Sequence[Placement]) -> None:
         """Keep what comes free from now on for this one alone, or it would starve for ever."""
@@ -239,29 +264,10 @@ def _without(replicas: Sequence[ReplicaView], retired: Iterable[Retire]) -> list
     return [replace(one, wanted=one.wanted and one.id not in out) for one in replicas]
 
 
-def _expired(replicas: Sequence[ReplicaView], versions: Mapping[str, VersionView]) -> list[Retire]:
-    """Replicas that nobody has asked for as long as they were to be kept, or asks for any more."""
-    expired = []
-    for replica in replicas:
-        version = versions[replica.version]
-        if standing(version) or not replica.wanted:
-            continue
-        if may_start(replica) and replica.on_demand and not version.queued:
-            expired.append(Retire(replica.id, replica.failure))
-        elif not may_be_put_out(replica, _ANYBODY, versions) or not is_idle(replica, versions):
-            continue
-        # What is foreseen has yet to be used.
-        elif not version.foreseen and (
-            idle_seconds(replica, versions) >= version.keep_alive_seconds
-        ):
-            expired.append(
-                Retire(replica.id, f"Not used for {version.keep_alive_seconds:g} s (keep-alive).")
-            )
-    return expired
-
-
-# Stands for whoever may put out anything that is not pinned.
-_ANYBODY = VersionView("", is_embedding=True)
+def _comes_back(replica: ReplicaView) -> bool:
+    """Whether it is wanted, has just ended, and will start in a moment, but not yet."""
+    is_away = replica.wanted and not replica.occupies and not may_start(replica)
+    return is_away and not replica.load_failed and replica.crashes < CRASH_LOOP
 
 
 def _explain_rest(versions: Mapping[str, VersionView], room: _Room, drawn: Plan) -> None:

@@ -1,10 +1,17 @@
 """Who makes room for whom: pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from models_registry.residency.facts import Bytes, Placement, ReplicaView, Rules, VersionView
+from models_registry.residency.facts import (
+    Bytes,
+    NodeView,
+    Placement,
+    ReplicaView,
+    Rules,
+    VersionView,
+)
 from models_registry.residency.ledger import Ledger, full_needs, total
-from models_registry.residency.wants import Want
+from models_registry.residency.wants import Want, stands_as_embedding
 
 Versions = Mapping[str, VersionView]
 
@@ -17,11 +24,7 @@ def choose_victims(
     ledger: Ledger,
     rules: Rules,
 ) -> list[ReplicaView] | None:
-    """The replicas to put out so that a version fits.
-
-    Idle ones go first, of them those only foreseen, then the least recently used before the
-    others. Busy ones go only for somebody who is starved, those whose waiting requests have the
-    lowest priority first, and of these the one that has served longest. Nobody goes who need not.
+    """The replicas to put out so that a version fits: busy ones only for somebody who is starved.
 
     Returns:
         None where even all together would not make enough room.
@@ -31,31 +34,55 @@ def choose_victims(
         for replica in replicas
         if replica.node == placement.node and may_be_put_out(replica, want.version, versions)
     ]
-    rested = [one for one in movable if one.state_age_seconds >= rules.minimum_dwell_seconds]
-    idle = [one for one in rested if is_idle(one, versions)]
-    chosen = sorted(
-        idle,
-        key=lambda one: (
-            not versions[one.version].foreseen,
-            -idle_seconds(one, versions),
-            one.id,
-        ),
-    )
-    if want.is_starved(rules):
-        busy = [one for one in rested if not is_idle(one, versions)]
-        chosen += sorted(busy, key=lambda one: _busy_order(one, versions))
-    return _fewest(chosen, placement, ledger)
+
+    def suffices(freed: Bytes) -> bool:
+        return ledger.fits_with(placement, freed)
+
+    ordered = _in_order(movable, versions, rules, with_busy=want.is_starved(rules))
+    chosen = _fewest(ordered, full_needs(placement.needs).keys(), suffices)
+    return chosen if suffices(total(chosen)) else None
+
+
+def choose_superfluous(
+    node: NodeView,
+    replicas: Iterable[ReplicaView],
+    versions: Versions,
+    ledger: Ledger,
+    rules: Rules,
+) -> list[ReplicaView]:
+    """The replicas to put out so that a node holds no more than it may, as far as that is possible.
+
+    Idle ones go as soon as they have dwelt, busy ones when that has not been enough for the
+    maximum wait. Pinned ones stay, and embedding models that are to stay go last.
+    """
+    movable = [
+        replica
+        for replica in replicas
+        if replica.node == node.name and may_be_put_out(replica, _ANYBODY, versions)
+    ]
+    with_busy = node.overdrawn_seconds >= rules.maximum_wait_seconds
+    ordered = _in_order(movable, versions, rules, with_busy=with_busy)
+    over = ledger.overdraft(node.name)
+    return _fewest(ordered, over.keys(), lambda freed: not ledger.overdraft(node.name, freed))
+
+
+# Stands for whoever may put out anything that is not pinned.
+_ANYBODY = VersionView("", is_embedding=True)
 
 
 def may_be_put_out(replica: ReplicaView, wanting: VersionView, versions: Versions) -> bool:
     """Whether a replica may ever make room for ``wanting``, busy or not.
 
-    Pinned ones stay, and so do those of embedding models, which only another embedding model puts
-    out, and other copies of the same version. One that is only coming is let come.
+    Pinned ones stay, and so do other copies of the same version and embedding models that anybody
+    but requests wants in memory, which only another embedding model puts out. One that is only
+    coming is let come.
     """
-    if replica.state != "ready" or not replica.wanted or not replica.is_alive:
-        return False
-    return not _is_protected(replica, wanting, versions)
+    return serves(replica) and not _is_protected(replica, wanting, versions)
+
+
+def serves(replica: ReplicaView) -> bool:
+    """Whether it is there, and to stay for now."""
+    return replica.state == "ready" and replica.wanted and replica.is_alive
 
 
 def is_idle(replica: ReplicaView, versions: Versions) -> bool:
@@ -96,28 +123,70 @@ def _is_protected(replica: ReplicaView, wanting: VersionView, versions: Versions
     version = versions[replica.version]
     if replica.version == wanting.key:
         return True
-    return version.pinned or (version.is_embedding and not wanting.is_embedding)
+    return version.pinned or (_stays(replica, version) and not wanting.is_embedding)
 
 
-def _busy_order(replica: ReplicaView, versions: Versions) -> tuple[int, float, int]:
-    return (versions[replica.version].priority, -replica.state_age_seconds, replica.id)
+def _stays(replica: ReplicaView, version: VersionView) -> bool:
+    """Whether it is of an embedding model that is to be there whatever comes and goes."""
+    return version.is_embedding and (stands_as_embedding(version) or not replica.on_demand)
+
+
+def _in_order(
+    movable: Iterable[ReplicaView], versions: Versions, rules: Rules, *, with_busy: bool
+) -> list[ReplicaView]:
+    """Those that have dwelt, the first to go first.
+
+    Idle ones go before busy ones, of them those only foreseen, then the least recently used.
+    Of the busy ones those whose waiting requests have the lowest priority go first, and of these
+    the one that has served longest. Embedding models go after the others.
+    """
+    rested = [one for one in movable if one.state_age_seconds >= rules.minimum_dwell_seconds]
+    idle = [one for one in rested if is_idle(one, versions)]
+    busy = [one for one in rested if with_busy and not is_idle(one, versions)]
+    return [
+        *sorted(idle, key=lambda one: _idle_order(one, versions)),
+        *sorted(busy, key=lambda one: _busy_order(one, versions)),
+    ]
+
+
+def _idle_order(replica: ReplicaView, versions: Versions) -> tuple[bool, bool, bool, float, int]:
+    version = versions[replica.version]
+    return (
+        _stays(replica, version),
+        not version.foreseen,
+        version.is_embedding,
+        -idle_seconds(replica, versions),
+        replica.id,
+    )
+
+
+def _busy_order(replica: ReplicaView, versions: Versions) -> tuple[bool, int, float, int]:
+    version = versions[replica.version]
+    return (
+        _stays(replica, version),
+        version.priority,
+        -replica.state_age_seconds,
+        replica.id,
+    )
 
 
 def _fewest(
-    ordered: Sequence[ReplicaView], placement: Placement, ledger: Ledger
-) -> list[ReplicaView] | None:
-    """The first of ``ordered`` that suffice, less those that the later ones make superfluous."""
-    needed = full_needs(placement.needs)
+    ordered: Sequence[ReplicaView],
+    devices: Collection[str],
+    suffices: Callable[[Bytes], bool],
+) -> list[ReplicaView]:
+    """The first of ``ordered`` that suffice, less those that the later ones make superfluous.
+
+    Where not even all do, it is all that hold something of ``devices``.
+    """
     chosen: list[ReplicaView] = []
     for replica in ordered:
-        if ledger.fits_with(placement, total(chosen)):
+        if suffices(total(chosen)):
             break
-        if needed.keys() & full_needs(replica.needs).keys():
+        if full_needs(replica.needs).keys() & devices:
             chosen.append(replica)
-    if not ledger.fits_with(placement, total(chosen)):
-        return None
     for replica in list(chosen):
         others = [one for one in chosen if one is not replica]
-        if ledger.fits_with(placement, total(others)):
+        if suffices(total(others)):
             chosen = others
     return chosen

@@ -1,7 +1,7 @@
 """Which versions lack a replica, how badly, and in which order they are served: pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models_registry.residency.facts import Placement, ReplicaView, Rules, VersionView
 from models_registry.residency.lifecycle import may_start, rest_seconds
@@ -16,9 +16,10 @@ class Want:
 
     ``replica`` is the row that is to come back, None for a new one. With ``may_evict`` idle ones
     make room for it, otherwise it takes what is free: that is for the first copy of a version
-    that requests, a person or a pin want. ``waited_seconds`` is how long requests, or the person
-    who asked, have waited; ``urgency_seconds`` adds the head start of priority. Behind one that
-    ``is_guess`` there is nobody yet.
+    that requests, a person or a pin want. With ``keeps_place`` it is the first copy of an embedding
+    model that is to be there whatever comes and goes. ``waited_seconds`` is how long requests, or
+    the person who asked, have waited; ``urgency_seconds`` adds the head start of priority. Behind
+    one that ``is_guess`` there is nobody yet.
     """
 
     version: VersionView
@@ -28,6 +29,7 @@ class Want:
     waited_seconds: float = 0.0
     urgency_seconds: float = 0.0
     is_guess: bool = False
+    keeps_place: bool = False
 
     def is_starved(self, rules: Rules) -> bool:
         """Whether busy replicas must make room too."""
@@ -38,8 +40,8 @@ def wants(versions: Iterable[VersionView], fleet: Fleet, rules: Rules) -> list[W
     """All that is lacking, the first to be served first.
 
     Those starved come first, the longest wait before the others, so that no priority can hold
-    anybody off for ever; then by urgency; then what is only to fill free room, and of that what is
-    only foreseen last.
+    anybody off for ever; then the embedding models that stay, which take only what is free; then
+    by urgency; then what is only to fill free room, and of that what is only foreseen last.
     """
     versions = list(versions)
     may_guess = queue_is_short(versions, rules)
@@ -53,6 +55,7 @@ def wants(versions: Iterable[VersionView], fleet: Fleet, rules: Rules) -> list[W
         found,
         key=lambda want: (
             not want.is_starved(rules),
+            not want.keeps_place,
             not want.may_evict,
             want.is_guess,
             -want.waited_seconds if want.is_starved(rules) else -want.urgency_seconds,
@@ -84,6 +87,8 @@ def _wants_of(
         # Each further one looks at another node first.
         turn = number % max(1, len(places))
         found.append(Want(version, places[turn:] + places[:turn], may_evict=first_of_pinned))
+    if found and not coming and stands_as_embedding(version):
+        found[0] = replace(found[0], keeps_place=True)
     if may_guess and version.foreseen and not found and may_be_guessed(replicas):
         found.append(Want(version, places, may_evict=False, is_guess=True))
     return [want for want in found if want.placements or not version.placements]
@@ -92,6 +97,11 @@ def _wants_of(
 def standing(version: VersionView) -> int:
     """How many replicas of a version are to be in memory whether requests come or not."""
     return max(version.preload_workers, version.registered_workers, int(version.pinned))
+
+
+def stands_as_embedding(version: VersionView) -> bool:
+    """Whether it is an embedding model that people, settings or programs want in memory."""
+    return version.is_embedding and bool(standing(version) or version.is_registered)
 
 
 def queue_is_short(versions: Iterable[VersionView], rules: Rules) -> bool:
@@ -132,7 +142,7 @@ def _elsewhere(version: VersionView, replicas: Sequence[ReplicaView]) -> tuple[P
 
     Nor where a process that failed has not ended: the next one would hang like it.
     """
-    resting = {one.node for one in replicas if one.wanted and rest_seconds(one) > 0}
+    resting = {one.node for one in replicas if rest_seconds(one) > 0}
     resting |= {one.node for one in replicas if one.is_stuck and one.state == "failed"}
     copies = [replica.node for replica in replicas if replica.occupies]
     allowed = [place for place in version.placements if place.node not in resting]

@@ -17,8 +17,10 @@ from models_registry.residency.facts import (
     Rules,
     VersionView,
 )
+from models_registry.residency.leaving import Retire
 from models_registry.residency.lifecycle import CRASH_LOOP, Action
-from models_registry.residency.plan import Plan, Retire, Start, plan
+from models_registry.residency.plan import Plan, Start, plan
+from models_registry.residency.victims import is_idle
 
 TICK_SECONDS = 0.5
 AGEING_SECONDS = 30.0
@@ -29,7 +31,10 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class SimModel:
-    """A version and how its hosts behave."""
+    """A version and how its hosts behave.
+
+    It is foreseen to take ``mib``; ``held_mib`` is what it turns out to take, where that differs.
+    """
 
     key: str
     mib: int = 100
@@ -40,11 +45,22 @@ class SimModel:
     preload_workers: int = 0
     keep_alive_seconds: float = math.inf
     device: str = "cpu"
+    held_mib: int | None = None
 
     @property
     def needs(self) -> Bytes:
-        """Its bytes by device."""
+        """Its bytes by device, as foreseen."""
         return {self.device: self.mib * MIB}
+
+    @property
+    def held(self) -> Bytes:
+        """Its bytes by device, as measured."""
+        return {self.device: (self.mib if self.held_mib is None else self.held_mib) * MIB}
+
+    @property
+    def excess(self) -> int:
+        """Bytes that it takes beyond what is foreseen."""
+        return max(0, self.held[self.device] - self.needs[self.device])
 
 
 @dataclass(eq=False)
@@ -79,6 +95,7 @@ class Host:
     loads_until: float
     running: list[Request] = field(default_factory=list)
     is_serving: bool = False
+    has_served: bool = False
     draining: bool = False
     exits_at: float = math.inf
 
@@ -97,6 +114,7 @@ class Row:
     crashes: int = 0
     failure: str = ""
     load_failed: bool = False
+    needs: Bytes = field(default_factory=dict)
     host: Host | None = None
     is_dead: bool = False
     is_hung: bool = False
@@ -139,9 +157,13 @@ class Fleet:
         self.unusable: dict[str, str] = {}
         self.foreseen_at: dict[str, float] = {}
         self.silent_since: dict[str, float] = {}
+        self.measured: set[str] = set()
+        self.settled_at = 0.0
         self.swaps: list[Swap] = []
         self.starts: list[tuple[float, Start]] = []
         self.kills: list[tuple[float, str]] = []
+        self.retired: list[tuple[float, str, str]] = []
+        self.overdrawn_since: dict[str, float] = {}
         self.last: Plan = Plan()
         self.fails_to_load: Callable[[Row], str] = lambda _: ""
         self.dies: Callable[[Row], bool] = lambda _: False
@@ -176,6 +198,11 @@ class Fleet:
         """A client leaves while its request waits."""
         self.queues[request.version].remove(request)
         request.refused = "cancelled"
+
+    def limit(self, node: NodeView, *, within_seconds: float) -> None:
+        """An administrator changes what a node may hold, which must be so after a while."""
+        self.nodes = [node if one.name == node.name else one for one in self.nodes]
+        self.settled_at = self.now + within_seconds
 
     def lose(self, name: str) -> None:
         """A node's cluster stops, in order: its hosts give their work back and are gone."""
@@ -248,19 +275,26 @@ class Fleet:
         self.check()
 
     def check(self) -> None:
-        """What must hold at every moment."""
+        """What must hold at every moment.
+
+        Nothing is loaded while a node is over its budgets, so beyond them it holds at most what
+        the loads that may go on at once take more than was foreseen.
+        """
+        excess = self.rules.max_loads * max(model.excess for model in self.models.values())
         held: dict[tuple[str, str], int] = defaultdict(int)
         hosts: dict[str, int] = defaultdict(int)
         for row in self.rows:
             if row.host is None and row.state != "starting" and not row.is_hung:
                 continue
             hosts[row.node] += 1
-            for device, count in row.model.needs.items():
+            for device, count in row.model.held.items():
                 held[row.node, device] += count
         for node in self.nodes:
+            if self.now < self.settled_at:
+                continue
             assert hosts[node.name] <= node.max_replicas, (self.now, hosts)
             for device, budget in node.budgets.items():
-                assert held[node.name, device] <= budget, (self.now, node.name, dict(held))
+                assert held[node.name, device] <= budget + excess, (self.now, node, dict(held))
 
     def _see_nodes(self) -> None:
         for place, node in enumerate(self.nodes):
@@ -276,7 +310,13 @@ class Fleet:
     def _control(self) -> None:
         versions = {view.key: view for view in map(self._version_view, self.models.values())}
         views = {row.id: self._replica_view(row) for row in self.rows}
-        drawn = plan(self.nodes, versions.values(), list(views.values()), self.rules)
+        since = self.overdrawn_since
+        nodes = [
+            replace(node, overdrawn_seconds=self.now - since.get(node.name, self.now))
+            for node in self.nodes
+        ]
+        drawn = plan(nodes, versions.values(), list(views.values()), self.rules)
+        self.overdrawn_since = {name: since.get(name, self.now) for name in drawn.overdrawn}
         self.last = drawn
         for replica_id, action in drawn.actions:
             self._act(self._by_id(replica_id), action)
@@ -296,14 +336,18 @@ class Fleet:
     def _retire(self, retired: Retire, versions: dict[str, VersionView], view: ReplicaView) -> None:
         row = self._by_id(retired.replica_id)
         row.wanted = False
+        self.retired.append((self.now, view.version, retired.reason))
+        if "more than it may" in retired.reason:
+            assert not row.model.pinned, retired
+            assert view.state_age_seconds >= self.rules.minimum_dwell_seconds, retired
         if "make room" not in retired.reason:
             return
-        was_busy = bool(view.busy or versions[view.version].queued)
+        was_busy = not is_idle(view, versions)
         self.swaps.append(Swap(self.now, view.version, retired.reason, was_busy))
         assert not row.model.pinned, retired
         assert view.state_age_seconds >= self.rules.minimum_dwell_seconds, retired
         wanting = retired.reason.removeprefix("Put out to make room for ").rstrip(".")
-        if row.model.is_embedding:
+        if row.model.is_embedding and (row.model.preload_workers or not row.on_demand):
             assert self.models[wanting].is_embedding, retired
         if was_busy:
             rows = [one for one in self.rows if one.model.key == wanting]
@@ -319,7 +363,7 @@ class Fleet:
         else:
             row = self._by_id(start.replica_id)
             assert row.host is None
-        row.failure, row.load_failed, row.is_dead = "", False, False
+        row.failure, row.load_failed, row.is_dead, row.needs = "", False, False, start.needs
         self._enter(row, "starting")
 
     def _act(self, row: Row, action: Action) -> None:
@@ -357,7 +401,11 @@ class Fleet:
         return VersionView(
             key=model.key,
             placements=tuple(
-                Placement(node.name, model.device, model.needs)
+                Placement(
+                    node.name,
+                    model.device,
+                    model.held if model.key in self.measured else model.needs,
+                )
                 for node in self.nodes
                 if node.is_alive or self.rules.expects(node)
             ),
@@ -380,7 +428,7 @@ class Fleet:
             version=row.model.key,
             node=row.node,
             device=row.model.device,
-            needs=row.model.needs,
+            needs=row.model.held if row.state in ("ready", "draining") else row.needs,
             wanted=row.wanted,
             on_demand=row.on_demand,
             state=row.state,
@@ -389,6 +437,7 @@ class Fleet:
             is_dead=row.is_dead,
             holds_memory=row.host is not None or row.is_hung,
             is_serving=row.host is not None and row.host.is_serving,
+            has_served=row.host is not None and row.host.has_served,
             crashes=row.crashes,
             failure=row.failure,
             load_failed=row.load_failed,
@@ -418,6 +467,7 @@ class Fleet:
                 self._enter(row, "failed")
                 return
             row.host.is_serving = True
+            self.measured.add(row.model.key)
             if not self.loses_ready(row):
                 self._enter(row, "ready")
         elif row.host.loads_until < math.inf:
@@ -429,6 +479,7 @@ class Fleet:
             self.used_at[row.model.key] = self.now
             if request.left_seconds <= 0:
                 request.finished_at = self.now
+                host.has_served = True
                 host.running.remove(request)
         if host.draining:
             if not host.running and host.exits_at == math.inf:

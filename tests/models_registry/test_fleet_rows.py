@@ -1,6 +1,8 @@
 """The fleet's rows as the plan sees them, with what they need and where that can be."""
 
 import math
+import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from auditlog.models import LogEntry
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from models_registry import fleet, services
 from models_registry.census import take_census, version_keys
@@ -266,12 +269,34 @@ def test_a_node_is_picked_by_its_room(show: Show) -> None:
 def test_a_crash_loop_is_a_failure_and_a_death_is_none() -> None:
     replica = services.load(a_version(), a_node())
     replica.state, replica.crashes, replica.reason = "failed", 2, "It died."
-    assert fleet.replica_view(replica, fleet.NO_HOST, ()).failure == ""
+    now = replica.state_since + timedelta(seconds=7)
+    assert fleet.replica_view(replica, fleet.NO_HOST, (), now).failure == ""
     replica.crashes = 3
-    assert fleet.replica_view(replica, fleet.NO_HOST, ()).failure == "It died."
+    assert fleet.replica_view(replica, fleet.NO_HOST, (), now).failure == "It died."
     replica.crashes, replica.load_failed = 1, True
-    view = fleet.replica_view(replica, HostFacts(busy=2), ())
+    view = fleet.replica_view(replica, HostFacts(busy=2), (), now)
+    assert view.state_age_seconds == 7
     assert (view.failure, view.load_failed, view.busy) == ("It died.", True, 2)
+
+
+def test_ages_are_measured_by_the_clock_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = services.load(a_version(), a_node())
+    Replica.objects.update(state="starting", launch_id=uuid.uuid4())
+    replica.refresh_from_db()
+    assert replica.launch_id is not None
+    # The clocks of hosts differ, and from the controller's.
+    actual = timezone.now()
+    for write, hours in (
+        (lambda launch: services.begin_launch(replica.pk, launch, 7), 1),
+        (lambda launch: services.note_progress(launch, 0.5), -1),
+        (lambda launch: services.observe(launch, "ready"), 1),
+    ):
+        monkeypatch.setattr(timezone, "now", lambda hours=hours: actual + timedelta(hours=hours))
+        write(replica.launch_id)
+        monkeypatch.setattr(timezone, "now", lambda hours=hours: actual - timedelta(hours=hours))
+        census = take_census()
+        (row,) = census.replicas
+        assert abs((census.taken_at - row.state_since).total_seconds()) < 60
 
 
 def test_settings_name_what_is_loaded_at_the_start() -> None:

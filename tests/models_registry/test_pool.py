@@ -18,7 +18,9 @@ from tests.models_registry.fleet_rows import a_node, a_version
         ([(True, "starting"), (True, "loading")], "initializing"),
         ([(True, "failed"), (True, "loading")], "initializing"),
         ([(True, "failed")], "error"),
-        ([(False, "failed")], "ready"),
+        ([(False, "failed")], "degraded"),
+        ([(False, "failed"), (True, "loading")], "initializing"),
+        ([(False, "failed"), (True, "ready")], "degraded"),
         ([(True, "ready")], "ready"),
         ([(True, "ready"), (True, "loading")], "scaling"),
         ([(True, "ready"), (False, "draining")], "scaling"),
@@ -41,6 +43,12 @@ def test_pool_shows_what_is_loaded_and_registered(monkeypatch: pytest.MonkeyPatc
         version=version, node=node, state=Replica.State.READY, device="CPU", placed_on="auto"
     )
     Replica.objects.create(version=absent, node=node, desired=Replica.Desired.ABSENT)
+    failed = Replica.objects.create(
+        version=a_version(),
+        node=node,
+        desired=Replica.Desired.ABSENT,
+        state=Replica.State.FAILED,
+    )
     for model_id in ("b", "a"):
         Registration.objects.create(
             model_id=model_id, requester="m", requirement={}, version=version
@@ -54,9 +62,10 @@ def test_pool_shows_what_is_loaded_and_registered(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(figures, "_sources", [live])
     pool = read_pool()
-    assert (pool.state, pool.nodes, pool.places) == ("ready", [node.name], 3)
+    assert (pool.state, pool.nodes, pool.places) == ("degraded", [node.name], 3)
     models = {model.version_key: model for model in pool.models}
-    assert models.keys() == {version.key, sleeping.key}
+    assert models.keys() == {version.key, sleeping.key, failed.version.key}
+    assert models[failed.version.key].state == "degraded"
     assert set(asked[0].version_keys) == models.keys()
     loaded = models[version.key]
     assert (loaded.is_loaded, loaded.devices, loaded.queued, loaded.state) == (

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 import pytest
 
 from models_registry.residency.facts import NodeView, Placement, ReplicaView, Rules, VersionView
+from models_registry.residency.leaving import Retire
 from models_registry.residency.ledger import HOSTS, Ledger
 from models_registry.residency.lifecycle import (
     CALM_SECONDS,
+    CALM_UNUSED_SECONDS,
     MAX_BACKOFF_SECONDS,
     START_TIMEOUT_SECONDS,
     Action,
@@ -16,7 +18,7 @@ from models_registry.residency.lifecycle import (
     may_start,
     next_action,
 )
-from models_registry.residency.plan import Plan, Retire, Start, plan
+from models_registry.residency.plan import Plan, Start, plan
 from models_registry.residency.victims import kept_bytes, may_be_put_out
 
 LEASE_SECONDS = 5.0
@@ -26,6 +28,7 @@ VIEW = ReplicaView(1, "a", "local")
 RULES = Rules(LEASE_SECONDS, minimum_dwell_seconds=5, maximum_wait_seconds=15)
 AGES = (
     *(0.0, LEASE_SECONDS, START_TIMEOUT_SECONDS, CALM_SECONDS, MAX_BACKOFF_SECONDS),
+    CALM_UNUSED_SECONDS,
     *(RULES.drain_patience_seconds, RULES.load_stall_seconds, RULES.drain_timeout_seconds),
 )
 
@@ -42,7 +45,8 @@ def expected(view: ReplicaView) -> Action | str | None:
     running = view.state in RUNNING
     gone = view.is_dead or view.state_age_seconds >= LEASE_SECONDS
     rested = view.state_age_seconds >= backoff_seconds(view.crashes)
-    calm = view.state == "ready" and view.state_age_seconds >= CALM_SECONDS
+    calm_seconds = CALM_SECONDS if view.has_served else CALM_UNUSED_SECONDS
+    calm = view.state == "ready" and view.state_age_seconds >= calm_seconds
     late = view.state_age_seconds >= START_TIMEOUT_SECONDS
     stalled = view.state_age_seconds >= RULES.load_stall_seconds
     overdue = view.state_age_seconds >= RULES.drain_timeout_seconds
@@ -58,6 +62,7 @@ def expected(view: ReplicaView) -> Action | str | None:
         (running and calm and view.crashes > 0, Action.FORGIVE),
         (running, None),
         (not view.wanted and view.state == "stopped", None),
+        (not view.wanted and view.state == "failed" and bool(view.failure), None),
         (not view.wanted, Action.NOTE_STOPPED),
         (view.state == "starting" and view.is_alive, None),
         (view.state == "starting" and late, Action.ANNOUNCE_AGAIN),
@@ -70,9 +75,11 @@ def expected(view: ReplicaView) -> Action | str | None:
 @pytest.mark.parametrize("state", STATES)
 def test_lifecycle_of_every_combination(state: str) -> None:
     combinations = itertools.product(
-        (True, False), AGES, (True, False), (True, False), (True, False), (0, 1, 3), (True, False)
+        *((True, False), AGES, (True, False), (True, False), (True, False), (0, 1, 3)),
+        *((True, False), (True, False), ("", "It dies.")),
     )
-    for wanted, age, is_alive, is_dead, holds_memory, crashes, file_ready in combinations:
+    for row in combinations:
+        wanted, age, is_alive, is_dead, holds_memory, crashes, file_ready, served, failure = row
         if is_dead and (is_alive or holds_memory):
             continue  # a host known to have ended does not count as alive
         view = replace(
@@ -85,6 +92,8 @@ def test_lifecycle_of_every_combination(state: str) -> None:
             holds_memory=holds_memory,
             crashes=crashes,
             file_ready=file_ready,
+            has_served=served,
+            failure=failure,
         )
         assert decide(view) == expected(view), view
 
@@ -113,8 +122,19 @@ def test_lifecycle_of_every_combination(state: str) -> None:
         ({"state": "ready", "state_age_seconds": 5.0}, Action.NOTE_DEATH),
         ({"state": "ready", "is_alive": True, "wanted": False}, Action.DRAIN),
         ({"state": "ready", "is_alive": True, "crashes": 1, "state_age_seconds": 9.0}, None),
+        ({"state": "ready", "is_alive": True, "crashes": 1, "state_age_seconds": 599.0}, None),
         (
-            {"state": "ready", "is_alive": True, "crashes": 1, "state_age_seconds": 10.0},
+            {"state": "ready", "is_alive": True, "crashes": 1, "state_age_seconds": 600.0},
+            Action.FORGIVE,
+        ),
+        (
+            {
+                "state": "ready",
+                "is_alive": True,
+                "crashes": 1,
+                "state_age_seconds": 10.0,
+                "has_served": True,
+            },
             Action.FORGIVE,
         ),
         ({"state": "draining", "is_alive": True}, None),
@@ -130,6 +150,7 @@ def test_lifecycle_of_every_combination(state: str) -> None:
         ({"state": "failed", "crashes": 2, "state_age_seconds": 2.0}, "start"),
         ({"state": "failed", "crashes": 3, "state_age_seconds": 3.9}, None),
         ({"state": "failed", "crashes": 2, "wanted": False}, Action.NOTE_STOPPED),
+        ({"state": "failed", "crashes": 3, "wanted": False, "failure": "It dies."}, None),
     ],
 )
 def test_lifecycle_of_a_case(changes: dict[str, object], action: Action | str | None) -> None:

@@ -37,6 +37,6 @@ def test_registered_workers_are_no_more_than_there_is_room_for() -> None:
 def test_registered_workers_stay_and_leave_when_nobody_holds_them() -> None:
     assert drawn(replace(VERSION, keep_alive_seconds=0.0), ready(1), ready(2)).retirements == []
     released = replace(VERSION, registered_workers=0, keep_alive_seconds=0.0)
-    assert [one.replica_id for one in drawn(released, ready(1), ready(2)).retirements] == [1, 2]
+    assert [one.replica_id for one in drawn(released, ready(1), ready(2)).retirements] == [2, 1]
     busy = replace(ready(1), busy=1)
     assert drawn(released, busy).retirements == []

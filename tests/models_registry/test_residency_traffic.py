@@ -104,7 +104,8 @@ def fleets(draw: st.DrawFn) -> Fleet:
     models = [
         SimModel(
             f"m{number}",
-            mib=draw(st.integers(10, 100)),
+            mib=(mib := draw(st.integers(10, 100))),
+            held_mib=draw(st.integers(mib - 5, min(100, mib + 10))),
             load_seconds=draw(st.floats(0.5, LOAD_SECONDS)),
             max_sequences=draw(st.integers(1, 8)),
             keep_alive_seconds=draw(st.sampled_from([float("inf"), 0.0, 8.0])),

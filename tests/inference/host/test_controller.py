@@ -19,7 +19,7 @@ from inference.host.outlook import Outlook, look
 from inference.host.watch import Sighting, Signs
 from inference.messages import Drain, Failed, Generation
 from inference.queue import keys
-from inference.queue.claims import FencedError, HostClaims
+from inference.queue.claims import LAST, FencedError, HostClaims, Numbered
 from models_registry import fleet as fleet_module
 from models_registry import services
 from models_registry.census import take_census
@@ -227,10 +227,17 @@ def test_a_replica_that_keeps_dying_rests_before_its_next_start(
 
 
 def test_a_replica_that_has_served_long_is_forgiven(fleet: Fleet) -> None:
-    fleet.start()
+    claims = fleet.start()
+    HostClaims(fleet.world.redis, fleet.launch, fleet.replica.version.key).heartbeat(
+        ready=True, ttl_seconds=60, facts={}
+    )
     fleet.become(State.READY, crashes=3)
     assert fleet.tick().crashes == 3
     fleet.age(CALM_SECONDS)
+    assert fleet.tick().crashes == 3  # what it is asked may be what kills it
+    item = fleet.world.enqueued()
+    claims.claim(1, may_take_suspect=True)
+    claims.publish([Numbered(item.id, 1, Failed("any", ""), mark=LAST)], 60)
     assert fleet.tick().crashes == 0
     assert fleet.replica.state == State.READY
 
@@ -430,6 +437,22 @@ def test_the_end_of_the_log_of_a_dead_host_is_told(fleet: Fleet) -> None:
     assert fleet.tick().reason.endswith("the last words")
 
 
+def test_the_end_of_the_log_of_a_host_of_another_machine_is_told(fleet: Fleet) -> None:
+    fleet.start().leave()
+    fleet.age(fleet.world.settings.lease_seconds)
+    fleet.world.redis.set(keys.last_words(fleet.launch), "the last words", ex=60)
+    assert fleet.tick().reason.endswith("Its log ends:\nthe last words")
+
+
+def test_where_a_log_may_be_is_told_when_nobody_has_read_it(fleet: Fleet) -> None:
+    fleet.start().leave()
+    fleet.age(fleet.world.settings.lease_seconds)
+    launch = fleet.launch
+    reason = fleet.tick().reason
+    assert f"host-{launch}.log in the folder run" in reason
+    assert reason.endswith(f"on {fleet.replica.node.name}.")
+
+
 def test_requests_of_a_version_that_serves_are_not_refused(fleet: Fleet) -> None:
     _, item = asked(fleet)
     fleet.tick()
@@ -521,6 +544,20 @@ def test_a_host_that_does_not_leave_is_given_up_and_its_work_comes_back(fleet: F
     assert fleet.tick().state == State.FAILED
     assert fleet.world.waiting() == [item.id]
     assert fleet.tick().state == State.STOPPED
+
+
+def test_a_crash_loop_that_nobody_asks_for_any_more_stays_to_be_seen(fleet: Fleet) -> None:
+    reason = "It died.\nIts log ends:\nthe last words"
+    fleet.become(State.FAILED, crashes=3, reason=reason, on_demand=True)
+    fleet.age(3600)
+    for _ in range(3):
+        fleet.tick()
+    replica = fleet.replica
+    assert (replica.desired, replica.state, replica.reason) == ("absent", State.FAILED, reason)
+    assert fleet.announced == []
+    services.load(replica.version, replica.node)
+    assert fleet.tick().state == State.STARTING
+    assert (fleet.replica.reason, fleet.replica.crashes) == ("", 0)
 
 
 def test_a_load_that_does_not_move_fails_and_its_requests_are_told(fleet: Fleet) -> None:
@@ -677,6 +714,68 @@ def test_keep_alive_is_forgotten_with_the_replica(fleet: Fleet, ending: str) -> 
         services.unload(fleet.replica.version)
     fleet.tick()
     assert not fleet.world.redis.hexists(keys.KEEP_ALIVE, key)
+
+
+@pytest.mark.parametrize(
+    ("by_version", "by_request", "desired"), [(None, 0.0, "absent"), (0, -1.0, "resident")]
+)
+def test_keep_alive_of_a_request_decides_what_comes_after_it(
+    fleet: Fleet, by_version: int | None, by_request: float, desired: str
+) -> None:
+    world = fleet.world
+    slug, _, label = world.version_key.partition("@")
+    a_version(label, Model.objects.create(slug=slug, name="M"), keep_alive_seconds=by_version)
+    fleet.tick()
+    item = world.generation()
+    world.with_queue(lambda queue: queue.enqueue([item], keep_alive_seconds=by_request))
+    fleet.tick()
+    replica = Replica.objects.get(version__model__slug=slug)
+    assert replica.launch_id is not None
+    assert services.begin_launch(replica.pk, replica.launch_id, 77)
+    claims = HostClaims(world.redis, world.adopt(str(replica.launch_id)), world.version_key)
+    claims.heartbeat(ready=True, ttl_seconds=60, facts={})
+    services.observe(replica.launch_id, State.READY)
+    claims.claim(1, may_take_suspect=True)
+    fleet.tick()
+    replica.refresh_from_db()
+    assert replica.desired == "resident"
+    claims.publish([Numbered(item.id, 1, Failed("any", ""), mark=LAST)], 60)
+    fleet.tick()
+    replica.refresh_from_db()
+    assert replica.desired == desired
+    world.redis.hdel(keys.KEEP_ALIVE, world.version_key)
+
+
+def test_what_a_person_loads_is_there_for_a_while_though_it_is_kept_for_no_time(
+    fleet: Fleet,
+) -> None:
+    ModelVersion.objects.update(keep_alive_seconds=0)
+    fleet.start()
+    assert fleet.tick().desired == "resident"
+    fleet.age(fleet.world.settings.minimum_dwell_seconds)
+    assert fleet.tick().desired == "absent"
+
+
+def test_what_holds_too_much_leaves_and_who_is_busy_after_the_maximum_wait(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    claims = fleet.start()
+    world, settings = fleet.world, fleet.world.settings
+    world.version_key = fleet.replica.version.key
+    claims = HostClaims(world.redis, fleet.launch, world.version_key)
+    claims.heartbeat(ready=True, ttl_seconds=60, facts={})
+    world.enqueued()
+    claims.claim(1, may_take_suspect=True)
+    fleet.age(settings.minimum_dwell_seconds)
+    Node.objects.update(device_budgets={"cpu": 1})
+    fleet.tick()
+    wait(fleet, settings.maximum_wait_seconds - 1)
+    assert fleet.replica.desired == "resident"
+    assert caplog.text.count("holds more than its budgets allow") == 1
+    claims.heartbeat(ready=True, ttl_seconds=60, facts={})
+    wait(fleet, 1)
+    assert fleet.replica.desired == "absent"
+    assert "more than it may" in fleet.replica.reason
 
 
 def test_a_replica_whose_last_use_was_lost_counts_as_used_now(fleet: Fleet) -> None:

@@ -55,6 +55,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     found.pool, found.monitor, found.pusher = [], child, child
     found.broker = SimpleNamespace(connection=None)
     found._killed = set()
+    monkeypatch.setattr(found, "_last_words", SimpleNamespace(tell=lambda _: None), raising=False)
     found.given_up = given_up
     monkeypatch.setattr(found, "stop", lambda: written.append(("stop",)))
     found.queue_name = lambda: "models"

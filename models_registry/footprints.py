@@ -3,9 +3,11 @@
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 import msgspec
+from django.utils import timezone
 
 from models_registry.gguf import GGUFHeader
 from models_registry.memory import MemoryEstimate, device_bytes, estimate_bytes
@@ -15,6 +17,7 @@ from models_registry.residency.facts import Placement
 
 CPU = "cpu"
 TEMPLATE_SHA256 = "chat_template_sha256"
+_FOOTPRINT_AGE: Final = timedelta(days=1)
 Measured = Mapping[tuple[int, str], int]
 """Private bytes by version and options."""
 
@@ -70,22 +73,26 @@ def estimate_of(
 
 
 def options_of(version: ModelVersion, device: str, cpu_features: Iterable[str]) -> str:
-    """The options that a footprint was measured with, as its row names them.
+    """The file and the options that a footprint was measured with, as its row names them.
 
     Args:
-        version: whose options.
+        version: whose file and options.
         device: as the host is told it.
         cpu_features: of the node; those that decide which weights are copied count.
     """
     features = " ".join(sorted(COPYING_FEATURES.intersection(cpu_features)))
-    # Rows of before there was a choice have no word of it.
     layers = "" if version.layers_on_gpu < 0 else f" {version.layers_on_gpu} layers"
-    draft = f" draft {version.usable_draft.key}" if version.usable_draft else ""
+    draft = f" draft {_file_of(version.usable_draft)}" if version.usable_draft else ""
     return (
-        f"{device} {version.kv_cells} cells {version.max_sequences} sequences "
+        f"{_file_of(version)} {device} {version.kv_cells} cells {version.max_sequences} sequences "
         f"{version.cache_type_k} {version.cache_type_v} flash {version.flash_attention}{layers}"
         f"{draft} [{features}]"
     )
+
+
+def _file_of(version: ModelVersion) -> str:
+    """The content of its file, as far as that is known; a version's file may be replaced."""
+    return version.sha256[:12] or version.key
 
 
 def measured_footprints(versions: Collection[int] | None = None) -> dict[tuple[int, str], int]:
@@ -98,7 +105,10 @@ def measured_footprints(versions: Collection[int] | None = None) -> dict[tuple[i
 
 
 def note_footprint(version: ModelVersion, options: str, private_bytes: int) -> None:
-    """Remember what a replica was measured to take; only more than before counts.
+    """Remember what a replica was measured to take.
+
+    More than before counts at once. Less counts when what is known is older than a day: a process
+    grows as it works, and right after its load holds less than it will.
 
     Args:
         version: of the replica.
@@ -108,7 +118,8 @@ def note_footprint(version: ModelVersion, options: str, private_bytes: int) -> N
     row, created = Footprint.objects.get_or_create(
         version=version, options=options, defaults={"private_bytes": private_bytes}
     )
-    if not created and row.private_bytes < private_bytes:
+    is_old = row.measured_at < timezone.now() - _FOOTPRINT_AGE
+    if not created and (row.private_bytes < private_bytes or is_old):
         row.private_bytes = private_bytes
         row.save()
 

@@ -160,10 +160,11 @@ def _idle_order(replica: ReplicaView, versions: Versions) -> tuple[bool, bool, b
     )
 
 
-def _busy_order(replica: ReplicaView, versions: Versions) -> tuple[bool, int, float, int]:
+def _busy_order(replica: ReplicaView, versions: Versions) -> tuple[bool, bool, int, float, int]:
     version = versions[replica.version]
     return (
         _stays(replica, version),
+        version.is_embedding,
         version.priority,
         -replica.state_age_seconds,
         replica.id,

@@ -26,7 +26,7 @@ from models_registry.footprints import (
     options_of,
     placements_of,
 )
-from models_registry.models import Model, ModelVersion, Preset, Replica
+from models_registry.models import Footprint, Model, ModelVersion, Preset, Replica
 from models_registry.nodes import (
     DeviceFacts,
     NodeFacts,
@@ -175,12 +175,40 @@ def test_a_version_needs_what_was_foreseen_and_then_what_was_measured() -> None:
     assert place.needs == {"cpu": foreseen.total_bytes}
     options = options_of(version, "auto", node.cpu_features)
     note_footprint(version, options, 77 * MIB)
-    note_footprint(version, options, 70 * MIB)  # less than before does not count
+    note_footprint(version, options, 70 * MIB)  # it has yet to grow
     (place,) = placements_of(version, node, measured_footprints())
     assert place.needs == {"cpu": 77 * MIB + mapped_bytes(version, node)}
     version.kv_cells *= 2
     (place,) = placements_of(version, node, measured_footprints())
     assert place.needs["cpu"] > foreseen.total_bytes
+
+
+def test_what_was_measured_long_ago_gives_way_to_less() -> None:
+    version = a_version()
+    note_footprint(version, "any", 77 * MIB)
+    Footprint.objects.update(measured_at=timezone.now() - timedelta(days=2))
+    note_footprint(version, "any", 70 * MIB)  # by another build, say
+    assert measured_footprints() == {(version.pk, "any"): 70 * MIB}
+    note_footprint(version, "any", 60 * MIB)
+    assert measured_footprints() == {(version.pk, "any"): 70 * MIB}
+
+
+def test_what_was_measured_of_a_file_does_not_count_for_the_one_in_its_place() -> None:
+    version, node = a_version(sha256="a" * 64), a_node()
+    note_footprint(version, options_of(version, "auto", node.cpu_features), 77 * MIB)
+    (measured,) = placements_of(version, node, measured_footprints())
+    version.sha256 = "b" * 64
+    (foreseen,) = placements_of(version, node, measured_footprints())
+    assert (foreseen,) == placements_of(version, node, {})
+    assert foreseen != measured
+
+
+def test_what_was_measured_of_a_draft_model_does_not_count_for_another_file_of_it() -> None:
+    draft = a_version(sha256="a" * 64)
+    version = a_version(sha256="c" * 64, draft_model=draft)
+    usual = options_of(version, "auto", [])
+    draft.sha256 = "b" * 64
+    assert options_of(version, "auto", []) != usual
 
 
 def test_a_draft_model_needs_room_too() -> None:

@@ -1,6 +1,7 @@
 """Machines: what they show of themselves, and where a version is to be loaded."""
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from django.utils import timezone
 
 from models_registry.errors import NeverFitsError, RegistryError
 from models_registry.figures import Subjects, read_figures
-from models_registry.footprints import measured_footprints, placements_of
+from models_registry.footprints import CPU, measured_footprints, placements_of
 from models_registry.models import ModelVersion, Node, Replica
 from models_registry.models.fleet import USUAL_SHARE
 from models_registry.residency.facts import OCCUPYING, Placement
@@ -116,11 +117,12 @@ def pick_node(version: ModelVersion) -> Node:
         return where_wanted[0]
     if not nodes:
         raise RegistryError(NO_NODE)
-    faults = {node: fault_of(version, node) for node in nodes}
+    faults = faults_of(version, nodes)
     fitting = [node for node, fault in faults.items() if not fault]
     if not fitting:
         raise NeverFitsError(next(iter(faults.values())))
-    return max(fitting, key=_free_bytes)
+    room = _room_for(version, fitting)
+    return max(fitting, key=lambda node: room[node])
 
 
 def fault_of(version: ModelVersion, node: Node) -> str:
@@ -128,7 +130,16 @@ def fault_of(version: ModelVersion, node: Node) -> str:
 
     A version whose file was not read yet is given the benefit of the doubt.
     """
-    places = placements_of(version, node, measured_footprints())
+    return faults_of(version, [node])[node]
+
+
+def faults_of(version: ModelVersion, nodes: Iterable[Node]) -> dict[Node, str]:
+    """``fault_of`` for several nodes, from one look at what was measured."""
+    measured = measured_footprints([version.pk])
+    return {node: _fault(version, node, placements_of(version, node, measured)) for node in nodes}
+
+
+def _fault(version: ModelVersion, node: Node, places: Sequence[Placement]) -> str:
     if not places or any(_fits(place, node) for place in places):
         return ""
     place = places[0]
@@ -148,9 +159,32 @@ def _fits(place: Placement, node: Node) -> bool:
     return all(need <= node.budgets.get(device, -1) for device, need in place.needs.items())
 
 
-def _free_bytes(node: Node) -> int:
-    held = [
-        sum(replica.needed_bytes.values())
-        for replica in node.replicas.filter(state__in=sorted(OCCUPYING))
-    ]
-    return sum(node.budgets.values()) - sum(held)
+def _room_for(version: ModelVersion, nodes: Sequence[Node]) -> dict[Node, tuple[bool, bool, int]]:
+    """How well a version would be off on each node, to compare.
+
+    Whether it fits without putting others out, whether it would be on a GPU, and the bytes that it
+    would leave free of the device that most of it is on: in the best of its places. Room on a GPU
+    is none for a model on the CPU.
+    """
+    held: dict[tuple[int, str], int] = defaultdict(int)
+    for replica in Replica.objects.filter(node__in=nodes, state__in=sorted(OCCUPYING)):
+        for device, count in replica.needed_bytes.items():
+            held[replica.node_id, device] += count
+    measured = measured_footprints([version.pk])
+    # Of a file that was not read yet nothing is known but that it can be on the CPU.
+    unread = (Placement("", CPU, {CPU: 0}),)
+
+    def comfort(place: Placement, node: Node) -> tuple[bool, bool, int]:
+        left = {
+            device: node.budgets.get(device, 0) - held[node.pk, device] - need
+            for device, need in place.needs.items()
+        }
+        main = max(place.needs, key=lambda device: place.needs[device])
+        return min(left.values()) >= 0, place.needs.keys() != {CPU}, left[main]
+
+    return {
+        node: max(
+            comfort(place, node) for place in placements_of(version, node, measured) or unread
+        )
+        for node in nodes
+    }

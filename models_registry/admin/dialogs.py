@@ -12,7 +12,7 @@ from unfold.widgets import (
 )
 
 from models_registry.models import ModelVersion, Node
-from models_registry.nodes import answering, fault_of
+from models_registry.nodes import answering, faults_of
 
 _BEST = ("", "The machine with most room")
 
@@ -27,20 +27,19 @@ class LoadForm(BaseDialogForm):
         version = ModelVersion.objects.select_related("model").filter(pk=self.object_id).first()
         nodes = list(Node.objects.filter(seen_at__isnull=False))
         awake = answering(nodes)
+        faults = faults_of(version, nodes) if version is not None else {}
         choices = [
-            (node.name, _label(version, node, node in awake))
-            for node in nodes
-            if version is not None
+            (node.name, _label(node, node in awake, bool(fault))) for node, fault in faults.items()
         ]
         field = self.fields["node"]
         if isinstance(field, forms.ChoiceField):
             field.choices = [_BEST, *choices]
 
 
-def _label(version: ModelVersion, node: Node, is_awake: bool) -> str:
+def _label(node: Node, is_awake: bool, is_too_small: bool) -> str:
     """A machine's name, with what speaks against it."""
     faults = [] if is_awake else ["silent"]
-    if fault_of(version, node):
+    if is_too_small:
         faults.append("too small")
     return f"{node.name} ({', '.join(faults)})" if faults else node.name
 

@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.decorators import display
+from unfold.views import ChangeList
 
 from models_registry.admin.deletion import Deletion
 from models_registry.admin.display import NOTHING, STATE_LABELS, size, table
@@ -29,6 +30,18 @@ class NodeForm(RowForm):
         fields = ("device_budgets", "max_replicas")
 
 
+class NodeChangeList(ChangeList):
+    """Knows of each node shown whether its cluster answers, from one look."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Look once for all rows of the page."""
+        super().get_results(request)
+        figures = read_figures(Subjects((), (), [node.name for node in self.result_list]))
+        for node in self.result_list:
+            answers = "answers" if node.name in figures.alive_nodes else "silent"
+            node.shown_cluster = "unknown" if figures.fault else answers
+
+
 @admin.register(Node)
 class NodeAdmin(Deletion):
     """They enter themselves when their cluster starts."""
@@ -40,6 +53,10 @@ class NodeAdmin(Deletion):
         (None, {"fields": ("name", ("cpu_count", "memory"), "features", "seen_at")}),
         ("What models may take", {"fields": ("device_table", "device_budgets", "max_replicas")}),
     )
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """One that knows which nodes answer."""
+        return NodeChangeList
 
     @display(description="memory", ordering="memory_bytes")
     def memory(self, node: Node) -> str:
@@ -54,10 +71,7 @@ class NodeAdmin(Deletion):
     @display(description="cluster", label=STATE_LABELS)
     def cluster(self, node: Node) -> str:
         """Whether it takes tasks."""
-        figures = read_figures(Subjects((), (), (node.name,)))
-        if figures.fault:
-            return "unknown"
-        return "answers" if node.name in figures.alive_nodes else "silent"
+        return str(getattr(node, "shown_cluster", ""))
 
     @display(description="devices")
     def device_table(self, node: Node) -> SafeString:

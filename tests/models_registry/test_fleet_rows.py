@@ -26,7 +26,7 @@ from models_registry.footprints import (
     options_of,
     placements_of,
 )
-from models_registry.models import Footprint, Model, ModelVersion, Preset, Replica
+from models_registry.models import Footprint, Model, ModelVersion, Node, Preset, Replica
 from models_registry.nodes import (
     DeviceFacts,
     NodeFacts,
@@ -292,6 +292,33 @@ def test_a_node_is_picked_by_its_room(show: Show) -> None:
     assert pick_node(version) == larger  # where it is wanted already
     assert fault_of(version, small)
     assert not fault_of(version, large)
+
+
+def test_room_on_a_gpu_is_none_for_what_is_loaded_on_the_cpu(show: Show) -> None:
+    show(LiveFigures(fault="Nothing is known."))
+    gpu = DeviceFacts("cuda:0", "A", 1 << 42)
+    register_this_node("gpu", 4, 1 << 30, NodeFacts((gpu,)))
+    large = a_node(budget_bytes=1 << 31)
+    assert pick_node(a_version(device="cpu")) == large
+    assert pick_node(a_version()).name == "gpu"
+    full = {"cuda:0": int(0.9 * (1 << 42))}
+    Replica.objects.create(
+        version=a_version(), node=Node.objects.get(name="gpu"), state="ready", needed_bytes=full
+    )
+    assert pick_node(a_version()) == large
+    assert pick_node(a_version(header=None)) == large
+
+
+def test_more_nodes_take_no_more_queries_to_pick_one(show: Show) -> None:
+    show(LiveFigures(fault="Nothing is known."))
+    version = a_version()
+    counts = []
+    for _ in range(2):
+        a_node()
+        with CaptureQueriesContext(connection) as queries:
+            pick_node(version)
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
 
 
 def test_a_crash_loop_is_a_failure_and_a_death_is_none() -> None:

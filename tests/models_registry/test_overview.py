@@ -4,7 +4,9 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -37,6 +39,18 @@ def _replica(node, state: str = "ready", gib: float = 1, **fields) -> Replica:
     )
 
 
+def watch_looks() -> list[Subjects]:
+    """What live figures are asked for from now on; there are none."""
+    looks: list[Subjects] = []
+
+    def look(asked: Subjects) -> LiveFigures:
+        looks.append(asked)
+        return LiveFigures()
+
+    figures.register_figures(look)
+    return looks
+
+
 def _page(viewer: Client) -> str:
     return viewer.get(reverse("admin_overview")).content.decode()
 
@@ -60,6 +74,30 @@ def test_devices_tell_used_from_reserved_and_free(show: Show) -> None:
 def test_budget_that_is_exceeded_is_shown_with_the_excess(show: Show, viewer: Client) -> None:
     _replica(a_node(budget_bytes=GIB), gib=1.5)
     assert "512 MiB over" in _page(viewer)
+
+
+def test_more_of_everything_takes_no_more_queries_and_one_look(show: Show, viewer: Client) -> None:
+    looks = watch_looks()
+    counts = []
+    for _ in range(2):
+        node = a_node(budget_bytes=8 * GIB)
+        for _ in range(3):
+            _replica(node)
+        Download.objects.create(version=a_version())
+        looks.clear()
+        with CaptureQueriesContext(connection) as queries:
+            _page(viewer)
+        counts.append((len(queries), len(looks)))
+    assert counts[0] == counts[1]
+    assert counts[0][1] == 1
+
+
+def test_list_of_nodes_looks_once(show: Show, viewer: Client) -> None:
+    looks = watch_looks()
+    nodes = [a_node() for _ in range(3)]
+    page = viewer.get(reverse("admin:models_registry_node_changelist")).content.decode()
+    assert page.count("silent") >= 3
+    assert [set(asked.nodes) for asked in looks] == [{node.name for node in nodes}]
 
 
 def test_replicas_show_the_figures_of_their_hosts(show: Show, viewer: Client) -> None:

@@ -41,9 +41,8 @@ def row_for(start: Start, holding: Collection[int] = ()) -> Replica | None:
     )
     if at_rest is None:
         at_rest = Replica.objects.create(version=version, node=node)
-    Replica.objects.filter(pk=at_rest.pk).update(
-        desired=Replica.Desired.RESIDENT, on_demand=start.on_demand, state_since=Now()
-    )
+    at_rest.on_demand = start.on_demand
+    _decide(at_rest, Replica.Desired.RESIDENT, on_demand=start.on_demand, state_since=Now())
     return _replicas().filter(pk=at_rest.pk).first()
 
 
@@ -54,8 +53,21 @@ def retire(replica_id: int, reason: str) -> None:
         replica_id: of the replica.
         reason: why, for people; "" where what the row says already stands.
     """
-    fields: dict[str, Any] = {"reason": reason} if reason else {}
-    Replica.objects.filter(pk=replica_id).update(desired=Replica.Desired.ABSENT, **fields)
+    replica = Replica.objects.filter(pk=replica_id).first()
+    if replica is not None:
+        _decide(replica, Replica.Desired.ABSENT, **({"reason": reason} if reason else {}))
+
+
+def _decide(replica: Replica, desired: str, **fields: Any) -> None:
+    """Write what the plan wants of a replica.
+
+    It is in the audit trail where a person or a setting is behind the replica, whose wish is taken
+    back or followed. What comes and goes with requests alone is nobody's decision.
+    """
+    if not replica.on_demand and replica.desired != desired:
+        replica.desired = desired
+        replica.save(update_fields=["desired"])
+    Replica.objects.filter(pk=replica.pk).update(desired=desired, **fields)
 
 
 def explain(replicas: Iterable[Replica], reasons: Mapping[str, str]) -> None:

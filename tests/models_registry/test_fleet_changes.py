@@ -3,6 +3,7 @@
 import uuid
 
 import pytest
+from auditlog.models import LogEntry
 
 from models_registry import fleet_changes, services
 from models_registry.footprints import estimate_of, options_of
@@ -32,6 +33,40 @@ def test_a_row_is_found_for_a_start() -> None:
     )
     assert again is not None
     assert not again.on_demand
+
+
+def test_what_the_plan_takes_back_from_a_person_is_in_the_audit_trail() -> None:
+    replica = services.load(a_version(), a_node())
+    fleet_changes.retire(replica.pk, "Put out.")
+    change = LogEntry.objects.get_for_object(replica).first()
+    assert change is not None
+    assert change.changes == {"desired": ["resident", "absent"]}
+    replica.refresh_from_db()
+    assert (replica.desired, replica.reason) == ("absent", "Put out.")
+    fleet_changes.retire(replica.pk, "")
+    replica.refresh_from_db()
+    assert replica.reason == "Put out."
+    assert LogEntry.objects.get_for_object(replica).count() == 2  # with its creation
+
+
+def test_what_the_plan_brings_in_for_a_setting_is_in_the_audit_trail() -> None:
+    replica = services.load(a_version(), a_node())
+    services.unload(replica.version)
+    start = Start(replica.version.key, replica.node.name, "auto", {}, None, on_demand=False)
+    assert fleet_changes.row_for(start) == replica
+    change = LogEntry.objects.get_for_object(replica).first()
+    assert change is not None
+    assert change.changes == {"desired": ["absent", "resident"]}
+
+
+def test_what_comes_and_goes_with_requests_is_not_in_the_audit_trail() -> None:
+    version, node = a_version(), a_node()
+    start = Start(version.key, node.name, "auto", {}, None, on_demand=True)
+    for _ in range(2):
+        replica = fleet_changes.row_for(start)
+        assert replica is not None
+        fleet_changes.retire(replica.pk, "Put out.")
+    assert LogEntry.objects.get_for_object(replica).count() == 1  # its creation
 
 
 def test_a_replica_that_waits_says_why() -> None:

@@ -19,6 +19,8 @@ from models_registry.registrations import NO_CLAIM, Claim, claims
 def load(version: ModelVersion, node: Node, actor: Any = None) -> Replica:
     """Want ``version`` in memory on ``node``; a replica that gave up gets a fresh chance.
 
+    What its others have failed of, which nobody wants any more, is forgotten.
+
     It is brought in as soon as there is room: the longest idle of the others make room for it, and
     busy ones when it has waited for long.
 
@@ -40,7 +42,10 @@ def load(version: ModelVersion, node: Node, actor: Any = None) -> Replica:
             replica = Replica.objects.create(version=version, node=node)
         replica.desired, replica.on_demand = Replica.Desired.RESIDENT, False
         replica.save(update_fields=["desired", "on_demand"])
-        _clear([replica], crashes=0)
+        _clear(
+            [replica, *Replica.objects.filter(version=version, desired=Replica.Desired.ABSENT)],
+            crashes=0,
+        )
         replica.refresh_from_db()
         return replica
 

@@ -26,6 +26,7 @@ from models_registry.preloading import configured_versions
 from models_registry.residency.facts import Rules
 from models_registry.residency.lifecycle import Action
 from models_registry.residency.plan import Plan, plan
+from models_registry.residency.reasons import Reason
 
 logger = logging.getLogger(__name__)
 
@@ -180,9 +181,10 @@ class Controller:
                 logger.warning("%s: %d request(s) refused. %s", key, count, reason.text)
         for key, version in outlook.versions.items():
             if version.queued and key not in ready:
-                text = drawn.reasons[key].text if key in drawn.reasons else "It is being loaded."
-                late = f"The request waited longer than the queue timeout for {key}. {text}"
-                self._demand.refuse(key, Failed(LATE, late, LATE_RETRY_SECONDS), Which.LATE)
+                reason = drawn.reasons.get(key, Reason("It is being loaded."))
+                late = f"The request waited longer than the queue timeout for {key}. {reason.text}"
+                again = reason.retry_after_seconds or LATE_RETRY_SECONDS
+                self._demand.refuse(key, Failed(LATE, late, again), Which.LATE)
         reasons = {key: reason.text for key, reason in drawn.reasons.items()}
         fleet_changes.explain(outlook.rows.values(), reasons)
         loading = {key: 0.0 for key, version in outlook.versions.items() if version.queued}

@@ -55,6 +55,19 @@ def test_load_gives_a_replica_that_failed_a_fresh_chance() -> None:
     assert replica.state_since > long_ago
 
 
+def test_load_and_unload_clear_what_failed_elsewhere() -> None:
+    version = a_version()
+    failed = services.load(version, a_node())
+    for clear in (lambda: services.load(version, a_node()), lambda: services.unload(version)):
+        Replica.objects.filter(pk=failed.pk).update(
+            desired="absent", state=State.FAILED, crashes=3, reason="It died.", load_failed=True
+        )
+        clear()
+        failed.refresh_from_db()
+        assert (failed.desired, failed.state, failed.reason) == ("absent", "stopped", "")
+        assert not failed.load_failed
+
+
 @pytest.mark.parametrize("state", [State.STARTING, State.LOADING, State.READY, State.DRAINING])
 def test_load_leaves_a_running_replica_as_it_is(state: str) -> None:
     version, node = a_version(), a_node()

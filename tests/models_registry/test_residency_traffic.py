@@ -30,7 +30,12 @@ def bound_seconds(world: Fleet) -> float:
 
 
 def drive(
-    world: Fleet, seed: int, seconds: float, per_second: float, death_rate: float = 0.0
+    world: Fleet,
+    seed: int,
+    seconds: float,
+    per_second: float,
+    death_rate: float = 0.0,
+    restart_rate: float = 0.0,
 ) -> None:
     """Let random requests come for a while, then let all be answered."""
     chance = random.Random(seed)
@@ -45,7 +50,15 @@ def drive(
 
     world.dies = dies
     until = world.now + seconds
+    back_at: dict[str, float] = {}
     while world.now < until:
+        for node in world.nodes:
+            if node.is_alive and restart_rate and chance.random() < restart_rate:
+                world.lose(node.name)
+                back_at[node.name] = world.now + chance.uniform(1, RULES.node_patience_seconds - 2)
+        for name in [name for name, at in back_at.items() if world.now >= at]:
+            world.regain(name)
+            del back_at[name]
         for _ in range(int(per_second) + (chance.random() < per_second % 1)):
             world.ask(
                 chance.choices(keys, weights)[0],
@@ -54,6 +67,8 @@ def drive(
             )
         world.tick()
         world.tick()
+    for name in back_at:
+        world.regain(name)
     world.run_until(lambda: all(one.is_over for one in world.requests), 3 * bound_seconds(world))
 
 
@@ -78,6 +93,17 @@ def test_hosts_killed_at_any_moment_lose_nothing(seed: int) -> None:
     models = [SimModel(key, load_seconds=LOAD_SECONDS) for key in "abc"]
     world = Fleet(models, [NodeView("local", {"cpu": 200 * MIB}, 4)], RULES)
     drive(world, seed, 180, per_second=1.0, death_rate=0.01)
+    assert [one.refused for one in world.requests if one.refused] == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_clusters_that_restart_at_any_moment_lose_nothing(seed: int) -> None:
+    models = [SimModel(key, load_seconds=LOAD_SECONDS) for key in "abc"]
+    # Only one of the nodes has room for the large one.
+    models.append(SimModel("large", mib=150, load_seconds=LOAD_SECONDS))
+    nodes = [NodeView("one", {"cpu": 200 * MIB}, 4), NodeView("two", {"cpu": 120 * MIB}, 2)]
+    world = Fleet(models, nodes, RULES)
+    drive(world, seed, 300, per_second=0.5, restart_rate=0.01)
     assert [one.refused for one in world.requests if one.refused] == []
 
 

@@ -218,11 +218,12 @@ class _Room:
             return  # It is tried again where it rests.
         expected = [one for one in want.placements if self.ledger.may_fit_again(one, kept)]
         is_final = want.may_evict and not hopeful and not expected
+        there = [one for one in want.placements if one.node in self.ledger.budgets]
         reason = Reason(NO_NODE, is_final)
-        for placement in (hopeful or expected or want.placements)[:1]:
+        for placement in (hopeful or expected or there or want.placements)[:1]:
             reason = self._shortage(want, placement, is_final=is_final)
         # What has begun did fit somewhere: that machine may come back.
-        self._note(want, drawn, replace(reason, spares_begun=is_final))
+        self._note(want, drawn, replace(reason, spares_begun=reason.is_final))
         if want.is_starved(self.rules):
             self._keep_room(want, hopeful)
 

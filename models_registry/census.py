@@ -10,8 +10,8 @@ from datetime import datetime
 
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.utils import timezone
 
+from models_registry.clock import database_now
 from models_registry.models import ModelVersion, Node, Replica
 
 _State = ModelVersion.FileState
@@ -68,8 +68,7 @@ def take_census() -> Census:
         versions=_listed_versions(),
         # One whose node was deleted a moment ago goes with it.
         replicas=[replica for replica in replicas if replica.node_id in nodes],
-        # Without replicas nothing has an age.
-        taken_at=replicas[0].seen_at if replicas else timezone.now(),
+        taken_at=replicas[0].seen_at if replicas else database_now(),
     )
 
 

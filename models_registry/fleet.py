@@ -52,7 +52,7 @@ class HostFacts:
 
 @dataclass(frozen=True)
 class Wishes:
-    """Who wants which versions at one moment.
+    """Who wants which versions at one moment, ``at``, by the database's clock.
 
     ``demand`` is of requests, by version key; ``preloaded`` are the keys that the settings name;
     ``foreseen`` those expected to be asked for, with the seconds since that was foreseen;
@@ -63,6 +63,7 @@ class Wishes:
     preloaded: Collection[str] = ()
     foreseen: Mapping[str, float] = field(default_factory=dict)
     claims: Mapping[int, Claim] = field(default_factory=dict)
+    at: datetime = field(default_factory=timezone.now)
 
 
 # What the options of a row, edited past its form, may do to the arithmetic.
@@ -162,6 +163,7 @@ def version_views(
             claim,
             fault,
             wishes.foreseen.get(key),
+            wishes.at,
         )
     return views
 
@@ -219,6 +221,7 @@ def _version_view(
     claim: Claim,
     fault: str,
     foreseen_seconds: float | None,
+    now: datetime,
 ) -> VersionView:
     unusable = fault
     if version.file_state != ModelVersion.FileState.READY:
@@ -237,7 +240,9 @@ def _version_view(
         registered_workers=claim.preload_workers,
         is_registered=claim.references > 0,
         foreseen=foreseen_seconds is not None and demand.idle_seconds > foreseen_seconds,
-        keep_alive_seconds=_keep_alive_seconds(version, demand, default_keep_alive_seconds, claim),
+        keep_alive_seconds=_keep_alive_seconds(
+            version, demand, default_keep_alive_seconds, claim, now
+        ),
         queued=demand.queued,
         priority=demand.priority,
         oldest_wait_seconds=demand.oldest_wait_seconds,
@@ -248,7 +253,7 @@ def _version_view(
 
 
 def _keep_alive_seconds(
-    version: ModelVersion, demand: Demand, default_seconds: float, claim: Claim
+    version: ModelVersion, demand: Demand, default_seconds: float, claim: Claim, now: datetime
 ) -> float:
     """How long a version stays without work; infinity until its room is needed.
 
@@ -256,7 +261,7 @@ def _keep_alive_seconds(
     """
     if claim.references:
         return math.inf
-    if claim.is_left_over(timezone.now(), demand.idle_seconds):
+    if claim.is_left_over(now, demand.idle_seconds):
         return 0.0
     keep_alive = demand.keep_alive_seconds
     is_embedding = version.model.type == "embedding"

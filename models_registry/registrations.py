@@ -15,6 +15,7 @@ from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 
 from models_registry.audit import acting
+from models_registry.clock import database_now
 from models_registry.downloads import start_download
 from models_registry.models import Download, ModelVersion, Registration, Replica
 from models_registry.models.registrations import MAX_NAME
@@ -146,7 +147,7 @@ def release(registration: Registration, actor: Any = None) -> int:
         _take_turns(_NAMES, registration.model_id)
         registration.refresh_from_db()
         if registration.is_active:
-            registration.released_at = timezone.now()
+            registration.released_at = database_now()
             registration.save(update_fields=["released_at"])
             _forget_old()
     return count_references(registration.version)

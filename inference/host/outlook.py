@@ -54,7 +54,7 @@ def look(
     launches = [str(row.launch_id) for row in census.replicas]
     waiting, loads = reader.read(census.version_keys, launches)
     demand = {key: _demand(found, is_foreseen=key in foreseen) for key, found in waiting.items()}
-    wishes = fleet.Wishes(demand, preloaded, foreseen, claims())
+    wishes = fleet.Wishes(demand, preloaded, foreseen, claims(), census.taken_at)
     versions = fleet.wanted_versions(census, wishes, settings.models_dir)
     nodes = fleet.node_views(census, seen.nodes, seen.node_silence_seconds)
     usable = {node.name for node in nodes if node.is_alive or rules.expects(node)}

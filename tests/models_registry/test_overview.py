@@ -71,6 +71,13 @@ def test_devices_tell_used_from_reserved_and_free(show: Show) -> None:
     assert state.hosts == 2
 
 
+def test_what_failed_is_shown_with_its_whole_reason(show: Show, viewer: Client) -> None:
+    _replica(a_node(), "failed", desired="absent", reason="It died.\nIts log ends:\nlast words")
+    page = _page(viewer)
+    assert "It died." in page
+    assert "last words" in page
+
+
 def test_budget_that_is_exceeded_is_shown_with_the_excess(show: Show, viewer: Client) -> None:
     _replica(a_node(budget_bytes=GIB), gib=1.5)
     assert "512 MiB over" in _page(viewer)

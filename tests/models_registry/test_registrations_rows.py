@@ -239,6 +239,18 @@ def test_release_lets_go_what_was_still_loading_unless_somebody_asks(version: Mo
     replica.refresh_from_db()
 
 
+def test_release_is_noted_by_the_clock_of_the_database(
+    version: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = registered().registration
+    actual = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: actual - timedelta(hours=1))
+    release(row)
+    row.refresh_from_db()
+    assert row.released_at is not None
+    assert row.released_at >= actual
+
+
 def test_release_leaves_what_a_person_loaded(version: ModelVersion) -> None:
     row = registered().registration
     in_memory(version, on_demand=False)

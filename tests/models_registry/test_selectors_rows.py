@@ -82,6 +82,15 @@ def test_replicas_that_are_not_wanted_do_not_count() -> None:
     assert len(status.replicas) == 1
 
 
+def test_what_failed_is_told_though_nobody_wants_it_any_more() -> None:
+    version = a_version(is_default=True)
+    services.load(version, a_node())
+    Replica.objects.update(state="failed", desired="absent", reason="It died.")
+    (status,) = model_statuses(version.model.slug)
+    assert status.status == "failed"
+    assert status.replicas[0].reason == "It died."
+
+
 def test_statuses_keep_models_apart() -> None:
     loaded, other = a_version(is_default=True), a_version(is_default=False)
     node = a_node()

@@ -29,12 +29,14 @@ class _Flight:
 class Flights:
     """Bookkeeping of the generations in flight on one host.
 
-    ``generated_tokens`` counts those of all of them, also of those that have ended.
+    ``generated_tokens`` counts those of all of them, also of those that have ended, of which there
+    are ``ended``.
     """
 
     def __init__(self) -> None:
         self._flights: dict[str, _Flight] = {}
         self.generated_tokens = 0
+        self.ended = 0
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -111,6 +113,7 @@ class Flights:
                 mark = PROVEN
         elif isinstance(frame, TERMINAL):
             mark = LAST
+            self.ended += 1
             del self._flights[flight.item.id]
         if isinstance(frame, Finished):
             timings = msgspec.structs.replace(frame.timings, queue_seconds=flight.waited_seconds)

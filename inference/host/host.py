@@ -87,6 +87,11 @@ class Host:
         self._next_heartbeat_at = 0.0
         self._redis_lost = False
 
+    @property
+    def has_served(self) -> bool:
+        """Whether it has brought any work to its end."""
+        return self._flights.ended > 0
+
     def run(self) -> None:
         """Serve. Raises ``FencedError`` when given up for dead, or what ended the engine."""
         self._thread.start()

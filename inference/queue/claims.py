@@ -29,6 +29,8 @@ NOTHING, PROVEN, LAST = 0, 1, 2
 EXPIRED = Failed(
     "queue_timeout",
     "The request waited longer than the queue timeout and was not started. Try again later.",
+    # Those before it in the queue are still at work.
+    retry_after_seconds=10.0,
 )
 UNREADABLE = Failed(
     "internal_error", "The request was stored in a form that this version cannot read."

@@ -8,7 +8,7 @@ from models_registry.residency.facts import ReplicaView, Rules
 # died with the announcement in its hands.
 START_TIMEOUT_SECONDS = 10.0
 # A replica that is ready for so long and has brought a request to its end is no longer held to its
-# earlier crashes, nor is one that was drained in order.
+# earlier crashes, nor is one that was drained in order after it had.
 CALM_SECONDS = 10.0
 # Without a request, readiness proves little: what kills it may be what it is asked.
 CALM_UNUSED_SECONDS = 600.0

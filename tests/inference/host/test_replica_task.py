@@ -148,6 +148,37 @@ def test_a_replica_frees_its_memory_before_it_says_so(
     assert replica.state == State.STOPPED
 
 
+@pytest.mark.parametrize(("serves", "crashes"), [(True, 0), (False, 2)])
+def test_an_orderly_end_makes_up_for_deaths_only_after_service(
+    world: QueueWorld,
+    replica: Replica,
+    load_by: Callable[[Load], None],
+    serves: bool,
+    crashes: int,
+) -> None:
+    Replica.objects.update(crashes=2)
+
+    def drain() -> None:
+        world.redis.rpush(keys.control(str(replica.launch_id)), encode(Drain()))
+
+    def load() -> Loaded:
+        model = fake_model()
+        if serves:
+            assert isinstance(model.engine, Engine)
+            assert isinstance(model.engine.backend, FakeBackend)
+            model.engine.backend.while_decoding = drain
+            world.redis.sadd(keys.LOADABLE, world.version_key)
+            world.enqueued(max_tokens=3)
+            world.redis.srem(keys.LOADABLE, world.version_key)
+        else:
+            drain()
+        return model
+
+    load_by(load)
+    assert run(replica) == "drained"
+    assert replica.crashes == crashes
+
+
 def test_a_load_gives_way_to_answers(
     world: QueueWorld, replica: Replica, load_by: Callable[[Load], None]
 ) -> None:

@@ -16,6 +16,8 @@ from models_registry.repacking import COPYING_FEATURES
 from models_registry.residency.facts import Placement
 
 CPU = "cpu"
+MARGIN = 1.05
+"""What is set aside for what was only foreseen, which may turn out a little larger."""
 TEMPLATE_SHA256 = "chat_template_sha256"
 _FOOTPRINT_AGE: Final = timedelta(days=1)
 Measured = Mapping[tuple[int, str], int]
@@ -208,6 +210,8 @@ def _placements(version: ModelVersion, node: Node, measured: Measured) -> Iterat
         known = measured.get((version.pk, options_of(version, choice.device, node.cpu_features)))
         if known is not None and not choice.shares:
             needs = {CPU: known + mapped_bytes(version, node)}
+        else:
+            needs = {device: round(count * MARGIN) for device, count in needs.items()}
         yield Placement(node.name, choice.device, needs)
 
 

@@ -24,8 +24,6 @@ from inference_site.demo.watch import Watch
 
 MODELS = ("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b")
 EMBEDDING_MODEL = "all-minilm-l6-v2"
-# Room for what was measured to be a little more than what was foreseen.
-SLACK = 1.06
 HOME_VARIABLE = "DEMO_SWAP_HOME"
 ENVIRONMENT = {
     "INFERENCE_HEARTBEAT": "0.5",
@@ -136,7 +134,7 @@ def _prepare(console: Console) -> int:
         (place,) = placements_of(version, node, {})
         needs[slug] = place.needs["cpu"]
     pairs = [needs[one] + needs[other] for one, other in itertools.combinations(MODELS, 2)]
-    budget_bytes = int((needs[EMBEDDING_MODEL] + max(pairs)) * SLACK)
+    budget_bytes = needs[EMBEDDING_MODEL] + max(pairs)
     if sum(needs.values()) <= budget_bytes:
         raise DemoError("The three models fit together: there would be nothing to swap.")
     Node.objects.filter(pk=node.pk).update(device_budgets={"cpu": budget_bytes})

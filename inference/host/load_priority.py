@@ -14,39 +14,43 @@ PATIENCE_SECONDS = 10.0
 SHARE_NICENESS = 10
 """A tenth of a core beside one busy thread."""
 LASTING_NICENESS = 15
-"""What is left where a priority that was lowered cannot be raised again."""
+"""What a load has where a priority that was lowered cannot be raised again."""
 
 
 class LoadPriority:
-    """The priority of the thread that loads a model."""
+    """The priority of the thread that loads a model; what that thread starts inherits it."""
 
     def __init__(self) -> None:
-        self._thread_id: int | None = None
+        self._raisable_id: int | None = None
 
     def lower(self) -> None:
-        """Give way to others; called by the thread that loads.
+        """Take a small share; called by the thread that loads, before its first import.
 
-        Threads that it starts inherit that for good.
+        Python's own work needs a share: who is put off while he has the interpreter lock puts off
+        the process's signs of life as well.
         """
         thread_id = threading.get_native_id()
-        if may_raise():
+        self._raisable_id = thread_id if may_raise() else None
+        niceness = LASTING_NICENESS if self._raisable_id is None else SHARE_NICENESS
+        os.setpriority(os.PRIO_PROCESS, thread_id, niceness)
+
+    def give_way(self) -> None:
+        """Take only what others leave, for now; called by the same thread, when Python is done."""
+        thread_id = self._raisable_id
+        if thread_id is not None:
             os.sched_setscheduler(thread_id, os.SCHED_IDLE, os.sched_param(0))
-            self._thread_id = thread_id
-        else:
-            os.setpriority(os.PRIO_PROCESS, thread_id, LASTING_NICENESS)
 
     def review(self, loading_seconds: float) -> None:
-        """Give the load a share once it has been patient; called by another thread, now and then.
+        """Give the load a share again once it was patient; called by another thread, now and then.
 
         Args:
             loading_seconds: how long the load has taken so far.
         """
-        if self._thread_id is None or loading_seconds < PATIENCE_SECONDS:
+        if self._raisable_id is None or loading_seconds < PATIENCE_SECONDS:
             return
         with contextlib.suppress(ProcessLookupError):  # it has just ended
-            os.setpriority(os.PRIO_PROCESS, self._thread_id, SHARE_NICENESS)
-            os.sched_setscheduler(self._thread_id, os.SCHED_OTHER, os.sched_param(0))
-        self._thread_id = None
+            os.sched_setscheduler(self._raisable_id, os.SCHED_OTHER, os.sched_param(0))
+        self._raisable_id = None
 
 
 def may_raise() -> bool:

@@ -203,10 +203,9 @@ def _load(
 
     def load() -> None:
         try:
-            # Python's own work at full speed: who is put off while he has the interpreter lock
-            # puts off the signs of life as well.
-            import_runtime()
             priority.lower()
+            import_runtime()
+            priority.give_way()
             outcome.append(load_engine(check(note), settings, note))
         except BaseException as error:  # handed to the waiting thread
             outcome.append(error)

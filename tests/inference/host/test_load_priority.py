@@ -38,6 +38,8 @@ def loading(priority: LoadPriority) -> Iterator[int]:
 
     def load() -> None:
         priority.lower()
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+        priority.give_way()
         ids.append(threading.get_native_id())
         lowered.set()
         done.wait(10)

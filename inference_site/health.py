@@ -128,15 +128,20 @@ def _awaited(wanted: Wanted, serving: Collection[str]) -> list[str]:
     excused: set[tuple[str, str]] = set()
     for fit in wanted.crowded:
         here = {one.version_key: one for one in standing if one.node == fit.node}
-        # Once a member was put out for another the start is over, and they come and go.
-        take_turns = not fit.never.union(here).issuperset(one.version_key for one in fit.members)
+        members = {one.version_key for one in fit.members}
+        # Once a member was put out for another the start is over, and they come and go: as long as
+        # any of them serves.
+        take_turns = not fit.never.union(here).issuperset(members) and members & set(serving)
         out_of_turn = fit.out_of_turn(serving)
         excused |= {
             (fit.node, key)
             for key, replica in here.items()
             # What is on its way has found its room.
             if key not in serving
-            and (take_turns or (replica.state == "stopped" and key in out_of_turn))
+            and (
+                (take_turns and replica.state != "failed")
+                or (replica.state == "stopped" and key in out_of_turn)
+            )
         }
     keys = {one.version_key for one in standing if (one.node, one.version_key) not in excused}
     return sorted(keys.union(wanted.pinned, *(fit.never for fit in wanted.crowded)))

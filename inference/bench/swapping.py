@@ -70,6 +70,8 @@ class Swapping:
                         return self._fail(f"http {answer.status}", (await answer.text())[:300])
                 while True:
                     async with self.session.get(url, headers=headers) as answer:
+                        if answer.status >= 400:
+                            return self._fail(f"http {answer.status}", (await answer.text())[:300])
                         state = msgspec.json.decode(await answer.read(), type=wire.ModelState)
                     if not state.in_memory:
                         return True

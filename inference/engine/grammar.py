@@ -68,8 +68,11 @@ class DeferredCompiler:
         return self._future().done()
 
     def get(self) -> GrammarCompiler:
-        """The compiler, waited for."""
-        return self._future().result()
+        """The compiler, waited for. Raises ``GrammarError`` where none can be made."""
+        try:
+            return self._future().result()
+        except ValueError as error:
+            raise GrammarError(f"the model's vocabulary cannot be used for it: {error}") from error
 
     def finish(self) -> None:
         """Wait until nothing reads the vocabulary any more, which may be freed then."""

@@ -13,7 +13,7 @@ from inference.messages import (
     WorkItem,
 )
 from inference.queue.blame import PROVEN_TOKENS, Running
-from inference.queue.claims import LAST, NOTHING, PROVEN, Numbered
+from inference.queue.claims import LAST, NOTHING, PROVEN, SERVED, Numbered
 
 
 @dataclass
@@ -29,14 +29,14 @@ class _Flight:
 class Flights:
     """Bookkeeping of the generations in flight on one host.
 
-    ``generated_tokens`` counts those of all of them, also of those that have ended, of which there
-    are ``ended``.
+    ``generated_tokens`` counts those of all of them, also of those that have ended; ``served``
+    counts those that were brought to their end.
     """
 
     def __init__(self) -> None:
         self._flights: dict[str, _Flight] = {}
         self.generated_tokens = 0
-        self.ended = 0
+        self.served = 0
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -113,9 +113,10 @@ class Flights:
                 mark = PROVEN
         elif isinstance(frame, TERMINAL):
             mark = LAST
-            self.ended += 1
             del self._flights[flight.item.id]
         if isinstance(frame, Finished):
+            mark = SERVED
+            self.served += 1
             timings = msgspec.structs.replace(frame.timings, queue_seconds=flight.waited_seconds)
             frame = msgspec.structs.replace(frame, timings=timings)
         number = flight.next_number

@@ -3,6 +3,7 @@
 import logging
 import os
 import queue
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class Host:
         facts: constant facts shown with each heartbeat.
         stop_requested: asked in every round.
         on_draining: told once when draining begins.
+        free: gives the model's memory back once all work is done; it may take long.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Host:
         facts: dict[str, Any],
         stop_requested: Callable[[], bool],
         on_draining: Callable[[], None],
+        free: Callable[[], None] = lambda: None,
     ) -> None:
         self._claims = claims
         self._engine = engine
@@ -77,6 +80,7 @@ class Host:
         self._facts = facts
         self._stop_requested = stop_requested
         self._on_draining = on_draining
+        self._free = free
         self._thread = EngineThread(engine, abort)
         self._flights = Flights()
         self._token_rate = TokenRate()
@@ -90,7 +94,7 @@ class Host:
     @property
     def has_served(self) -> bool:
         """Whether it has brought any work to its end."""
-        return self._flights.ended > 0
+        return self._flights.served > 0
 
     def run(self) -> None:
         """Serve. Raises ``FencedError`` when given up for dead, or what ended the engine."""
@@ -110,9 +114,22 @@ class Host:
             raise
         if self._flights or self._unsent:
             self._leave_work_behind(crashed=False)
-        else:
-            self._claims.leave()
+            self._thread.stop()
+            return
         self._thread.stop()
+        self._free_memory()
+        self._claims.leave()
+
+    def _free_memory(self) -> None:
+        """Free the model while heartbeats go on: without any the host would be taken for dead."""
+        thread = threading.Thread(target=self._free, name="free")
+        thread.start()
+        while thread.is_alive():
+            try:
+                self._heartbeat()
+            except redis.RedisError as error:
+                logger.warning("no heartbeat, Redis is out of reach: %s", error)
+            thread.join(self._config.heartbeat_seconds)
 
     def _round(self) -> None:
         """Once round the loop."""

@@ -8,6 +8,7 @@ runs only where a core has nothing else to do, and gives way at once.
 import contextlib
 import os
 import threading
+from collections.abc import Iterator
 
 PATIENCE_SECONDS = 10.0
 """So long a load has only what others leave; then it gets a share, on a full machine too."""
@@ -18,10 +19,12 @@ LASTING_NICENESS = 15
 
 
 class LoadPriority:
-    """The priority of the thread that loads a model; what that thread starts inherits it."""
+    """The priority of the thread that loads a model, and of what it starts meanwhile."""
 
     def __init__(self) -> None:
         self._raisable_id: int | None = None
+        self._is_patient = True
+        self._usual = os.getpriority(os.PRIO_PROCESS, 0)
 
     def lower(self) -> None:
         """Take a small share; called by the thread that loads, before its first import.
@@ -32,13 +35,17 @@ class LoadPriority:
         thread_id = threading.get_native_id()
         self._raisable_id = thread_id if may_raise() else None
         niceness = LASTING_NICENESS if self._raisable_id is None else SHARE_NICENESS
-        os.setpriority(os.PRIO_PROCESS, thread_id, niceness)
+        os.setpriority(os.PRIO_PROCESS, thread_id, max(niceness, self._usual))
 
-    def give_way(self) -> None:
-        """Take only what others leave, for now; called by the same thread, when Python is done."""
-        thread_id = self._raisable_id
-        if thread_id is not None:
-            os.sched_setscheduler(thread_id, os.SCHED_IDLE, os.sched_param(0))
+    @contextlib.contextmanager
+    def giving_way(self) -> Iterator[None]:
+        """Take only what others leave while llama.cpp works; used by the thread that loads."""
+        if self._is_patient:
+            self._set_policy(os.SCHED_IDLE)
+        try:
+            yield
+        finally:
+            self._set_policy(os.SCHED_OTHER)
 
     def review(self, loading_seconds: float) -> None:
         """Give the load a share again once it was patient; called by another thread, now and then.
@@ -46,11 +53,27 @@ class LoadPriority:
         Args:
             loading_seconds: how long the load has taken so far.
         """
-        if self._raisable_id is None or loading_seconds < PATIENCE_SECONDS:
+        if loading_seconds >= PATIENCE_SECONDS:
+            self._is_patient = False
+            # Each time: the other thread may just have looked.
+            self._set_policy(os.SCHED_OTHER)
+
+    def restore(self) -> None:
+        """Give threads that the load has left behind, such as a driver's, the usual priority.
+
+        Where it may not be raised they keep the lower one.
+        """
+        if self._raisable_id is None:
             return
-        with contextlib.suppress(ProcessLookupError):  # it has just ended
-            os.sched_setscheduler(self._raisable_id, os.SCHED_OTHER, os.sched_param(0))
-        self._raisable_id = None
+        for name in os.listdir("/proc/self/task"):
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.sched_setscheduler(int(name), os.SCHED_OTHER, os.sched_param(0))
+                os.setpriority(os.PRIO_PROCESS, int(name), self._usual)
+
+    def _set_policy(self, policy: int) -> None:
+        if self._raisable_id is not None:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.sched_setscheduler(self._raisable_id, policy, os.sched_param(0))
 
 
 def may_raise() -> bool:

@@ -4,6 +4,7 @@ What imports llama.cpp is imported in the functions: it may not be in the proces
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ from models_registry.spec import ModelSpec
 if TYPE_CHECKING:
     from inference.engine.llama_backend import LlamaBackend
     from inference.engine.llama_runtime import LlamaOptions
+
+GivingWay = Callable[[], AbstractContextManager[None]]
 
 STEP_TOKENS = 512
 # What computing a cell costs, in tokens generated while holding it (two cores, 135M parameters).
@@ -56,30 +59,45 @@ def import_runtime() -> None:
 
 
 def load_engine(
-    spec: ModelSpec, settings: InferenceSettings, on_progress: Callable[[float], None]
+    spec: ModelSpec,
+    settings: InferenceSettings,
+    on_progress: Callable[[float], None],
+    giving_way: GivingWay = nullcontext,
 ) -> Loaded:
     """Load ``spec``; llama.cpp is imported here, after the fork.
+
+    Args:
+        spec: what to load.
+        settings: of the service.
+        on_progress: is told the loaded fraction, 0 to 1.
+        giving_way: is around what llama.cpp does, in which Python has no part.
 
     Raises:
         ModelLoadError: with the reason.
     """
     threads = spec.threads or settings.threads
     if spec.type == "embedding":
-        return _load_embedding(spec, threads, on_progress)
-    return _load_generation(spec, settings.prefill_slowdown, threads, on_progress)
+        return _load_embedding(spec, threads, on_progress, giving_way)
+    return _load_generation(spec, settings.prefill_slowdown, threads, on_progress, giving_way)
 
 
-def _load_embedding(spec: ModelSpec, threads: int, on_progress: Callable[[float], None]) -> Loaded:
+def _load_embedding(
+    spec: ModelSpec,
+    threads: int,
+    on_progress: Callable[[float], None],
+    giving_way: GivingWay,
+) -> Loaded:
     from inference.engine.llama_embedding import LlamaEmbeddingBackend
 
-    backend = LlamaEmbeddingBackend(
-        Path(spec.path),
-        step_tokens=spec.kv_cells,
-        max_inputs=spec.max_sequences,
-        threads=threads,
-        options=_options(spec),
-        on_progress=on_progress,
-    )
+    with giving_way():
+        backend = LlamaEmbeddingBackend(
+            Path(spec.path),
+            step_tokens=spec.kv_cells,
+            max_inputs=spec.max_sequences,
+            threads=threads,
+            options=_options(spec),
+            on_progress=on_progress,
+        )
     placement = backend.placement
     return Loaded(
         EmbeddingEngine(backend),
@@ -92,22 +110,27 @@ def _load_embedding(spec: ModelSpec, threads: int, on_progress: Callable[[float]
 
 
 def _load_generation(
-    spec: ModelSpec, max_slowdown: float, threads: int, on_progress: Callable[[float], None]
+    spec: ModelSpec,
+    max_slowdown: float,
+    threads: int,
+    on_progress: Callable[[float], None],
+    giving_way: GivingWay,
 ) -> Loaded:
     from inference.engine.llama_backend import LlamaBackend
 
     step_tokens = max(STEP_TOKENS, spec.max_sequences)
     kept = kept_sequences(spec.max_sequences)
-    backend = LlamaBackend(
-        Path(spec.path),
-        kv_cells=spec.kv_cells,
-        max_sequences=spec.max_sequences,
-        kept_sequences=kept,
-        step_tokens=step_tokens,
-        threads=threads,
-        options=_options(spec),
-        on_progress=on_progress,
-    )
+    with giving_way():
+        backend = LlamaBackend(
+            Path(spec.path),
+            kv_cells=spec.kv_cells,
+            max_sequences=spec.max_sequences,
+            kept_sequences=kept,
+            step_tokens=step_tokens,
+            threads=threads,
+            options=_options(spec),
+            on_progress=on_progress,
+        )
     config = EngineConfig(
         kv_cells=spec.kv_cells,
         max_sequences=spec.max_sequences,
@@ -118,7 +141,8 @@ def _load_generation(
         hold_tokens=HOLD_TOKENS if spec.flash_attention == "off" else HOLD_TOKENS_FLASH,
         shares_prefixes=not backend.recurrent,
     )
-    draft_backend = _draft_backend(spec, backend, step_tokens, threads)
+    with giving_way():
+        draft_backend = _draft_backend(spec, backend, step_tokens, threads)
     drafter: Drafter | None = None
     if draft_backend is not None:
         drafter = ModelDrafter(

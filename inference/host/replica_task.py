@@ -126,10 +126,11 @@ def _serve(replica: Replica, launch: uuid.UUID, settings: InferenceSettings) -> 
         facts=facts,
         stop_requested=stop_requested,
         on_draining=lambda: _observe(launch, Replica.State.DRAINING),
+        free=loaded.close,
     )
+    # Its memory is free before its room is given to others: the end of the process may come too
+    # late for them.
     host.run()
-    # Before its room is given to others, which the end of the process may come too late for.
-    loaded.close()
     # What kills hosts may be what they are asked: one that was asked nothing proves nothing.
     forgiven = {"crashes": 0} if host.has_served else {}
     _observe(
@@ -205,8 +206,7 @@ def _load(
         try:
             priority.lower()
             import_runtime()
-            priority.give_way()
-            outcome.append(load_engine(check(note), settings, note))
+            outcome.append(load_engine(check(note), settings, note, priority.giving_way))
         except BaseException as error:  # handed to the waiting thread
             outcome.append(error)
 
@@ -228,6 +228,7 @@ def _load(
         if fraction != noted or held_bytes >= most_bytes + MOVED_BYTES:
             noted, most_bytes = fraction, max(most_bytes, held_bytes)
             _record("progress", partial(services.note_progress, launch, noted))
+    priority.restore()
     result = outcome[0]
     if isinstance(result, BaseException):
         raise result

@@ -5,15 +5,16 @@
 -- What has begun to answer has met its deadline. A suspect, whose host died before, is
 -- taken alone; one at the head that may not be taken now keeps its place, and so do those behind it.
 -- Only items above a priority are taken, and those that are not are passed by.
--- For its first moment an item is left to whoever has less to do: a host takes no more than its
--- share of what waits and is at work at all hosts. What nobody has taken by then is for any.
+-- For its first moment an item is left to those with less to do: a host takes no more than makes
+-- its share of all that waits and is at work. What nobody has taken by then is for any.
 if redis.call('EXISTS', KEYS[3]) == 1 then return false end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local claimed, expired = {}, {}
 local passed = 0
 local share = math.huge
-local hosts = redis.call('ZRANGEBYSCORE', KEYS[4], now - 2, '+inf')
+-- None beats more rarely than once a minute; of the dead nobody waits for long.
+local hosts = redis.call('ZRANGEBYSCORE', KEYS[4], now - 60, '+inf')
 if #hosts > 1 then
   local total = redis.call('ZCARD', KEYS[1])
   for _, host in ipairs(hosts) do total = total + redis.call('HLEN', 'brigade:claims:' .. host) end

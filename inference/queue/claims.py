@@ -24,7 +24,7 @@ from inference.queue.scripts import DirectScript, script
 
 logger = logging.getLogger(__name__)
 
-NOTHING, PROVEN, LAST = 0, 1, 2
+NOTHING, PROVEN, LAST, SERVED = 0, 1, 2, 3
 
 EXPIRED = Failed(
     "queue_timeout",

@@ -1,11 +1,12 @@
 -- Append frames to token streams for one host, and tell it what waits for it.
 -- KEYS claims, fenced, control, queue
--- ARGV ttl_seconds, then (id, number, payload, mark)… with mark 0 nothing, 1 proven, 2 last frame
+-- ARGV ttl_seconds, then (id, number, payload, mark)… with mark 0 nothing, 1 proven, 2 last frame,
+-- 3 last frame of what was brought to its end
 -- Returns {messages, waiting items}, or false when fenced. A number that the stream already has is
 -- passed over: the reply to an earlier attempt was lost, or the stream has ended. Any other error
 -- must not leave a gap.
 if redis.call('EXISTS', KEYS[2]) == 1 then return false end
-local ended = false
+local served = false
 for i = 2, #ARGV, 4 do
   local id, number, mark = ARGV[i], ARGV[i + 1], ARGV[i + 3]
   local stream = 'brigade:stream:' .. id
@@ -15,14 +16,14 @@ for i = 2, #ARGV, 4 do
   if redis.call('XLEN', stream) == 1 then redis.call('EXPIRE', stream, 86400) end
   if mark == '1' then
     redis.call('HSET', KEYS[1], id, 1)
-  elseif mark == '2' then
+  elseif mark == '2' or mark == '3' then
     redis.call('HDEL', KEYS[1], id)
     redis.call('DEL', 'brigade:item:' .. id)
     redis.call('EXPIRE', stream, ARGV[1])
-    ended = true
+    served = served or mark == '3'
   end
 end
-if ended then
+if served then
   -- The host has lived through its work. Without a heartbeat there would be nothing to end this key.
   local host = 'brigade:host:' .. string.sub(KEYS[1], #'brigade:claims:' + 1)
   if redis.call('EXISTS', host) == 1 then redis.call('HSET', host, 'served', 1) end

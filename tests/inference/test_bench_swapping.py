@@ -29,6 +29,7 @@ class Fleet:
     most_resident: int = 0
     after_loads: Callable[[int], None] = lambda _: None
     unload_status: int = 202
+    show_status: int = 200
     base_url: str = ""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -58,7 +59,8 @@ class Fleet:
         state = self.states.get(model, "stopped")
         if state == "draining":
             self.states[model] = "stopped"
-        return web.json_response({"id": model, "replicas": [{"state": state}]})
+        body = {"id": model, "replicas": [{"state": state}]}
+        return web.json_response(body, status=self.show_status)
 
     def _resident(self) -> list[str]:
         return [model for model, state in self.states.items() if state != "stopped"]
@@ -114,6 +116,11 @@ def test_models_take_turns_and_one_has_left_before_the_next_comes() -> None:
 def test_a_key_that_may_not_unload_is_a_failure() -> None:
     (failure, *_) = swap(Fleet(unload_status=403), loads=1).failures
     assert failure.kind == "http 403"
+
+
+def test_a_model_whose_state_is_not_told_is_not_taken_for_absent() -> None:
+    (failure, *_) = swap(Fleet(show_status=429), loads=1).failures
+    assert failure.kind == "http 429"
 
 
 def run_load(fleet: Fleet, **target: Any) -> RunResult:

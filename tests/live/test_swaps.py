@@ -18,6 +18,7 @@ from tests.model_files import model_file
 from tests.waiting import wait_until
 
 BUDGET_BYTES = 1_950_000_000
+MAXIMUM_LOAD_SECONDS, MAXIMUM_WAIT_SECONDS = 30.0, 60.0
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,9 @@ def test_swaps_under_traffic_fail_nobody_and_keep_the_budget(models_dir: Path) -
     report = demonstrate(models_dir, "--seconds", "120")
     assert report["passed"]
     assert (report["failed"], report["breaches"], report["embedding_loads"]) == (0, 0, 0)
-    assert report["longest_wait_seconds"] <= report["wait_limit_seconds"]
+    # The limit that the report names grows with what was measured; these do not.
+    assert report["longest_load_seconds"] <= MAXIMUM_LOAD_SECONDS
+    assert report["longest_wait_seconds"] <= MAXIMUM_WAIT_SECONDS
     assert report["swaps"] >= 5
     assert report["peak_set_aside_bytes"] <= report["budget_bytes"]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -63,7 +64,13 @@ class RunningHost:
     """A host and the thread that is its process; a context manager that ends it."""
 
     def __init__(
-        self, world: QueueWorld, *, paced: bool = False, redis_options: Any = None, **config: Any
+        self,
+        world: QueueWorld,
+        *,
+        paced: bool = False,
+        redis_options: Any = None,
+        free: Callable[[], None] = lambda: None,
+        **config: Any,
     ) -> None:
         self.launch_id = world.new_launch()
         self.client_name = new_client_name()
@@ -87,6 +94,7 @@ class RunningHost:
             facts={"node": "test"},
             stop_requested=self.stop.is_set,
             on_draining=self._note_draining,
+            free=free,
         )
         self._thread = threading.Thread(target=self._run, name="host under test", daemon=True)
 

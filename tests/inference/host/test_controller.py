@@ -17,9 +17,9 @@ from inference.host.controller import ADVISORY_LOCK, PRELOADED_SECONDS, Controll
 from inference.host.liveness import LivenessLock
 from inference.host.outlook import Outlook, look
 from inference.host.watch import Sighting, Signs
-from inference.messages import Drain, Failed, Generation
+from inference.messages import Drain, Failed, Finished, Generation, Usage
 from inference.queue import keys
-from inference.queue.claims import LAST, FencedError, HostClaims, Numbered
+from inference.queue.claims import LAST, SERVED, FencedError, HostClaims, Numbered
 from models_registry import fleet as fleet_module
 from models_registry import services
 from models_registry.census import take_census
@@ -235,9 +235,11 @@ def test_a_replica_that_has_served_long_is_forgiven(fleet: Fleet) -> None:
     assert fleet.tick().crashes == 3
     fleet.age(CALM_SECONDS)
     assert fleet.tick().crashes == 3  # what it is asked may be what kills it
-    item = fleet.world.enqueued()
-    claims.claim(1, may_take_suspect=True)
-    claims.publish([Numbered(item.id, 1, Failed("any", ""), mark=LAST)], 60)
+    refused, served = fleet.world.enqueued(), fleet.world.enqueued()
+    claims.claim(2, may_take_suspect=True)
+    claims.publish([Numbered(refused.id, 1, Failed("any", ""), mark=LAST)], 60)
+    assert fleet.tick().crashes == 3
+    claims.publish([Numbered(served.id, 1, Finished("stop", Usage(1, 1)), mark=SERVED)], 60)
     assert fleet.tick().crashes == 0
     assert fleet.replica.state == State.READY
 

@@ -17,7 +17,7 @@ from inference.messages import (
     Vectors,
 )
 from inference.queue.blame import PROVEN_TOKENS, Running
-from inference.queue.claims import LAST, NOTHING, PROVEN, Numbered
+from inference.queue.claims import LAST, NOTHING, PROVEN, SERVED, Numbered
 
 ENDED = Finished("stop", Usage(1, 2), Timings(prefill_seconds=1.0))
 FAILED = Failed("internal_error", "It broke.")
@@ -93,11 +93,12 @@ def test_a_generation_is_proven_once_by_enough_new_tokens() -> None:
     assert flights.proof == {"a": True}
 
 
-@pytest.mark.parametrize("last", [ENDED, FAILED])
-def test_a_last_frame_ends_the_flight(last: Frame) -> None:
+@pytest.mark.parametrize(("last", "mark"), [(ENDED, SERVED), (FAILED, LAST)])
+def test_a_last_frame_ends_the_flight(last: Frame, mark: int) -> None:
     flights = flights_of(generation("a"), generation("b"))
     numbered = flights.number([("a", delta(1)), ("a", last)])
-    assert [entry.mark for entry in numbered] == [NOTHING, LAST]
+    assert [entry.mark for entry in numbered] == [NOTHING, mark]
+    assert flights.served == (mark == SERVED)
     assert list(flights.proof) == ["b"]
     assert len(flights) == 1
 

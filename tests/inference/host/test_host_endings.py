@@ -50,6 +50,26 @@ def test_drain_of_an_idle_host_ends_it(world: QueueWorld) -> None:
         assert host.join() is None
 
 
+def test_a_host_shows_itself_while_it_frees_its_memory(world: QueueWorld) -> None:
+    beats: list[float] = []
+
+    def free() -> None:
+        def beat() -> float:
+            return float(world.redis.zscore(keys.HOSTS, host.launch_id) or 0)
+
+        last = beat()
+        beats.extend([last, wait_until(lambda: beat() if beat() > last else 0.0)])
+        ready = keys.ready(world.version_key)
+        assert world.redis.zscore(ready, host.launch_id) is None
+
+    host = RunningHost(world, free=free)
+    with host:
+        world.redis.rpush(keys.control(host.launch_id), encode(Drain()))
+        assert host.join() is None
+    assert len(beats) == 2
+    assert world.redis.zscore(keys.HOSTS, host.launch_id) is None
+
+
 def test_a_stop_with_time_enough_finishes_the_work(world: QueueWorld) -> None:
     with RunningHost(world, paced=True) as host:
         item = world.enqueued(max_tokens=60)

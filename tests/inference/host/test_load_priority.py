@@ -32,17 +32,19 @@ print(may_raise())
 
 @contextmanager
 def loading(priority: LoadPriority) -> Iterator[int]:
-    """A thread that has lowered its priority and goes on; its id."""
+    """A thread that has lowered its priority and gives way; its id."""
     lowered, done = threading.Event(), threading.Event()
     ids: list[int] = []
+    policies: list[int] = []
 
     def load() -> None:
         priority.lower()
         assert os.sched_getscheduler(0) == os.SCHED_OTHER
-        priority.give_way()
-        ids.append(threading.get_native_id())
-        lowered.set()
-        done.wait(10)
+        with priority.giving_way():
+            ids.append(threading.get_native_id())
+            lowered.set()
+            done.wait(10)
+        policies.append(os.sched_getscheduler(0))
 
     thread = threading.Thread(target=load)
     thread.start()
@@ -52,6 +54,7 @@ def loading(priority: LoadPriority) -> Iterator[int]:
     finally:
         done.set()
         thread.join()
+    assert policies == [os.SCHED_OTHER]
 
 
 @privileged
@@ -64,6 +67,40 @@ def test_a_load_takes_only_what_others_leave_until_it_was_patient() -> None:
         assert os.sched_getscheduler(thread) == os.SCHED_OTHER
         assert os.getpriority(os.PRIO_PROCESS, thread) == SHARE_NICENESS
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+@privileged
+def test_a_load_that_was_patient_gives_way_no_more() -> None:
+    priority = LoadPriority()
+    priority.review(PATIENCE_SECONDS)
+    with loading(priority) as thread:
+        assert os.sched_getscheduler(thread) == os.SCHED_OTHER
+
+
+@privileged
+def test_threads_that_a_load_leaves_behind_are_as_those_of_the_process() -> None:
+    priority = LoadPriority()
+    helpers: list[threading.Thread] = []
+    done = threading.Event()
+
+    def load() -> None:
+        priority.lower()
+        with priority.giving_way():
+            helpers.append(threading.Thread(target=done.wait, args=(10,)))
+            helpers[0].start()
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    thread.join()
+    helper = helpers[0].native_id
+    assert helper is not None
+    before = os.sched_getscheduler(helper), os.getpriority(os.PRIO_PROCESS, helper)
+    priority.restore()
+    after = os.sched_getscheduler(helper), os.getpriority(os.PRIO_PROCESS, helper)
+    done.set()
+    helpers[0].join()
+    assert before == (os.SCHED_IDLE, SHARE_NICENESS)
+    assert after == (os.SCHED_OTHER, 0)
 
 
 def test_a_load_whose_priority_could_not_be_raised_again_keeps_a_share(

@@ -17,7 +17,7 @@ from inference.engine.fake_backend import FakeBackend
 from inference.host import replica_task
 from inference.host.liveness import LivenessLock
 from inference.host.load_priority import LASTING_NICENESS, SHARE_NICENESS
-from inference.host.loading import Loaded
+from inference.host.loading import GivingWay, Loaded
 from inference.host.replica_task import host_replica
 from inference.messages import Drain, encode
 from inference.queue import keys
@@ -180,19 +180,23 @@ def test_an_orderly_end_makes_up_for_deaths_only_after_service(
 
 
 def test_a_load_gives_way_to_answers(
-    world: QueueWorld, replica: Replica, load_by: Callable[[Load], None]
+    world: QueueWorld, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     priorities: list[tuple[int, int]] = []
 
-    def load() -> Loaded:
+    def load(_spec: object, _settings: object, _progress: object, giving_way: GivingWay) -> Loaded:
+        with giving_way():
+            note()
+        world.redis.rpush(keys.control(str(replica.launch_id)), encode(Drain()))
+        return fake_model()
+
+    def note() -> None:
         for thread in (threading.get_native_id(), os.getpid()):
             priorities.append(
                 (os.sched_getscheduler(thread), os.getpriority(os.PRIO_PROCESS, thread))
             )
-        world.redis.rpush(keys.control(str(replica.launch_id)), encode(Drain()))
-        return fake_model()
 
-    load_by(load)
+    monkeypatch.setattr(replica_task, "load_engine", load)
     assert run(replica) == "drained"
     loading, main = priorities
     assert main == (os.SCHED_OTHER, 0)
@@ -289,7 +293,9 @@ def test_a_load_says_how_far_it_is(
         if seen[-1] == 0.5:
             half_way.set()
 
-    def load(_spec: object, _settings: object, on_progress: Callable[[float], None]) -> Loaded:
+    def load(
+        _spec: object, _settings: object, on_progress: Callable[[float], None], _way: object
+    ) -> Loaded:
         on_progress(0.5)
         assert half_way.wait(10)
         world.redis.rpush(keys.control(str(replica.launch_id)), encode(Drain()))
@@ -309,7 +315,7 @@ def test_a_load_that_reads_without_a_word_is_seen_to_move(
     moves = threading.Semaphore(0)
     monkeypatch.setattr(services, "note_progress", lambda *_: moves.release())
 
-    def load(_spec: object, _settings: object, _on_progress: object) -> Loaded:
+    def load(_spec: object, _settings: object, _on_progress: object, _way: object) -> Loaded:
         assert moves.acquire(timeout=10)  # what the process had before
         read = b"x" * (8 * replica_task.MOVED_BYTES)
         assert moves.acquire(timeout=10)

@@ -203,6 +203,14 @@ def test_members_that_have_begun_to_take_turns_are_not_waited_for():
     assert "Does not fit at once" in content["notice"]
 
 
+@pytest.mark.parametrize(("serving", "state"), [("", "loading"), ("", "failed"), ("b", "failed")])
+def test_members_that_take_turns_are_waited_for_when_none_serves_or_one_failed(serving, state):
+    replicas = [replica("b"), replica("c", state), replica("a", "stopped", desired="absent")]
+    wanted = Wanted(replicas, crowded=[crowded(5, 5, 6)])
+    content = readiness(UP, UP, wanted, {f"{name}@v1" for name in serving}, can_load=True)
+    assert content["status"] == "not_ready"
+
+
 def test_ready_where_hosts_are_too_few():
     wanted = Wanted(
         [replica(name, "stopped") for name in "abc"], crowded=[crowded(1, 1, 1, places=2)]

@@ -77,7 +77,7 @@ def test_overview_refreshes_itself(open_page: Open) -> None:
 
 def test_overview_is_there_without_javascript(open_page: Open, shoot: Shoot) -> None:
     page = open_page(has_script=False)
-    expect(page.locator("#fleet").get_by_text("smollm2-135m@q4_1")).to_be_visible()
+    expect(page.locator("#fleet").get_by_text("smollm2-135m@q4_1").first).to_be_visible()
     shoot(page, "no-script")
 
 

@@ -62,11 +62,13 @@ def _pull(page: Page, site: LiveService, model_server: FileServer, shoot: Shoot)
     share = downloads.get_by_text(re.compile(r"\b[1-9][0-9.]* MiB of 93.8 MiB"))
     expect(share).to_be_visible(timeout=PATIENCE_MS)
     with _traffic(site):
-        busy = page.locator("#fleet tr", has_text=SEEDED).locator("td").last
+        replica = page.locator("#fleet tr:has(a[href*='/replica/'])", has_text=SEEDED)
+        busy = replica.locator("td").last
         expect(busy).to_have_text(re.compile(r"[1-9]\d*"), timeout=PATIENCE_MS)
         shoot(page, "admin-overview")
     model_server.release()
-    expect(downloads.get_by_text("done", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+    pulled = page.locator("#fleet tr", has_text=PULLED)
+    expect(pulled.get_by_text("done", exact=True)).to_be_visible(timeout=PATIENCE_MS)
 
 
 def _load(page: Page, shoot: Shoot) -> None:

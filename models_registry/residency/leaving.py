@@ -11,6 +11,7 @@ from models_registry.residency.reasons import format_bytes
 from models_registry.residency.victims import (
     Versions,
     choose_superfluous,
+    curable_overdraft,
     idle_seconds,
     is_idle,
     serves,
@@ -76,7 +77,8 @@ def overdrawn(
 ) -> list[Retire]:
     """Replicas that must leave because a node holds more than it may.
 
-    That is so when a measurement exceeds what was foreseen, or when a budget is lowered.
+    That is so when a measurement exceeds what was foreseen, or when a budget is lowered. Where
+    pinned ones alone are too much, nobody leaves: it would not help.
 
     Args:
         node: one that shows itself.
@@ -85,11 +87,11 @@ def overdrawn(
         ledger: the room there is.
         rules: the times to go by.
     """
-    over = ledger.overdraft(node.name)
+    over = curable_overdraft(node.name, replicas, versions, ledger)
     if not over:
         return []
     device, count = next(iter(over.items()))
     what = f"{count} host(s)" if device == HOSTS else f"{format_bytes(count)} of {device} memory"
     reason = f"Put out because {node.name} holds {what} more than it may."
-    chosen = choose_superfluous(node, replicas, versions, ledger, rules)
+    chosen = choose_superfluous(node, replicas, versions, ledger, rules, over)
     return [Retire(one.id, reason) for one in chosen]

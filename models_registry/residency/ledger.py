@@ -7,6 +7,8 @@ from models_registry.residency.facts import Bytes, NodeView, Placement, ReplicaV
 
 # Hosts are counted like memory: a node has so many, and each replica needs one.
 HOSTS = "hosts"
+# What a replica holds is measured while it works, and comes and goes by about so much of a budget.
+_FLUCTUATION = 1 / 20
 
 
 class Ledger:
@@ -25,10 +27,14 @@ class Ledger:
         self.budgets = {node.name: _budget(node) for node in nodes if node.is_alive}
         self._expected = {node.name: _budget(node) for node in nodes if rules.expects(node)}
         self._free = {name: dict(budget) for name, budget in self.budgets.items()}
+        # Of nodes that are expected back, to tell numbers by: nothing is placed there.
+        self._free_when_back = {name: dict(budget) for name, budget in self._expected.items()}
         self._coming = {name: dict.fromkeys(budget, 0) for name, budget in self.budgets.items()}
         self._late = {name: dict.fromkeys(budget, 0) for name, budget in self.budgets.items()}
         self.loads: dict[str, int] = defaultdict(int)
         for replica in replicas:
+            if replica.occupies and replica.node in self._expected:
+                _add(self._free_when_back[replica.node], full_needs(replica.needs), -1)
             if replica.occupies and replica.node in self.budgets:
                 _add(self._free[replica.node], full_needs(replica.needs), -1)
                 if replica.is_coming:
@@ -82,6 +88,24 @@ class Ledger:
         budget = self._expected.get(placement.node)
         return budget is not None and _fits_beside(placement, budget, kept)
 
+    def nearly_fits(self, placement: Placement, kept: Mapping[str, Bytes]) -> bool:
+        """Whether it lacks so little beside what is never put out that measuring may make it fit.
+
+        What would not fit alone never does.
+        """
+        budget = self.budget_of(placement.node)
+        if budget is None or not _fits_beside(placement, budget, {}):
+            return False
+        stretched = {
+            device: count if device == HOSTS else int(count * (1 + _FLUCTUATION))
+            for device, count in budget.items()
+        }
+        return _fits_beside(placement, stretched, kept)
+
+    def budget_of(self, node: str) -> Bytes | None:
+        """What a node may hold that shows itself or is expected back in a moment."""
+        return self.budgets.get(node, self._expected.get(node))
+
     def overdraft(self, node: str, extra: Bytes | None = None) -> Bytes:
         """By how much a node holds more than it may, by device; nothing where it does not.
 
@@ -111,8 +135,9 @@ class Ledger:
             account[node] = dict.fromkeys(account[node], 0)
 
     def free_bytes(self, node: str, device: str) -> int:
-        """What is free now of a device."""
-        return max(0, self._free.get(node, {}).get(device, 0))
+        """What is free of a device now, or when its node is back."""
+        free = self._free.get(node, self._free_when_back.get(node, {}))
+        return max(0, free.get(device, 0))
 
 
 def full_needs(needs: Bytes) -> Bytes:

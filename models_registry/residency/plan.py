@@ -26,7 +26,7 @@ from models_registry.residency.lifecycle import (
     next_action,
     rest_seconds,
 )
-from models_registry.residency.reasons import NO_NODE, Reason, shortage
+from models_registry.residency.reasons import NEARLY, NO_NODE, Reason, shortage
 from models_registry.residency.victims import choose_victims, is_idle, kept_bytes
 from models_registry.residency.wants import Want, stands_as_embedding, wants
 
@@ -217,11 +217,14 @@ class _Room:
         if not hopeful and self._rests(want.version.key):
             return  # It is tried again where it rests.
         expected = [one for one in want.placements if self.ledger.may_fit_again(one, kept)]
-        is_final = want.may_evict and not hopeful and not expected
+        near = [one for one in want.placements if self.ledger.nearly_fits(one, kept)]
+        is_final = want.may_evict and not (hopeful or expected or near)
         there = [one for one in want.placements if one.node in self.ledger.budgets]
         reason = Reason(NO_NODE, is_final)
-        for placement in (hopeful or expected or there or want.placements)[:1]:
+        for placement in (hopeful or expected or near or there or want.placements)[:1]:
             reason = self._shortage(want, placement, is_final=is_final)
+            if placement in near and not (hopeful or expected):
+                reason = replace(reason, text=f"{reason.text} {NEARLY}")
         # What has begun did fit somewhere: that machine may come back.
         self._note(want, drawn, replace(reason, spares_begun=reason.is_final))
         if want.is_starved(self.rules):

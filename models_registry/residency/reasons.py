@@ -9,6 +9,7 @@ from models_registry.residency.victims import Versions, is_kept
 
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"))
 NO_NODE = "No machine runs a models cluster. Start one: manage.py cluster models"
+NEARLY = "So little is lacking that it is waited for: what models hold is measured, and varies."
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,11 @@ def shortage(
         ledger: the room there is.
         is_final: whether even an empty queue would not help.
     """
-    budget = ledger.budgets.get(placement.node)
-    if budget is None:
+    if placement.node not in ledger.budgets and not is_final:
         return Reason(f"{placement.node} does not answer. It is waited for.")
+    budget = ledger.budget_of(placement.node)
+    if budget is None:
+        return Reason(f"{placement.node} does not answer.", is_final)
     for device, need in full_needs(placement.needs).items():
         free = ledger.free_bytes(placement.node, device)
         if device not in budget:

@@ -43,14 +43,35 @@ def choose_victims(
     return chosen if suffices(total(chosen)) else None
 
 
+def curable_overdraft(
+    node: str, replicas: Iterable[ReplicaView], versions: Versions, ledger: Ledger
+) -> Bytes:
+    """By how much a node holds too much of the devices that it helps to put somebody out of.
+
+    Where what stays is too much by itself, it does not help that the others leave.
+    """
+    movable = [
+        replica
+        for replica in replicas
+        if replica.node == node
+        and replica.occupies
+        and replica.is_coming
+        and not is_kept(replica, _ANYBODY, versions)
+    ]
+    remaining = ledger.overdraft(node, total(movable))
+    over = ledger.overdraft(node)
+    return {device: count for device, count in over.items() if device not in remaining}
+
+
 def choose_superfluous(
     node: NodeView,
     replicas: Iterable[ReplicaView],
     versions: Versions,
     ledger: Ledger,
     rules: Rules,
+    over: Bytes,
 ) -> list[ReplicaView]:
-    """The replicas to put out so that a node holds no more than it may, as far as that is possible.
+    """The replicas to put out so that a node holds no more than it may of the devices in ``over``.
 
     Idle ones go as soon as they have dwelt, busy ones when that has not been enough for the
     maximum wait. Pinned ones stay, and embedding models that are to stay go last.
@@ -62,8 +83,11 @@ def choose_superfluous(
     ]
     with_busy = node.overdrawn_seconds >= rules.maximum_wait_seconds
     ordered = _in_order(movable, versions, rules, with_busy=with_busy)
-    over = ledger.overdraft(node.name)
-    return _fewest(ordered, over.keys(), lambda freed: not ledger.overdraft(node.name, freed))
+
+    def suffices(freed: Bytes) -> bool:
+        return not over.keys() & ledger.overdraft(node.name, freed).keys()
+
+    return _fewest(ordered, over.keys(), suffices)
 
 
 # Stands for whoever may put out anything that is not pinned.

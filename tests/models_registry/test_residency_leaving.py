@@ -78,10 +78,38 @@ def test_busy_ones_leave_after_the_maximum_wait_and_finish_what_they_work_on() -
 def test_pinned_ones_stay_though_a_budget_is_lowered_below_them() -> None:
     fleet = world(SimModel("p", pinned=True), A)
     serving(fleet, "a")
+    fleet.limit(replace(NODE, budgets={"cpu": 100 * MIB}), within_seconds=10)
+    fleet.run(20)
+    assert fleet.resident() == {"p"}
     fleet.limit(replace(NODE, budgets={"cpu": 50 * MIB}), within_seconds=600)
+    refused = fleet.ask("a")
     fleet.run(60)
     assert fleet.resident() == {"p"}
     assert fleet.last.overdrawn == ["local"]
+    assert "may use 50.0 MiB" in refused.refused
+
+
+def test_nobody_leaves_where_pinned_ones_alone_are_too_much() -> None:
+    fleet = world(SimModel("p", pinned=True), A)
+    serving(fleet, "a")
+    fleet.limit(replace(NODE, budgets={"cpu": 50 * MIB}), within_seconds=600)
+    fleet.run(60)
+    assert fleet.resident() == {"p", "a"}
+    assert fleet.last.overdrawn == ["local"]
+
+
+def test_what_others_relieve_is_relieved_though_pinned_ones_are_too_much_elsewhere() -> None:
+    node = replace(NODE, budgets={"cpu": 200 * MIB, "cuda:0": 200 * MIB})
+    gpu = SimModel("g", device="cuda:0"), SimModel("h", device="cuda:0")
+    fleet = world(SimModel("p", pinned=True), A, *gpu, node=node)
+    serving(fleet, "a", "g", "h")
+    fleet.limit(replace(node, budgets={"cpu": 50 * MIB, "cuda:0": 150 * MIB}), within_seconds=600)
+    fleet.run(10)
+    ((_, key, reason),) = fleet.retired
+    assert (key, reason) == (
+        "g",
+        "Put out because local holds 50.0 MiB of cuda:0 memory more than it may.",
+    )
 
 
 def test_embedding_models_that_stay_are_the_last_to_leave() -> None:

@@ -338,6 +338,35 @@ def test_plan_lets_the_one_that_has_served_longest_go_first_of_the_busy_ones() -
     assert [retired.replica_id for retired in drawn.retirements] == [2]
 
 
+@pytest.mark.parametrize(("measured", "is_final"), [(700, False), (750, False), (751, True)])
+def test_plan_refuses_nobody_for_what_measuring_adds_to_models_that_stay(
+    measured: int, is_final: bool
+) -> None:
+    machine = NodeView("local", {"cpu": 1000, "cuda:0": 5000}, 8)
+    on_gpu = Placement("local", "cuda:0", {"cpu": 300, "cuda:0": 4000})
+    versions = [version("p", 700, pinned=True), asked("g", placements=(on_gpu,))]
+    drawn = plan([machine], versions, [ready(1, "p", measured)], RULES)
+    reason = drawn.reasons["g"]
+    assert reason.is_final is is_final
+    waits = reason.text.endswith("what models hold is measured, and varies.")
+    assert waits == (700 < measured <= 750)
+
+
+def test_plan_refuses_for_numbers_what_a_silent_node_could_not_take_either() -> None:
+    silent = NodeView("local", {"cpu": 1000}, 8, is_alive=False, silence_seconds=1.0)
+    for size, is_final in ((1001, True), (1000, False)):
+        reason = plan([silent], [asked("a", size)], [], RULES).reasons["a"]
+        assert reason.is_final is is_final
+        assert ("may use 1000 bytes" in reason.text) is is_final
+        assert reason.text.endswith("It is waited for.") is not is_final
+    held = ready(1, "p", 800, is_alive=False)
+    reason = plan([silent], [version("p", pinned=True), asked("a", 500)], [held], RULES).reasons[
+        "a"
+    ]
+    assert reason.is_final
+    assert "200 bytes of 1000 bytes are free, 800 bytes held by models that stay (p)" in reason.text
+
+
 def test_plan_starts_in_the_row_that_is_there() -> None:
     drawn = decided([version("a")], [ReplicaView(7, "a", "local")])
     assert drawn.starts == [Start("a", "local", "cpu", {"cpu": 100}, 7, on_demand=True)]

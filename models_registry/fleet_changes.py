@@ -1,14 +1,18 @@
 """What the residency plan decides, written into the fleet's rows."""
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
+from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from models_registry.footprints import CPU, late_bytes, mapped_bytes, note_footprint, options_of
 from models_registry.models import ModelVersion, Node, Replica
 from models_registry.residency.plan import Start
+
+# What a decision about a replica goes by.
+_PLANNED_FOR: Final = ("desired", "on_demand", "launch_id", "state")
 
 
 def row_for(start: Start, holding: Collection[int] = ()) -> Replica | None:
@@ -46,16 +50,25 @@ def row_for(start: Start, holding: Collection[int] = ()) -> Replica | None:
     return _replicas().filter(pk=at_rest.pk).first()
 
 
-def retire(replica_id: int, reason: str) -> None:
+def retire(seen: Replica, reason: str) -> bool:
     """Want a replica out of memory, because the plan says so and no person.
 
     Args:
-        replica_id: of the replica.
+        seen: its row as the plan was told of it.
         reason: why, for people; "" where what the row says already stands.
+
+    Returns:
+        False where its row is gone or another by now: a person or its host was faster, so the plan
+        has to be made anew.
     """
-    replica = Replica.objects.filter(pk=replica_id).first()
-    if replica is not None:
+    planned = {name: getattr(seen, name) for name in _PLANNED_FOR}
+    with transaction.atomic():
+        rows = Replica.objects.select_for_update()
+        replica = rows.filter(pk=seen.pk, **planned).first()
+        if replica is None:
+            return False
         _decide(replica, Replica.Desired.ABSENT, **({"reason": reason} if reason else {}))
+    return True
 
 
 def _decide(replica: Replica, desired: str, **fields: Any) -> None:

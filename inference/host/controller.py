@@ -150,9 +150,10 @@ class Controller:
                 self._demand.forget_keep_alive([row.version.key])
         for retired in drawn.retirements:
             row = outlook.rows[retired.replica_id]
+            if not fleet_changes.retire(row, retired.reason):
+                continue
             if retired.reason:
                 logger.info("%s is put out of memory. %s", row, retired.reason)
-            fleet_changes.retire(retired.replica_id, retired.reason)
             if row.state == Replica.State.READY:
                 self._actions.act(row, Action.DRAIN)
             self._demand.forget_keep_alive([row.version.key])

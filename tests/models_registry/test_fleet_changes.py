@@ -24,7 +24,7 @@ def test_a_row_is_found_for_a_start() -> None:
     second = fleet_changes.row_for(start)
     assert second is not None
     assert second.pk != first.pk  # the first is taken
-    fleet_changes.retire(first.pk, "Put out.")
+    assert fleet_changes.retire(first, "Put out.")
     assert fleet_changes.row_for(start) == first
     services.unload(version)
     explicit = services.load(version, node)
@@ -37,16 +37,36 @@ def test_a_row_is_found_for_a_start() -> None:
 
 def test_what_the_plan_takes_back_from_a_person_is_in_the_audit_trail() -> None:
     replica = services.load(a_version(), a_node())
-    fleet_changes.retire(replica.pk, "Put out.")
+    assert fleet_changes.retire(replica, "Put out.")
     change = LogEntry.objects.get_for_object(replica).first()
     assert change is not None
     assert change.changes == {"desired": ["resident", "absent"]}
     replica.refresh_from_db()
     assert (replica.desired, replica.reason) == ("absent", "Put out.")
-    fleet_changes.retire(replica.pk, "")
+    assert fleet_changes.retire(replica, "")
     replica.refresh_from_db()
     assert replica.reason == "Put out."
     assert LogEntry.objects.get_for_object(replica).count() == 2  # with its creation
+
+
+def test_what_a_person_loads_meanwhile_is_not_put_out() -> None:
+    version, node = a_version(), a_node()
+    replica = Replica.objects.create(version=version, node=node, on_demand=True, state="ready")
+    seen = Replica.objects.get(pk=replica.pk)
+    services.load(version, node)
+    entries = LogEntry.objects.count()
+    assert not fleet_changes.retire(seen, "Put out.")
+    replica.refresh_from_db()
+    assert (replica.desired, replica.reason) == ("resident", "")
+    assert LogEntry.objects.count() == entries
+    # What the host has moved on to is another matter as well.
+    seen = Replica.objects.get(pk=replica.pk)
+    for changes in ({"state": "draining"}, {"launch_id": uuid.uuid4()}, {"desired": "absent"}):
+        Replica.objects.filter(pk=replica.pk).update(**changes)
+        assert not fleet_changes.retire(seen, "Put out.")
+        seen.refresh_from_db()
+    replica.delete()
+    assert not fleet_changes.retire(seen, "Put out.")
 
 
 def test_what_the_plan_brings_in_for_a_setting_is_in_the_audit_trail() -> None:
@@ -65,7 +85,7 @@ def test_what_comes_and_goes_with_requests_is_not_in_the_audit_trail() -> None:
     for _ in range(2):
         replica = fleet_changes.row_for(start)
         assert replica is not None
-        fleet_changes.retire(replica.pk, "Put out.")
+        assert fleet_changes.retire(replica, "Put out.")
     assert LogEntry.objects.get_for_object(replica).count() == 1  # its creation
 
 

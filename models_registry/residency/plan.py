@@ -290,3 +290,6 @@ def _explain_rest(versions: Mapping[str, VersionView], room: _Room, drawn: Plan)
             last = min(failing, key=lambda one: one.state_age_seconds)
             rest = max(1.0, rest_seconds(last))
             drawn.reasons[version.key] = Reason(last.failure, True, rest)
+        elif hung := next((one for one in replicas if one.is_stuck), None):
+            reason = Reason(f"Its last process on {hung.node} has not ended yet.")
+            drawn.reasons[version.key] = reason

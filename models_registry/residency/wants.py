@@ -140,10 +140,10 @@ def _return_of(version: VersionView, replica: ReplicaView, coming: int) -> Want:
 def _elsewhere(version: VersionView, replicas: Sequence[ReplicaView]) -> tuple[Placement, ...]:
     """The placements of a version, nodes without it first; none where it rests from a death.
 
-    Nor where a process that failed has not ended: the next one would hang like it.
+    Nor where an earlier process has not ended: if it hangs, the next one would hang like it.
     """
     resting = {one.node for one in replicas if rest_seconds(one) > 0}
-    resting |= {one.node for one in replicas if one.is_stuck and one.state == "failed"}
+    resting |= {one.node for one in replicas if one.is_stuck}
     copies = [replica.node for replica in replicas if replica.occupies]
     allowed = [place for place in version.placements if place.node not in resting]
     return tuple(sorted(allowed, key=lambda place: copies.count(place.node)))

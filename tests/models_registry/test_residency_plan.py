@@ -390,6 +390,16 @@ def test_plan_counts_memory_of_a_process_that_should_be_gone() -> None:
     assert drawn.starts == []
 
 
+def test_plan_starts_no_copy_where_one_hangs_that_a_person_has_cleared() -> None:
+    hung = ReplicaView(1, "a", "local", "cpu", {"cpu": 50}, False, holds_memory=True)
+    drawn = decided([asked("a", 50)], [hung])
+    assert drawn.starts == []
+    assert drawn.reasons["a"].text == "Its last process on local has not ended yet."
+    other = NodeView("other", {"cpu": 100}, 8)
+    (start,) = decided([asked("a", 50, nodes="local other")], [hung], 200, other).starts
+    assert start.node == "other"
+
+
 def test_plan_starts_no_second_copy_where_the_first_hangs() -> None:
     hung = ReplicaView(
         1, "a", "local", "cpu", {"cpu": 50}, on_demand=True, state="failed", state_age_seconds=60.0

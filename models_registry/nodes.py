@@ -140,6 +140,8 @@ def faults_of(version: ModelVersion, nodes: Iterable[Node]) -> dict[Node, str]:
 
 
 def _fault(version: ModelVersion, node: Node, places: Sequence[Placement]) -> str:
+    if not node.max_replicas:
+        return f"{node.name} may run no hosts. Raise its max replicas in the admin."
     if not places or any(_fits(place, node) for place in places):
         return ""
     place = places[0]
@@ -167,7 +169,9 @@ def _room_for(version: ModelVersion, nodes: Sequence[Node]) -> dict[Node, tuple[
     is none for a model on the CPU.
     """
     held: dict[tuple[int, str], int] = defaultdict(int)
+    hosts: dict[int, int] = defaultdict(int)
     for replica in Replica.objects.filter(node__in=nodes, state__in=sorted(OCCUPYING)):
+        hosts[replica.node_id] += 1
         for device, count in replica.needed_bytes.items():
             held[replica.node_id, device] += count
     measured = measured_footprints([version.pk])
@@ -180,7 +184,8 @@ def _room_for(version: ModelVersion, nodes: Sequence[Node]) -> dict[Node, tuple[
             for device, need in place.needs.items()
         }
         main = max(place.needs, key=lambda device: place.needs[device])
-        return min(left.values()) >= 0, place.needs.keys() != {CPU}, left[main]
+        fits = min(left.values()) >= 0 and hosts[node.pk] < node.max_replicas
+        return fits, place.needs.keys() != {CPU}, left[main]
 
     return {
         node: max(

@@ -295,6 +295,19 @@ def test_a_node_is_picked_by_its_room(show: Show) -> None:
     assert not fault_of(version, large)
 
 
+def test_a_node_without_a_place_for_a_host_is_not_picked(show: Show) -> None:
+    show(LiveFigures(fault="Nothing is known."))
+    version = a_version()
+    larger, large = a_node(1, budget_bytes=1 << 41), a_node(1, budget_bytes=1 << 40)
+    Replica.objects.create(version=a_version(), node=larger, state="ready")
+    assert pick_node(version) == large
+    Node.objects.filter(pk=large.pk).update(max_replicas=0)
+    assert pick_node(version) == larger  # somebody can be put out there
+    Node.objects.update(max_replicas=0)
+    with pytest.raises(RegistryError, match="may run no hosts"):
+        pick_node(version)
+
+
 def test_room_on_a_gpu_is_none_for_what_is_loaded_on_the_cpu(show: Show) -> None:
     show(LiveFigures(fault="Nothing is known."))
     gpu = DeviceFacts("cuda:0", "A", 1 << 42)

@@ -37,15 +37,16 @@ def load(version: ModelVersion, node: Node, actor: Any = None) -> Replica:
         raise NeverFitsError(fault)
     with acting(actor), transaction.atomic():
         Node.objects.select_for_update().get(pk=node.pk)
-        replica = Replica.objects.filter(version=version, node=node).first()
+        own = Replica.objects.filter(version=version, node=node)
+        # One that is wanted already is the one that is meant: another row would be a second copy.
+        replica = own.filter(desired=Replica.Desired.RESIDENT).order_by("id").first()
+        replica = replica or own.order_by("id").first()
         if replica is None:
             replica = Replica.objects.create(version=version, node=node)
         replica.desired, replica.on_demand = Replica.Desired.RESIDENT, False
         replica.save(update_fields=["desired", "on_demand"])
-        _clear(
-            [replica, *Replica.objects.filter(version=version, desired=Replica.Desired.ABSENT)],
-            crashes=0,
-        )
+        _clear([replica], state_since=Now())  # it waits from now on
+        _clear(Replica.objects.filter(version=version, desired=Replica.Desired.ABSENT))
         replica.refresh_from_db()
         return replica
 
@@ -59,8 +60,9 @@ def unload(version: ModelVersion, actor: Any = None) -> int:
         RegistryError: it would come back at once; says what wants it.
     """
     own = Replica.objects.filter(version=version)
+    count = unload_replicas(own.filter(desired=Replica.Desired.RESIDENT), actor)
     _clear(own.filter(desired=Replica.Desired.ABSENT))
-    return unload_replicas(own.filter(desired=Replica.Desired.RESIDENT), actor)
+    return count
 
 
 def unload_replicas(replicas: Iterable[Replica], actor: Any = None) -> int:
@@ -86,14 +88,15 @@ def unload_replicas(replicas: Iterable[Replica], actor: Any = None) -> int:
 
 
 def _clear(replicas: Iterable[Replica], **fields: Any) -> None:
-    """Let those at rest be as if they had never failed."""
+    """Let those at rest be as if they had never failed.
+
+    Since when they are at rest stays: a process that has not ended is killed by that time.
+    """
     at_rest = Replica.objects.filter(
         pk__in=[replica.pk for replica in replicas],
         state__in=(Replica.State.FAILED, Replica.State.STOPPED),
     )
-    at_rest.update(
-        state=Replica.State.STOPPED, state_since=Now(), reason="", load_failed=False, **fields
-    )
+    at_rest.update(state=Replica.State.STOPPED, reason="", crashes=0, load_failed=False, **fields)
 
 
 def _keeper_of(version: ModelVersion, claim: Claim, remaining: int) -> str:

@@ -26,6 +26,15 @@ def test_load_wants_a_replica_once() -> None:
     assert Replica.objects.count() == 1
 
 
+def test_load_of_what_is_wanted_there_brings_no_second_copy() -> None:
+    version, node = a_version(), a_node()
+    left = Replica.objects.create(version=version, node=node, desired="absent")
+    serving = Replica.objects.create(version=version, node=node, state="ready", on_demand=True)
+    assert services.load(version, node) == serving
+    left.refresh_from_db()
+    assert left.desired == "absent"
+
+
 def test_load_of_what_can_never_fit_says_by_how_much() -> None:
     node = a_node(budget_bytes=1 << 20)
     with pytest.raises(RegistryError, match=r"needs .* MiB of cpu memory, but .* may use 1.0 MiB"):
@@ -65,7 +74,18 @@ def test_load_and_unload_clear_what_failed_elsewhere() -> None:
         clear()
         failed.refresh_from_db()
         assert (failed.desired, failed.state, failed.reason) == ("absent", "stopped", "")
-        assert not failed.load_failed
+        assert (failed.load_failed, failed.crashes) == (False, 0)
+
+
+def test_clearing_leaves_since_when_a_process_was_to_end() -> None:
+    version = a_version()
+    failed = services.load(version, a_node())
+    long_ago = timezone.now() - timedelta(hours=1)
+    Replica.objects.update(desired="absent", state=State.FAILED, state_since=long_ago)
+    services.load(version, a_node())
+    services.unload(version)
+    failed.refresh_from_db()
+    assert (failed.state, failed.state_since) == ("stopped", long_ago)
 
 
 @pytest.mark.parametrize("state", [State.STARTING, State.LOADING, State.READY, State.DRAINING])
@@ -155,6 +175,17 @@ def test_unload_of_what_would_come_back_is_refused(fields: dict[str, int]) -> No
     with pytest.raises(RegistryError, match="would be loaded again at once"):
         services.unload_replicas([first])
     assert Replica.objects.filter(desired="resident").get() == first
+
+
+def test_unload_that_is_refused_leaves_what_failed_to_be_seen() -> None:
+    version = a_version(pinned=True)
+    failed = services.load(version, a_node())
+    Replica.objects.update(desired="absent", state=State.FAILED, crashes=3, reason="It died.")
+    Replica.objects.create(version=version, node=failed.node)
+    with pytest.raises(RegistryError, match="is pinned"):
+        services.unload(version)
+    failed.refresh_from_db()
+    assert (failed.state, failed.crashes, failed.reason) == ("failed", 3, "It died.")
 
 
 def test_unload_of_what_the_settings_preload_is_refused(

@@ -149,14 +149,17 @@ def release(registration: Registration, actor: Any = None) -> int:
         if registration.is_active:
             registration.released_at = database_now()
             registration.save(update_fields=["released_at"])
-            _forget_old()
     return count_references(registration.version)
 
 
-def _forget_old() -> None:
+def forget_released() -> None:
     """Delete what was released long ago; not while its version is in memory, maybe since then."""
-    old = Registration.objects.filter(released_at__lt=timezone.now() - RELEASED_KEPT)
-    old.exclude(version__replicas__desired=Replica.Desired.RESIDENT).delete()
+    with transaction.atomic():
+        # Locked, so that nobody registers one anew between the look and its end.
+        rows = Registration.objects.select_for_update(skip_locked=True)
+        old = rows.filter(released_at__lt=database_now() - RELEASED_KEPT)
+        gone = old.exclude(version__replicas__desired=Replica.Desired.RESIDENT)
+        Registration.objects.filter(pk__in=[row.pk for row in gone]).delete()
 
 
 def find_registration(**fields: str) -> Registration | None:

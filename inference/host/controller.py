@@ -23,6 +23,7 @@ from models_registry.census import take_census
 from models_registry.errors import RegistryError
 from models_registry.models import Replica
 from models_registry.preloading import configured_versions
+from models_registry.registrations import forget_released
 from models_registry.residency.facts import Rules
 from models_registry.residency.lifecycle import Action
 from models_registry.residency.plan import Plan, plan
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 # What the settings name changes with a default version or a preset, which nobody waits for.
 PRELOADED_SECONDS = 5.0
+FORGET_SECONDS = 60.0
 # Any number that nothing else in this database locks: "brig" in ASCII.
 ADVISORY_LOCK = 0x62726967
 _GIVING_UP = frozenset({Action.FAIL_LOAD, Action.KILL})
@@ -65,6 +67,7 @@ class Controller:
         self._preload_error = ""
         self._preloaded: set[str] = set()
         self._preloaded_due_at = clock()
+        self._forget_due_at = clock()
         self._overdrawn_since: dict[str, float] = {}
         self._rules = Rules(
             lease_seconds=settings.lease_seconds,
@@ -111,6 +114,9 @@ class Controller:
         self._carry_out(drawn, outlook)
         self._tell(drawn, outlook)
         self._foresight.look(outlook, drawn, self._rules)
+        if self._clock() >= self._forget_due_at:
+            self._forget_due_at = self._clock() + FORGET_SECONDS
+            forget_released()
         return True
 
     def _plan(self, outlook: Outlook) -> Plan:

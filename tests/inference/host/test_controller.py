@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from auditlog.models import LogEntry
 from django.db import connection
 from django.utils import timezone
 
 from inference.host import controller as controller_module
 from inference.host import fleet_actions
-from inference.host.controller import ADVISORY_LOCK, PRELOADED_SECONDS, Controller
+from inference.host.controller import ADVISORY_LOCK, FORGET_SECONDS, PRELOADED_SECONDS, Controller
 from inference.host.liveness import LivenessLock
 from inference.host.outlook import Outlook, look
 from inference.host.watch import Sighting, Signs
@@ -24,6 +25,7 @@ from models_registry import fleet as fleet_module
 from models_registry import services
 from models_registry.census import take_census
 from models_registry.models import Footprint, Model, ModelVersion, Node, Registration, Replica
+from models_registry.registrations import RELEASED_KEPT
 from models_registry.residency.facts import Rules
 from models_registry.residency.lifecycle import CALM_SECONDS, START_TIMEOUT_SECONDS
 from models_registry.residency.plan import Plan, Start, plan
@@ -687,6 +689,24 @@ def test_what_programs_register_is_brought_in(fleet: Fleet) -> None:
     )  # fmt: skip
     fleet.tick()
     assert Replica.objects.get(version=version).state == State.STARTING
+
+
+def test_what_was_released_long_ago_is_forgotten_in_nobodys_name(fleet: Fleet) -> None:
+    fleet.tick()
+    version = a_version()
+    released = Registration.objects.create(
+        model_id="old",
+        requester="a",
+        version=version,
+        requirement={"name": version.key},
+        released_at=timezone.now() - RELEASED_KEPT - timedelta(minutes=1),
+    )
+    fleet.now += FORGET_SECONDS
+    fleet.tick()
+    assert not Registration.objects.filter(pk=released.pk).exists()
+    entry = LogEntry.objects.get_for_model(Registration).first()
+    assert entry is not None
+    assert (entry.action, entry.actor) == (LogEntry.Action.DELETE, None)
 
 
 def test_what_the_settings_preload_follows_them(fleet: Fleet) -> None:

@@ -59,8 +59,8 @@ class Watch:
         self._clock = clock
         self._patient_until = clock() + lease_seconds
         self._redis_ahead_seconds: float | None = None
-        self._looked_at = self._looking_since = clock()
-        self._node_seen_at: dict[str, float] = {}
+        self._looked_at = clock()
+        self._silence_of_nodes: dict[str, float] = {}
 
     @property
     def is_patient(self) -> bool:
@@ -87,16 +87,21 @@ class Watch:
         return Sighting(silence, nodes, self._node_silence(node_names, nodes))
 
     def _node_silence(self, names: Sequence[str], seen: Collection[str]) -> dict[str, float]:
-        """Seconds since each node was last seen; what nobody watched is no silence."""
+        """Seconds since each node was last seen; what nobody watched is no silence.
+
+        Between two looks another controller may have acted, or Redis been away, so that they count
+        for a lease at most.
+        """
         now = self._clock()
-        if now - self._looked_at > self._lease_seconds:
-            self._looking_since = now  # another controller acted meanwhile, or Redis was away
+        watched_seconds = min(now - self._looked_at, self._lease_seconds)
         self._looked_at = now
-        self._node_seen_at.update(dict.fromkeys(seen, now))
-        return {
-            name: now - max(self._node_seen_at.get(name, 0.0), self._looking_since)
+        known = self._silence_of_nodes
+        self._silence_of_nodes = {
+            name: known[name] + watched_seconds if name in known and name not in seen else 0.0
             for name in names
-            if name not in seen
+        }
+        return {
+            name: seconds for name, seconds in self._silence_of_nodes.items() if name not in seen
         }
 
     def signs_of(self, replica: Replica, seen: Sighting, folder: Path) -> Signs:

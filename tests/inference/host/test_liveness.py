@@ -27,6 +27,23 @@ def test_a_lock_left_behind_is_abandoned_until_removed(tmp_path: Path) -> None:
     assert not lock.is_abandoned()
 
 
+def test_those_who_look_at_the_same_moment_do_not_take_each_other_for_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "host-a.lock").touch()
+    lock, answers = LivenessLock(tmp_path, "a"), []
+    close = os.close
+
+    def look_too(descriptor: int) -> None:
+        monkeypatch.setattr(os, "close", close)
+        answers.append(lock.is_abandoned())
+        close(descriptor)
+
+    monkeypatch.setattr(os, "close", look_too)
+    assert lock.is_abandoned()
+    assert answers == [True]
+
+
 def test_nothing_is_known_of_a_host_without_a_lock(tmp_path: Path) -> None:
     assert not LivenessLock(tmp_path, "elsewhere").is_abandoned()
 

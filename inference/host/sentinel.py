@@ -135,7 +135,6 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         running = running_launches(liveness_folder(), workers)
         try:
             given_up = show_node(self.broker.connection, settings.NODE_NAME, running)
-            self._last_words.tell(self.broker.connection)
         except redis.RedisError as error:
             logger.debug("no sign of life: %s", error)
             return
@@ -144,6 +143,10 @@ class GuardedSentinel(django_q_cluster.Sentinel):
             logger.warning("host %s was given up and is killed", launch)
             workers[running[launch]].kill()
         self._killed = given_up
+        try:
+            self._last_words.tell(self.broker.connection)
+        except redis.RedisError as error:
+            logger.debug("no last words: %s", error)
 
     def _hide_node(self) -> None:
         if not self._runs_hosts:

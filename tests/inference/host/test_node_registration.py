@@ -7,6 +7,7 @@ from typing import Any
 
 import django.db
 import pytest
+import redis
 from django.conf import settings
 
 from inference.host import sentinel
@@ -94,6 +95,23 @@ def test_a_host_that_was_given_up_is_killed_once(guarded: Any, tmp_path: Path) -
     guarded.guard()
     assert killed == [os.getpid()]
     assert set(guarded.written[0]) == {"show", settings.NODE_NAME, "stuck", "serving"}
+
+
+def test_a_host_that_was_given_up_is_killed_though_last_words_cannot_be_told(
+    guarded: Any, tmp_path: Path
+) -> None:
+    killed: list[str] = []
+
+    def tell(_: object) -> None:
+        raise redis.ConnectionError("away")
+
+    guarded._last_words = SimpleNamespace(tell=tell)
+    guarded.pool = [SimpleNamespace(pid=os.getpid(), kill=lambda: killed.append("stuck"))]
+    LivenessLock(tmp_path, "stuck").hold()
+    guarded.given_up.add("stuck")
+    guarded._show_node()
+    guarded._show_node()
+    assert killed == ["stuck"]
 
 
 def test_a_cluster_without_hosts_shows_no_node(

@@ -33,20 +33,22 @@ def row_for(start: Start, holding: Collection[int] = ()) -> Replica | None:
     node = Node.objects.filter(name=start.node).first()
     if version is None or node is None:
         return None
-    at_rest = (
-        Replica.objects.filter(
-            version=version,
-            node=node,
-            desired=Replica.Desired.ABSENT,
-            state__in=(Replica.State.STOPPED, Replica.State.FAILED),
+    with transaction.atomic():
+        at_rest = (
+            _locked()
+            .filter(
+                version=version,
+                node=node,
+                desired=Replica.Desired.ABSENT,
+                state__in=(Replica.State.STOPPED, Replica.State.FAILED),
+            )
+            .exclude(pk__in=holding)
+            .first()
         )
-        .exclude(pk__in=holding)
-        .first()
-    )
-    if at_rest is None:
-        at_rest = Replica.objects.create(version=version, node=node)
-    at_rest.on_demand = start.on_demand
-    _decide(at_rest, Replica.Desired.RESIDENT, on_demand=start.on_demand, state_since=Now())
+        if at_rest is None:
+            at_rest = Replica.objects.create(version=version, node=node)
+        at_rest.on_demand = start.on_demand
+        _decide(at_rest, Replica.Desired.RESIDENT, on_demand=start.on_demand, state_since=Now())
     return _replicas().filter(pk=at_rest.pk).first()
 
 
@@ -63,8 +65,7 @@ def retire(seen: Replica, reason: str) -> bool:
     """
     planned = {name: getattr(seen, name) for name in _PLANNED_FOR}
     with transaction.atomic():
-        rows = Replica.objects.select_for_update()
-        replica = rows.filter(pk=seen.pk, **planned).first()
+        replica = _locked().filter(pk=seen.pk, **planned).first()
         if replica is None:
             return False
         _decide(replica, Replica.Desired.ABSENT, **({"reason": reason} if reason else {}))
@@ -123,6 +124,12 @@ def measure(replica: Replica, private_bytes: int) -> None:
     if abs(needed - known) > needed * 0.01:
         Replica.objects.filter(pk=replica.pk).update(needed_bytes={CPU: needed})
         note_footprint(version, options, holds)
+
+
+def _locked() -> QuerySet[Replica]:
+    """Rows that nobody else changes until the transaction ends."""
+    # In the usual order those of version and node would be joined, and locked as well.
+    return Replica.objects.select_for_update().order_by("pk")
 
 
 def _replicas() -> QuerySet[Replica]:

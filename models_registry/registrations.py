@@ -156,7 +156,7 @@ def forget_released() -> None:
     """Delete what was released long ago; not while its version is in memory, maybe since then."""
     with transaction.atomic():
         # Locked, so that nobody registers one anew between the look and its end.
-        rows = Registration.objects.select_for_update(skip_locked=True)
+        rows = Registration.objects.select_for_update(skip_locked=True).order_by("pk")
         old = rows.filter(released_at__lt=database_now() - RELEASED_KEPT)
         gone = old.exclude(version__replicas__desired=Replica.Desired.RESIDENT)
         Registration.objects.filter(pk__in=[row.pk for row in gone]).delete()

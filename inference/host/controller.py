@@ -130,8 +130,8 @@ class Controller:
         for name in drawn.overdrawn:
             if name not in self._overdrawn_since:
                 logger.warning(
-                    "%s holds more than its budgets allow. Pinned models stay, idle ones leave "
-                    "when they have dwelt, busy ones in %g s.",
+                    "%s holds more than its budgets allow. Pinned models stay; where it helps, "
+                    "idle ones leave when they have dwelt, busy ones in %g s.",
                     name,
                     self._rules.maximum_wait_seconds,
                 )

@@ -4,6 +4,8 @@ import uuid
 
 import pytest
 from auditlog.models import LogEntry
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from models_registry import fleet_changes, services
 from models_registry.footprints import estimate_of, options_of
@@ -164,3 +166,15 @@ def test_a_replica_that_was_started_meanwhile_keeps_its_reason() -> None:
     Replica.objects.update(state="starting", reason="")
     fleet_changes.explain([seen], {seen.version.key: "It needs 1 GiB."})
     assert Replica.objects.get().reason == ""
+
+
+def test_deciding_locks_the_rows_of_replicas_alone() -> None:
+    version, node = a_version(), a_node()
+    start = Start(version.key, node.name, "auto", {"cpu": 1}, None, on_demand=True)
+    with CaptureQueriesContext(connection) as queries:
+        replica = fleet_changes.row_for(start)
+        assert replica is not None
+        assert fleet_changes.retire(replica, "Put out.")
+    locking = [query["sql"] for query in queries if "FOR UPDATE" in query["sql"]]
+    assert len(locking) == 2
+    assert not any("JOIN" in sql for sql in locking)

@@ -2,10 +2,15 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Collection
 from pathlib import Path
 
 from django.conf import settings
+
+
+# So long at most does a look at a lock hold it.
+PROBE_SECONDS = 0.2
 
 
 class LivenessLock:
@@ -21,7 +26,15 @@ class LivenessLock:
         """Take the lock until the process ends. Raises ``BlockingIOError`` when it is taken."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        deadline = time.monotonic() + PROBE_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:  # somebody may just look whether it is held
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(PROBE_SECONDS / 20)
         os.write(self._descriptor, _owner(os.getpid()).encode())
 
     def is_abandoned(self) -> bool:

@@ -1,5 +1,6 @@
 """A host's lock tells at once that it died."""
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,18 @@ def test_those_who_look_at_the_same_moment_do_not_take_each_other_for_the_host(
     monkeypatch.setattr(os, "close", look_too)
     assert lock.is_abandoned()
     assert answers == [True]
+
+
+def test_a_host_takes_its_lock_though_somebody_looks_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "host-a.lock"
+    looking = os.open(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    monkeypatch.setattr("inference.host.liveness.time.sleep", lambda _: os.close(looking))
+    lock = LivenessLock(tmp_path, "a")
+    lock.hold()
+    assert lock.is_held()
 
 
 def test_nothing_is_known_of_a_host_without_a_lock(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from django.conf import settings
 
-
 # So long at most does a look at a lock hold it.
 PROBE_SECONDS = 0.2
 

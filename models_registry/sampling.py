@@ -14,7 +14,7 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)]
 RepeatPenalty = Annotated[float, Meta(gt=0, le=10)]
 
 
-class SamplingDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SamplingDefaults(msgspec.Struct, frozen=True):
     """What may be set; None leaves it to OpenAI's usual value."""
 
     temperature: Temperature | None = None
@@ -26,16 +26,34 @@ class SamplingDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repeat_penalty: RepeatPenalty | None = None
 
 
-def read_sampling(values: Mapping[str, Any]) -> SamplingDefaults:
-    """Sampling values with names, types and ranges checked.
+class _NothingElse(SamplingDefaults, frozen=True, forbid_unknown_fields=True):
+    """The same, for what somebody enters."""
+
+
+def require_sampling(values: Mapping[str, Any]) -> None:
+    """See that sampling values that somebody enters have known names, and good values.
 
     Raises:
         ValueError: one is unknown, of the wrong type or out of its range.
     """
     try:
-        return msgspec.convert(values, SamplingDefaults)
+        msgspec.convert(values, _NothingElse)
     except msgspec.ValidationError as error:
         raise ValueError(f"{error}. Known are {', '.join(SAMPLING_FIELDS)}.") from error
+
+
+def read_sampling(values: Mapping[str, Any]) -> SamplingDefaults:
+    """Sampling values of a row, with types and ranges checked.
+
+    Other names are passed over: rows may be older than the check of what is entered.
+
+    Raises:
+        ValueError: one is of the wrong type or out of its range.
+    """
+    try:
+        return msgspec.convert(values, SamplingDefaults)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{error}.") from error
 
 
 SAMPLING_FIELDS = SamplingDefaults.__struct_fields__

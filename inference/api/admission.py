@@ -1,6 +1,7 @@
 """From a typed request and a version's spec to what will be generated: checks and defaults."""
 
 import logging
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -44,13 +45,22 @@ def sampling_of(request: Sampled, spec: ModelSpec, vocabulary_size: int) -> Samp
 def _defaults(spec: ModelSpec) -> SamplingDefaults:
     """The version's own sampling values; the row may be older than what checks it."""
     try:
-        return read_sampling(spec.default_sampling)
+        defaults = read_sampling(spec.default_sampling)
     except ValueError as error:
         logger.error("default sampling of %s: %s", spec.version_key, error)
         raise InternalError(
             f"The default sampling of {spec.version_key} is wrong: {error} "
             "An administrator can correct it in the version's page."
         ) from error
+    unknown = spec.default_sampling.keys() - set(SAMPLING_FIELDS)
+    if unknown:
+        _note_unknown(spec.version_key, ", ".join(sorted(unknown)))
+    return defaults
+
+
+@lru_cache(maxsize=1024)  # Once, and not with every request.
+def _note_unknown(version_key: str, names: str) -> None:
+    logger.warning("default sampling of %s: passed over %s", version_key, names)
 
 
 def max_tokens_of(prompts: list[list[int]], wanted: int | None, spec: ModelSpec, param: str) -> int:

@@ -15,7 +15,7 @@ from models_registry.models.rollout import Rollout
 from models_registry.models.routing import validate_roles
 from models_registry.models.runtime import RuntimeOptions
 from models_registry.names import validate_file_name, validate_label, validate_slug
-from models_registry.sampling import read_sampling
+from models_registry.sampling import require_sampling
 from models_registry.sources import BadSourceError, check_form
 
 
@@ -211,7 +211,7 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts)
 def check_sampling(values: Any) -> None:
     """Raise ``ValidationError`` for ``default_sampling`` that is none."""
     try:
-        read_sampling(values)
+        require_sampling(values)
     except ValueError as error:
         raise ValidationError({"default_sampling": str(error)}) from error
 

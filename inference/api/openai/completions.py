@@ -80,7 +80,10 @@ async def completion_order(service: InferenceService, body: CompletionRequest) -
 
 
 def _wanted(body: CompletionRequest, spec: ModelSpec) -> int | None:
-    """The tokens that a request asks for; null is all that may be had."""
+    """The tokens that a request asks for; None is all that may be had.
+
+    A registration says how many there may be, in place of OpenAI's number.
+    """
     if body.max_tokens is UNSET:
-        return spec.limits.max_output_tokens or USUAL_MAX_TOKENS
+        return None if spec.limits.max_output_tokens else USUAL_MAX_TOKENS
     return body.max_tokens or None

@@ -52,10 +52,19 @@ def test_sampling_of_null_is_the_versions():
     assert sampling.top_p == 0.5
 
 
-@pytest.mark.parametrize("defaults", [{"temperature": 9}, {"tempreture": 1}, {"top_k": "x"}])
+@pytest.mark.parametrize("defaults", [{"temperature": 9}, {"top_k": "x"}])
 def test_sampling_of_a_version_that_is_wrong_is_the_services_fault(defaults: dict[str, Any]):
     with pytest.raises(InternalError, match="m@v"):
         sampling_of(request(), spec(default_sampling=defaults), 10)
+
+
+def test_sampling_of_a_version_passes_over_names_of_before_they_were_checked(
+    caplog: pytest.LogCaptureFixture,
+):
+    old = spec(version_key="m@old", default_sampling={"top_k": 4, "stop": ["x"], "seed": 1})
+    for _ in range(2):
+        assert sampling_of(request(), old, 10) == SamplingParameters(top_k=4)
+    assert caplog.messages == ["default sampling of m@old: passed over seed, stop"]
 
 
 @pytest.mark.parametrize(

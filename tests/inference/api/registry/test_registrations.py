@@ -142,6 +142,20 @@ async def test_lengths_of_a_registration_hold_its_requests(api: Api, model: Fake
     assert free.json()["usage"]["completion_tokens"] == 4
 
 
+async def test_answers_that_name_no_length_get_the_room_that_a_registration_leaves(
+    api: Api, model: FakeModel
+):
+    model.say("ab")
+    longest = model.version.sequence_limit_tokens
+    await api.post(ROUTE, body(model.version, max_output_length=longest))
+    for path, request in (
+        ("/v1/completions", {"model": "registration:mine", "prompt": "x"}),
+        ("/v1/chat/completions", chat()),
+    ):
+        answer = await api.post(path, request)
+        assert answer.json()["choices"][0]["finish_reason"] == "stop", answer.json()
+
+
 def embedding_body(model: FakeModel, **fields: Any) -> dict[str, Any]:
     return body(model.version, model_type="embedding", **fields)
 

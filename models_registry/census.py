@@ -12,6 +12,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from models_registry.clock import database_now
+from models_registry.footprints import TEMPLATE_SHA256
 from models_registry.models import ModelVersion, Node, Replica
 
 _State = ModelVersion.FileState
@@ -28,6 +29,7 @@ class ListedVersion:
 
     id: int
     key: str
+    file_name: str
     is_loadable: bool
     is_standing: bool
     lacks_facts: bool
@@ -79,12 +81,16 @@ def version_keys() -> list[str]:
 
 
 def _listed_versions() -> list[ListedVersion]:
-    lacks_facts = Q(header__isnull=True) | Q(kv_bytes_per_token__isnull=True)
+    lacks_facts = (
+        Q(header__isnull=True)
+        | Q(kv_bytes_per_token__isnull=True)
+        | ~Q(header__has_key=TEMPLATE_SHA256)
+    )
     rows = (
         ModelVersion.objects.annotate(lacks_facts=lacks_facts)
         .order_by()
         .values_list(
-            *("pk", "model__slug", "label", "file_state"),
+            *("pk", "model__slug", "label", "file_name", "file_state"),
             *("pinned", "preload_workers", "lacks_facts"),
         )
     )
@@ -92,9 +98,10 @@ def _listed_versions() -> list[ListedVersion]:
         ListedVersion(
             id=id_,
             key=f"{slug}@{label}",
+            file_name=file_name,
             is_loadable=state == _State.READY,
             is_standing=pinned or preload_workers > 0,
             lacks_facts=lacks_facts and state == _State.READY,
         )
-        for id_, slug, label, state, pinned, preload_workers, lacks_facts in rows
+        for id_, slug, label, file_name, state, pinned, preload_workers, lacks_facts in rows
     ]

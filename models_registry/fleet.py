@@ -12,7 +12,12 @@ from django.utils import timezone
 from models_registry.census import Census
 from models_registry.errors import RegistryError
 from models_registry.files import inspect_file
-from models_registry.footprints import header_of, measured_footprints, placements_among
+from models_registry.footprints import (
+    header_of,
+    lacks_facts,
+    measured_footprints,
+    placements_among,
+)
 from models_registry.gguf import GGUFError
 from models_registry.models import ModelVersion, Node, Replica
 from models_registry.names import path_below
@@ -98,7 +103,7 @@ def wanted_versions(census: Census, wishes: Wishes, models_dir: Path) -> dict[in
     """Rows of the versions that are wanted, asked for, foreseen, or named by a replica, by id.
 
     The replicas of the census are given theirs. What an older release did not keep of a version is
-    read from its file, whether somebody wants it or not.
+    read from its file where that is on this machine, whether somebody wants it or not.
 
     Args:
         census: all there are.
@@ -116,7 +121,12 @@ def wanted_versions(census: Census, wishes: Wishes, models_dir: Path) -> dict[in
         or version.key in asked
         or wishes.claims.get(version.id, NO_CLAIM).preload_workers
     }
-    incomplete = {version.id for version in census.versions if version.lacks_facts}
+    # The rows of those whose file is elsewhere are not read for nothing at each look.
+    incomplete = {
+        version.id
+        for version in census.versions
+        if version.lacks_facts and (models_dir / version.file_name).is_file()
+    }
     rows = {version.pk: version for version in _versions(wanted | incomplete)}
     for version in rows.values():
         _complete(version, models_dir)
@@ -276,16 +286,13 @@ def _keep_alive_seconds(
 def _complete(version: ModelVersion, models_dir: Path) -> None:
     """Fill in what an older release did not keep of a version and its draft model."""
     for part in filter(None, (version, version.draft_model)):
-        header = header_of(part)
-        if part.file_state != ModelVersion.FileState.READY:
-            continue
-        if header is not None and part.kv_bytes_per_token is not None:
+        if part.file_state != ModelVersion.FileState.READY or not lacks_facts(part):
             continue
         try:
             path = path_below(models_dir, part.file_name)
             if path.is_file():
                 inspect_file(part, path)
-            elif header is None:
+            elif header_of(part) is None:
                 # Not kept: the file may well be on the disks of the machines that load it.
                 part.file_error = f"{path} was not read yet, and is not on this machine."
         except (GGUFError, RegistryError) as error:

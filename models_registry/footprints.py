@@ -50,6 +50,12 @@ def header_of(version: ModelVersion) -> GGUFHeader | None:
         return None  # an older release kept less: it is to be read again
 
 
+def lacks_facts(version: ModelVersion) -> bool:
+    """Whether a version's row has not all that this release keeps of a header; see the census."""
+    is_whole = header_of(version) is not None and TEMPLATE_SHA256 in (version.header or {})
+    return not is_whole or version.kv_bytes_per_token is None
+
+
 def estimate_of(
     version: ModelVersion, cpu_features: Sequence[str], options: ModelVersion | None = None
 ) -> MemoryEstimate | None:

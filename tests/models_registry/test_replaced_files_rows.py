@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from models_registry.errors import RegistryError
 from models_registry.file_check import require_checked
 from models_registry.files import fetch_file, forget_file, inspect_file
-from models_registry.footprints import note_footprint
+from models_registry.fleet import Demand, Wishes
+from models_registry.footprints import TEMPLATE_SHA256, note_footprint
 from models_registry.models import Footprint, Model, ModelVersion
 from models_registry.sources import checksum
 from tests.models_registry import gguf_samples
-from tests.models_registry.fleet_rows import a_version
+from tests.models_registry.fleet_rows import NOWHERE, a_version, views
 from tests.models_registry.gguf_samples import TEMPLATE, write_llama
 
 pytestmark = pytest.mark.django_db
@@ -50,6 +53,11 @@ def fetch_other(version: ModelVersion, models_dir: Path, **overrides: Any) -> Mo
     return ModelVersion.objects.select_related("model").get(pk=version.pk)
 
 
+def without_template_sha256(header: dict[str, Any]) -> dict[str, Any]:
+    """A header as a release kept it that did not know its template again."""
+    return {name: value for name, value in header.items() if name != TEMPLATE_SHA256}
+
+
 @pytest.fixture
 def corrected(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """How the publisher corrects the file."""
@@ -75,6 +83,35 @@ def test_replaced_file_leaves_what_somebody_edited(
     new = fetch_other(version, models_dir)
     assert (new.chat_template, new.context_length_tokens) == ("mine", 32)
     assert new.model.capabilities == ["chat"]
+
+
+@pytest.mark.parametrize(("template", "expected"), [(TEMPLATE, NEW_TEMPLATE), ("mine", "mine")])
+def test_replaced_file_of_an_older_release_brings_its_template_unless_it_was_edited(
+    version: ModelVersion,
+    models_dir: Path,
+    corrected: dict[str, Any],
+    template: str,
+    expected: str,
+) -> None:
+    ModelVersion.objects.update(
+        header=without_template_sha256(version.header), chat_template=template
+    )
+    views(Wishes(), models_dir=models_dir)  # the controller's first look
+    new = fetch_other(version, models_dir)
+    assert new.chat_template == expected
+
+
+def test_header_of_an_older_release_is_read_once_and_only_where_the_file_is(
+    version: ModelVersion, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ModelVersion.objects.update(header=without_template_sha256(version.header))
+    with CaptureQueriesContext(connection) as elsewhere:
+        views(Wishes(), models_dir=NOWHERE)
+    assert not any('"chat_template"' in query["sql"] for query in elsewhere)
+    views(Wishes(), models_dir=models_dir)
+    assert ModelVersion.objects.get().header == version.header
+    monkeypatch.setattr("models_registry.files.read_header", lambda _: pytest.fail("read"))
+    views(Wishes({version.key: Demand(queued=1)}), models_dir=models_dir)
 
 
 def test_replaced_file_has_nothing_measured(version: ModelVersion, models_dir: Path) -> None:

@@ -18,11 +18,16 @@ def fault_of_template(template: str) -> str:
     """
     environment = ImmutableSandboxedEnvironment(extensions=TEMPLATE_EXTENSIONS)
     try:
-        tree = environment.parse(template)
+        return _unknown_name(environment, environment.parse(template))
     except jinja2.TemplateSyntaxError as error:
         return f"Line {error.lineno}: {error.message}"
     except RecursionError:
         return "It is nested too deeply."
+    except ValueError as error:  # of Python's own reading of a number
+        return f"It has a number that cannot be read: {error}."
+
+
+def _unknown_name(environment: jinja2.Environment, tree: nodes.Template) -> str:
     known = {nodes.Filter: environment.filters, nodes.Test: environment.tests}
     for kind, names in known.items():
         for node in tree.find_all(kind):

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 
 from models_registry.capabilities import capabilities_with
 from models_registry.chat_templates import fault_of_template
@@ -149,13 +149,24 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts)
         return min(self.context_length_tokens or self.kv_cells, self.kv_cells)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save it; what its file was found to be capable of follows a new template."""
+        """Save it; what its file was found to be capable of follows a new template.
+
+        So does its model, where it is what the file was found to be.
+        """
         fields = kwargs.get("update_fields")
-        if self.capabilities and (fields is None or "chat_template" in fields):
-            self.capabilities = capabilities_with(self.capabilities, self.chat_template)
-            if fields is not None:
-                kwargs["update_fields"] = {*fields, "capabilities"}
-        super().save(*args, **kwargs)
+        with transaction.atomic():
+            if self.capabilities and (fields is None or "chat_template" in fields):
+                self._follow_template()
+                if fields is not None:
+                    kwargs["update_fields"] = {*fields, "capabilities"}
+            super().save(*args, **kwargs)
+
+    def _follow_template(self) -> None:
+        before = self.capabilities
+        self.capabilities = capabilities_with(before, self.chat_template)
+        if before != self.capabilities and self.model.capabilities == before:
+            self.model.capabilities = self.capabilities
+            self.model.save(update_fields=["capabilities"])
 
     @property
     def usable_draft(self) -> "ModelVersion | None":

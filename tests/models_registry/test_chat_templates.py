@@ -29,6 +29,8 @@ def test_templates_that_can_be_read_have_no_fault(template: str) -> None:
         ("{{ x is shouted }}", "Line 1: there is no test 'shouted'."),
         ("{% generation %}", "unknown tag 'generation'"),
         ("{{ " + "(" * 100_000 + " }}", "nested too deeply"),
+        ("{{ x" + ".y" * 100_000 + " }}", "nested too deeply"),
+        ("{{ " + "9" * 5000 + " }}", "a number that cannot be read"),
     ],
 )
 def test_templates_that_cannot_be_read_say_why(template: str, fault: str) -> None:

@@ -147,6 +147,25 @@ def test_model_is_what_the_other_file_makes_of_it(
     assert (version.model.type, version.model.capabilities) == ("embedding", ["embedding"])
 
 
+def test_model_of_one_file_is_still_that_after_its_template_was_edited(
+    version: ModelVersion, models_dir: Path
+) -> None:
+    version.chat_template = NEW_TEMPLATE
+    version.save()
+    version = ModelVersion.objects.select_related("model").get()
+    assert version.model.capabilities == version.capabilities == ["chat", "completion", "tools"]
+    version = fetch_other(version, models_dir, **{"llama.pooling_type": 1})
+    assert (version.model.type, version.model.capabilities) == ("embedding", ["embedding"])
+
+
+def test_model_that_somebody_described_does_not_follow_a_template(version: ModelVersion) -> None:
+    Model.objects.update(capabilities=["chat"])
+    version = ModelVersion.objects.get()
+    version.chat_template = NEW_TEMPLATE
+    version.save(update_fields=["chat_template"])
+    assert ModelVersion.objects.get().model.capabilities == ["chat"]
+
+
 def test_row_that_names_another_file_keeps_what_somebody_edited(version: ModelVersion) -> None:
     ModelVersion.objects.update(chat_template="mine", context_length_tokens=32, sha256="0" * 64)
     version.refresh_from_db()

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from models_registry.errors import RegistryError
+from models_registry.gguf_format import GGUFError
 from models_registry.sources import checksum, file, hugging_face, parts, pypi, s3, web
 from models_registry.sources.access import ANONYMOUS, Access
 from models_registry.sources.errors import (
@@ -122,7 +124,9 @@ def fetch(
         on_progress: See `ProgressCallback`; what it raises cancels the fetch.
         size_bytes: Its size, or None to take what comes.
         access: Credentials and endpoints.
-        accept: Looks at the whole file before it is moved into place; what it raises drops it.
+        accept: Looks at the whole file before it is moved into place. A `GGUFError` or
+            `RegistryError` drops it; anything else, such as a database that is away, says nothing
+            against it, and a download goes on from there.
         keep_present: Whether a file that is there already will do. One that another process put
             there while this one waited for it always will.
 
@@ -168,7 +172,7 @@ def _fetch(
         try:
             _require_expected(url, wanted, sha256, whole.stat().st_size)
             accept(whole)
-        except Exception:
+        except (SourceError, GGUFError, RegistryError):
             discard(whole)
             raise
         sync_to_disk(whole)

@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 import requests
+from django.db import OperationalError
 
+from models_registry.errors import RegistryError
+from models_registry.gguf import GGUFError
 from models_registry.sources import (
     Access,
     AccessDeniedError,
@@ -196,14 +199,15 @@ def test_web_part_of_another_source_is_not_continued(server: FileServer, destina
     assert server.requests[-1].range is None
 
 
+@pytest.mark.parametrize("mishap", [KeyboardInterrupt, OperationalError])
 def test_web_part_that_is_whole_is_not_asked_for_again(
-    server: FileServer, destination: Path
+    server: FileServer, destination: Path, mishap: type[BaseException]
 ) -> None:
     def refuse(path: Path) -> None:
         assert path.read_bytes() == DATA
-        raise KeyboardInterrupt
+        raise mishap
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(mishap):
         fetch(f"{server.url}/m.gguf", destination, accept=refuse)
     fetch(f"{server.url}/m.gguf", destination)
 
@@ -337,11 +341,14 @@ def test_web_wrong_checksum_keeps_nothing(server: FileServer, destination: Path)
     assert names(destination) == {".m.gguf.lock"}
 
 
-def test_web_file_that_is_not_accepted_is_dropped(server: FileServer, destination: Path) -> None:
+@pytest.mark.parametrize("refusal", [GGUFError, RegistryError])
+def test_web_file_that_is_not_accepted_is_dropped(
+    server: FileServer, destination: Path, refusal: type[Exception]
+) -> None:
     def refuse(path: Path) -> None:
-        raise ValueError("no model")
+        raise refusal("no model")
 
-    with pytest.raises(ValueError, match="no model"):
+    with pytest.raises(refusal, match="no model"):
         fetch(f"{server.url}/m.gguf", destination, accept=refuse)
 
     assert names(destination) == {".m.gguf.lock"}

@@ -13,7 +13,6 @@ import resource
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,6 +26,8 @@ MEMORY_BYTES = 2 << 30
 OPEN_VOCABULARIES = 8
 Identity = tuple[int, ...]
 _last_seen: dict[str, Identity] = {}
+# By path, the one used longest ago first.
+_opened: dict[str, tuple[Identity, Any]] = {}
 
 
 def initialise() -> None:
@@ -109,12 +110,22 @@ def vocabulary_size(path: str) -> int:
 
 
 def open_vocabulary(path: str) -> Any:
-    """The vocabulary of a model file, kept open until another file takes its place.
+    """The vocabulary of a model file.
+
+    It is kept open until another file takes its place, or OPEN_VOCABULARIES others were used since.
 
     Raises:
         ModelLoadError: it cannot be read.
     """
-    return _opened(path, identity_of(path))
+    identity = identity_of(path)
+    known, vocabulary = _opened.pop(path, (None, None))
+    if vocabulary is None or known != identity:
+        vocabulary = None  # closed before the next is read, so that there is room for that
+        vocabulary = _read(path)
+    _opened[path] = (identity, vocabulary)
+    if len(_opened) > OPEN_VOCABULARIES:
+        del _opened[next(iter(_opened))]
+    return vocabulary
 
 
 def identity_of(path: str) -> Identity:
@@ -131,8 +142,7 @@ def identity_of(path: str) -> Identity:
     return identity
 
 
-@lru_cache(maxsize=OPEN_VOCABULARIES)
-def _opened(path: str, _identity: Identity) -> Any:
+def _read(path: str) -> Any:
     # Imported here: llama.cpp belongs into this process alone.
     from inference.prompts.vocabulary import Vocabulary
 

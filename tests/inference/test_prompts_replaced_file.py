@@ -63,15 +63,49 @@ def test_file_that_never_was_is_named(tmp_path: Path) -> None:
         tokens(tmp_path / "nothing.gguf", "a")
 
 
-def test_vocabulary_that_nobody_uses_is_freed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    freed: list[object] = []
+@pytest.fixture
+def freed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The models that llama.cpp was told to free."""
+    found: list[object] = []
     real = llama_cpp.llama_model_free
 
     def free(model: object) -> None:
-        freed.append(model)
+        found.append(model)
         real(model)
 
+    monkeypatch.setattr(worker, "_opened", {})  # other tests have some open
+    gc.collect()
     monkeypatch.setattr(llama_cpp, "llama_model_free", free)
+    return found
+
+
+def test_vocabulary_of_a_replaced_file_is_freed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, freed: list[object]
+) -> None:
+    tokens(path, "a")
+    replace(path, monkeypatch)
+    tokens(path, "a")
+    gc.collect()
+    assert len(freed) == 1
+
+
+def test_vocabulary_that_was_used_longest_ago_is_freed_when_there_are_too_many(
+    path: Path, monkeypatch: pytest.MonkeyPatch, freed: list[object]
+) -> None:
+    monkeypatch.setattr(worker, "OPEN_VOCABULARIES", 2)
+    first, second, third = (
+        gguf_samples.write_llama(path.with_name(f"{number}.gguf")) for number in range(3)
+    )
+    for file in (first, second, first, third):
+        tokens(file, "a")
+    gc.collect()
+    assert len(freed) == 1
+    kept = worker.open_vocabulary(str(first))
+    assert kept is worker.open_vocabulary(str(first))
+    assert list(worker._opened) == [str(third), str(first)]
+
+
+def test_vocabulary_that_nobody_uses_is_freed(path: Path, freed: list[object]) -> None:
     vocabulary = Vocabulary(path)
     assert vocabulary.grammar_compiler
     del vocabulary

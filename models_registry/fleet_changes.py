@@ -7,8 +7,15 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from models_registry.footprints import CPU, late_bytes, mapped_bytes, note_footprint, options_of
-from models_registry.models import ModelVersion, Node, Replica
+from models_registry.footprints import (
+    CPU,
+    is_news,
+    late_bytes,
+    mapped_bytes,
+    note_footprint,
+    options_of,
+)
+from models_registry.models import Footprint, ModelVersion, Node, Replica
 from models_registry.residency.plan import Start
 
 # What a decision about a replica goes by.
@@ -76,7 +83,8 @@ def _decide(replica: Replica, desired: str, **fields: Any) -> None:
     """Write what the plan wants of a replica.
 
     It is in the audit trail where a person or a setting is behind the replica, whose wish is taken
-    back or followed. What comes and goes with requests alone is nobody's decision.
+    back or followed. What comes and goes with requests alone is nobody's decision: of that, only
+    the row itself is there, from when it was added.
     """
     if not replica.on_demand and replica.desired != desired:
         replica.desired = desired
@@ -100,7 +108,9 @@ def explain(replicas: Iterable[Replica], reasons: Mapping[str, str]) -> None:
             Replica.objects.filter(pk=replica.pk, **waits).update(reason=reason)
 
 
-def measure(replica: Replica, private_bytes: int) -> None:
+def measure(
+    replica: Replica, private_bytes: int, footprints: Mapping[tuple[int, str], Footprint]
+) -> None:
     """Correct what is set aside for a replica on the CPU by what its process holds.
 
     After the load the buffers of a step are not touched yet, so what is foreseen for them is
@@ -110,6 +120,7 @@ def measure(replica: Replica, private_bytes: int) -> None:
     Args:
         replica: a ready one, with version and node at hand.
         private_bytes: of its process, less what that held before the load.
+        footprints: of its version at least; see ``footprints_of``.
     """
     if set(replica.needed_bytes) != {CPU}:
         return
@@ -123,6 +134,7 @@ def measure(replica: Replica, private_bytes: int) -> None:
     # Changed by less than a hundredth, it is not worth a write each second.
     if abs(needed - known) > needed * 0.01:
         Replica.objects.filter(pk=replica.pk).update(needed_bytes={CPU: needed})
+    if is_news(footprints.get((version.pk, options)), holds):
         note_footprint(version, options, holds)
 
 

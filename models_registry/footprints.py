@@ -19,7 +19,10 @@ CPU = "cpu"
 MARGIN = 1.05
 """What is set aside for what was only foreseen, which may turn out a little larger."""
 TEMPLATE_SHA256 = "chat_template_sha256"
-_FOOTPRINT_AGE: Final = timedelta(days=1)
+_CONFIRMED_EVERY: Final = timedelta(hours=1)
+_BELIEVED_FOR: Final = timedelta(days=1)
+_SAME: Final = 0.01
+_SHORT_KEY: Final = 50
 Measured = Mapping[tuple[int, str], int]
 """Private bytes by version and options."""
 
@@ -99,8 +102,13 @@ def options_of(version: ModelVersion, device: str, cpu_features: Iterable[str]) 
 
 
 def _file_of(version: ModelVersion) -> str:
-    """The content of its file, as far as that is known; a version's file may be replaced."""
-    return version.sha256[:12] or version.key
+    """The content of its file, as far as that is known; a version's file may be replaced.
+
+    Two of them, of a version and its draft model, have room in ``Footprint.options``.
+    """
+    if version.sha256 or len(version.key) <= _SHORT_KEY:
+        return version.sha256[:12] or version.key
+    return hashlib.sha256(version.key.encode()).hexdigest()[:12]
 
 
 def measured_footprints(versions: Collection[int] | None = None) -> dict[tuple[int, str], int]:
@@ -112,11 +120,32 @@ def measured_footprints(versions: Collection[int] | None = None) -> dict[tuple[i
     return {(version_id, options): count for version_id, options, count in found}
 
 
+def footprints_of(versions: Collection[int]) -> dict[tuple[int, str], Footprint]:
+    """The rows of the footprints of some versions, by version id and options."""
+    rows = Footprint.objects.filter(version__in=versions)
+    return {(row.version_id, row.options): row for row in rows}
+
+
+def is_news(known: Footprint | None, private_bytes: int) -> bool:
+    """Whether what a replica holds is worth a write: see ``note_footprint``.
+
+    Args:
+        known: what was measured before with its options.
+        private_bytes: what its process holds.
+    """
+    if known is None or private_bytes > known.private_bytes * (1 + _SAME):
+        return True
+    age = timezone.now() - known.measured_at
+    is_same = private_bytes >= known.private_bytes * (1 - _SAME)
+    return age > _BELIEVED_FOR or (is_same and age > _CONFIRMED_EVERY)
+
+
 def note_footprint(version: ModelVersion, options: str, private_bytes: int) -> None:
     """Remember what a replica was measured to take.
 
-    More than before counts at once. Less counts when what is known is older than a day: a process
-    grows as it works, and right after its load holds less than it will.
+    More than before counts at once, and the same confirms it, once an hour. Less counts when what
+    is known was last confirmed more than a day ago: a process grows as it works, and right after
+    its load holds less than it will.
 
     Args:
         version: of the replica.
@@ -126,10 +155,14 @@ def note_footprint(version: ModelVersion, options: str, private_bytes: int) -> N
     row, created = Footprint.objects.get_or_create(
         version=version, options=options, defaults={"private_bytes": private_bytes}
     )
-    is_old = row.measured_at < timezone.now() - _FOOTPRINT_AGE
-    if not created and (row.private_bytes < private_bytes or is_old):
-        row.private_bytes = private_bytes
-        row.save()
+    if created:
+        # Of another file, or named as an older release did: nothing will match them again.
+        others = version.footprints.exclude(pk=row.pk)
+        others.exclude(options__startswith=f"{_file_of(version)} ").delete()
+    elif is_news(row, private_bytes):
+        is_believed = timezone.now() - row.measured_at <= _BELIEVED_FOR
+        row.private_bytes = max(private_bytes, row.private_bytes * is_believed)
+        row.save()  # measured at this moment
 
 
 def placements_of(version: ModelVersion, node: Node, measured: Measured) -> tuple[Placement, ...]:

@@ -21,6 +21,7 @@ from inference.queue.sweep import Sweep
 from models_registry import fleet_changes
 from models_registry.census import take_census
 from models_registry.errors import RegistryError
+from models_registry.footprints import footprints_of
 from models_registry.models import Replica
 from models_registry.preloading import configured_versions
 from models_registry.registrations import forget_released
@@ -170,11 +171,16 @@ class Controller:
                 if outlook.versions[start.version].foreseen:
                     self._demand.note_unused(start.version)
                 self._actions.start(found, start)
-        for row in outlook.rows.values():
+        self._measure(outlook)
+
+    def _measure(self, outlook: Outlook) -> None:
+        """Correct what is set aside for replicas by what they hold."""
+        ready = [row for row in outlook.rows.values() if row.state == Replica.State.READY]
+        footprints = footprints_of({row.version_id for row in ready}) if ready else {}
+        for row in ready:
             held = outlook.loads[str(row.launch_id)].private_bytes
-            is_usable = not outlook.versions[row.version.key].unusable
-            if row.state == Replica.State.READY and held is not None and is_usable:
-                fleet_changes.measure(row, held)
+            if held is not None and not outlook.versions[row.version.key].unusable:
+                fleet_changes.measure(row, held, footprints)
 
     def _tell(self, drawn: Plan, outlook: Outlook) -> None:
         """Answer requests that wait in vain, and say how far the others are."""

@@ -1,20 +1,28 @@
 """What the plan decides, written into the fleet's rows."""
 
 import uuid
+from datetime import timedelta
 
 import pytest
 from auditlog.models import LogEntry
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from models_registry import fleet_changes, services
-from models_registry.footprints import estimate_of, options_of
+from models_registry.footprints import estimate_of, footprints_of, options_of
 from models_registry.models import Footprint, ModelVersion, Replica
 from models_registry.residency.plan import Start
 from tests.models_registry.fleet_rows import a_node, a_version
 
 pytestmark = pytest.mark.django_db
 MIB = 1 << 20
+
+
+def measure(replica: Replica, private_bytes: int) -> None:
+    """As the controller does it."""
+    footprints = footprints_of([replica.version_id])
+    fleet_changes.measure(replica, private_bytes, footprints)
 
 
 def test_a_row_is_found_for_a_start() -> None:
@@ -81,14 +89,15 @@ def test_what_the_plan_brings_in_for_a_setting_is_in_the_audit_trail() -> None:
     assert change.changes == {"desired": ["absent", "resident"]}
 
 
-def test_what_comes_and_goes_with_requests_is_not_in_the_audit_trail() -> None:
+def test_of_what_comes_and_goes_with_requests_only_its_row_is_in_the_audit_trail() -> None:
     version, node = a_version(), a_node()
     start = Start(version.key, node.name, "auto", {}, None, on_demand=True)
     for _ in range(2):
         replica = fleet_changes.row_for(start)
         assert replica is not None
         assert fleet_changes.retire(replica, "Put out.")
-    assert LogEntry.objects.get_for_object(replica).count() == 1  # its creation
+    (entry,) = LogEntry.objects.get_for_object(replica)
+    assert entry.action == LogEntry.Action.CREATE
 
 
 def test_a_replica_that_waits_says_why() -> None:
@@ -107,23 +116,40 @@ def test_what_a_replica_needs_follows_what_it_holds() -> None:
     replica.resident_bytes, replica.needed_bytes = 50 * MIB, {"cpu": 1}
     replica.loaded_options = options_of(version, "auto", node.cpu_features)
     replica.save()
-    fleet_changes.measure(replica, 50 * MIB)
+    measure(replica, 50 * MIB)
     replica.refresh_from_db()
     foreseen = estimate_of(version, ())
     assert foreseen is not None
     expected = 50 * MIB + foreseen.late_bytes
     assert replica.needed_bytes == {"cpu": expected + foreseen.mapped_bytes}
     assert Footprint.objects.get().private_bytes == expected
-    fleet_changes.measure(replica, 500 * MIB)  # it holds more than was thought
+    measure(replica, 500 * MIB)  # it holds more than was thought
     replica.refresh_from_db()
     assert replica.needed_bytes == {"cpu": 500 * MIB + foreseen.mapped_bytes}
     assert Footprint.objects.get().private_bytes == 500 * MIB
 
 
+def test_a_figure_that_stays_is_confirmed_once_an_hour() -> None:
+    version, node = a_version(), a_node()
+    replica = services.load(version, node)
+    replica.resident_bytes, replica.needed_bytes = 50 * MIB, {"cpu": 1}
+    replica.loaded_options = options_of(version, "auto", node.cpu_features)
+    replica.save()
+    measure(replica, 500 * MIB)
+    replica.refresh_from_db()
+    for minutes, is_written in ((50, False), (70, True)):
+        before = timezone.now() - timedelta(minutes=minutes)
+        Footprint.objects.update(measured_at=before)
+        measure(replica, 499 * MIB)
+        row = Footprint.objects.get()
+        assert row.private_bytes == 500 * MIB
+        assert (row.measured_at > before) == is_written
+
+
 def test_what_is_on_a_gpu_stays_as_foreseen() -> None:
     replica = services.load(a_version(), a_node())
     replica.needed_bytes = {"cpu": 1, "cuda:0": 2}
-    fleet_changes.measure(replica, 500 * MIB)
+    measure(replica, 500 * MIB)
     assert Footprint.objects.count() == 0
 
 
@@ -154,10 +180,10 @@ def test_what_was_loaded_with_other_options_is_not_measured() -> None:
     assert taken is not None
     ModelVersion.objects.update(flash_attention="on")
     edited = Replica.objects.get(pk=replica.pk)
-    fleet_changes.measure(edited, 500 * MIB)
+    measure(edited, 500 * MIB)
     assert Footprint.objects.count() == 0
     ModelVersion.objects.update(flash_attention=version.flash_attention)
-    fleet_changes.measure(Replica.objects.get(pk=replica.pk), 500 * MIB)
+    measure(Replica.objects.get(pk=replica.pk), 500 * MIB)
     assert Footprint.objects.get().options == taken.loaded_options
 
 

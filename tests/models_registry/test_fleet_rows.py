@@ -38,6 +38,7 @@ from models_registry.nodes import (
 )
 from models_registry.preloading import configured_versions, forget_other_wishes
 from models_registry.registrations import Claim
+from models_registry.repacking import COPYING_FEATURES
 from models_registry.residency.facts import VersionView
 from tests.models_registry.conftest import Show
 from tests.models_registry.fleet_rows import TINY, a_node, a_version, views
@@ -192,6 +193,42 @@ def test_what_was_measured_long_ago_gives_way_to_less() -> None:
     assert measured_footprints() == {(version.pk, "any"): 70 * MIB}
     note_footprint(version, "any", 60 * MIB)
     assert measured_footprints() == {(version.pk, "any"): 70 * MIB}
+
+
+def test_footprints_that_nothing_will_match_again_are_deleted() -> None:
+    version = a_version(sha256="a" * 64)
+    note_footprint(version, options_of(version, "auto", []), 77 * MIB)
+    for old in ("auto 16384 cells", f"{version.key} auto", f"{'b' * 12} auto"):
+        Footprint.objects.create(version=version, options=old, private_bytes=1)
+    note_footprint(version, options_of(version, "cpu", []), 77 * MIB)
+    kept = {options_of(version, device, []) for device in ("auto", "cpu")}
+    assert set(Footprint.objects.values_list("options", flat=True)) == kept
+
+
+def test_options_of_the_longest_names_have_room_in_their_rows() -> None:
+    draft = a_version("d" * 50, Model.objects.create(slug="d" * 100, name="D"))
+    version = a_version(
+        "v" * 50,
+        Model.objects.create(slug="v" * 100, name="V"),
+        draft_model=draft,
+        device="accelerator:99",
+        kv_cells=2**31 - 1,
+        max_sequences=2**31 - 1,
+        gpu_layers=1000,
+        cache_type_k="iq4_nl",
+        cache_type_v="iq4_nl",
+    )
+    node = a_node(budget_bytes=1 << 60)
+    node.cpu_features = sorted(COPYING_FEATURES)
+    node.save()
+    replica = services.load(version, node)
+    launch_id = uuid.uuid4()
+    Replica.objects.update(launch_id=launch_id, state="starting", placed_on=version.device)
+    taken = services.begin_launch(replica.pk, launch_id, 1)
+    assert taken is not None
+    usual = taken.loaded_options
+    draft.model.slug = version.usable_draft.model.slug = "e" * 100
+    assert options_of(version, version.device, node.cpu_features) != usual
 
 
 def test_what_was_measured_of_a_file_does_not_count_for_the_one_in_its_place() -> None:

@@ -160,8 +160,9 @@ def note_footprint(version: ModelVersion, options: str, private_bytes: int) -> N
         others = version.footprints.exclude(pk=row.pk)
         others.exclude(options__startswith=f"{_file_of(version)} ").delete()
     elif is_news(row, private_bytes):
-        is_believed = timezone.now() - row.measured_at <= _BELIEVED_FOR
-        row.private_bytes = max(private_bytes, row.private_bytes * is_believed)
+        if timezone.now() - row.measured_at > _BELIEVED_FOR:
+            row.private_bytes = 0
+        row.private_bytes = max(private_bytes, row.private_bytes)
         row.save()  # measured at this moment
 
 

@@ -124,7 +124,9 @@ def _announcement(screen: Screen, created: FirstRun | None) -> Callable[[], None
 
 def example_request(url: str, key: str) -> str:
     """A first request for a shell, on one line so that it can be pasted."""
-    body = '{"model": "smollm2-135m", "messages": [{"role": "user", "content": "Hello!"}]}'
+    # One answer in forty of so small a model goes round in circles, and would fill the context.
+    messages = '[{"role": "user", "content": "Hello!"}]'
+    body = f'{{"model": "smollm2-135m", "max_tokens": 200, "messages": {messages}}}'
     return (
         f'curl {url}/v1/chat/completions -H "Authorization: Bearer {key}" '
         f"-H \"Content-Type: application/json\" -d '{body}'\n"

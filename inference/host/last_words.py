@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -48,5 +49,5 @@ class LastWords:
 
 def last_words(client: redis.Redis, launch: str) -> str:
     """The last lines of a host of any machine; "" where its node has not told them."""
-    text: bytes | None = client.get(keys.last_words(launch))  # type: ignore[assignment]
+    text: Any = client.get(keys.last_words(launch))
     return text.decode(errors="replace") if text else ""

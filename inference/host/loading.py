@@ -143,17 +143,7 @@ def _load_generation(
     )
     with giving_way():
         draft_backend = _draft_backend(spec, backend, step_tokens, threads)
-    drafter: Drafter | None = None
-    if draft_backend is not None:
-        drafter = ModelDrafter(
-            draft_backend,
-            backend,
-            kv_cells=spec.kv_cells,
-            max_sequences=spec.max_sequences,
-            step_tokens=step_tokens,
-        )
-    elif _guesses(spec, backend):
-        drafter = NgramDrafter()
+    drafter = _drafter(spec, backend, draft_backend, step_tokens)
 
     def close() -> None:
         for each in filter(None, (draft_backend, backend)):
@@ -171,8 +161,26 @@ def _load_generation(
 
 
 def _guesses(spec: ModelSpec, target: "LlamaBackend") -> bool:
-    """Whether tokens are guessed ahead: by a draft model, else from an answer's earlier words."""
+    """Whether tokens are guessed ahead."""
     return spec.speculation != "off" and not target.recurrent
+
+
+def _drafter(
+    spec: ModelSpec,
+    target: "LlamaBackend",
+    draft_backend: "LlamaBackend | None",
+    step_tokens: int,
+) -> Drafter | None:
+    """What guesses ahead for a version: its draft model, else its own earlier words."""
+    if draft_backend is None:
+        return NgramDrafter() if _guesses(spec, target) else None
+    return ModelDrafter(
+        draft_backend,
+        target,
+        kv_cells=spec.kv_cells,
+        max_sequences=spec.max_sequences,
+        step_tokens=step_tokens,
+    )
 
 
 def _draft_backend(

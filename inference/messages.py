@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+# llama.cpp takes the one seed of 32 bits above these for "draw a seed at random".
+SEEDS = 2**32 - 1
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
@@ -91,12 +93,17 @@ Control = Cancel | Drain
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
-    """A token with the natural logarithm of its probability before any sampling change."""
+    """A token with the natural logarithm of its probability before any sampling change.
+
+    ``text_offset`` is the number of characters of the answer before it; a token that ends or
+    continues a character has the offset of that character.
+    """
 
     token: str
     token_bytes: bytes
     logprob: float
     top: list[tuple[str, bytes, float]] = []
+    text_offset: int = 0
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):

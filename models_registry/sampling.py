@@ -7,11 +7,12 @@ import msgspec
 from msgspec import Meta
 
 Temperature = Annotated[float, Meta(ge=0, le=2)]
-TopP = Annotated[float, Meta(gt=0, le=1)]
+TopP = Annotated[float, Meta(ge=0, le=1)]
 TopK = Annotated[int, Meta(ge=0, le=10_000_000)]
 MinP = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
-RepeatPenalty = Annotated[float, Meta(gt=0, le=10)]
+# Logits are divided by it.
+RepeatPenalty = Annotated[float, Meta(ge=0.01, le=10)]
 
 
 class SamplingDefaults(msgspec.Struct, frozen=True):

@@ -172,10 +172,6 @@ class CompletionFormat(_Base):
 
     object_name = chunk_name = "text_completion"
 
-    def __init__(self, header: RunHeader) -> None:
-        super().__init__(header)
-        self._offsets = [0] * header.choices
-
     def opening(self, choice: int) -> None:
         """Text completions have no opening chunk."""
 
@@ -203,24 +199,20 @@ class CompletionFormat(_Base):
         return {
             "index": index,
             "text": text,
-            "logprobs": self._logprobs(index, logprobs),
+            "logprobs": self._logprobs(logprobs),
             "finish_reason": reason,
         }
 
-    def _logprobs(self, index: int, logprobs: list[TokenLogprob]) -> dict[str, Any] | None:
+    def _logprobs(self, logprobs: list[TokenLogprob]) -> dict[str, Any] | None:
         if not self._header.with_logprobs:
             return None
-        offsets = []
-        for entry in logprobs:
-            offsets.append(self._offsets[index])
-            self._offsets[index] += len(entry.token)
         return {
             "tokens": [entry.token for entry in logprobs],
             "token_logprobs": [entry.logprob for entry in logprobs],
             "top_logprobs": [
                 {token: logprob for token, _, logprob in entry.top} for entry in logprobs
             ],
-            "text_offset": offsets,
+            "text_offset": [entry.text_offset for entry in logprobs],
         }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.engine.grammar import GrammarMatcher
-from inference.messages import SamplingParameters
+from inference.messages import SEEDS, SamplingParameters
 
 # How many tokens the repeat penalty looks back on: llama.cpp's own default.
 REPEAT_PENALTY_TOKENS = 64
@@ -108,7 +108,7 @@ def _links(
         links.append(llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1))
     links.append(llama_cpp.llama_sampler_init_temp(sampling.temperature))
     # A continued generation must not draw its first numbers again.
-    seed = None if sampling.seed is None else (sampling.seed + len(output)) % 2**32
+    seed = None if sampling.seed is None else (sampling.seed + len(output)) % SEEDS
     links.append(
         llama_cpp.llama_sampler_init_dist(llama_cpp.LLAMA_DEFAULT_SEED if seed is None else seed)
     )

@@ -3,6 +3,8 @@
 from enum import Enum
 from typing import Any
 
+import msgspec
+
 from inference.engine.detokenizer import Detokenizer
 from inference.engine.stop_matcher import StopMatcher
 from inference.messages import Delta, Generation, TokenLogprob, Usage
@@ -133,9 +135,10 @@ class Sequence:
     def release(self, token_id: int, piece: bytes, logprob: TokenLogprob | None) -> Delta:
         """Take a sampled token; return its frame with the text that may be shown now."""
         text = self._detokenizer.feed(piece)
-        self._decoded_characters += len(text)
         if logprob is not None:
-            self._held_logprobs.append((self._decoded_characters, logprob))
+            logprob = msgspec.structs.replace(logprob, text_offset=self._decoded_characters)
+            self._held_logprobs.append((self._decoded_characters + len(text), logprob))
+        self._decoded_characters += len(text)
         shown = self._stops.feed(text)
         self._released_characters += len(shown)
         return Delta(text=shown, token_ids=[token_id], logprobs=self._due_logprobs())

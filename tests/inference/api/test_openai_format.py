@@ -144,16 +144,6 @@ def test_completion_has_no_opening_chunk():
     }
 
 
-def test_completion_logprobs_count_offsets_per_choice():
-    format_ = CompletionFormat(header("completion", 2, with_logprobs=True))
-    seen = {0: [], 1: []}  # type: dict[int, list[int]]
-    for choice in (0, 1, 0):
-        chunk = format_.delta(choice, Delta("hé", [1], [LOGPROB]))
-        assert chunk is not None
-        seen[choice] += chunk["choices"][0]["logprobs"]["text_offset"]
-    assert seen == {0: [0, 2], 1: [0]}
-
-
 def test_completion_whole_answer_is_what_the_sdk_reads():
     answer = Answer()
     answer.take(Delta("hé", [1], [LOGPROB]))

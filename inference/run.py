@@ -3,11 +3,12 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
 import redis
 
 from inference.errors import (
@@ -67,6 +68,7 @@ class ChoiceOutcome:
     finished: Finished | None = None
     failed: Failed | None = None
     position: int = 0
+    ended_early: bool = False
 
     def take(self, frame: Frame) -> None:
         """Note a last frame."""
@@ -91,6 +93,7 @@ class Run:
         first_frame_seconds, total_seconds: how long to wait for the first frame, and for all.
         after: number of the last frame already seen, per choice. Where answers may have calls,
             what was seen is read again all the same, since only all of it tells what follows.
+        ends_early: answers True to a choice and its frame to stop that choice.
     """
 
     header: RunHeader
@@ -103,6 +106,7 @@ class Run:
     first_frame_at: float | None = None
     error_code: str = ""
     ended: bool = False
+    ends_early: Callable[[int, Frame], bool] | None = None
     began_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -149,9 +153,10 @@ class Run:
         """
         while not all(outcome.is_over for outcome in self.outcomes):
             entry = await self._next(idle_seconds)
-            if entry is None:
-                yield None
-                continue
+            if entry is not None and self.ends_early is not None and self.ends_early(*entry):
+                self.outcomes[entry[0]].ended_early = True
+                item_id = self.header.item_ids[entry[0]]
+                await self.queue.cancel(self.header.version_key, item_id)
             yield entry
 
     def is_new(self, choice: int) -> bool:
@@ -175,6 +180,8 @@ class Run:
             prompt_tokens=sum(usage.prompt_tokens for usage in firsts),
             completion_tokens=sum(usage.completion_tokens for usage in ends if usage),
             cached_tokens=sum(usage.cached_tokens for usage in firsts),
+            drafted_tokens=sum(usage.drafted_tokens for usage in ends if usage),
+            accepted_tokens=sum(usage.accepted_tokens for usage in ends if usage),
         )
 
     async def stop(self) -> bool:
@@ -233,6 +240,8 @@ class Run:
             self.first_frame_at = time.monotonic()
         choice = int(item_id.rpartition(".")[2])
         outcome = self.outcomes[choice]
+        if outcome.ended_early and isinstance(frame, Finished) and frame.reason == "cancelled":
+            frame = msgspec.structs.replace(frame, reason="stop")
         outcome.position = number
         outcome.take(frame)
         return choice, frame

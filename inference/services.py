@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from inference.errors import (
     ModelLoadingError,
     NotFoundError,
 )
-from inference.messages import Embedding, Generation, SamplingParameters, WorkItem
+from inference.messages import SEEDS, Embedding, Frame, Generation, SamplingParameters, WorkItem
 from inference.principal import Principal
 from inference.prompts.tokenizer import Tokenizer
 from inference.queue import keys
@@ -50,6 +50,8 @@ class GenerationOrder:
 
     ``prompts`` are token ids; each is generated ``n`` times, choices numbered prompt by prompt.
     ``grammar``, if any, is what answers must match, checked by ``Tokenizer.check_grammar``.
+    ``ignored`` names parts of the request that have no effect. ``ends_early`` is asked about every
+    frame of every choice, and stops the choice by answering True.
     """
 
     kind: Kind
@@ -67,6 +69,8 @@ class GenerationOrder:
     grammar: str = ""
     call_syntax: str = ""
     keep_alive_seconds: float | None = None
+    ignored: tuple[str, ...] = ()
+    ends_early: Callable[[int, Frame], bool] | None = None
 
 
 class InferenceService:
@@ -126,7 +130,9 @@ class InferenceService:
                     cache_salt=cache_salt(principal, self.settings.prefix_sharing),
                 )
             )
-        return await self._start(header, items, order.keep_alive_seconds)
+        run = self._run(header, [])
+        run.ends_early = order.ends_early
+        return await self._start(run, items, order.keep_alive_seconds)
 
     async def load_fraction(self, run: Run) -> float | None:
         """How far the version of a run is on its way into memory; None when it is not."""
@@ -147,7 +153,7 @@ class InferenceService:
         """Queue texts to embed. Raises as ``start_generations`` does."""
         header = self._header(principal, "embedding", spec, choices=1)
         item = Embedding(id=header.item_ids[0], version_key=spec.version_key, inputs=inputs)
-        return await self._start(header, [item], keep_alive_seconds)
+        return await self._start(self._run(header, []), [item], keep_alive_seconds)
 
     async def end(self, run: Run, principal: Principal, end_user: str = "") -> None:
         """End a run for good, once: stop what still runs, record it, free its place.
@@ -239,10 +245,10 @@ class InferenceService:
         )
 
     async def _start(
-        self, header: RunHeader, items: list[WorkItem], keep_alive_seconds: float | None = None
+        self, run: Run, items: list[WorkItem], keep_alive_seconds: float | None = None
     ) -> Run:
+        header = run.header
         self._require_place(header.model)
-        run = self._run(header, [])
         self._open[header.id] = run
         try:
             await run.open()
@@ -355,7 +361,7 @@ def cache_salt(principal: Principal, sharing: str) -> str:
 
 
 def _with_seed(sampling: SamplingParameters, seed: int) -> SamplingParameters:
-    return msgspec.structs.replace(sampling, seed=seed % 2**32)
+    return msgspec.structs.replace(sampling, seed=seed % SEEDS)
 
 
 _service: InferenceService | None = None

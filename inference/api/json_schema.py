@@ -1,11 +1,13 @@
 """JSON schemas from clients: pure.
 
 llguidance leaves out of account what it does not know, and some of what it knows in a certain
-company. So all that it enforces is listed here, and all else is refused by name. The bounds keep
+company. So all constraints that it enforces are listed here. Others are refused by name, or left
+out and named where the caller is lenient. Any other keyword is no constraint. The bounds keep
 compiling within a fraction of a second.
 """
 
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import msgspec
@@ -23,6 +25,7 @@ MAX_ENUM_VALUES = 1_000
 WHITESPACE = r"( |\n{1,2}[ \t]{0,20})"
 
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_EXCLUSIVE = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
 _CONSTRAINTS = frozenset(
     [
         *_BOUNDS,
@@ -34,65 +37,126 @@ _VALUES = frozenset(["const", "enum"])
 _SCHEMA = frozenset(["items", "additionalItems", "additionalProperties"])
 _SCHEMA_LISTS = frozenset(["prefixItems", "anyOf", "oneOf", "allOf"])
 _SCHEMA_MAPS = frozenset(["properties", "patternProperties", "$defs", "definitions"])
-_ANNOTATIONS = frozenset(
+_KNOWN = _VALUES | _SCHEMA | _SCHEMA_LISTS | _SCHEMA_MAPS | {"$ref"}
+_UNENFORCED = frozenset(
     [
-        *("title", "description", "default", "examples", "example", "deprecated", "$comment"),
-        *("readOnly", "writeOnly", "contentMediaType", "contentEncoding", "discriminator"),
+        *("not", "if", "then", "else", "contains", "minContains", "maxContains", "uniqueItems"),
+        *("propertyNames", "dependentRequired", "dependentSchemas", "dependencies"),
+        *("unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$recursiveRef"),
     ]
 )
-# These say how the rest is to be read: always as these lists have it.
-_ROOT_ANNOTATIONS = frozenset(["$schema", "$id", "id"])
+_CHOICES = frozenset(["anyOf", "oneOf", "allOf"])
+# With one of these a schema may have properties that `properties` does not name.
+OPEN_ENDED: Final = frozenset(
+    [*_CHOICES, "additionalProperties", "patternProperties", "$ref", "minProperties", *_UNENFORCED]
+)
+_REGULAR = frozenset(["pattern", "format", "patternProperties"])
+_FREE_OBJECT: Final[dict[str, Any]] = {"type": "object"}
 
 
-def check_schema(schema: dict[str, Any], param: str) -> None:
-    """See that a JSON schema is small and has only what answers will be held to.
+@dataclass(frozen=True)
+class EnforcedSchema:
+    """The part of a schema that answers are held to, and the keywords left out of it."""
+
+    schema: dict[str, Any]
+    unenforced: tuple[str, ...] = ()
+
+
+def read_schema(schema: dict[str, Any], param: str) -> dict[str, Any]:
+    """Constraints of a JSON schema, without its annotations.
+
+    llguidance shall be given this and not the schema: ``$schema``, say, may name a draft in which
+    it ignores keywords that are listed above. An object that only lists ``properties`` is closed:
+    JSON schema would allow any others, which a weak model then makes up.
 
     Args:
         schema: decoded JSON.
         param: the field it came from, for errors.
 
     Raises:
-        InvalidRequestError: it is not so; the message names the keyword.
-    """
-    read_schema(schema, param)
-
-
-def read_schema(schema: dict[str, Any], param: str) -> dict[str, Any]:
-    """What constrains answers in a JSON schema: it without its annotations.
-
-    llguidance shall be given this and not the schema: ``$schema``, say, may name a draft in which
-    it ignores keywords that are listed above. Raises as ``check_schema`` does.
+        InvalidRequestError: it is too large or has a constraint that cannot be enforced, which the
+            message names.
     """
     return _SchemaReader(param).read_root(schema)
 
 
-def schema_text(schema: dict[str, Any], param: str) -> str:
-    """A JSON schema as it may stand after ``%json`` in a grammar, with the whitespace bounded.
+def read_leniently(schema: dict[str, Any], param: str) -> EnforcedSchema:
+    """As much of a schema as answers can be held to: any object if nothing else."""
+    reader = _SchemaReader(param, is_lenient=True)
+    try:
+        read = reader.read_root(schema)
+        if reader.dangling:
+            reader = _SchemaReader(param, is_lenient=True, without=reader.dangling)
+            read = reader.read_root(schema)
+    except InvalidRequestError:
+        return EnforcedSchema(_FREE_OBJECT, ("",))
+    return EnforcedSchema(read, tuple(dict.fromkeys(reader.unenforced)))
 
-    Raises as ``check_schema`` does.
-    """
+
+def relaxations(enforced: EnforcedSchema) -> list[EnforcedSchema]:
+    """Schemas to try in turn where one that was read does not compile, the last allows anything."""
+    regular: list[str] = []
+    relaxed = _relaxed(enforced.schema, regular)
+    return [
+        EnforcedSchema(relaxed, tuple(dict.fromkeys([*enforced.unenforced, *regular]))),
+        EnforcedSchema(_FREE_OBJECT, ("",)),
+    ]
+
+
+def schema_text(schema: dict[str, Any]) -> str:
+    """A schema that was read as it may stand after ``%json``, with the whitespace bounded."""
     options = {"x-guidance": {"whitespace_pattern": WHITESPACE}}
-    return msgspec.json.encode(read_schema(schema, param) | options).decode()
+    return msgspec.json.encode(schema | options).decode()
+
+
+def _relaxed(schema: Any, removed: list[str]) -> Any:
+    """A copy without regular expressions, whose ``oneOf`` allows what several branches allow."""
+    if isinstance(schema, list):
+        return [_relaxed(item, removed) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    read = {}
+    for keyword, value in schema.items():
+        if keyword in _REGULAR:
+            removed.append(keyword)
+        elif keyword in _VALUES:
+            read[keyword] = value
+        elif keyword in _SCHEMA_MAPS:
+            read[keyword] = {name: _relaxed(item, removed) for name, item in value.items()}
+        elif keyword == "oneOf" and "anyOf" not in schema:
+            removed.append(keyword)
+            read["anyOf"] = _relaxed(value, removed)
+        else:
+            read[keyword] = _relaxed(value, removed)
+    return read
 
 
 class _SchemaReader:
-    """One walk through a schema: checks it, and copies what constrains."""
+    """One walk through a schema: checks it, and copies what constrains.
 
-    def __init__(self, param: str) -> None:
+    A lenient reader leaves out what cannot be enforced and notes it in ``unenforced``, and notes
+    references to nothing in ``dangling``.
+    """
+
+    def __init__(
+        self, param: str, *, is_lenient: bool = False, without: frozenset[str] = frozenset()
+    ) -> None:
         self._param = param
+        self._is_lenient = is_lenient
+        self._without = without
         self._places: set[tuple[str, ...]] = set()
         self._references: list[str] = []
+        self._shares_definitions = False
+        self.unenforced: list[str] = []
+        self.dangling: frozenset[str] = frozenset()
 
     def read_root(self, schema: dict[str, Any]) -> dict[str, Any]:
-        root = {name: value for name, value in schema.items() if name not in _ROOT_ANNOTATIONS}
-        read = cast("dict[str, Any]", self._read(root, ()))
-        for reference in self._references:
-            place = tuple(
-                part.replace("~1", "/").replace("~0", "~")
-                for part in unquote(reference).split("/")[1:]
-            )
-            if not reference.startswith("#") or place not in self._places:
-                raise self._refused(f"has a $ref to {reference[:100]!r}, where no schema is")
+        self._shares_definitions = _combines(schema)
+        read = cast("dict[str, Any]", self._read(schema, (), closes=True))
+        self.dangling = frozenset(filter(self._is_dangling, self._references))
+        if self.dangling and not self._is_lenient:
+            reference = min(self.dangling)
+            raise self._refused(f"has a $ref to {reference[:100]!r}, where no schema is")
         size = len(msgspec.json.encode(read))
         if size > MAX_SCHEMA_BYTES:
             raise self._refused(
@@ -100,7 +164,16 @@ class _SchemaReader:
             )
         return read
 
-    def _read(self, schema: Any, place: tuple[str, ...]) -> dict[str, Any] | bool:
+    def _is_dangling(self, reference: str) -> bool:
+        place = tuple(
+            part.replace("~1", "/").replace("~0", "~") for part in unquote(reference).split("/")[1:]
+        )
+        return not reference.startswith("#") or place not in self._places
+
+    def _read(
+        self, schema: Any, place: tuple[str, ...], *, closes: bool = False
+    ) -> dict[str, Any] | bool:
+        """A schema, closed where it may be: not if another one speaks of the same object."""
         self._places.add(place)
         if len(self._places) > MAX_SCHEMAS or len(place) > 2 * MAX_DEPTH:
             raise self._refused(
@@ -110,18 +183,44 @@ class _SchemaReader:
             return schema
         if not isinstance(schema, dict):
             raise self._refused(f"has {_shown(schema)} where a schema belongs", place)
+        given, schema = schema, self._enforceable(_modern(schema), place)
+        branches_close = closes and not _combines_here(schema)
         read = {}
         for keyword, value in schema.items():
-            if keyword not in _ANNOTATIONS:
-                read[keyword] = self._read_keyword(keyword, value, place)
-        self._check_together(schema, place)
+            below = branches_close if keyword in _CHOICES else True
+            if keyword in ("$defs", "definitions"):
+                below = not self._shares_definitions
+            if keyword in _CONSTRAINTS:
+                read[keyword] = value
+            elif keyword in _KNOWN:
+                read[keyword] = self._read_keyword(keyword, value, place, closes=below)
+        if closes and _only_lists_properties(given):
+            read["additionalProperties"] = False
         return read
 
-    def _read_keyword(self, keyword: str, value: Any, place: tuple[str, ...]) -> Any:
+    def _enforceable(self, schema: dict[str, Any], place: tuple[str, ...]) -> dict[str, Any]:
+        """The schema without what cannot be enforced. Raises unless the reader is lenient."""
+        faults = [
+            (keyword, f"has the keyword {keyword!r}, which is not supported")
+            for keyword in schema.keys() & _UNENFORCED
+            if schema[keyword] is not False or keyword.startswith("unevaluated")
+        ]
+        faults += _faults_together(schema)
+        if isinstance(schema.get("$ref"), str) and schema["$ref"] in self._without:
+            faults.append(("$ref", "has a $ref to nothing"))
+        if faults and not self._is_lenient:
+            raise self._refused(min(faults)[1], place)
+        left_out = sorted({keyword for keyword, _ in faults})
+        self.unenforced += left_out
+        return {key: value for key, value in schema.items() if key not in left_out}
+
+    def _read_keyword(
+        self, keyword: str, value: Any, place: tuple[str, ...], *, closes: bool
+    ) -> Any:
         below = (*place, keyword)
-        if keyword in _CONSTRAINTS:
-            return value
-        if keyword == "$ref" and isinstance(value, str):
+        if keyword == "$ref":
+            if not isinstance(value, str):
+                raise self._refused(f"has {_shown(value)} as '$ref', not a text", place)
             self._references.append(value)
             return value
         if keyword in _VALUES:
@@ -132,36 +231,20 @@ class _SchemaReader:
         if keyword in _SCHEMA_LISTS or (keyword == "items" and isinstance(value, list)):
             if not isinstance(value, list):
                 raise self._refused(f"has {_shown(value)} as {keyword!r}, not a list", place)
-            return [self._read(item, (*below, str(index))) for index, item in enumerate(value)]
+            closes = closes and not (keyword == "allOf" and len(value) > 1)
+            return [
+                self._read(item, (*below, str(index)), closes=closes)
+                for index, item in enumerate(value)
+            ]
         if keyword in _SCHEMA:
-            return self._read(value, below)
-        if keyword in _SCHEMA_MAPS:
-            if not isinstance(value, dict):
-                raise self._refused(f"has {_shown(value)} as {keyword!r}, not an object", place)
-            if len(value) > MAX_PROPERTIES:
-                raise self._refused(f"has more than {MAX_PROPERTIES} {keyword!r}", place)
-            return {name: self._read(item, (*below, name)) for name, item in value.items()}
-        raise self._refused(f"has the keyword {keyword!r}, which is not supported", place)
-
-    def _check_together(self, schema: dict[str, Any], place: tuple[str, ...]) -> None:
-        """Refuse what llguidance enforces alone but not beside another keyword."""
-        if "prefixItems" in schema and (
-            "additionalItems" in schema or isinstance(schema.get("items"), list)
-        ):
-            raise self._refused("mixes 'prefixItems' with the older form of 'items'", place)
-        for keyword in ("exclusiveMinimum", "exclusiveMaximum"):
-            if isinstance(schema.get(keyword), bool):
-                raise self._refused(f"has a Boolean as {keyword!r}; give the number there", place)
-            if _leaks(schema, keyword):
-                raise self._refused(
-                    f"has a whole number as {keyword!r} less than 1 from the other bound, which is "
-                    "not supported; give a bound that is not exclusive",
-                    place,
-                )
-        required, least = schema.get("required", []), schema.get("minProperties", 0)
-        # Additional names may repeat, and a reader counts those once.
-        if isinstance(least, int) and isinstance(required, list) and least > len(required) + 1:
-            raise self._refused("has a 'minProperties' above 1 + the number of 'required'", place)
+            return self._read(value, below, closes=closes)
+        if not isinstance(value, dict):
+            raise self._refused(f"has {_shown(value)} as {keyword!r}, not an object", place)
+        if len(value) > MAX_PROPERTIES:
+            raise self._refused(f"has more than {MAX_PROPERTIES} {keyword!r}", place)
+        return {
+            name: self._read(item, (*below, name), closes=closes) for name, item in value.items()
+        }
 
     def _check_value(self, value: Any, place: tuple[str, ...], depth: int = 0) -> None:
         if depth > MAX_DEPTH:
@@ -179,6 +262,75 @@ class _SchemaReader:
             param=self._param,
             code="unsupported_schema",
         )
+
+
+def _modern(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with an exclusive bound of draft 4, a Boolean, as the number that it means."""
+    read = dict(schema)
+    for inclusive, exclusive in _EXCLUSIVE.items():
+        if isinstance(schema.get(exclusive), bool):
+            del read[exclusive]
+            if schema[exclusive] and inclusive in read:
+                read[exclusive] = read.pop(inclusive)
+    return read
+
+
+def _faults_together(schema: dict[str, Any]) -> list[tuple[str, str]]:
+    """Keywords that llguidance enforces alone but not beside another, each with the reason."""
+    faults = []
+    if "prefixItems" in schema and (
+        "additionalItems" in schema or isinstance(schema.get("items"), list)
+    ):
+        faults.append(("prefixItems", "mixes 'prefixItems' with the older form of 'items'"))
+    faults += [
+        (
+            keyword,
+            f"has a whole number as {keyword!r} less than 1 from the other bound, which is "
+            "not supported; give a bound that is not exclusive",
+        )
+        for keyword in _EXCLUSIVE.values()
+        if _leaks(schema, keyword)
+    ]
+    required, least = schema.get("required", []), schema.get("minProperties", 0)
+    # Additional names may repeat, and a reader counts those once.
+    if isinstance(least, int) and isinstance(required, list) and least > len(required) + 1:
+        reason = "has a 'minProperties' above 1 + the number of 'required'"
+        faults.append(("minProperties", reason))
+    return faults
+
+
+def _only_lists_properties(schema: dict[str, Any]) -> bool:
+    """Whether a schema says nothing of properties beside those that it lists."""
+    listed, required = schema.get("properties"), schema.get("required", [])
+    return (
+        isinstance(listed, dict)
+        and bool(listed)
+        and not schema.keys() & OPEN_ENDED
+        and isinstance(required, list)
+        and all(name in listed for name in required if isinstance(name, str))
+    )
+
+
+def _combines_here(schema: dict[str, Any]) -> bool:
+    """Whether several parts of a schema speak of the same object's properties."""
+    parts = len(schema.keys() & {*_CHOICES, "$ref", "properties"})
+    all_of = schema.get("allOf")
+    return parts > 1 or (isinstance(all_of, list) and len(all_of) > 1)
+
+
+def _combines(schema: Any) -> bool:
+    """The same of any schema in it; values in ``const`` and the like do no harm here."""
+    level = [schema]
+    for _ in range(2 * MAX_DEPTH):
+        if any(isinstance(item, dict) and _combines_here(item) for item in level):
+            return True
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+    return False
 
 
 def _leaks(schema: dict[str, Any], exclusive: str) -> bool:

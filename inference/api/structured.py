@@ -7,13 +7,12 @@ import json
 import re
 from typing import Any
 
-from inference.api.json_schema import check_schema, schema_text
-from inference.api.schemas import Sampled
+from inference.api.json_schema import read_schema, schema_text
+from inference.api.parsing import decode_json
+from inference.api.schemas import Sampled, StructuredOutputs
 from inference.errors import InvalidRequestError
 from inference.prompts.tokenizer import Tokenizer
 from models_registry.spec import ModelSpec
-
-__all__ = ["check_schema", "checked_grammar", "grammar_of", "lark_text", "schema_text"]
 
 MAX_GRAMMAR_BYTES = 65_536
 # A chain of some thousand rules, each in the next, overflows llguidance's stack.
@@ -65,7 +64,7 @@ def grammar_of(request: Sampled) -> tuple[str, str]:
 
 
 def lark_text(text: str, param: str) -> str:
-    """A Lark grammar from a client, with the schemas in it as ``schema_text`` has them.
+    """A Lark grammar from a client, with the schemas in it as ``read_schema`` has them.
 
     Raises:
         InvalidRequestError: it is too large, or has something that answers are not held to.
@@ -91,15 +90,38 @@ def lark_text(text: str, param: str) -> str:
 
 def _grammars(request: Sampled) -> dict[str, str]:
     """Grammars by the field that asks for them."""
-    found = {}
-    if request.response_format is not None and request.response_format.wanted_schema is not None:
-        schema = request.response_format.wanted_schema
-        found["response_format"] = f"start: %json {schema_text(schema, 'response_format')}"
+    asked = request.structured_outputs or StructuredOutputs()
+    format_ = request.response_format
+    schemas = {
+        "response_format": format_.wanted_schema if format_ is not None else None,
+        "guided_json": request.guided_json,
+        "structured_outputs.json": asked.json,
+        "structured_outputs.json_object": {"type": "object"} if asked.json_object else None,
+    }
+    regexes = {
+        "regex": request.regex,
+        "guided_regex": request.guided_regex,
+        "structured_outputs.regex": asked.regex,
+    }
+    choices = {"guided_choice": request.guided_choice, "structured_outputs.choice": asked.choice}
+    found = {param: _json_lark(value, param) for param, value in schemas.items() if value}
     if request.grammar is not None:
         found["grammar"] = lark_text(request.grammar, "grammar")
-    if request.regex is not None:
-        found["regex"] = f"start: /{_ESCAPABLE.sub(_escape, request.regex)}/"
+    for param, regex in regexes.items():
+        if regex is not None:
+            found[param] = f"start: /{_ESCAPABLE.sub(_escape, regex)}/"
+    for param, texts in choices.items():
+        if texts:
+            found[param] = f"start: {' | '.join(map(json.dumps, texts))}"
     return found
+
+
+def _json_lark(schema: dict[str, Any] | str, param: str) -> str:
+    """A grammar of JSON that matches a schema, which may be given as text."""
+    read = decode_json(schema, param) if isinstance(schema, str) else schema
+    if not isinstance(read, dict):
+        raise InvalidRequestError(f"{param!r} must be a JSON schema, an object.", param=param)
+    return f"start: %json {schema_text(read_schema(read, param))}"
 
 
 def _with_read_schemas(text: str, param: str) -> str:
@@ -112,7 +134,7 @@ def _with_read_schemas(text: str, param: str) -> str:
         pieces.append(text[end : keyword.end()])
         schema, end = _json_at(text, keyword.end(), param)
         lines = text.count("\n", keyword.end(), end)
-        pieces.append(schema_text(schema, param) + "\n" * lines)
+        pieces.append(schema_text(read_schema(schema, param)) + "\n" * lines)
     return "".join([*pieces, text[end:]])
 
 

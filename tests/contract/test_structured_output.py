@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from inference.api.structured import lark_text, schema_text
+from inference.api.json_schema import read_schema, schema_text
+from inference.api.structured import lark_text
 from inference.engine.backend import DecodeOutcome, GrammarError, Span
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
@@ -52,7 +53,7 @@ SLOW_MASK_SECONDS = 0.05
 
 
 def grammar_for(schema: dict[str, Any]) -> str:
-    return f"start: %json {schema_text(schema, PARAM)}"
+    return f"start: %json {schema_text(read_schema(schema, PARAM))}"
 
 
 def spoken(

@@ -44,7 +44,7 @@ def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
                     "type": "function",
                     "function": {
                         "name": call.function.name,
-                        "arguments": _arguments_object(call.function.arguments),
+                        "arguments": _arguments_object(call.function.arguments_text),
                     },
                 }
                 for call in message.tool_calls

@@ -5,6 +5,7 @@ the last frame it has seen, and would lose the second of two.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from inference.api.tools.parser import (
     Event,
 )
 from inference.api.tools.syntax import decoded
-from inference.messages import Delta, Finished, FinishReason, TokenLogprob, Usage
+from inference.messages import Delta, Finished, FinishReason, Frame, TokenLogprob, Usage
 from inference.run import RunHeader
 
 
@@ -30,14 +31,22 @@ def call_id(run_id: str, choice: int, index: int) -> str:
 
 @dataclass
 class CallReader:
-    """What one choice says and calls, as its frames come."""
+    """Content and calls of one choice, as its frames come.
+
+    An answer ends where it would make a call again that it has made: a small model may not find
+    another end. So a call is held back for as long as it is the beginning of an earlier one.
+    """
 
     run_id: str
     choice: int
     parser: CallParser
     calls: int = 0
     finished_calls: int = 0
+    has_repeated: bool = False
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    _made: list[tuple[str, str]] = field(default_factory=list)
+    _call: tuple[str, str] = ("", "")
+    _held: list[Event] = field(default_factory=list)
 
     def take(self, frame: Delta) -> dict[str, Any]:
         """The ``delta`` of a frame, with ``content`` and ``tool_calls`` where it has them."""
@@ -45,22 +54,27 @@ class CallReader:
 
     def close(self) -> dict[str, Any]:
         """The ``delta`` of what was held back until the end."""
-        return self._delta(self.parser.close())
+        return self._delta(self.parser.close(), is_last=True)
 
     def read(self, text: str) -> dict[str, Any]:
         """All of an answer as one ``delta``."""
-        return self._delta(self.parser.feed(text) + self.parser.close())
+        return self._delta(self.parser.feed(text) + self.parser.close(), is_last=True)
 
     def reason(self, reason: FinishReason) -> str:
         """``finish_reason``: an answer that ended by itself after whole calls ended with them."""
+        if self.has_repeated:
+            return "tool_calls"
         if reason == "stop" and self.calls and self.calls == self.finished_calls:
             return "tool_calls"
         return finish_reason(reason)
 
-    def _delta(self, events: list[Event]) -> dict[str, Any]:
+    def _delta(self, events: list[Event], *, is_last: bool = False) -> dict[str, Any]:
         content: list[str] = []
         calls: dict[int, dict[str, Any]] = {}
-        for event in events:
+        shown = list(self._without_repeats(events))
+        if is_last:
+            shown += self._held
+        for event in shown:
             match event:
                 case Content(text):
                     content.append(text)
@@ -78,6 +92,27 @@ class CallReader:
             delta["tool_calls"] = list(calls.values())
         return delta
 
+    def _without_repeats(self, events: list[Event]) -> Iterator[Event]:
+        """The events up to a call that was made before; the beginning of one is held back."""
+        for event in events:
+            if self.has_repeated:
+                return
+            self._held.append(event)
+            if isinstance(event, CallBegun):
+                self._call = (event.name, "")
+            elif isinstance(event, ArgumentsText):
+                self._call = (self._call[0], self._call[1] + event.text)
+            elif isinstance(event, CallEnded):
+                self.has_repeated = self._call in self._made
+                self._made.append(self._call)
+                self._call = ("", "")
+            name, arguments = self._call
+            if self.has_repeated:
+                self._held = []
+            elif not any(name == made and text.startswith(arguments) for made, text in self._made):
+                yield from self._held
+                self._held = []
+
     def _begun(self, name: str) -> dict[str, Any]:
         return {
             "index": self.calls,
@@ -91,6 +126,25 @@ def readers_of(header: RunHeader) -> list[CallReader]:
     """A reader for each choice of a run that has tools."""
     syntax = decoded(header.call_syntax)
     return [CallReader(header.id, choice, CallParser(syntax)) for choice in range(header.choices)]
+
+
+class RepeatedCalls:
+    """Tells of each choice of a run when it has made a call again, once."""
+
+    def __init__(self, call_syntax: str) -> None:
+        self._syntax = decoded(call_syntax)
+        self._readers: dict[int, CallReader] = {}
+
+    def __call__(self, choice: int, frame: Frame) -> bool:
+        """Whether a frame completes the first such call of its choice."""
+        if not isinstance(frame, Delta):
+            return False
+        if choice not in self._readers:
+            self._readers[choice] = CallReader("", choice, CallParser(self._syntax))
+        reader = self._readers[choice]
+        had_repeated = reader.has_repeated
+        reader.take(frame)
+        return reader.has_repeated and not had_repeated
 
 
 def chat_format(header: RunHeader) -> ChatFormat:

@@ -9,11 +9,16 @@ Syntax: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from inference.api.json_schema import check_schema, schema_text
+from inference.api.json_schema import (
+    OPEN_ENDED,
+    EnforcedSchema,
+    read_leniently,
+    read_schema,
+    schema_text,
+)
 from inference.api.tools.json_scan import depth_of
 from inference.api.tools.schemas import Tool
 from inference.api.tools.syntax import Spelling
@@ -23,11 +28,6 @@ from inference.errors import InvalidRequestError
 MAX_DEPTH = 80
 # A weak model may not find an end of calls.
 MAX_CALLS = 16
-# With one of these a schema may have properties that `properties` does not name.
-_OPEN_ENDED = {
-    *("additionalProperties", "patternProperties", "unevaluatedProperties", "propertyNames"),
-    *("$ref", "allOf", "anyOf", "oneOf", "if", "not", "minProperties", "dependentSchemas"),
-}
 
 
 @dataclass(frozen=True)
@@ -38,46 +38,51 @@ class Demand:
     max_calls: int = MAX_CALLS
 
 
-def arguments_schema(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The schema that a call's arguments match.
+def arguments_schema(tool: Tool, param: str) -> EnforcedSchema:
+    """The schema that a call's arguments are held to, always one of objects.
 
-    Always an object. Where the schema only lists properties it is closed: JSON schema would allow
-    any others, which no function takes.
-    """
-    schema = {"type": "object", **(parameters or {})}
-    if not schema.keys() & _OPEN_ENDED:
-        schema["additionalProperties"] = False
-    return schema
+    A function that lists no parameters takes none.
 
-
-def check_parameters(tool: Tool, param: str) -> None:
-    """See that calls of a tool can be held to its schema.
+    Args:
+        tool: whose parameters count; with ``strict`` all of their schema is enforced.
+        param: the field of the schema, for errors.
 
     Raises:
-        InvalidRequestError: the schema is not one of objects, or has something unsupported.
+        InvalidRequestError: the schema is not one of objects, is nested too deeply for templates,
+            or is strict and has a constraint that cannot be enforced.
     """
-    schema = arguments_schema(tool.function.parameters)
-    if schema["type"] != "object":
-        raise InvalidRequestError(
-            f"The parameters of {tool.function.name!r} must be a JSON schema of the type 'object'.",
-            param=param,
-        )
+    schema = {"type": "object", **(tool.function.parameters or {})}
     if depth_of(schema) > MAX_DEPTH:
         raise InvalidRequestError(
             f"The parameters of {tool.function.name!r} are nested more than {MAX_DEPTH} deep. "
             "Simplify them.",
             param=param,
         )
-    check_schema(schema, param)
+    if schema["type"] != "object":
+        if not (isinstance(schema["type"], list) and "object" in schema["type"]):
+            raise InvalidRequestError(
+                f"The parameters of {tool.function.name!r} must be a JSON schema of the type "
+                "'object'.",
+                param=param,
+            )
+        schema["type"] = "object"
+    if not schema.get("properties") and not schema.keys() & OPEN_ENDED:
+        schema["additionalProperties"] = False
+    if tool.function.strict:
+        return EnforcedSchema(read_schema(schema, param))
+    return read_leniently(schema, param)
 
 
 def lark_of(
-    tools: Sequence[Tool], spelling: Spelling, demand: Demand, tag_tokens: Mapping[str, int]
+    tools: Mapping[str, EnforcedSchema],
+    spelling: Spelling,
+    demand: Demand,
+    tag_tokens: Mapping[str, int],
 ) -> str:
     """The Lark grammar of an answer.
 
     Args:
-        tools: those that may be called.
+        tools: names of the tools that may be called, with the schemas of their arguments.
         spelling: how the model writes calls.
         demand: whether it must, and how often it may.
         tag_tokens: token ids of the spelling's tags, where a tag is one token. It is written as
@@ -93,10 +98,9 @@ def lark_of(
         f"call: ({' | '.join(f'call_{index}' for index in range(len(tools)))})"
         f"{_literal('}' + spelling.before_closing)}{closing}",
     ]
-    for index, tool in enumerate(tools):
-        head = _literal(spelling.after_opening + spelling.head(tool.function.name))
-        schema = schema_text(arguments_schema(tool.function.parameters), "tools")
-        lines.append(f"call_{index}:{head} %json {schema}")
+    for index, (name, enforced) in enumerate(tools.items()):
+        head = _literal(spelling.after_opening + spelling.head(name))
+        lines.append(f"call_{index}:{head} %json {schema_text(enforced.schema)}")
     if not demand.forced:
         lines += _text_rules(spelling, tag_tokens)
     return "\n".join(lines)

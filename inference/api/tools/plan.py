@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from inference.api.json_schema import EnforcedSchema, relaxations, schema_text
 from inference.api.schemas import ChatRequest
 from inference.api.structured import grammar_of
 from inference.api.tools.conversation import in_plain_words, template_messages, template_tools
-from inference.api.tools.grammar import MAX_CALLS, Demand, check_parameters, lark_of
+from inference.api.tools.grammar import MAX_CALLS, Demand, arguments_schema, lark_of
 from inference.api.tools.schemas import NamedTool, Tool
 from inference.api.tools.syntax import CallSyntax, Spelling, syntax_of, takes_parallel_calls
 from inference.errors import InvalidRequestError
@@ -23,13 +24,15 @@ class ChatPlan:
     """A chat as the model will see it.
 
     ``tools`` are for the template; None where it reads none. ``grammar`` and ``call_syntax`` are
-    empty when no tool can be called.
+    empty when no tool can be called. ``unenforced`` names parts of the tools' schemas that
+    arguments are not held to.
     """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
     grammar: str = ""
     call_syntax: str = ""
+    unenforced: tuple[str, ...] = ()
 
 
 async def chat_plan(tokenizer: Tokenizer, spec: ModelSpec, request: ChatRequest) -> ChatPlan:
@@ -48,17 +51,82 @@ async def chat_plan(tokenizer: Tokenizer, spec: ModelSpec, request: ChatRequest)
         return ChatPlan(messages)
     syntax = CallSyntax(name, tuple(tool.function.name for tool in tools))
     demand = demand_of(request, parallel=takes_parallel_calls(spec.chat_template))
-    callable_ = callable_tools(request, tools)
+    schemas = _schemas(request, tools)
     tags = await _tag_tokens(tokenizer, spec, syntax.spelling)
-    grammar = lark_of(callable_, syntax.spelling, demand, tags)
+    grammar = _lark(schemas, syntax.spelling, demand, tags)
+    try:
+        await tokenizer.check_grammar(spec, grammar, "tools")
+    except InvalidRequestError:
+        schemas = await _compilable(tokenizer, spec, tools, schemas)
+        grammar = _lark(schemas, syntax.spelling, demand, tags)
+        await tokenizer.check_grammar(spec, grammar, "tools")
+    return ChatPlan(
+        messages,
+        None if name == "json" else shown,
+        grammar,
+        syntax.encoded(),
+        _unenforced(tools, schemas),
+    )
+
+
+def _lark(
+    schemas: dict[str, EnforcedSchema], spelling: Spelling, demand: Demand, tags: dict[str, int]
+) -> str:
+    grammar = lark_of(schemas, spelling, demand, tags)
     if len(grammar) > MAX_GRAMMAR_BYTES:
         raise InvalidRequestError(
             f"The tools make a grammar of {len(grammar)} bytes; at most {MAX_GRAMMAR_BYTES} are "
             "allowed. Send fewer or simpler tools.",
             param="tools",
         )
-    await tokenizer.check_grammar(spec, grammar, "tools")
-    return ChatPlan(messages, None if name == "json" else shown, grammar, syntax.encoded())
+    return grammar
+
+
+def _schemas(request: ChatRequest, tools: Sequence[Tool]) -> dict[str, EnforcedSchema]:
+    """Schemas of the arguments of the tools that may be called, by name."""
+    callable_ = {tool.function.name for tool in callable_tools(request, tools)}
+    return {
+        tool.function.name: arguments_schema(tool, _param(index))
+        for index, tool in enumerate(tools)
+        if tool.function.name in callable_
+    }
+
+
+async def _compilable(
+    tokenizer: Tokenizer,
+    spec: ModelSpec,
+    tools: Sequence[Tool],
+    schemas: dict[str, EnforcedSchema],
+) -> dict[str, EnforcedSchema]:
+    """The schemas, relaxed for each tool that is not strict and whose own does not compile."""
+    found = dict(schemas)
+    for index, tool in enumerate(tools):
+        name = tool.function.name
+        if tool.function.strict or name not in schemas:
+            continue
+        for schema in (schemas[name], *relaxations(schemas[name])):
+            found[name] = schema
+            grammar = f"start: %json {schema_text(schema.schema)}"
+            try:
+                await tokenizer.check_grammar(spec, grammar, _param(index))
+            except InvalidRequestError:
+                continue
+            break
+    return found
+
+
+def _unenforced(tools: Sequence[Tool], schemas: dict[str, EnforcedSchema]) -> tuple[str, ...]:
+    """Keywords that are not enforced, behind their tools' fields; a field alone is all of it."""
+    return tuple(
+        f"{_param(index)}: {keyword}" if keyword else _param(index)
+        for index, tool in enumerate(tools)
+        if tool.function.name in schemas
+        for keyword in schemas[tool.function.name].unenforced
+    )
+
+
+def _param(index: int) -> str:
+    return f"tools[{index}].function.parameters"
 
 
 def offered_tools(request: ChatRequest) -> list[Tool]:
@@ -71,20 +139,16 @@ def offered_tools(request: ChatRequest) -> list[Tool]:
     choice = request.tool_choice
     names = [tool.function.name for tool in tools]
     for index, tool in enumerate(tools):
-        param = f"tools[{index}].function"
         if tool.function.name in names[:index]:
             raise InvalidRequestError(
                 f"Two tools have the name {tool.function.name!r}. Rename one.",
-                param=f"{param}.name",
+                param=f"tools[{index}].function.name",
             )
-        check_parameters(tool, f"{param}.parameters")
-    if not tools:
-        for name, value in (
-            ("tool_choice", None if choice in ("none", "auto") else choice),
-            ("parallel_tool_calls", request.parallel_tool_calls),
-        ):
-            if value is not None:
-                raise InvalidRequestError(f"{name!r} is only allowed with 'tools'.", param=name)
+        arguments_schema(tool, _param(index))
+    if not tools and choice not in (None, "none", "auto"):
+        raise InvalidRequestError(
+            "'tool_choice' is only allowed with 'tools'.", param="tool_choice"
+        )
     if isinstance(choice, NamedTool) and choice.function.name not in names:
         raise InvalidRequestError(
             f"'tool_choice' names {choice.function.name!r}, which is none of 'tools'.",
@@ -105,16 +169,20 @@ def callable_tools(request: ChatRequest, tools: Sequence[Tool]) -> list[Tool]:
 
 
 def demand_of(request: ChatRequest, *, parallel: bool) -> Demand:
-    """How many calls the answer may have.
+    """How many calls the answer may have: of forced ones, one unless more are asked for.
+
+    A small model that is forced to call finds no end of it.
 
     Args:
         request: with tools.
         parallel: whether the model can make several at once.
     """
     named = isinstance(request.tool_choice, NamedTool)
-    single = named or request.parallel_tool_calls is False or not parallel
     forced = named or request.tool_choice == "required"
-    return Demand(forced, 1 if single else MAX_CALLS)
+    wants_many = request.parallel_tool_calls
+    if wants_many is None:
+        wants_many = not forced
+    return Demand(forced, MAX_CALLS if wants_many and parallel else 1)
 
 
 def _check_together(request: ChatRequest) -> None:

@@ -7,15 +7,16 @@ from msgspec import Meta
 
 MAX_TOOLS = 128
 
-ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+# Wider than OpenAI's, for names of MCP servers. No character of it needs an escape in JSON.
+ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.:/-]{1,128}$")]
 CallId = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class FunctionDefinition(msgspec.Struct, forbid_unknown_fields=True):
     """A function as the model is told of it.
 
-    ``parameters`` is a JSON schema; without one the function takes no arguments. Arguments always
-    match it, so ``strict`` changes nothing.
+    ``parameters`` is a JSON schema; without one the function takes no arguments. With ``strict``
+    a schema that cannot be enforced as a whole is refused; without, as much of it as can be is.
     """
 
     name: ToolName
@@ -49,19 +50,26 @@ ToolChoice = Literal["none", "auto", "required"] | NamedTool
 
 
 class CalledFunction(msgspec.Struct, forbid_unknown_fields=True):
-    """The function of a call and its arguments as JSON text."""
+    """The function of a call and its arguments, JSON text or an object."""
 
-    name: ToolName
-    arguments: str
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    arguments: str | dict[str, Any] | list[Any] | None = None
     # The SDK's own addition to a call that it has parsed; says nothing new.
     parsed_arguments: Any = None
+
+    @property
+    def arguments_text(self) -> str:
+        """The arguments as JSON text."""
+        if isinstance(self.arguments, str):
+            return self.arguments
+        return "" if self.arguments is None else msgspec.json.encode(self.arguments).decode()
 
 
 class ToolCall(msgspec.Struct, forbid_unknown_fields=True):
     """A call that an earlier answer made."""
 
     id: CallId
-    type: Literal["function"]
     function: CalledFunction
+    type: Literal["function"] | None = None
     # A call put together from a stream still has it.
     index: int | None = None

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from inference.api.json_schema import WHITESPACE
+from inference.api.json_schema import WHITESPACE, read_schema
 from inference.api.parsing import parse
 from inference.api.schemas import CompletionRequest
-from inference.api.structured import check_schema, grammar_of, lark_text
+from inference.api.structured import grammar_of, lark_text
 from inference.errors import InvalidRequestError
 from tests.stack import Api, FakeModel
 
@@ -72,7 +72,7 @@ def test_structured_schema_is_kept_in_order_and_without_annotations():
     }
     read = schema_in(grammar_of(request(response_format=format_))[0])
     del read["x-guidance"]
-    assert list(read) == ["type", "properties", "$defs", "required"]
+    assert list(read) == ["type", "properties", "$defs", "required", "additionalProperties"]
     assert read["properties"] == {"title": {"type": "string"}, "id": {"const": {"title": 1}}}
     assert list(read["properties"]) == ["title", "id"]
     assert read["$defs"] == {"id": {"type": "integer"}}
@@ -116,11 +116,6 @@ def test_structured_grammar_without_schemas_stays_as_it_is():
         ({"regex": ""}, "regex", ""),
         ({"response_format": {"type": "xml"}}, "response_format.type", "xml"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "Missing"),
-        (
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}},
-            "response_format.json_schema.schema",
-            "Missing",
-        ),
     ],
 )
 def test_structured_refuses_by_name(fields, param, word):
@@ -132,7 +127,71 @@ def test_structured_refuses_by_name(fields, param, word):
 def test_structured_names_the_place_of_a_keyword():
     schema: dict[str, Any] = {"properties": {"a": {"items": {"not": {}}}}}
     with pytest.raises(InvalidRequestError, match=r"'tools'.* at properties\.a\.items, .*'not'"):
-        check_schema(schema, "tools")
+        read_schema(schema, "tools")
+
+
+OBJECT = {"type": "object", "properties": {"a": {}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "place", "closed"),
+    [
+        (OBJECT, (), True),
+        ({"properties": {"o": OBJECT}}, ("properties", "o"), True),
+        ({"type": "array", "items": OBJECT}, ("items",), True),
+        ({"anyOf": [OBJECT, {"type": "null"}]}, ("anyOf", 0), True),
+        ({"$ref": "#/$defs/A", "$defs": {"A": OBJECT}}, ("$defs", "A"), True),
+        ({"allOf": [OBJECT]}, ("allOf", 0), True),
+        (OBJECT | {"additionalProperties": {}}, (), False),
+        (OBJECT | {"patternProperties": {"^b": {}}}, (), False),
+        (OBJECT | {"required": ["b"]}, (), False),
+        ({"type": "object", "properties": {}}, (), False),
+        ({"properties": {"o": {"type": "object", "properties": {}}}}, ("properties", "o"), False),
+        ({"allOf": [OBJECT, {"properties": {"b": {}}}]}, ("allOf", 0), False),
+        (OBJECT | {"anyOf": [OBJECT]}, ("anyOf", 0), False),
+        (
+            {"allOf": [{"$ref": "#/$defs/A"}, OBJECT], "$defs": {"A": OBJECT}},
+            ("$defs", "A"),
+            False,
+        ),
+    ],
+)
+def test_structured_closes_objects_that_only_list_properties(schema, place, closed):
+    read: Any = read_schema(schema, "response_format")
+    for step in place:
+        read = read[step]
+    assert (read.get("additionalProperties") is False) == closed
+
+
+@pytest.mark.parametrize(
+    ("fields", "grammar"),
+    [
+        ({"guided_regex": "a|b"}, "start: /a|b/"),
+        ({"structured_outputs": {"regex": "a|b"}}, "start: /a|b/"),
+        ({"guided_choice": ["a", 'b"']}, 'start: "a" | "b\\""'),
+        ({"structured_outputs": {"choice": ["a"]}}, 'start: "a"'),
+    ],
+)
+def test_structured_reads_the_names_of_other_servers(fields, grammar):
+    assert grammar_of(request(**fields))[0] == grammar
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"guided_json": SCHEMA},
+        {"guided_json": json.dumps(SCHEMA)},
+        {"structured_outputs": {"json": SCHEMA}},
+        {"response_format": {"type": "json_object", "schema": SCHEMA}},
+    ],
+)
+def test_structured_reads_a_schema_wherever_it_stands(fields):
+    assert grammar_of(request(**fields))[0] == grammar_of(request(response_format=WANTS_SCHEMA))[0]
+
+
+@pytest.mark.parametrize("fields", [{"guided_json": "{"}, {"guided_json": "[1]"}])
+def test_structured_refuses_a_text_that_is_no_schema(fields):
+    assert "guided_json" in refusal(**fields).message
 
 
 @pytest.mark.parametrize("reference", ["#", "#/properties/a~1b", "#/%24defs/x%20y", "#/items"])
@@ -142,7 +201,7 @@ def test_structured_finds_what_a_reference_points_at(reference):
         "$defs": {"x y": {}},
         "items": {},
     }
-    check_schema(schema, "response_format")
+    read_schema(schema, "response_format")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +214,7 @@ def test_structured_finds_what_a_reference_points_at(reference):
     ],
 )
 def test_structured_takes_exclusive_bounds_that_hold(bounds):
-    check_schema(bounds, "response_format")
+    read_schema(bounds, "response_format")
 
 
 async def test_structured_chat_answers_to_the_schema(api: Api, model: FakeModel):

@@ -9,11 +9,20 @@ import pytest
 
 from inference.api.tools.format import call_id
 from inference.database import in_database
-from inference.messages import Delta, Finished, Generation, Started, Usage
+from inference.messages import Cancel, Delta, Finished, Generation, Started, Usage
 from inference.services import InferenceService
 from models_registry.models import ModelVersion
 from tests.inference.api.tools.examples import JSON_CALL, JSON_CLOCK, WEATHER_SCHEMA, template
-from tests.stack import Api, FakeModel, ScriptedHost, body_of, register_version, sse_events
+from tests.stack import (
+    Api,
+    FakeModel,
+    ScriptedHost,
+    body_of,
+    eventually,
+    record_of,
+    register_version,
+    sse_events,
+)
 
 WEATHER = {
     "type": "function",
@@ -98,7 +107,8 @@ async def test_tools_that_must_not_be_called_are_not_shown(
 
 
 async def test_tools_called_side_by_side(api: Api, model: FakeModel):
-    model.say(f"{JSON_CALL}\n{JSON_CLOCK}\n{JSON_CALL}")
+    other = JSON_CALL.replace("Paris", "Rome")
+    model.say(f"{JSON_CALL}\n{JSON_CLOCK}\n{other}")
     called = await answer(api, model)
     assert [call["function"]["name"] for call in called["message"]["tool_calls"]] == [
         "get_weather",
@@ -220,10 +230,80 @@ async def test_tools_of_a_model_with_its_own_template(
     assert refused.status_code == 503, refused.content
 
 
+@pytest.mark.parametrize("choice", ["auto", "required"])
+async def test_tools_called_again_end_the_answer(
+    api: Api, service: InferenceService, model: FakeModel, choice: str
+):
+    model.say("\n".join([JSON_CALL, JSON_CLOCK, *[JSON_CALL] * 5]))
+    fields = {"tool_choice": choice, "parallel_tool_calls": True}
+    called = await answer(api, model, **fields)
+    names = [call["function"]["name"] for call in called["message"]["tool_calls"]]
+    assert names == ["get_weather", "clock"]
+    assert called["finish_reason"] == "tool_calls"
+    body = chat(model.slug, stream=True, **fields)
+    *chunks, _ = sse_events(await body_of(await api.post("/v1/chat/completions", body)))
+    assert [call["name"] for call in calls_of(chunks)] == names
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+    assert (await record_of(chunks[0]["id"])).outcome == "finished"
+
+
+async def test_tools_called_again_stop_the_model(
+    api: Api, service: InferenceService, version: ModelVersion, scripted_host: ScriptedHost
+):
+    request = asyncio.create_task(api.post("/v1/chat/completions", chat(version.model.slug)))
+    item = await scripted_host.answer(Started(3), Delta(f"{JSON_CALL}\n{JSON_CALL}", [1]))
+    controls: list[Any] = []
+
+    def is_told_to_stop() -> bool:
+        controls.extend(scripted_host.claims.controls())
+        return bool(controls)
+
+    await eventually(is_told_to_stop)
+    assert controls == [Cancel(item.id)]
+    ended = [Finished("cancelled", Usage(3, 9))]
+    await asyncio.to_thread(scripted_host.publish, item, ended, after=2)
+    content = (await request).json()
+    (choice,) = content["choices"]
+    assert len(choice["message"]["tool_calls"]) == 1
+    assert choice["finish_reason"] == "tool_calls"
+    assert content["usage"]["completion_tokens"] == 9
+    assert (await record_of(content["id"])).outcome == "finished"
+
+
+@pytest.mark.parametrize(
+    ("schema", "unenforced"),
+    [
+        ({"not": {"required": ["b"]}}, "not"),
+        ({"if": {}, "then": {}}, "if then"),
+        ({"properties": {"a": {"pattern": "^(?!x)"}}}, "pattern"),
+        ({"properties": {"a": {"$ref": "https://example.com/a"}}}, "$ref"),
+        ({"properties": {"a": {"type": "array", "uniqueItems": True}}}, "uniqueItems"),
+        ({"properties": {"a": {"type": "uuid"}}}, ""),
+        ({"properties": {"a": {"type": "string", "nullable": True, "x-order": 1}}}, None),
+        ({"properties": {"a": {"type": "integer", "minimum": 0, "exclusiveMinimum": True}}}, None),
+    ],
+)
+async def test_tools_with_what_cannot_be_enforced_are_served_and_say_so(
+    api: Api, model: FakeModel, schema: dict[str, Any], unenforced: str | None
+):
+    model.say('{"name": "f", "arguments": {}}')
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    body = chat(model.slug, tools=[CLOCK, tool], tool_choice="required")
+    response = await api.post("/v1/chat/completions", body)
+    assert response.status_code == 200, response.content
+    place = "tools[1].function.parameters"
+    named = [] if unenforced is None else unenforced.split() or [""]
+    expected = ", ".join(f"{place}: {keyword}" if keyword else place for keyword in named)
+    assert response.get("Brigade-Ignored", "") == expected
+    tool["function"]["strict"] = True
+    strict = await api.post("/v1/chat/completions", body)
+    assert strict.status_code == (200 if unenforced is None else 400)
+
+
 @pytest.mark.parametrize(
     "tool",
     [
-        {"parameters": {"type": "object", "properties": {"a": {"pattern": "("}}}},
+        {"parameters": {"properties": {"a": {"pattern": "("}}}, "strict": True},
         {"description": "a\0b"},
         {"parameters": {"properties": {"a\ufdd0": {}}}},
         {"parameters": {"properties": {"a": {"description": "\ufdd1"}}}},

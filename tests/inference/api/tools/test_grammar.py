@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from inference.api.tools.grammar import Demand, arguments_schema, check_parameters, lark_of
+from inference.api.tools.grammar import Demand, arguments_schema, lark_of
 from inference.api.tools.schemas import FunctionDefinition, Tool
 from inference.api.tools.syntax import CallSyntax, SyntaxName
 from inference.engine.backend import GrammarError
@@ -23,6 +23,7 @@ from tests.inference.api.tools.examples import (
     WEATHER,
 )
 
+PARAM = "tools[0].function.parameters"
 AUTO, FORCED, ONE = Demand(forced=False), Demand(forced=True), Demand(True, max_calls=1)
 # Bytes that no text of these tests has, in the place of control tokens.
 OPENING, CLOSING = 1, 2
@@ -31,7 +32,8 @@ HERMES_TAGS = {"<tool_call>": OPENING, "</tool_call>": CLOSING}
 
 def grammar(name: SyntaxName, demand: Demand, **fields: Any) -> str:
     fields = {"tools": TOOLS, "tag_tokens": {}, **fields}
-    return lark_of(spelling=CallSyntax(name).spelling, demand=demand, **fields)
+    tools = {tool.function.name: arguments_schema(tool, PARAM) for tool in fields.pop("tools")}
+    return lark_of(tools, spelling=CallSyntax(name).spelling, demand=demand, **fields)
 
 
 def may_say(lark: str, answer: str | Sequence[int]) -> bool:
@@ -160,14 +162,19 @@ def test_grammar_survives_any_words_in_a_schema():
     [
         (None, True),
         ({}, True),
+        ({"$schema": "x", "title": "F", "type": "object", "properties": {}}, True),
         ({"type": "object", "properties": {"a": {}}}, True),
+        ({"type": ["object", "null"], "properties": {"a": {}}}, True),
+        ({"type": "object", "properties": {"a": {}}, "required": ["b"]}, False),
+        ({"type": "object", "properties": {"a": {}}, "if": {}, "then": {}}, False),
         ({"additionalProperties": True}, False),
         ({"anyOf": [{"properties": {"a": {}}}]}, False),
         ({"$ref": "#/$defs/A", "$defs": {"A": {}}}, False),
     ],
 )
 def test_grammar_closes_a_schema_that_only_lists_properties(parameters: Any, closed: bool):
-    schema = arguments_schema(parameters)
+    tool = Tool("function", FunctionDefinition("f", None, parameters))
+    schema = arguments_schema(tool, PARAM).schema
     assert schema["type"] == "object"
     assert (schema.get("additionalProperties") is False) == closed
 
@@ -176,13 +183,13 @@ def test_grammar_closes_a_schema_that_only_lists_properties(parameters: Any, clo
     ("parameters", "message"),
     [
         ({"type": "string"}, "type 'object'"),
-        ({"type": ["object", "null"]}, "type 'object'"),
+        ({"type": ["array", "null"]}, "type 'object'"),
         ({"properties": {"a": {"uniqueItems": True}}}, "uniqueItems"),
         ({"properties": {"a": {"default": json.loads("[" * 90 + "]" * 90)}}}, "nested"),
     ],
 )
 def test_grammar_refuses_a_schema_that_calls_cannot_be_held_to(parameters: Any, message: str):
-    tool = Tool("function", FunctionDefinition("f", None, parameters))
+    tool = Tool("function", FunctionDefinition("f", None, parameters, strict=True))
     with pytest.raises(InvalidRequestError, match=message) as refused:
-        check_parameters(tool, "tools[0].function.parameters")
+        arguments_schema(tool, PARAM)
     assert refused.value.param == "tools[0].function.parameters"

@@ -33,9 +33,15 @@ TWO = [tool("a"), tool("b")]
         ({}, "ab", "ab", Demand(False, MAX_CALLS)),
         ({"tool_choice": "auto"}, "ab", "ab", Demand(False, MAX_CALLS)),
         ({"tool_choice": "auto", "parallel_tool_calls": False}, "ab", "ab", Demand(False, 1)),
-        ({"tool_choice": "required"}, "ab", "ab", Demand(True, MAX_CALLS)),
+        ({"tool_choice": "required"}, "ab", "ab", Demand(True, 1)),
         ({"tool_choice": "required", "parallel_tool_calls": False}, "ab", "ab", Demand(True, 1)),
-        ({"tool_choice": named("b"), "parallel_tool_calls": True}, "ab", "b", Demand(True, 1)),
+        (
+            {"tool_choice": "required", "parallel_tool_calls": True},
+            "ab",
+            "ab",
+            Demand(True, MAX_CALLS),
+        ),
+        ({"tool_choice": named("b")}, "ab", "b", Demand(True, 1)),
     ],
 )
 def test_plan_of_each_choice(fields: dict[str, Any], offered: str, callable_: str, demand: Demand):
@@ -54,6 +60,8 @@ def test_plan_of_each_choice(fields: dict[str, Any], offered: str, callable_: st
         {"tools": []},
         {"tools": None, "tool_choice": "none"},
         {"tool_choice": "auto"},
+        {"tools": [], "tool_choice": "auto", "parallel_tool_calls": False},
+        {"parallel_tool_calls": True},
         {"tools": TWO, "tool_choice": "none", "response_format": {"type": "json_object"}},
     ],
 )
@@ -67,13 +75,12 @@ def test_plan_without_tools_to_call_offers_none(fields: dict[str, Any]):
         ({"tools": [tool("a"), tool("b"), tool("a")]}, "tools[2].function.name"),
         ({"tools": [tool("a", parameters={"type": "array"})]}, "tools[0].function.parameters"),
         (
-            {"tools": [tool("a", parameters={"not": {}})], "tool_choice": "none"},
+            {"tools": [tool("a", parameters={"not": {}}, strict=True)], "tool_choice": "none"},
             "tools[0].function.parameters",
         ),
         ({"tools": TWO, "tool_choice": named("c")}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [], "tool_choice": named("a")}, "tool_choice"),
-        ({"parallel_tool_calls": True}, "parallel_tool_calls"),
         ({"tools": TWO, "response_format": {"type": "json_object"}}, "response_format"),
         ({"tools": TWO, "regex": "a+"}, "regex"),
         ({"tools": TWO, "ignore_eos": True}, "ignore_eos"),
@@ -89,7 +96,7 @@ def test_plan_refuses_what_cannot_be_done(fields: dict[str, Any], param: str):
     ("fields", "param"),
     [
         ({"tools": [tool("a b")]}, "tools[0].function.name"),
-        ({"tools": [tool("a" * 65)]}, "tools[0].function.name"),
+        ({"tools": [tool("a" * 129)]}, "tools[0].function.name"),
         ({"tools": [tool("")]}, "tools[0].function.name"),
         ({"tools": [tool(f"t{index}") for index in range(129)]}, "tools"),
         ({"tools": [{"type": "custom", "function": {"name": "a"}}]}, "tools[0].type"),

@@ -40,6 +40,7 @@ class InferenceSettings:
     load_stall_seconds: float
     max_body_bytes: int
     max_prompt_characters: int
+    strict_parameters: bool
     max_replicas: int
     prompt_workers: int
     threads: int

@@ -7,8 +7,8 @@ All events but ``follow_download`` need the scope inference.
          resume           {"stream_id", "index"}: go on after frame ``index``
          follow_download  {"download_id"}: tell how a model's file comes along; needs models.read
     out  loading          {"stream_id", "fraction"}: its model is on its way into memory
-         stream_start     {"stream_id", "model", "version"}, and "deprecation" with what is to be
-                          said of a version that is deprecated
+         stream_start     {"stream_id", "model", "version"}; "deprecation" of a version that is
+                          deprecated, "ignored" with the parameters that have no effect
          stream_token     {"stream_id", "index", "choice", "token"}; where tools are called also
                           "tool_calls", pieces of calls as in chunks of the HTTP route
          stream_end       {"stream_id", "index", "finish_reason", "usage"}
@@ -31,6 +31,8 @@ from msgspec import Meta
 
 from inference.api.delivery import LOADING_POLL_SECONDS
 from inference.api.error_renderer import as_inference_error, error_body
+from inference.api.hints import hints_in
+from inference.api.ignored import report_ignored
 from inference.api.openai.chat import chat_order
 from inference.api.openai_format import usage_object
 from inference.api.parsing import decode_json, parse
@@ -157,12 +159,15 @@ class ChatConsumer(AsyncWebsocketConsumer):
         request_id = content.get("request_id") if isinstance(content, dict) else None
         end_user = ""
         try:
-            body = _chat_request(content)
+            fields = _chat_fields(content)
+            body = parse(fields, ChatRequest)
             await self._authenticate(INFERENCE)
             order = await chat_order(self.service, body)
+            ignored = [*hints_in(fields), *order.ignored]
+            report_ignored(self.principal, ignored)
             end_user = order.end_user
             run = await self.service.start_generations(self.principal, order)
-            await self._relay(run, request_id)
+            await self._relay(run, request_id, ignored)
         except Exception as error:
             await self._fail(run, request_id, error)
         finally:
@@ -177,7 +182,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             after = [data.index] if isinstance(data.index, int) else data.index
             run = await self.service.find_run(self.principal, data.stream_id, after)
             await run.open()
-            await self._relay(run, None)
+            await self._relay(run, None, [])
         except Exception as error:
             await self._fail(run, None, error, data.stream_id)
         finally:
@@ -194,7 +199,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             body = error_body(as_inference_error(error))
             await self._send("error", {"download_id": str(data.download_id), **body})
 
-    async def _relay(self, run: Run, request_id: Any) -> None:
+    async def _relay(self, run: Run, request_id: Any, ignored: list[str]) -> None:
         run_id = run.header.id
         self._runs[run_id] = run
         readers = readers_of(run.header) if run.header.call_syntax else None
@@ -211,7 +216,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 raise failure_of(frame)
             if is_new and not started:
                 started = True
-                await self._send("stream_start", _start_of(run.header, request_id))
+                await self._send("stream_start", _start_of(run.header, request_id, ignored))
             place = {
                 "stream_id": run_id,
                 "index": run.outcomes[choice].position,
@@ -253,14 +258,18 @@ class ChatConsumer(AsyncWebsocketConsumer):
         await self.send(text_data=content.decode())
 
 
-def _start_of(header: RunHeader, request_id: Any) -> dict[str, Any]:
-    start = {
+def _start_of(header: RunHeader, request_id: Any, ignored: list[str]) -> dict[str, Any]:
+    start: dict[str, Any] = {
         "stream_id": header.id,
         "model": header.model,
         "version": header.version_key,
         "request_id": request_id,
     }
-    return start | {"deprecation": header.deprecation} if header.deprecation else start
+    if header.deprecation:
+        start["deprecation"] = header.deprecation
+    if ignored:
+        start["ignored"] = ignored
+    return start
 
 
 def _said(frame: Frame, reader: CallReader | None) -> tuple[dict[str, Any], str]:
@@ -291,8 +300,8 @@ def _credential(scope: Any) -> str:
     return credential or tokens[0]  # type: ignore[index]
 
 
-def _chat_request(content: Any) -> ChatRequest:
-    """The request in ``data``; ``prompt`` is one user message."""
+def _chat_fields(content: Any) -> dict[str, Any]:
+    """The fields of a chat request in ``data``; ``prompt`` is one user message."""
     if not isinstance(content, dict):
         raise InvalidRequestError("'data' must be a JSON object.", param="data")
     fields = {name: value for name, value in content.items() if name != "request_id"}
@@ -311,4 +320,4 @@ def _chat_request(content: Any) -> ChatRequest:
                 param=name,
                 code="unsupported_parameter",
             )
-    return parse(fields, ChatRequest)
+    return fields

@@ -154,6 +154,7 @@ INFERENCE = InferenceSettings(
     load_stall_seconds=env.number("INFERENCE_LOAD_STALL", 300, 10, 86_400),
     max_body_bytes=env.integer("INFERENCE_MAX_BODY_BYTES", 8 * 1024 * 1024, 1024, 1 << 30),
     max_prompt_characters=env.integer("INFERENCE_MAX_PROMPT_CHARACTERS", 1_000_000, 1, 10_000_000),
+    strict_parameters=env.boolean("INFERENCE_STRICT_PARAMETERS", False),
     max_replicas=env.integer("INFERENCE_MAX_REPLICAS", 4, 1, 64),
     prompt_workers=env.integer("INFERENCE_PROMPT_WORKERS", 1, 1, 64),
     threads=env.integer(

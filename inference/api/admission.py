@@ -5,7 +5,6 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
 
 from inference.api.durations import seconds_of
 from inference.api.schemas import EmbeddingsRequest, Sampled
@@ -14,11 +13,14 @@ from inference.errors import (
     InternalError,
     InvalidRequestError,
 )
-from inference.messages import SamplingParameters
+from inference.messages import SEEDS, SamplingParameters
 from models_registry.sampling import SAMPLING_FIELDS, SamplingDefaults, read_sampling
 from models_registry.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
+
+# Logits divided by less than this are beyond what 32 bits hold.
+LEAST_TEMPERATURE = 1e-5
 
 _SERVICE_PRIORITIES = {"chat": 3, "embedding": 2, "summary": 1}
 
@@ -33,10 +35,12 @@ def sampling_of(request: Sampled, spec: ModelSpec, vocabulary_size: int) -> Samp
     for source in (_defaults(spec), request):
         for name in SAMPLING_FIELDS:
             value = getattr(source, name)
-            if value is not UNSET and value is not None:
+            if value is not None:
                 values[name] = value
+    if values.get("temperature", 1) < LEAST_TEMPERATURE:
+        values["temperature"] = 0.0
     if request.seed is not None:
-        values["seed"] = request.seed % 2**32
+        values["seed"] = request.seed % SEEDS
     if request.logit_bias:
         values["logit_bias"] = _logit_bias(request.logit_bias, vocabulary_size)
     return msgspec.structs.replace(SamplingParameters(), **values)
@@ -83,7 +87,7 @@ def max_tokens_of(prompts: list[list[int]], wanted: int | None, spec: ModelSpec,
         raise InvalidRequestError("The prompt is empty.", param=param)
     _check_limits(longest, wanted, spec, param)
     limit = spec.sequence_limit_tokens
-    if longest + (wanted or 1) > limit:
+    if longest + (1 if wanted is None else wanted) > limit:
         asked = f" and {wanted} were asked for the answer" if wanted else ""
         raise ContextBudgetExceededError(
             f"This model's context is {limit} tokens, but the prompt has {longest}{asked}. "
@@ -96,7 +100,9 @@ def max_tokens_of(prompts: list[list[int]], wanted: int | None, spec: ModelSpec,
                 "model": spec.model_slug,
             },
         )
-    return wanted or min(limit - longest, spec.limits.max_output_tokens or limit)
+    if wanted is not None:
+        return wanted
+    return min(limit - longest, spec.limits.max_output_tokens or limit)
 
 
 def _check_limits(longest: int, wanted: int | None, spec: ModelSpec, param: str) -> None:

@@ -6,32 +6,36 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from inference.api.hints import without_hints
+from inference.api.schemas import OpenAIRequest
 from inference.errors import InvalidRequestError
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 
-# Parameters of OpenAI's API that this service knows but does not support, with the values that
-# ask for nothing beyond what it does anyway.
+# Parameters of other services that this one does not support, with the values that ask for nothing
+# beyond what it does anyway.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "audio": (None,),
-    "best_of": (None, 1),
-    "cache": (None,),
-    "function_call": (None, "none"),
-    "functions": (None, []),
-    "metadata": (None, {}),
-    "modalities": (None, ["text"]),
-    "moderation": (None,),
-    "prediction": (None,),
-    "prompt_cache_key": (None,),
-    "prompt_cache_retention": (None,),
-    "reasoning_effort": (None,),
-    "safety_identifier": (None,),
-    "service_tier": (None, "auto", "default"),
-    "session_id": (None,),
-    "store": (None, False),
-    "suffix": (None, ""),
-    "verbosity": (None,),
-    "web_search_options": (None,),
+    "audio": (),
+    "best_of": (1,),
+    "cache": (),
+    "function_call": ("none",),
+    "functions": ([],),
+    "include_stop_str_in_output": (False,),
+    "length_penalty": (1, 1.0),
+    "modalities": (["text"], []),
+    "moderation": (),
+    "session_id": (),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "suffix": ("",),
+    "use_beam_search": (False,),
+    "web_search_options": (),
+}
+# Names that other servers have for the same.
+SYNONYMS = {
+    "n_predict": "max_tokens",
+    "num_predict": "max_tokens",
+    "repetition_penalty": "repeat_penalty",
 }
 
 _PATH = re.compile(r" - at `\$(.*)`$")
@@ -59,15 +63,38 @@ def decode_json(data: bytes | str, name: str) -> Any:
 
 
 def parse(raw: Any, kind: type[Body]) -> Body:
-    """Convert decoded JSON to ``kind``, strictly. Raises as ``parse_json`` does."""
+    """Convert decoded JSON to ``kind``, strictly. Raises as ``parse_json`` does.
+
+    In requests that clients of OpenAI's API send, hints are passed over (``hints_in`` names them),
+    synonyms are read, and ``null`` stands for the default of a parameter.
+    """
     if not isinstance(raw, dict):
         raise InvalidRequestError("The request body must be a JSON object.", code="invalid_json")
-    fields = _field_names(kind)
-    known = {}
+    if issubclass(kind, OpenAIRequest):
+        raw = _in_own_words(without_hints(raw), kind)
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error)) from None
+
+
+def _in_own_words(raw: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The body without what asks for nothing, under the names that this service has."""
+    optional = _optional_fields(kind)
+    read: dict[str, Any] = {}
     for name, value in raw.items():
-        if name in fields or name not in UNSUPPORTED:
-            known[name] = value
-        elif not any(
+        own = SYNONYMS.get(name, name)
+        if own in optional:
+            if value is None or (own == "stop" and value == ""):
+                continue
+            if read.setdefault(own, value) != value:
+                raise InvalidRequestError(
+                    f"{name!r} and another name of {own!r} have different values. Send one.",
+                    param=name,
+                )
+        elif name not in UNSUPPORTED:
+            read[name] = value
+        elif value is not None and not any(
             type(value) is type(harmless) and value == harmless for harmless in UNSUPPORTED[name]
         ):
             raise InvalidRequestError(
@@ -75,16 +102,14 @@ def parse(raw: Any, kind: type[Body]) -> Body:
                 param=name,
                 code="unsupported_parameter",
             )
-    try:
-        return msgspec.convert(known, kind)
-    except msgspec.ValidationError as error:
-        raise _explained(str(error)) from None
+    return read
 
 
 @cache
-def _field_names(kind: type[msgspec.Struct]) -> frozenset[str]:
+def _optional_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
     """Kept, because msgspec evaluates all annotations anew each time."""
-    return frozenset(field.encode_name for field in msgspec.structs.fields(kind))
+    fields = msgspec.structs.fields(kind)
+    return frozenset(field.encode_name for field in fields if not field.required)
 
 
 def _explained(text: str) -> InvalidRequestError:

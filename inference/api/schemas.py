@@ -1,65 +1,104 @@
 """What requests may contain, with types and ranges; anything else is refused by name."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
 from inference.api.tools.schemas import CallId, ToolCall, ToolChoice, Tools
 from models_registry.sampling import MinP, Penalty, RepeatPenalty, Temperature, TopK, TopP
 
-MAX_CHOICES = 16
+MAX_CHOICES = 128
 MAX_STOPS = 16
 MAX_TOP_LOGPROBS = 20
 MAX_TEXTS = 2048
+MAX_TEMPLATE_VARIABLES = 20
+MAX_ANSWERS = 1000
 
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 TokenCount = Annotated[int, Meta(ge=1, le=10_000_000)]
+# -1 is all the room there is.
+MaxTokens = Annotated[int, Meta(ge=-1, le=10_000_000)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 # Postgres stores no NUL.
 EndUser = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Text = Annotated[str, Meta(min_length=1)]
 KeepAlive = float | Annotated[str, Meta(max_length=40)]
+Choices = Annotated[list[Text], Meta(min_length=1, max_length=MAX_ANSWERS)]
+Inputs = str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)]
+Scalar = str | int | float | bool | None
+VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """``stream_options``. Obfuscation padding is never sent, so only ``false`` may be asked."""
+    """``stream_options``."""
 
-    include_usage: bool = False
-    include_obfuscation: Literal[False] | None = None
+    include_usage: bool | None = None
 
 
-class TextPart(msgspec.Struct, forbid_unknown_fields=True):
-    """One part of a message's content; only text parts are supported."""
+class TextPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="text"):
+    """A part of a message's content."""
 
-    type: Literal["text"]
     text: str
 
 
+class RefusalPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="refusal"):
+    """A part of an assistant's message that another model refused to write."""
+
+    refusal: str
+
+
+class ThinkingPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="thinking"):
+    """A part of an assistant's message that holds reasoning."""
+
+    thinking: str | list[TextPart]
+
+
 class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """One message of a conversation."""
+    """One message of a conversation; an assistant's may be one that any server has returned."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | list[TextPart | RefusalPart | ThinkingPart] | None = None
     name: str | None = None
-    tool_calls: Annotated[list[ToolCall], Meta(min_length=1)] | None = None
+    tool_calls: list[ToolCall] | None = None
     tool_call_id: CallId | None = None
-    # An answer given back as it came has these too.
-    refusal: None = None
-    annotations: None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
     audio: None = None
     function_call: None = None
     parsed: Any = None
 
+    @property
+    def thoughts(self) -> str:
+        """The reasoning before the answer, wherever its server has put it."""
+        parts = self.content if isinstance(self.content, list) else []
+        told = [part.thinking for part in parts if isinstance(part, ThinkingPart)]
+        return self.reasoning_content or self.reasoning or "".join(map(_text_of, told))
+
     def as_template_message(self) -> dict[str, Any]:
         """The message as chat templates read it: plain text, and no newer role than ``system``."""
-        content = self.content or ""
-        text = content if isinstance(content, str) else "".join(part.text for part in content)
-        message = {"role": "system" if self.role == "developer" else self.role, "content": text}
+        message = {
+            "role": "system" if self.role == "developer" else self.role,
+            "content": _text_of(self.content or self.refusal or ""),
+        }
         if self.name is not None:
             message["name"] = self.name
+        if self.thoughts:
+            message["reasoning_content"] = self.thoughts
         return message
+
+
+def _text_of(content: str | Sequence[TextPart | RefusalPart | ThinkingPart]) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(
+        part.text if isinstance(part, TextPart) else part.refusal
+        for part in content
+        if not isinstance(part, ThinkingPart)
+    )
 
 
 class TextFormat(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="text"):
@@ -71,16 +110,24 @@ class TextFormat(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", t
 class JsonObjectFormat(
     msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="json_object"
 ):
-    """``response_format`` for any JSON object."""
+    """``response_format`` for any JSON object, or as llama.cpp has it, for one of a schema."""
 
-    wanted_schema: ClassVar[dict[str, Any]] = {"type": "object"}
+    schema: dict[str, Any] | None = None
+
+    @property
+    def wanted_schema(self) -> dict[str, Any]:
+        """The schema."""
+        return self.schema or {"type": "object"}
 
 
 class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
-    """``response_format.json_schema``. Answers always match, be ``strict`` asked for or not."""
+    """``response_format.json_schema``. Answers always match, be ``strict`` asked for or not.
 
-    name: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-    schema: dict[str, Any]
+    The name and the description are not shown to the model.
+    """
+
+    name: str | None = None
+    schema: dict[str, Any] | None = None
     description: str | None = None
     strict: bool | None = None
 
@@ -95,42 +142,61 @@ class JsonSchemaFormat(
     @property
     def wanted_schema(self) -> dict[str, Any]:
         """The schema."""
-        return self.json_schema.schema
+        return self.json_schema.schema or {"type": "object"}
 
 
-class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What chat and text completions have in common. UNSET means the version's default.
+class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
+    """``structured_outputs``, vLLM's ``response_format`` and more; one of them is given."""
+
+    json: dict[str, Any] | str | None = None
+    choice: Choices | None = None
+    regex: Text | None = None
+    json_object: bool | None = None
+
+
+class OpenAIRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A request that clients of OpenAI's API send; ``null`` in it means that nothing is asked."""
+
+    model: Name
+    user: EndUser | None = None
+    keep_alive: KeepAlive | None = None
+
+
+class Sampled(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
+    """What chat and text completions have in common. None means the version's default.
 
     ``model`` may be ``auto``: then ``preset`` names it, or else the role of ``task_type`` does.
     """
 
-    model: Name
     task_type: Name | None = None
     preset: Name | None = None
     orchestration_mode: Literal["single", "critique", "debate", "ensemble", "pipeline"] | None = (
         None
     )
-    temperature: Temperature | None | UnsetType = UNSET
-    top_p: TopP | None | UnsetType = UNSET
-    top_k: TopK | None | UnsetType = UNSET
-    min_p: MinP | None | UnsetType = UNSET
-    presence_penalty: Penalty | None | UnsetType = UNSET
-    frequency_penalty: Penalty | None | UnsetType = UNSET
-    repeat_penalty: RepeatPenalty | None | UnsetType = UNSET
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_k: TopK | None = None
+    min_p: MinP | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repeat_penalty: RepeatPenalty | None = None
     seed: Seed | None = None
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    max_tokens: MaxTokens | None = None
     stop: Text | Annotated[list[Text], Meta(max_length=MAX_STOPS)] | None = None
     n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: EndUser | None = None
     ignore_eos: bool | None = None
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
     grammar: Text | None = None
     regex: Text | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_choice: Choices | None = None
+    guided_regex: Text | None = None
+    structured_outputs: StructuredOutputs | None = None
     priority: Annotated[int, Meta(ge=1, le=3)] | None = None
     service_type: Literal["chat", "embedding", "summary"] | None = None
-    keep_alive: KeepAlive | None = None
 
     @property
     def choice(self) -> dict[str, str | None]:
@@ -151,43 +217,46 @@ class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     @property
     def wants_usage_chunk(self) -> bool:
         """``stream_options.include_usage``."""
-        return self.stream_options is not None and self.stream_options.include_usage
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
 class ChatRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
-    """``POST /v1/chat/completions``."""
+    """``POST /v1/chat/completions``.
+
+    ``chat_template_kwargs`` are variables of the model's template; ``reasoning_effort`` and
+    ``enable_thinking`` are too, for templates that read them.
+    """
 
     messages: Annotated[list[Message], Meta(min_length=1)]
-    max_tokens: TokenCount | None = None
-    max_completion_tokens: TokenCount | None = None
+    max_completion_tokens: MaxTokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     tools: Tools | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    chat_template_kwargs: (
+        Annotated[dict[VariableName, Scalar], Meta(max_length=MAX_TEMPLATE_VARIABLES)] | None
+    ) = None
+    reasoning_effort: Annotated[str, Meta(max_length=20)] | None = None
+    enable_thinking: bool | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
 
 
 class CompletionRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
     """``POST /v1/completions``; ``prompt`` is a text, texts, token ids, or lists of token ids."""
 
-    prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=128)]
-    max_tokens: TokenCount | None | UnsetType = UNSET
+    prompt: Inputs
     logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     echo: Literal[False] | None = None
 
 
-class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class EmbeddingsRequest(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
     """``POST /v1/embeddings``; ``input`` as ``prompt`` above."""
 
-    model: Name
-    input: (
-        str
-        | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=MAX_TEXTS)]
-    )
-    encoding_format: Literal["float", "base64"] = "float"
+    input: Inputs
+    encoding_format: Literal["float", "base64"] | None = None
     dimensions: TokenCount | None = None
-    user: EndUser | None = None
-    keep_alive: KeepAlive | None = None
 
 
 class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -196,8 +265,8 @@ class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: Name
     content: str | None = None
     messages: Annotated[list[Message], Meta(min_length=1)] | None = None
-    add_special: bool = False
-    parse_special: bool = False
+    add_special: bool | None = None
+    parse_special: bool | None = None
 
 
 class DetokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -1,7 +1,7 @@
 """The base of all API views: async, authenticated, with bodies decoded by msgspec."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,7 +15,10 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from inference.api.parsing import parse_json
+from inference.api.hints import hints_in
+from inference.api.ignored import HEADER, header_value, report_ignored
+from inference.api.parsing import decode_json, parse
+from inference.api.schemas import OpenAIRequest
 from inference.database import in_database
 from inference.errors import PayloadTooLargeError
 from inference.principal import INFERENCE, Principal
@@ -78,6 +81,26 @@ class ApiView(APIView):
         self.response = self.finalize_response(request, response, *args, **kwargs)
         return self.response
 
+    def finalize_response(
+        self, request: Request, response: Any, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        """As DRF's, with the header that names what had no effect."""
+        final = super().finalize_response(request, response, *args, **kwargs)
+        ignored = getattr(request, "ignored", ())
+        if ignored:
+            final[HEADER] = header_value(ignored)
+        return final
+
+
+def note_ignored(request: Request, names: Sequence[str]) -> None:
+    """Name parts of a request that have no effect in its answer's header.
+
+    Raises:
+        InvalidRequestError: as ``report_ignored``.
+    """
+    report_ignored(principal_in(request), names)
+    request.ignored = (*getattr(request, "ignored", ()), *names)  # type: ignore[attr-defined]
+
 
 def principal_in(request: Request) -> Principal:
     """The caller."""
@@ -98,7 +121,10 @@ def body_of(request: Request, kind: type[Body], max_body_bytes: int) -> Body:
         raise PayloadTooLargeError(
             f"The request body is larger than {max_body_bytes} bytes."
         ) from None
-    return parse_json(data, kind)
+    raw = decode_json(data, "request body")
+    if issubclass(kind, OpenAIRequest):
+        note_ignored(request, hints_in(raw))
+    return parse(raw, kind)
 
 
 def json_response(

@@ -13,9 +13,10 @@ from inference.api.admission import (
 from inference.api.delivery import event_response, whole_response
 from inference.api.schemas import ChatRequest
 from inference.api.structured import checked_grammar
-from inference.api.tools.format import chat_format
+from inference.api.template_variables import template_variables
+from inference.api.tools.format import RepeatedCalls, chat_format
 from inference.api.tools.plan import chat_plan
-from inference.api.view import ApiView, body_of, principal_in
+from inference.api.view import ApiView, body_of, note_ignored, principal_in
 from inference.errors import InvalidRequestError
 from inference.services import GenerationOrder, InferenceService, inference_service
 
@@ -30,6 +31,7 @@ class ChatCompletions(ApiView):
         check_stream_options(body)
         order = await chat_order(service, body)
         principal = principal_in(request)
+        note_ignored(request, order.ignored)
         run = await service.start_generations(principal, order)
         format_ = chat_format(run.header)
         if body.stream:
@@ -43,24 +45,27 @@ async def chat_order(service: InferenceService, body: ChatRequest) -> Generation
     Raises:
         InferenceError: the model, the messages or a value cannot be served.
     """
-    if body.max_tokens is not None and body.max_completion_tokens is not None:
-        raise InvalidRequestError(
-            "Give either 'max_tokens' or 'max_completion_tokens', not both.", param="max_tokens"
-        )
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise InvalidRequestError(
             "'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs"
         )
     spec = await service.resolver.resolve(body.model, "text_generation", **body.choice)
     plan = await chat_plan(service.tokenizer, spec, body)
-    prompt = await service.tokenizer.chat(spec, plan.messages, tools=plan.tools)
+    variables, unread = template_variables(body, spec.chat_template)
+    prompt = await service.tokenizer.chat(
+        spec,
+        plan.messages,
+        tools=plan.tools,
+        variables=variables,
+        add_generation_prompt=body.add_generation_prompt is not False,
+        continue_final_message=bool(body.continue_final_message),
+    )
     size = await service.tokenizer.vocabulary_size(spec) if body.logit_bias else 0
-    wanted = body.max_completion_tokens or body.max_tokens
     return GenerationOrder(
         kind="chat",
         spec=spec,
         prompts=[prompt],
-        max_tokens=max_tokens_of([prompt], wanted, spec, "messages"),
+        max_tokens=max_tokens_of([prompt], _wanted(body), spec, "messages"),
         sampling=sampling_of(body, spec, size),
         n=body.n or 1,
         stop=body.stops,
@@ -72,4 +77,25 @@ async def chat_order(service: InferenceService, body: ChatRequest) -> Generation
         grammar=plan.grammar or await checked_grammar(service.tokenizer, spec, body),
         call_syntax=plan.call_syntax,
         keep_alive_seconds=keep_alive_of(body),
+        ignored=(*unread, *plan.unenforced),
+        ends_early=RepeatedCalls(plan.call_syntax) if plan.call_syntax else None,
     )
+
+
+def _wanted(body: ChatRequest) -> int | None:
+    """The tokens that a request asks for; None is all that may be had."""
+    if None not in (body.max_tokens, body.max_completion_tokens) and (
+        body.max_tokens != body.max_completion_tokens
+    ):
+        raise InvalidRequestError(
+            "Give either 'max_tokens' or 'max_completion_tokens', not both.", param="max_tokens"
+        )
+    for name in ("max_completion_tokens", "max_tokens"):
+        wanted: int | None = getattr(body, name)
+        if wanted == 0:
+            raise InvalidRequestError(
+                f"{name!r} must be 1 or more, or -1 for all the room there is.", param=name
+            )
+        if wanted is not None:
+            return wanted if wanted > 0 else None
+    return None

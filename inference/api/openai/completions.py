@@ -1,7 +1,6 @@
 """``POST /v1/completions``."""
 
 from django.http.response import HttpResponseBase
-from msgspec import UNSET
 from rest_framework.request import Request
 
 from inference.api.admission import (
@@ -14,17 +13,14 @@ from inference.api.admission import (
 from inference.api.delivery import event_response, whole_response
 from inference.api.openai.inputs import token_inputs
 from inference.api.openai_format import CompletionFormat
-from inference.api.schemas import MAX_CHOICES, CompletionRequest
+from inference.api.schemas import CompletionRequest
 from inference.api.structured import checked_grammar
 from inference.api.view import ApiView, body_of, principal_in
-from inference.errors import InvalidRequestError
 from inference.services import GenerationOrder, InferenceService, inference_service
 from models_registry.spec import ModelSpec
 
 # OpenAI's, of requests that name no number.
 USUAL_MAX_TOKENS = 16
-# Each choice is a generation of its own in the queue.
-MAX_GENERATIONS = 128
 
 
 class Completions(ApiView):
@@ -52,14 +48,15 @@ async def completion_order(service: InferenceService, body: CompletionRequest) -
     """
     spec = await service.resolver.resolve(body.model, "text_generation", **body.choice)
     # A raw prompt is the client's own template, so control tokens in it count as such.
-    prompts = await token_inputs(service.tokenizer, spec, body.prompt, "prompt", parse_control=True)
-    n = body.n or 1
-    if len(prompts) * n > MAX_GENERATIONS:
-        raise InvalidRequestError(
-            f"{len(prompts)} prompts with n={n} make {len(prompts) * n} answers; at most "
-            f"{MAX_GENERATIONS} are allowed (n at most {MAX_CHOICES}). Send fewer.",
-            param="n",
-        )
+    prompts = await token_inputs(
+        service.tokenizer,
+        spec,
+        body.prompt,
+        "prompt",
+        # Each answer is a generation of its own in the queue.
+        most=service.settings.max_queue_size // (body.n or 1),
+        parse_control=True,
+    )
     size = await service.tokenizer.vocabulary_size(spec) if body.logit_bias else 0
     return GenerationOrder(
         kind="completion",
@@ -67,7 +64,7 @@ async def completion_order(service: InferenceService, body: CompletionRequest) -
         prompts=prompts,
         max_tokens=max_tokens_of(prompts, _wanted(body, spec), spec, "prompt"),
         sampling=sampling_of(body, spec, size),
-        n=n,
+        n=body.n or 1,
         stop=body.stops,
         top_logprobs=body.logprobs,
         priority=priority_of(body, service.settings.default_priority),
@@ -84,6 +81,6 @@ def _wanted(body: CompletionRequest, spec: ModelSpec) -> int | None:
 
     A registration says how many there may be, in place of OpenAI's number.
     """
-    if body.max_tokens is UNSET:
+    if body.max_tokens is None:
         return None if spec.limits.max_output_tokens else USUAL_MAX_TOKENS
-    return body.max_tokens or None
+    return None if body.max_tokens < 0 else body.max_tokens

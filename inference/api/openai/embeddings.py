@@ -7,7 +7,7 @@ from rest_framework.request import Request
 
 from inference.api.admission import keep_alive_of
 from inference.api.openai.inputs import token_inputs
-from inference.api.schemas import EmbeddingsRequest
+from inference.api.schemas import MAX_TEXTS, EmbeddingsRequest
 from inference.api.version_headers import version_headers
 from inference.api.view import ApiView, body_of, json_response, principal_in
 from inference.embedding import embed
@@ -27,7 +27,7 @@ class Embeddings(ApiView):
         keep_alive_seconds = keep_alive_of(body)
         _check_dimensions(body.dimensions, spec)
         inputs = await token_inputs(
-            service.tokenizer, spec, body.input, "input", parse_control=False
+            service.tokenizer, spec, body.input, "input", most=MAX_TEXTS, parse_control=False
         )
         found = await embed(
             service,

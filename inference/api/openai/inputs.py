@@ -8,7 +8,13 @@ Input = str | list[str | int | list[int]]
 
 
 async def token_inputs(
-    tokenizer: Tokenizer, spec: ModelSpec, value: Input, param: str, *, parse_control: bool
+    tokenizer: Tokenizer,
+    spec: ModelSpec,
+    value: Input,
+    param: str,
+    *,
+    most: int,
+    parse_control: bool,
 ) -> list[list[int]]:
     """Token ids of each text.
 
@@ -17,10 +23,12 @@ async def token_inputs(
         spec: whose vocabulary counts.
         value: a text, a list of texts, token ids, or a list of lists of token ids.
         param: the field's name, for errors.
+        most: how many texts there may be; a list of token ids is one.
         parse_control: read control tokens spelled out in a text as such.
 
     Raises:
-        InvalidRequestError: forms are mixed, an input is empty, or an id is unknown.
+        InvalidRequestError: forms are mixed, there are too many inputs, one is empty, or an id is
+            unknown.
     """
     if isinstance(value, str):
         value = [value]
@@ -30,6 +38,12 @@ async def token_inputs(
     if max(len(texts), len(ids), len(lists)) != len(value):
         raise InvalidRequestError(
             f"{param!r} mixes texts and token ids. Send only one of the two forms.", param=param
+        )
+    if max(len(texts), len(lists)) > most:
+        raise InvalidRequestError(
+            f"{param!r} has {len(value)} inputs; at most {most} are allowed in this request. "
+            "Send fewer at a time.",
+            param=param,
         )
     if texts:
         inputs = [

@@ -33,8 +33,8 @@ class Tokenize(ApiView):
                 spec,
                 body.content or "",
                 "content",
-                add_special=body.add_special,
-                parse_control=body.parse_special,
+                add_special=bool(body.add_special),
+                parse_control=bool(body.parse_special),
             )
         return json_response(
             {

@@ -68,7 +68,8 @@ def test_sampling_of_a_version_passes_over_names_of_before_they_were_checked(
 
 
 @pytest.mark.parametrize(
-    ("seed", "kept"), [(0, 0), (-1, 2**32 - 1), (2**63 - 1, 2**32 - 1), (None, None)]
+    ("seed", "kept"),
+    [(0, 0), (-1, 2**32 - 2), (2**32 - 2, 2**32 - 2), (2**32 - 1, 0), (None, None)],
 )
 def test_sampling_seed_fits_the_engine(seed: int | None, kept: int | None):
     assert sampling_of(request(seed=seed), spec(), 10).seed == kept

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from tests.stack import Api, FakeModel, body_of, record_of, sse_events
 
@@ -60,10 +63,60 @@ async def test_chat_takes_max_completion_tokens_as_the_newer_name(api: Api, mode
 
 
 async def test_chat_with_both_names_of_max_tokens_is_refused(api: Api, model: FakeModel):
-    body = chat(model, max_completion_tokens=4, max_tokens=4)
+    body = chat(model, max_completion_tokens=4, max_tokens=5)
     response = await api.post("/v1/chat/completions", body)
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "max_tokens"
+    same = await api.post("/v1/chat/completions", body | {"max_tokens": 4})
+    assert same.json()["usage"]["completion_tokens"] == 4
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+async def test_chat_with_minus_one_as_max_tokens_has_all_the_room(
+    api: Api, model: FakeModel, name: str
+):
+    model.say("a" * 40)
+    response = await api.post("/v1/chat/completions", chat(model, **{name: -1}))
+    assert response.json()["choices"][0]["finish_reason"] == "stop"
+    refused = await api.post("/v1/chat/completions", chat(model, **{name: 0}))
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, name)
+
+
+async def test_chat_names_hints_in_a_header_and_once_per_key_in_the_log(
+    api: Api, model: FakeModel, caplog: pytest.LogCaptureFixture
+):
+    body = chat(model, max_tokens=2, store=True, metadata={}, prompt_cache_key="k", user="u")
+    with caplog.at_level("INFO", logger="inference.api.ignored"):
+        for _ in range(2):
+            response = await api.post("/v1/chat/completions", body)
+            assert response.status_code == 200
+            assert response["Brigade-Ignored"] == "store, prompt_cache_key"
+    assert [message.rpartition(": ")[2] for message in caplog.messages] == [
+        "store",
+        "prompt_cache_key",
+    ]
+    response = await api.post("/v1/chat/completions", body | {"stream": True})
+    assert response["Brigade-Ignored"] == "store, prompt_cache_key"
+    await body_of(response)
+    plain = await api.post("/v1/chat/completions", chat(model, max_tokens=2))
+    assert "Brigade-Ignored" not in plain
+
+
+async def test_chat_names_variables_that_the_template_does_not_read(api: Api, model: FakeModel):
+    fields = {"reasoning_effort": "low", "chat_template_kwargs": {"custom": 1}}
+    response = await api.post("/v1/chat/completions", chat(model, max_tokens=2, **fields))
+    assert response["Brigade-Ignored"] == "reasoning_effort, chat_template_kwargs.custom"
+
+
+async def test_chat_refuses_hints_where_parameters_are_strict(
+    api: Api, model: FakeModel, settings: Any
+):
+    settings.INFERENCE = replace(settings.INFERENCE, strict_parameters=True)
+    for fields in ({"store": True}, {"reasoning_effort": "low"}):
+        response = await api.post("/v1/chat/completions", chat(model, max_tokens=2, **fields))
+        error = response.json()["error"]
+        assert (response.status_code, error["code"]) == (400, "unsupported_parameter")
+        assert error["param"] in fields
 
 
 async def test_chat_stops_before_a_stop_string(api: Api, model: FakeModel):

@@ -117,9 +117,33 @@ async def test_completion_streams_text_and_a_last_chunk(api: Api, model: FakeMod
 
 
 async def test_completion_of_too_many_answers_is_400(api: Api, model: FakeModel):
-    response = await api.post(PATH, completion(model, ["x"] * 100, n=2))
-    assert response.status_code == 400
-    assert response.json()["error"]["param"] == "n"
+    for body in (completion(model, ["x"] * 51), completion(model, ["x"] * 26, n=2)):
+        response = await api.post(PATH, body)
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == "prompt"
+    response = await api.post(PATH, completion(model, "x", n=51))
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "prompt")
+
+
+async def test_completion_of_many_token_ids_is_one_prompt(api: Api, model: FakeModel):
+    response = await api.post(PATH, completion(model, [65] * 300, max_tokens=1))
+    assert response.json()["usage"]["prompt_tokens"] == 300
+
+
+async def test_completion_of_no_tokens_has_a_usage(api: Api, model: FakeModel):
+    content = (await api.post(PATH, completion(model, "Hello", max_tokens=0))).json()
+    assert content["choices"][0]["finish_reason"] == "length"
+    assert content["usage"]["completion_tokens"] == 0
+
+
+async def test_completion_logprobs_count_characters_made_of_several_tokens(
+    api: Api, model: FakeModel
+):
+    model.say("aé€b")
+    content = (await api.post(PATH, completion(model, "Hi", logprobs=0))).json()
+    choice = content["choices"][0]
+    assert choice["text"] == "aé€b"
+    assert choice["logprobs"]["text_offset"] == [0, 1, 1, 2, 2, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -340,7 +340,7 @@ async def test_generation_carries_what_was_asked(
     sampling = item.sampling
     assert (item.max_tokens, item.stop, item.priority) == (9, ("END",), 3)
     assert (item.ignore_eos, item.top_logprobs) == (True, 4)
-    assert sampling.seed == 2**32 - 1
+    assert sampling.seed == 2**32 - 2
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.5, 0.9, 7)
     assert (sampling.min_p, sampling.repeat_penalty) == (0.1, 1.1)
     assert (sampling.presence_penalty, sampling.frequency_penalty) == (0.2, 0.3)

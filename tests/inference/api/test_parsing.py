@@ -197,13 +197,13 @@ def test_parse_names_a_wrong_type_with_its_path(raw: dict[str, Any], param: str)
 
 @pytest.mark.parametrize("name", sorted(UNSUPPORTED))
 def test_parse_takes_an_unsupported_parameter_only_where_it_asks_for_nothing(name: str):
-    for harmless in UNSUPPORTED[name]:
+    for harmless in (*UNSUPPORTED[name], None):
         assert parse(chat(**{name: harmless}), ChatRequest)
     error = refused(chat(**{name: {"anything": 1}}))
     assert (error.code, error.param) == ("unsupported_parameter", name)
 
 
-@pytest.mark.parametrize(("name", "value"), [("best_of", True), ("store", 0), ("tools", {})])
+@pytest.mark.parametrize(("name", "value"), [("best_of", True), ("suffix", 0), ("tools", {})])
 def test_parse_does_not_take_a_lookalike_for_a_harmless_value(name: str, value: object):
     assert refused(chat(**{name: value})).param == name
 

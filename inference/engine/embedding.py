@@ -31,16 +31,16 @@ class EmbeddingBackend(Protocol):
 
 @dataclass
 class _Job:
-    """One ``Embedding`` with the vectors it has so far."""
+    """One ``Embedding`` with the number of its texts taken and the vectors it has so far."""
 
     embedding: Embedding
     submitted_at: float
+    taken: int = 0
     vectors: list[npt.NDArray[np.float32]] = field(default_factory=list)
-    started: bool = False
 
 
 class EmbeddingEngine:
-    """Fills each step with texts of as many waiting jobs as fit, oldest first."""
+    """Fills each step with texts of all jobs in turn, so that no short job waits for a long one."""
 
     def __init__(
         self, backend: EmbeddingBackend, clock: Callable[[], float] = time.monotonic
@@ -48,7 +48,7 @@ class EmbeddingEngine:
         self.backend = backend
         self._clock = clock
         self._jobs: dict[str, _Job] = {}
-        self._texts: deque[tuple[str, list[int]]] = deque()
+        self._turns: deque[_Job] = deque()
         self._cancelled: list[str] = []
         self.step_tokens_in_flight = 0
 
@@ -86,15 +86,17 @@ class EmbeddingEngine:
                 f"{self.backend.max_input_tokens}. Split the text."
             )
             return [(embedding.id, Failed("context_length_exceeded", message))]
-        self._jobs[embedding.id] = _Job(embedding, self._clock())
-        self._texts.extend((embedding.id, tokens) for tokens in embedding.inputs)
+        job = _Job(embedding, self._clock())
+        self._jobs[embedding.id] = job
+        self._turns.append(job)
         return []
 
     def cancel(self, embedding_id: str) -> None:
         """Drop a job; its remaining texts are not computed."""
-        if self._jobs.pop(embedding_id, None) is not None:
+        job = self._jobs.pop(embedding_id, None)
+        if job is not None:
             self._cancelled.append(embedding_id)
-            self._texts = deque(item for item in self._texts if item[0] != embedding_id)
+            self._turns = deque(other for other in self._turns if other is not job)
 
     def step(self) -> list[tuple[str, Frame]]:
         """Embed one batch; a job whose last text is done gives its vectors."""
@@ -105,16 +107,15 @@ class EmbeddingEngine:
         batch = self._take_batch()
         if not batch:
             return outputs
-        for job_id, _ in batch:
-            job = self._jobs[job_id]
-            if not job.started:
-                job.started = True
-                outputs.append((job_id, Started(sum(map(len, job.embedding.inputs)))))
-        self.step_tokens_in_flight = sum(len(tokens) for _, tokens in batch)
-        rows = self.backend.embed([tokens for _, tokens in batch])
+        for job, index in batch:
+            if index == 0:
+                tokens = sum(map(len, job.embedding.inputs))
+                outputs.append((job.embedding.id, Started(tokens)))
+        texts = [job.embedding.inputs[index] for job, index in batch]
+        self.step_tokens_in_flight = sum(map(len, texts))
+        rows = self.backend.embed(texts)
         self.step_tokens_in_flight = 0
-        for (job_id, _), row in zip(batch, rows, strict=True):
-            job = self._jobs[job_id]
+        for (job, _), row in zip(batch, rows, strict=True):
             job.vectors.append(row)
             if len(job.vectors) == len(job.embedding.inputs):
                 outputs.extend(self._finish(job))
@@ -123,14 +124,20 @@ class EmbeddingEngine:
     def check_integrity(self) -> None:
         """Nothing is kept between steps, so there is nothing to compare."""
 
-    def _take_batch(self) -> list[tuple[str, list[int]]]:
-        batch: list[tuple[str, list[int]]] = []
+    def _take_batch(self) -> list[tuple[_Job, int]]:
+        """Jobs and numbers of their texts; a text that does not fit begins the next batch."""
+        batch: list[tuple[_Job, int]] = []
         tokens = 0
-        while self._texts and len(batch) < self.backend.max_inputs:
-            tokens += len(self._texts[0][1])
+        while self._turns and len(batch) < self.backend.max_inputs:
+            job = self._turns[0]
+            tokens += len(job.embedding.inputs[job.taken])
             if batch and tokens > self.backend.step_tokens:
                 break
-            batch.append(self._texts.popleft())
+            batch.append((job, job.taken))
+            job.taken += 1
+            self._turns.popleft()
+            if job.taken < len(job.embedding.inputs):
+                self._turns.append(job)
         return batch
 
     def _finish(self, job: _Job) -> list[tuple[str, Frame]]:

@@ -66,7 +66,7 @@ def test_embedding_engine_keeps_the_order_of_texts_over_batches(engine, backend)
 
 def test_embedding_engine_batches_across_jobs(engine, backend):
     frames = run(engine, job("a", 3), job("b", 2, 2), job("c", 8))
-    assert [len(batch) for batch in backend.batches] == [3, 1]
+    assert [len(batch) for batch in backend.batches] == [2, 2]
     assert {id_: rows(mine) for id_, mine in frames.items()} == {
         "a": [(3, 3)],
         "b": [(2, 2), (2, 4)],
@@ -121,7 +121,25 @@ def test_embedding_engine_cancel_drops_the_texts_left(engine, backend, steps_bef
     assert end.reason == "cancelled"
     assert not any(isinstance(frame, Vectors) for frame in frames["victim"])
     assert rows(frames["other"]) == [(2, 2)]
-    assert sum(map(len, backend.batches)) == steps_before * 4 + 1
+    # Its texts of the steps before, and the one of the other.
+    assert sum(map(len, backend.batches)) == steps_before * 3 + 1
+
+
+def test_embedding_engine_serves_a_short_job_beside_a_long_one(engine, backend):
+    engine.submit(job("long", *[3] * 40))
+    engine.step()
+    engine.submit(job("short", 2, 2))
+    outputs = [*engine.step(), *engine.step()]
+    assert rows(by_id(outputs)["short"]) == [(2, 2), (2, 4)]
+
+
+def test_embedding_engine_fills_the_batches_of_a_long_job_beside_short_ones(engine, backend):
+    engine.submit(job("long", *[3] * 8))
+    for number in range(4):
+        engine.submit(job(f"short {number}", 3))
+    while not engine.is_idle:
+        engine.step()
+    assert [len(batch) for batch in backend.batches] == [4, 4, 4]
 
 
 def test_embedding_engine_cancel_of_what_has_ended_is_ignored(engine):

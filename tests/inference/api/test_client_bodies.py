@@ -1,0 +1,73 @@
+"""Bodies of current clients and schemas of current tool servers, which all are served."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import Struct
+
+from inference.api.hints import hints_in
+from inference.api.parsing import parse
+from inference.api.schemas import ChatRequest, CompletionRequest, EmbeddingsRequest
+from tests.stack import Api, FakeModel
+
+KINDS: dict[str, type[Struct]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/completions": CompletionRequest,
+    "/v1/embeddings": EmbeddingsRequest,
+}
+
+
+def records(folder: str) -> list[Any]:
+    files = sorted((Path(__file__).parent / folder).glob("*.json"))
+    assert files
+    return [pytest.param(json.loads(file.read_text()), id=file.stem) for file in files]
+
+
+@pytest.mark.parametrize("record", records("client_bodies"))
+def test_body_of_a_client_is_accepted(record: dict[str, Any]):
+    kind = KINDS[record["route"]]
+    assert isinstance(parse(record["body"], kind), kind)
+
+
+@pytest.mark.parametrize("record", records("client_bodies"))
+def test_body_of_a_client_has_these_hints_and_no_others(record: dict[str, Any]):
+    assert hints_in(record["body"], KINDS[record["route"]]) == record["ignored"]
+
+
+async def offered(api: Api, model: FakeModel, tool: dict[str, Any]) -> Any:
+    model.say("Hello")
+    messages = [{"role": "user", "content": "Hi"}]
+    return await api.post(
+        "/v1/chat/completions", {"model": model.slug, "messages": messages, "tools": [tool]}
+    )
+
+
+@pytest.mark.parametrize("record", records("tool_schemas"))
+async def test_schema_of_a_tool_server_is_served_and_says_what_is_not_enforced(
+    api: Api, model: FakeModel, record: dict[str, Any]
+):
+    response = await offered(api, model, record["tool"])
+    assert response.status_code == 200, response.content
+    ignored = response.headers.get("Brigade-Ignored", "")
+    assert ("tools[0].function.parameters" in ignored) == bool(record["unenforced"]), ignored
+    for keyword in record["unenforced"]:
+        assert keyword in ignored
+
+
+@pytest.mark.parametrize("record", records("tool_schemas"))
+async def test_schema_that_cannot_be_enforced_is_refused_where_the_tool_is_strict(
+    api: Api, model: FakeModel, record: dict[str, Any]
+):
+    tool = copy.deepcopy(record["tool"])
+    tool["function"]["strict"] = True
+    response = await offered(api, model, tool)
+    if not record["unenforced"]:
+        assert response.status_code == 200, response.content
+        return
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["param"] == "tools[0].function.parameters"
+    assert any(keyword in error["message"] for keyword in record["unenforced"])

@@ -13,14 +13,16 @@ _HINTS: Final[dict[str, frozenset[str]]] = {
         [
             # OpenAI
             *("metadata", "store", "prompt_cache_key", "prompt_cache_retention"),
-            *("prompt_cache_options", "safety_identifier", "service_tier", "verbosity"),
-            *("prediction", "client_metadata", "include", "context_management"),
+            *("prompt_cache_options", "promptCacheKey", "safety_identifier", "service_tier"),
+            *("verbosity", "prediction", "client_metadata", "include", "context_management"),
             # llama.cpp and Ollama
             *("cache_prompt", "id_slot", "timings_per_token", "return_progress", "return_tokens"),
+            *("post_sampling_probs", "response_fields", "samplers", "draft_model"),
             *("num_ctx", "num_batch", "num_gpu", "num_thread", "num_keep", "use_mmap", "use_mlock"),
             # OpenRouter, vLLM and others
-            *("cache_control", "detail", "include_reasoning", "provider", "route", "transforms"),
-            *("usage", "reasoning", "thinking", "think", "thinking_budget"),
+            *("cache_control", "detail", "provider", "route", "transforms", "require_parameters"),
+            *("usage", "reasoning", "thinking", "think", "thinking_budget", "include_reasoning"),
+            *("reasoning_format", "reasoning_summary"),
         ]
     ),
     "stream_options": frozenset(["include_obfuscation", "continuous_usage_stats"]),
@@ -28,6 +30,7 @@ _HINTS: Final[dict[str, frozenset[str]]] = {
         [
             *("cache_control", "annotations", "reasoning_details", "reasoning_opaque"),
             *("thinking_blocks", "provider_specific_fields", "extra_content", "id", "index"),
+            *("created", "images"),
         ]
     ),
     "messages.content": frozenset(
@@ -39,8 +42,17 @@ _HINTS: Final[dict[str, frozenset[str]]] = {
     "tools": frozenset(["cache_control", "defer_loading"]),
     "tools.function": frozenset(["cache_control", "defer_loading"]),
 }
-# Values that ask for nothing beyond what is done anyway.
-_DEFAULTS: Final[dict[str, tuple[Any, ...]]] = {"service_tier": ("auto", "default")}
+# Values that ask for nothing beyond what is done anyway, besides null and what is empty.
+_NOTHING: Final[tuple[Any, ...]] = (None, "", [], {})
+_DEFAULTS: Final[dict[str, tuple[Any, ...]]] = {
+    "id_slot": (-1,),
+    "include_obfuscation": (False,),
+    "return_progress": (False,),
+    "return_tokens": (False,),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "timings_per_token": (False,),
+}
 
 
 def without_hints(raw: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +86,7 @@ def _found(value: Any, place: str) -> Iterator[str]:
         for name, item in value.items():
             if name not in _HINTS[place]:
                 yield from _found(item, _below(place, name))
-            elif item and item not in _DEFAULTS.get(name, ()):
+            elif item not in (*_NOTHING, *_DEFAULTS.get(name, ())):
                 yield _below(place, name)
 
 

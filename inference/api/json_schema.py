@@ -50,6 +50,7 @@ _CHOICES = frozenset(["anyOf", "oneOf", "allOf"])
 OPEN_ENDED: Final = frozenset(
     [*_CHOICES, "additionalProperties", "patternProperties", "$ref", "minProperties", *_UNENFORCED]
 )
+_TYPES = frozenset(["object", "array", "string", "number", "integer", "boolean", "null"])
 _REGULAR = frozenset(["pattern", "format", "patternProperties"])
 _FREE_OBJECT: Final[dict[str, Any]] = {"type": "object"}
 
@@ -183,7 +184,8 @@ class _SchemaReader:
             return schema
         if not isinstance(schema, dict):
             raise self._refused(f"has {_shown(schema)} where a schema belongs", place)
-        given, schema = schema, self._enforceable(_modern(schema), place)
+        given = _modern(schema)
+        schema = self._enforceable(given, place)
         branches_close = closes and not _combines_here(schema)
         read = {}
         for keyword, value in schema.items():
@@ -205,7 +207,7 @@ class _SchemaReader:
             for keyword in schema.keys() & _UNENFORCED
             if schema[keyword] is not False or keyword.startswith("unevaluated")
         ]
-        faults += _faults_together(schema)
+        faults += _faults(schema)
         if isinstance(schema.get("$ref"), str) and schema["$ref"] in self._without:
             faults.append(("$ref", "has a $ref to nothing"))
         if faults and not self._is_lenient:
@@ -265,19 +267,22 @@ class _SchemaReader:
 
 
 def _modern(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with an exclusive bound of draft 4, a Boolean, as the number that it means."""
-    read = dict(schema)
+    """The schema without nulls; draft 4's exclusive bounds, Booleans, become numbers."""
+    read = {key: value for key, value in schema.items() if value is not None or key == "const"}
     for inclusive, exclusive in _EXCLUSIVE.items():
-        if isinstance(schema.get(exclusive), bool):
-            del read[exclusive]
-            if schema[exclusive] and inclusive in read:
-                read[exclusive] = read.pop(inclusive)
+        if isinstance(read.get(exclusive), bool) and read.pop(exclusive) and inclusive in read:
+            read[exclusive] = read.pop(inclusive)
     return read
 
 
-def _faults_together(schema: dict[str, Any]) -> list[tuple[str, str]]:
-    """Keywords that llguidance enforces alone but not beside another, each with the reason."""
+def _faults(schema: dict[str, Any]) -> list[tuple[str, str]]:
+    """Keywords that llguidance does not enforce with these values or others, with the reason."""
     faults = []
+    types = schema.get("type", [])
+    if not set(map(str, types if isinstance(types, list) else [types])) <= _TYPES:
+        faults.append(("type", f"has the type {_shown(types)}, which is none of JSON schema"))
+    if not isinstance(schema.get("required", []), list):
+        faults.append(("required", "has a 'required' that is not a list"))
     if "prefixItems" in schema and (
         "additionalItems" in schema or isinstance(schema.get("items"), list)
     ):

@@ -67,6 +67,9 @@ class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    # DeepSeek's and Qwen's words for continuing the last message.
+    prefix: bool | None = None
+    partial: bool | None = None
     audio: None = None
     function_call: None = None
     parsed: Any = None
@@ -241,6 +244,12 @@ class ChatRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
     enable_thinking: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
+
+    @property
+    def continues_last_message(self) -> bool:
+        """Whether the answer goes on where the last message ends."""
+        last = self.messages[-1]
+        return bool(self.continue_final_message or last.prefix or last.partial)
 
 
 class CompletionRequest(Sampled, forbid_unknown_fields=True, kw_only=True):

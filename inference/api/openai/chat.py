@@ -58,7 +58,7 @@ async def chat_order(service: InferenceService, body: ChatRequest) -> Generation
         tools=plan.tools,
         variables=variables,
         add_generation_prompt=body.add_generation_prompt is not False,
-        continue_final_message=bool(body.continue_final_message),
+        continue_final_message=body.continues_last_message,
     )
     size = await service.tokenizer.vocabulary_size(spec) if body.logit_bias else 0
     return GenerationOrder(

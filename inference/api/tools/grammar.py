@@ -51,7 +51,8 @@ def arguments_schema(tool: Tool, param: str) -> EnforcedSchema:
         InvalidRequestError: the schema is not one of objects, is nested too deeply for templates,
             or is strict and has a constraint that cannot be enforced.
     """
-    schema = {"type": "object", **(tool.function.parameters or {})}
+    parameters = tool.function.parameters or {}
+    schema = {"type": "object"} | {k: v for k, v in parameters.items() if v is not None}
     if depth_of(schema) > MAX_DEPTH:
         raise InvalidRequestError(
             f"The parameters of {tool.function.name!r} are nested more than {MAX_DEPTH} deep. "

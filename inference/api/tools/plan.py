@@ -98,11 +98,15 @@ async def _compilable(
     tools: Sequence[Tool],
     schemas: dict[str, EnforcedSchema],
 ) -> dict[str, EnforcedSchema]:
-    """The schemas, relaxed for each tool that is not strict and whose own does not compile."""
+    """The schemas, relaxed for each tool whose own does not compile.
+
+    Raises:
+        InvalidRequestError: that tool is strict.
+    """
     found = dict(schemas)
     for index, tool in enumerate(tools):
         name = tool.function.name
-        if tool.function.strict or name not in schemas:
+        if name not in schemas:
             continue
         for schema in (schemas[name], *relaxations(schemas[name])):
             found[name] = schema
@@ -110,6 +114,8 @@ async def _compilable(
             try:
                 await tokenizer.check_grammar(spec, grammar, _param(index))
             except InvalidRequestError:
+                if tool.function.strict:
+                    raise
                 continue
             break
     return found

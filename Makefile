@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 BUILD_LLAMA := third_party/llama-cpp-python/build.sh
 LLAMA_PATCH := third_party/llama-cpp-python/cpu-attention.patch
+REQUIRE_TOOLS := third_party/require-tools.sh
 
 .PHONY: run test lint types format clean
 
@@ -25,13 +26,13 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Brigade needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(REQUIRE_TOOLS) $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
 
 # A wheel of llama.cpp is good for the processor and the flags it was compiled for: it is kept under a hash
 # of what it depends on.
 $(VENV)/.installed: requirements.txt $(BUILD_LLAMA) $(LLAMA_PATCH) Makefile | $(VENV)/bin/python
+	@$(REQUIRE_TOOLS)
 	@echo "Installing requirements; the first time llama.cpp is compiled, which takes minutes."
 	@set -e; \
 	for_this=$$({ grep '^llama-cpp-python' requirements.txt; cat $(BUILD_LLAMA) $(LLAMA_PATCH); \

@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 
+from inference_site.access_log import OWN_POLL
 from inference_site.supervisor.child import Child
 from inference_site.supervisor.screen import Screen
 
@@ -58,7 +59,7 @@ class ReadinessWatch:
     async def _missing(self, session: aiohttp.ClientSession) -> str:
         """What keeps the service from being ready; empty when nothing does."""
         try:
-            async with session.get(f"{self._base_url}/health/ready") as response:
+            async with session.get(self._base_url + OWN_POLL) as response:
                 if response.status == 200:
                     return ""
                 return describe_missing(response.status, await response.json())

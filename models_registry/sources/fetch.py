@@ -1,9 +1,11 @@
 """The one entrance: whatever the source, the file arrives whole, verified and at once."""
 
 import errno
+import glob
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -162,7 +164,7 @@ def _fetch(
 ) -> FetchedFile:
     scheme = _known_scheme(url)
     part = destination.with_name(destination.name + ".part")
-    with _scratch(destination.with_name(f".{destination.name}.fetch")) as scratch:
+    with _scratch(destination) as scratch:
         if scheme in _REMOTE:
             whole = part
             sha256 = download(_REMOTE[scheme](url, access), part, wanted, on_progress)
@@ -217,12 +219,16 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """An empty folder that is gone afterwards. The caller holds the lock, so what is found there
-    was left by a fetch that was killed."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir()
+def _scratch(destination: Path) -> Iterator[Path]:
+    """An empty folder that is gone afterwards.
+
+    The caller holds the lock, so folders that are found were left by fetches that were killed.
+    Their pip may still write there: hence a new name each time.
+    """
+    stem = f".{destination.name}.fetch"
+    for left in destination.parent.glob(f"{glob.escape(stem)}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{stem}-", dir=destination.parent))
     try:
         yield folder
     finally:

@@ -145,10 +145,13 @@ def _announced_bytes(log: str) -> int | None:
 
 def _largest_wheel_bytes(folder: Path) -> int:
     largest = 0
-    for path in folder.rglob("*.whl"):
-        # pip moves and removes its files while they are looked at.
-        with contextlib.suppress(FileNotFoundError):
-            largest = max(largest, path.stat().st_size)
+    # pip moves and removes files and folders while they are looked at. `Path.rglob` raises for a
+    # folder that has just gone, `os.walk` passes it by.
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(".whl"):
+                with contextlib.suppress(FileNotFoundError):
+                    largest = max(largest, os.stat(os.path.join(parent, name)).st_size)
     return largest
 
 

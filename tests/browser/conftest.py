@@ -29,16 +29,10 @@ def site(
     folder = tmp_path_factory.mktemp("models")
     for path in (smollm2_path, minilm_path):
         shutil.copy(path, folder / path.name)
-    service = LiveService(folder, INFERENCE_HEARTBEAT="0.2", INFERENCE_LEASE="3")
-    service.start(240)
-    try:
+    with LiveService(folder, INFERENCE_HEARTBEAT="0.2", INFERENCE_LEASE="3").running(
+        240
+    ) as service:
         yield service
-    finally:
-        if service.process is not None and service.process.poll() is None:
-            service.stop()
-        for process in service.processes():
-            process.kill()
-        shutil.rmtree(service.home, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -136,9 +136,8 @@ class ClusterProcess:
         return self.worker()
 
     def _clean_up(self) -> None:
-        for pid in [*self.processes(), self.main.pid]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.main.pid, signal.SIGKILL)
         self.main.wait()
         self.broker.delete_queue()
         self.broker.connection.close()

@@ -95,21 +95,23 @@ def test_peer_runs_with_its_options_and_is_stopped_after(fake_wheel):
 
 
 def test_peer_ends_with_the_process_that_started_it(fake_wheel):
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "inference.bench.llama_server_process"],
         cwd=Path(peer_server.__file__).parents[2],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(json.dumps(asdict(options())).encode() + b"\n")
-    process.stdin.flush()
-    assert b"C++" in process.stdout.readline()
-    assert b"address" in process.stdout.readline()
-    process.stdin.close()  # what the kernel does when the other end is killed
-    assert process.wait(10) == 0
-    process.stdout.close()
+    ) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(json.dumps(asdict(options())).encode() + b"\n")
+            process.stdin.flush()
+            assert b"C++" in process.stdout.readline()
+            assert b"address" in process.stdout.readline()
+            process.stdin.close()  # what the kernel does when the other end is killed
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
 
 
 def test_peer_is_stopped_when_the_measurement_fails(fake_wheel):

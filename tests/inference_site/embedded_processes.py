@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -59,6 +59,9 @@ def temporary_home(mode: int = 0o755, name: str = "home", empty: bool = False) -
         yield home
         wait_until(lambda: not running_pids(home), 20)
     finally:
+        for pid in running_pids(home):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         shutil.rmtree(parent)
 
 
@@ -76,7 +79,7 @@ def holder(home: Path) -> Iterator[subprocess.Popen[bytes]]:
         assert process.stdout.readline() == b"holding\n"
         yield process
     finally:
-        process.communicate()
+        process.communicate()  # the end of its input ends it
 
 
 def running_pids(home: Path) -> list[int]:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.leftovers import nothing_left
+
 ROOT = Path(__file__).resolve().parents[2]
 _SUPERVISOR = """
 import asyncio, json, sys
@@ -96,20 +98,21 @@ class RunningSupervisor:
 def supervisor(
     home: Path, stop_seconds: float = 8, valkey: bool = False, **children: str
 ) -> Iterator[RunningSupervisor]:
-    """A supervisor of ``children`` (name to Python code); it is killed at the end of the block."""
+    """A supervisor of ``children`` (name to Python code); none outlives the block."""
     arguments = [str(home), str(stop_seconds), json.dumps(children), str(valkey)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SUPERVISOR, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    try:
-        yield RunningSupervisor(process)
-    finally:
-        process.kill()
-        process.communicate()
+    with nothing_left() as marks:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SUPERVISOR, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **marks, "PYTHONPATH": str(ROOT)},
+        )
+        try:
+            yield RunningSupervisor(process)
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def alive(pid: int) -> bool:

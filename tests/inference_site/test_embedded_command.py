@@ -15,12 +15,22 @@ from tests.inference_site.embedded_processes import (
     running_pids,
     temporary_home,
 )
+from tests.leftovers import nothing_left
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
     with temporary_home() as path:
         yield path
+
+
+@pytest.fixture(autouse=True)
+def end_commands(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands that still run when the test ends are killed."""
+    with nothing_left() as marks:
+        for name, value in marks.items():
+            monkeypatch.setenv(name, value)
+        yield
 
 
 def _start(home: Path, *command: str, **variables: str) -> subprocess.Popen[str]:

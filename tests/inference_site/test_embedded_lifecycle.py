@@ -125,13 +125,15 @@ def test_lock_files_of_a_dead_postmaster_do_not_stop_the_start(home: Path) -> No
         owner = Path(f"/proc/{postmaster_pid(home)}").stat().st_uid
     # The number has gone to a living process of the same account, as it does in containers.
     with subprocess.Popen(["sleep", "100"], user=owner) as living:
-        text = f"{living.pid}\n{home}/postgres\n1\n5432\n{home}/sockets\n\n"
-        for path in (home / "postgres/postmaster.pid", home / "sockets/.s.PGSQL.5432.lock"):
-            path.write_text(text)
-            os.chown(path, owner, -1)
-        with EmbeddedServers(home) as servers:
-            remember(servers, "started")
-        living.kill()
+        try:
+            text = f"{living.pid}\n{home}/postgres\n1\n5432\n{home}/sockets\n\n"
+            for path in (home / "postgres/postmaster.pid", home / "sockets/.s.PGSQL.5432.lock"):
+                path.write_text(text)
+                os.chown(path, owner, -1)
+            with EmbeddedServers(home) as servers:
+                remember(servers, "started")
+        finally:
+            living.kill()
 
 
 def test_long_path_puts_the_sockets_into_a_short_directory() -> None:

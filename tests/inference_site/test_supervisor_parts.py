@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from rich.console import Console
 
+from inference_site.access_log import OWN_POLL
 from inference_site.embedded.lock import FileLock
 from inference_site.management.commands.up import example_request
 from inference_site.supervisor.preflight import PreflightError, check_port, claim_home
@@ -101,7 +102,8 @@ def test_missing_names_every_model_that_is_not_ready() -> None:
 
 @asynccontextmanager
 async def _service(answers: list[tuple[int, Any]]) -> AsyncIterator[str]:
-    async def ready(_request: web.Request) -> web.Response:
+    async def ready(request: web.Request) -> web.Response:
+        assert request.path_qs == OWN_POLL
         status, body = answers.pop(0) if len(answers) > 1 else answers[0]
         return web.json_response(body, status=status)
 

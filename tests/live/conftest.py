@@ -1,6 +1,5 @@
 """One service for all live tests; each leaves it ready."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,15 +16,8 @@ def live_service(smollm2_path: Path, minilm_path: Path) -> Iterator[LiveService]
         smollm2_path.parent, INFERENCE_HEARTBEAT="0.2", INFERENCE_LEASE="3",
         INFERENCE_MAX_QUEUE_SIZE="200",
     )  # fmt: skip
-    service.start()
-    try:
+    with service.running():
         yield service
-    finally:
-        if service.process is not None and service.process.poll() is None:
-            service.stop()
-        for process in service.processes():
-            process.kill()
-        shutil.rmtree(service.home, ignore_errors=True)
 
 
 @pytest.fixture

@@ -2,15 +2,18 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from inference_site.embedded.urls import embedded_urls
 from tests.live.service import ROOT, LiveService
 
 
-def start_node(
+@contextmanager
+def node(
     service: LiveService, name: str, home: Path, budget_bytes: int
-) -> subprocess.Popen[bytes]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """A cluster of model hosts that shares databases, secrets and model files, and nothing else.
 
     Args:
@@ -33,4 +36,10 @@ def start_node(
         "INFERENCE_MEMORY_BUDGET_BYTES": str(budget_bytes),
     }
     command = [sys.executable, "manage.py", "cluster", "models"]
-    return subprocess.Popen(command, cwd=ROOT, env=environment)
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as cluster:
+        try:
+            yield cluster
+            cluster.terminate()
+            cluster.wait(20)
+        finally:
+            cluster.kill()

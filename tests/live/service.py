@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,8 +10,10 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import psycopg
@@ -65,6 +68,24 @@ class LiveService:
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(timeout=30)
+
+    @contextmanager
+    def running(self, timeout_seconds: float = 120) -> Iterator[Self]:
+        """Start; at the end Ctrl-C must stop it, and nothing is left of it in any case."""
+        try:
+            self.start(timeout_seconds)
+            yield self
+            if self.process is not None and self.process.poll() is None:
+                self.stop()
+        finally:
+            self.remove()
+
+    def remove(self) -> None:
+        """Kill what still runs, and delete the home."""
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        shutil.rmtree(self.home, ignore_errors=True)
 
     @property
     def base_url(self) -> str:

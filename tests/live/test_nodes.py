@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from inference.queue import keys
-from tests.live.nodes import start_node
+from tests.live.nodes import node
 from tests.live.service import CHAT_VERSION, LiveService
 from tests.model_files import model_file
 from tests.waiting import wait_until
@@ -30,18 +30,14 @@ def service() -> Iterator[LiveService]:
         INFERENCE_LEASE="3",
         INFERENCE_THREADS="1",
     )
-    service.start()
-    yield service
-    service.stop()
-    for process in service.processes():
-        process.kill()
+    with service.running():
+        yield service
 
 
 @pytest.fixture
 def second(service: LiveService, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The cluster of a second node, with a replica of the chat model of its own."""
-    cluster = start_node(service, "second", tmp_path, SECOND_BUDGET_BYTES)
-    try:
+    with node(service, "second", tmp_path, SECOND_BUDGET_BYTES) as cluster:
         wait_until(lambda: service.redis.exists(keys.node("second")), 30)
         service.execute(
             "UPDATE models_registry_modelversion SET preload_workers = 2 "
@@ -49,9 +45,6 @@ def second(service: LiveService, tmp_path: Path) -> Iterator[subprocess.Popen[by
         )
         wait_until(lambda: set(claims_by_node(service)) == {"local", "second"}, 60)
         yield cluster
-    finally:
-        cluster.terminate()
-        cluster.wait(20)
 
 
 def claims_by_node(service: LiveService) -> dict[str, int]:

@@ -1,11 +1,8 @@
 """A user who starts the service twice."""
 
-import shutil
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.live.service import ROOT, LiveService
@@ -44,7 +41,4 @@ def test_of_two_first_starts_at_once_one_serves_and_the_other_says_so(
         wait_until(lambda: service.first_run["api_key"] in logs[winner].read_text(), 30)
         assert service.stop() == 0
     finally:
-        for process in service.processes():
-            with suppress(psutil.NoSuchProcess):  # the servers end a moment after the service
-                process.kill()
-        shutil.rmtree(service.home, ignore_errors=True)
+        service.remove()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.nodes import start_node
+from tests.live.nodes import node
 from tests.live.service import ROOT, LiveService
 from tests.model_files import model_file
 from tests.waiting import wait_until
@@ -72,11 +72,8 @@ def fleet(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         INFERENCE_HEARTBEAT="0.5",
         INFERENCE_THREADS="1",
     )
-    service.start()
-    cluster = start_node(
-        service, "second", tmp_path_factory.mktemp("second"), budget_bytes=1_000_000_000
-    )
-    try:
+    home = tmp_path_factory.mktemp("second")
+    with service.running(), node(service, "second", home, budget_bytes=1_000_000_000):
         for slug in ("gemma3-270m", "qwen2.5-coder-0.5b"):
             subprocess.run(
                 [sys.executable, "manage.py", "fetch_model", slug],
@@ -86,12 +83,6 @@ def fleet(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             )
         wait_until(lambda: service.redis.exists("brigade:node:second"), 30)
         yield service
-    finally:
-        cluster.terminate()
-        cluster.wait(20)
-        service.stop()
-        for process in service.processes():
-            process.kill()
 
 
 def chat(service: LiveService, model: str, **fields: Any) -> tuple[int, dict[str, Any]]:

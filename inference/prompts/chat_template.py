@@ -9,7 +9,7 @@ back afterwards as pieces which the tokeniser is to read as plain text.
 import datetime
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,10 +19,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from models_registry.chat_templates import TEMPLATE_EXTENSIONS
 
 # Unicode noncharacters: valid in memory, never in interchanged text.
-OPEN, CLOSE = "\ufdd0", "\ufdd1"
+OPEN, CLOSE, END = "\ufdd0", "\ufdd1", "\ufdd2"
 _STAND_IN = re.compile(f"{OPEN}(\\d+){CLOSE}")
 MAX_RENDERED_CHARACTERS = 4_000_000
 MAX_REASON_CHARACTERS = 300
+
+
+Scalar = str | int | float | bool | None
 
 
 class TemplateFailedError(Exception):
@@ -35,16 +38,22 @@ def render(
     control_tokens: Sequence[str],
     *,
     tools: Sequence[dict[str, Any]] | None = None,
+    variables: Mapping[str, Scalar] | None = None,
+    add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
     bos_token: str = "",
     eos_token: str = "",
 ) -> list[tuple[str, bool]]:
-    """Render a conversation with the opening of the assistant's turn.
+    """Render a conversation.
 
     Args:
         template: Jinja source.
         messages: dicts with ``role`` and ``content``, and whatever else the template reads.
         control_tokens: strings that mean something to the model and must stay plain in user text.
         tools: functions that the model may call, as the template's variable of this name.
+        variables: further variables of the template.
+        add_generation_prompt: end with the opening of the assistant's turn.
+        continue_final_message: end with the text of the last message, which is the assistant's.
         bos_token, eos_token: as the template's variables of these names.
 
     Returns:
@@ -56,13 +65,19 @@ def render(
     """
     spelled = _longest_first(control_tokens)
     mark = _marker(spelled)
+    marked = [_marked_message(_with_reasoning(message), mark) for message in messages]
+    if continue_final_message:
+        marked[-1] = _ended(marked[-1])
     try:
         rendered = _compiled(template).render(
-            messages=[_marked_message(message, mark) for message in messages],
-            add_generation_prompt=True,
-            bos_token=bos_token,
-            eos_token=eos_token,
-            tools=_marked(tools, mark),
+            **_marked(dict(variables or {}), mark)
+            | {
+                "messages": marked,
+                "add_generation_prompt": add_generation_prompt and not continue_final_message,
+                "bos_token": bos_token,
+                "eos_token": eos_token,
+                "tools": _marked(tools, mark),
+            }
         )
     except (MemoryError, TimeoutError):
         raise
@@ -76,7 +91,7 @@ def render(
             f"The rendered conversation has {len(rendered)} characters; the limit is "
             f"{MAX_RENDERED_CHARACTERS}."
         )
-    return _split(rendered, spelled)
+    return _split(_cut(rendered) if continue_final_message else rendered, spelled)
 
 
 def texts_in(value: Any) -> Iterator[str]:
@@ -91,6 +106,36 @@ def texts_in(value: Any) -> Iterator[str]:
             waiting += item.values()
         elif isinstance(item, list | tuple):
             waiting += item
+
+
+def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with its reasoning under each of the names that templates read."""
+    reasoning = message.get("reasoning_content")
+    if reasoning is None:
+        return message
+    message = message | {"reasoning": reasoning}
+    # Harmony's templates refuse it beside the text of a message that calls tools.
+    if message.get("tool_calls") and message["content"]:
+        return message
+    return message | {"thinking": reasoning}
+
+
+def _ended(message: dict[str, Any]) -> dict[str, Any]:
+    if message["role"] != "assistant":
+        raise TemplateFailedError("Only a message of the assistant can be continued.")
+    # A template that trims takes the blank away and says so by it.
+    return message | {"content": f"{message['content']}{END} "}
+
+
+def _cut(rendered: str) -> str:
+    """All before the end of the last message's text."""
+    text, end, rest = rendered.rpartition(END)
+    if not end:
+        raise TemplateFailedError(
+            "The model's chat template leaves the last message out or changes it, so it cannot be "
+            "continued."
+        )
+    return text if rest.startswith(" ") else text.rstrip()
 
 
 def _marked_message(message: dict[str, Any], mark: Callable[[str], str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -11,7 +11,14 @@ from typing import Any, TypeVar
 from inference.engine.backend import GrammarError, ModelLoadError
 from inference.errors import InvalidRequestError, PayloadTooLargeError, TemporaryResourceError
 from inference.prompts import worker
-from inference.prompts.chat_template import CLOSE, OPEN, TemplateFailedError, texts_in
+from inference.prompts.chat_template import (
+    CLOSE,
+    END,
+    OPEN,
+    Scalar,
+    TemplateFailedError,
+    texts_in,
+)
 from inference.prompts.grammar_check import check_grammar
 from models_registry.spec import ModelSpec
 
@@ -35,8 +42,20 @@ class Tokenizer:
         param: str = "messages",
         *,
         tools: Sequence[dict[str, Any]] | None = None,
+        variables: Mapping[str, Scalar] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
     ) -> list[int]:
-        """Token ids of a conversation in the model's own format, with tools for its template.
+        """Token ids of a conversation in the model's own format.
+
+        Args:
+            spec: the model, with its template.
+            messages: dicts with ``role`` and ``content``, and whatever else the template reads.
+            param: the field of the messages, for errors.
+            tools: for templates that read them.
+            variables: further variables of the template (``chat_template_kwargs``).
+            add_generation_prompt: end with the opening of the assistant's turn.
+            continue_final_message: end with the text of the last message instead.
 
         Raises:
             InvalidRequestError: the model has no chat template or the template refuses the
@@ -52,13 +71,22 @@ class Tokenizer:
             )
         words = [value for message in messages for name, value in message.items() if name != "role"]
         total = 0
-        for place, said in ((param, words), ("tools", tools)):
+        told = {param: words, "tools": tools, "chat_template_kwargs": dict(variables or {})}
+        for place, said in told.items():
             for text in texts_in(said):
                 self._check(text, place)
                 total += len(text)
         self._check_length(total, param)
         return await self._run(
-            param, worker.tokenize_chat, spec.path, spec.chat_template, messages, tools
+            param,
+            worker.tokenize_chat,
+            spec.path,
+            spec.chat_template,
+            messages,
+            tools,
+            variables,
+            add_generation_prompt,
+            continue_final_message,
         )
 
     async def text(
@@ -106,7 +134,7 @@ class Tokenizer:
 
     def _check(self, text: str, param: str) -> None:
         """Refuse what would harm the tokeniser: NULs, lone surrogates, our own stand-ins."""
-        if "\0" in text or OPEN in text or CLOSE in text:
+        if any(character in text for character in ("\0", OPEN, CLOSE, END)):
             raise InvalidRequestError(
                 "The text contains a NUL or a Unicode noncharacter. Remove it.", param=param
             )

@@ -12,12 +12,12 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from inference.prompts.chat_template import TemplateFailedError, render
+from inference.prompts.chat_template import Scalar, TemplateFailedError, render
 
 RENDER_SECONDS = 2.0
 HARD_RENDER_SECONDS = 3.0
@@ -53,10 +53,13 @@ def tokenize_chat(
     template: str,
     messages: Sequence[dict[str, Any]],
     tools: Sequence[dict[str, Any]] | None = None,
+    variables: Mapping[str, Scalar] | None = None,
+    add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
 ) -> list[int]:
     """Render messages with ``template`` and tokenise them with the vocabulary of ``path``.
 
-    ``tools`` are for templates that read them.
+    The other arguments are ``render``'s.
 
     Raises:
         TemplateFailedError: the template refused them, or took too long or too much memory.
@@ -70,6 +73,9 @@ def tokenize_chat(
                 messages,
                 vocabulary.control_tokens,
                 tools=tools,
+                variables=variables,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
                 bos_token=vocabulary.bos_token,
                 eos_token=vocabulary.eos_token,
             )

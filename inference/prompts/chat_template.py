@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from inference.prompts.marks import split_marks
-from inference.prompts.variants import is_heard, late_instructions, variants
+from inference.prompts.variants import instructions_at_risk, is_heard, variants
 from inference.prompts.written import CLOSE, OPEN, WrittenEnvironment, origins, own, shown
 from models_registry.chat_templates import TEMPLATE_EXTENSIONS
 
@@ -80,7 +80,7 @@ def _first_heard(
     template: str, messages: Sequence[dict[str, Any]], variables: dict[str, Any]
 ) -> str:
     """The conversation in the first words that the template takes, as ``shown`` gives it."""
-    late = late_instructions(messages)
+    at_risk = instructions_at_risk(messages)
     refusal: Exception | None = None
     deaf = None
     for variant in variants(messages):
@@ -93,11 +93,15 @@ def _first_heard(
             # The template is a program of somebody else's: whatever it raises is its own failure.
             refusal = refusal or error
             continue
-        if all(is_heard(text, rendered) for text in late):
+        if all(is_heard(text, rendered) for text in at_risk):
             return shown(rendered)
         deaf = shown(deaf or rendered)
     if deaf is not None:
         return deaf
+    if "tools" in variables and variables["tools"] is None:
+        # Some walk through the tools without asking whether there are any.
+        told = {name: value for name, value in variables.items() if name != "tools"}
+        return _first_heard(template, messages, told)
     raise TemplateFailedError(
         f"The model's chat template refuses this conversation: {_short(refusal)}"
     ) from refusal

@@ -22,9 +22,14 @@ def variants(messages: Messages) -> Iterator[Messages]:
             yield merged
 
 
-def late_instructions(messages: Messages) -> list[str]:
-    """Texts of the system messages in mid-conversation."""
-    return [message["content"] for message in messages[1:] if message["role"] == "system"]
+def instructions_at_risk(messages: Messages) -> list[str]:
+    """Texts of the system messages, where there is one in mid-conversation.
+
+    Some templates leave that out, others keep only the last of all.
+    """
+    if all(message["role"] != "system" for message in messages[1:]):
+        return []
+    return [message["content"] for message in messages if message["role"] == "system"]
 
 
 def is_heard(text: str, rendered: str) -> bool:

@@ -17,6 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 # Unicode noncharacters: valid in memory, never in interchanged text.
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
 MAX_CHARACTERS = 4_000_000
+_CHARACTER = re.compile(f"[^{OPEN}{CLOSE}]")
 _OWN = re.compile(f"{OPEN}([^{CLOSE}]*){CLOSE}")
 
 
@@ -39,6 +40,17 @@ class Written(str):
 
     def __radd__(self, other: str) -> str:
         return joined((other, self))
+
+    def strip(self, chars: str | None = None) -> str:  # type: ignore[override]
+        return self.lstrip(chars).rstrip(chars)
+
+    def lstrip(self, chars: str | None = None) -> str:  # type: ignore[override]
+        count = len(self) - len(super().lstrip(chars))
+        return joined([_CHARACTER.sub("", self._shown, count)]) if count else self
+
+    def rstrip(self, chars: str | None = None) -> str:  # type: ignore[override]
+        count = len(self) - len(super().rstrip(chars))
+        return joined([_CHARACTER.sub("", self._shown[::-1], count)[::-1]]) if count else self
 
 
 def own(text: str) -> Written:

@@ -47,9 +47,15 @@ def test_conversation_gives_templates_arguments_as_objects_and_results_their_nam
     assert called["content"] == ""
     functions = [entry["function"] for entry in called["tool_calls"]]
     assert functions[0] == {"name": "get_weather", "arguments": {"city": "Paris"}}
-    assert functions[1]["arguments"] == ""
+    assert functions[1]["arguments"] == {}
     assert (second["name"], first["name"]) == ("clock", "get_weather")
     assert first["tool_call_id"] == "call_1"
+
+
+@pytest.mark.parametrize("arguments", ["", " ", "null", "{}"])
+def test_conversation_has_no_arguments_where_a_model_wrote_none(arguments: str):
+    messages = messages_of(ASK, calling(call(arguments=arguments)), result())
+    assert messages[1]["tool_calls"][0]["function"]["arguments"] == {}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,27 @@
 """Whether a chat template is one: read, never run. What runs it is ``inference.prompts``."""
 
+from functools import lru_cache
 from typing import Final
 
 import jinja2
 from jinja2 import nodes
+from jinja2.ext import Extension, LoopControlExtension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-TEMPLATE_EXTENSIONS: Final = ("jinja2.ext.loopcontrols",)
+
+class GenerationExtension(Extension):
+    """``{% generation %}`` marks the assistant's words for training; here it is as if absent."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """The statements between its tags."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+TEMPLATE_EXTENSIONS: Final = (LoopControlExtension, GenerationExtension)
 """What templates may use beyond Jinja's own statements."""
 
 
@@ -25,6 +40,19 @@ def fault_of_template(template: str) -> str:
         return "It is nested too deeply."
     except ValueError as error:  # of Python's own reading of a number
         return f"It has a number that cannot be read: {error}."
+
+
+@lru_cache(maxsize=64)
+def texts_of_template(template: str) -> tuple[str, ...]:
+    """The texts that a template may write out or compare with; none of one that is no template."""
+    environment = ImmutableSandboxedEnvironment(extensions=TEMPLATE_EXTENSIONS)
+    try:
+        tree = environment.parse(template)
+    except (jinja2.TemplateSyntaxError, RecursionError, ValueError):
+        return ()
+    constants = (node.value for node in tree.find_all(nodes.Const))
+    texts = [value for value in constants if isinstance(value, str)]
+    return (*texts, *(node.data for node in tree.find_all(nodes.TemplateData)))
 
 
 def _unknown_name(environment: jinja2.Environment, tree: nodes.Template) -> str:

@@ -20,6 +20,7 @@ from models_registry.gguf_format import (
     Tensor,
     TypeSizes,
     read_container,
+    reason_against_part,
 )
 
 __all__ = ["GGUFError", "GGUFHeader", "read_header"]
@@ -114,11 +115,11 @@ def read_header(path: Path) -> GGUFHeader:
     """Read the facts from a GGUF file; the tensors themselves are not read.
 
     Args:
-        path: The model file, or the first part of a split one.
+        path: The model file.
 
     Raises:
-        GGUFError: The file is missing, damaged, truncated, hostile or no language model, or one
-            that llama.cpp cannot compute.
+        GGUFError: The file is missing, damaged, truncated, hostile, a part of one or no language
+            model, or one that llama.cpp cannot compute.
     """
     try:
         # Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
@@ -140,6 +141,9 @@ def read_header(path: Path) -> GGUFHeader:
 
 def _header(container: Container, file_bytes: int) -> GGUFHeader:
     facts = Facts(container.values)
+    parts = facts.number("split.count") or 1
+    if parts > 1:
+        raise GGUFError(reason_against_part(parts))
     architecture = facts.text("general.architecture")
     if architecture is None:
         raise GGUFError("The header does not name the model's architecture.")

@@ -47,6 +47,14 @@ class GGUFError(ValueError):
     """The file is not a usable GGUF model; the message says what is wrong with it."""
 
 
+def reason_against_part(count: int) -> str:
+    """Why one of ``count`` files that make a model together is refused, and what helps."""
+    return (
+        f"It is one of {count} parts of a model; a version has one file. Join the parts "
+        "(llama-gguf-split --merge FIRST_PART NEW_FILE) and register the new file."
+    )
+
+
 @dataclass(frozen=True)
 class Skipped:
     """A value that was walked over, not kept: a vocabulary, say.

@@ -12,9 +12,7 @@ from inference.engine.backend import GrammarError, ModelLoadError
 from inference.errors import InvalidRequestError, PayloadTooLargeError, TemporaryResourceError
 from inference.prompts import worker
 from inference.prompts.chat_template import (
-    CLOSE,
-    END,
-    OPEN,
+    RESERVED,
     Scalar,
     TemplateFailedError,
     texts_in,
@@ -102,7 +100,13 @@ class Tokenizer:
         self._check(text, param)
         self._check_length(len(text), param)
         return await self._run(
-            param, worker.tokenize_text, spec.path, text, add_special, parse_control
+            param,
+            worker.tokenize_text,
+            spec.path,
+            text,
+            add_special,
+            parse_control,
+            spec.chat_template,
         )
 
     async def detokenize(self, spec: ModelSpec, token_ids: list[int], param: str) -> str:
@@ -133,8 +137,8 @@ class Tokenizer:
             self._pool = None
 
     def _check(self, text: str, param: str) -> None:
-        """Refuse what would harm the tokeniser: NULs, lone surrogates, our own stand-ins."""
-        if any(character in text for character in ("\0", OPEN, CLOSE, END)):
+        """Refuse what would harm the tokeniser: NULs, lone surrogates, our own noncharacters."""
+        if any(character in text for character in ("\0", *RESERVED)):
             raise InvalidRequestError(
                 "The text contains a NUL or a Unicode noncharacter. Remove it.", param=param
             )

@@ -2,6 +2,7 @@
 
 import ctypes
 import weakref
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -11,8 +12,14 @@ from llguidance import LLTokenizer
 from inference.engine.grammar import GrammarCompiler
 from inference.engine.llama_grammar import grammar_tokenizer
 from inference.engine.llama_runtime import load_model, token_bytes
+from inference.prompts.marks import is_unmistakable, marks_of
+from models_registry.chat_templates import texts_of_template
 
 _CONTROL_ATTRIBUTES = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+
+
+# A noncharacter: no vocabulary has it.
+_ANCHOR = "\ufdd3"
 
 
 class Vocabulary:
@@ -29,15 +36,26 @@ class Vocabulary:
         self.bos_token = self._spelling(llama_cpp.llama_vocab_bos(self._vocabulary))
         self.eos_token = self._spelling(llama_cpp.llama_vocab_eos(self._vocabulary))
 
+    def marks(self, template: str) -> tuple[str, ...]:
+        """Spellings of the tokens that only ``template`` may write; see ``marks_of``."""
+        return marks_of(*self._special_tokens, texts_of_template(template))
+
     @cached_property
-    def control_tokens(self) -> tuple[str, ...]:
-        """Spellings that the tokeniser would read as control tokens."""
-        spellings = (
-            self._spelling(token_id)
-            for token_id in range(self.size)
-            if llama_cpp.llama_vocab_get_attr(self._vocabulary, token_id) & _CONTROL_ATTRIBUTES
-        )
-        return tuple(spelling for spelling in spellings if spelling)
+    def _special_tokens(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Spellings of control tokens, and of others that may be marks."""
+        control, others = [], []
+        for token_id in range(self.size):
+            attributes = llama_cpp.llama_vocab_get_attr(self._vocabulary, token_id)
+            if attributes & _CONTROL_ATTRIBUTES:
+                control.append(self._spelling(token_id))
+            elif attributes & llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED:
+                others.append(self._spelling(token_id))
+            elif llama_cpp.llama_vocab_get_text(self._vocabulary, token_id)[:1] == b"<":
+                # Some files have their marks among the plain tokens.
+                spelling = self._spelling(token_id)
+                if is_unmistakable(spelling):
+                    others.append(spelling)
+        return tuple(control), tuple(others)
 
     def grammar_tokenizer(self) -> LLTokenizer | None:
         """The vocabulary for matching, as ``llama_grammar`` makes it; may not outlive this."""
@@ -65,6 +83,46 @@ class Vocabulary:
         if count < 0:
             raise ValueError(f"llama_tokenize wanted {-count} tokens for {len(data)} bytes")
         return list(tokens[:count])
+
+    def tokenize_pieces(
+        self, pieces: Sequence[str], *, add_special: bool, parse_control: bool
+    ) -> list[int]:
+        """Token ids of texts that follow each other, with no token across two of them."""
+        if len(pieces) < 2:
+            return self.tokenize(
+                "".join(pieces), add_special=add_special, parse_control=parse_control
+            )
+        around = self.tokenize("", add_special=add_special, parse_control=False)
+        before = int(around[:1] == [llama_cpp.llama_vocab_bos(self._vocabulary)])
+        first, *others = pieces
+        token_ids = self.tokenize(first, add_special=False, parse_control=parse_control)
+        for piece in others:
+            token_ids += self._continuation(piece, parse_control)
+        return [*around[:before], *token_ids, *around[before:]]
+
+    def _continuation(self, text: str, parse_control: bool) -> list[int]:
+        """Token ids of a text in mid-line: some tokenisers put a blank before any other."""
+        before = self._anchor_ids
+        if before:
+            ids = self.tokenize(_ANCHOR + text, add_special=False, parse_control=parse_control)
+            if ids[: len(before)] == before:
+                return ids[len(before) :]
+        return self.tokenize(text, add_special=False, parse_control=parse_control)
+
+    @cached_property
+    def _anchor_ids(self) -> list[int]:
+        """Token ids of a character that joins with none after it; none where none is needed."""
+        kind = llama_cpp.llama_vocab_type(self._vocabulary)
+        if kind == llama_cpp.LLAMA_VOCAB_TYPE_SPM:
+            # Without them llama.cpp ends the process over a character that is no token.
+            needed = any(
+                llama_cpp.llama_vocab_get_attr(self._vocabulary, token_id)
+                & llama_cpp.LLAMA_TOKEN_ATTR_BYTE
+                for token_id in range(self.size)
+            )
+        else:
+            needed = kind == llama_cpp.LLAMA_VOCAB_TYPE_UGM
+        return self.tokenize(_ANCHOR, add_special=False, parse_control=False) if needed else []
 
     def detokenize(self, token_ids: list[int]) -> str:
         """Text of ``token_ids``, control tokens spelled out.

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from inference.prompts.chat_template import Scalar, TemplateFailedError, render
+from inference.prompts.marks import split_marks
 
 RENDER_SECONDS = 2.0
 HARD_RENDER_SECONDS = 3.0
@@ -66,12 +67,13 @@ def tokenize_chat(
         ModelLoadError: the vocabulary could not be read.
     """
     vocabulary = open_vocabulary(path)
+    marks = vocabulary.marks(template)
     try:
         with hard_limit(HARD_RENDER_SECONDS), _soft_limit():
             pieces = render(
                 template,
                 messages,
-                vocabulary.control_tokens,
+                marks,
                 tools=tools,
                 variables=variables,
                 add_generation_prompt=add_generation_prompt,
@@ -85,24 +87,35 @@ def tokenize_chat(
         ) from None
     except MemoryError:
         raise TemplateFailedError("The model's chat template used too much memory.") from None
-    with hard_limit(HARD_TOKENIZE_SECONDS):
-        first, counts_as_control = pieces[0] if pieces else ("", False)
-        begins_with_bos = counts_as_control and first.startswith(vocabulary.bos_token)
-        add_special = vocabulary.adds_bos and not begins_with_bos
-        token_ids: list[int] = []
-        for text, parse_control in pieces:
-            token_ids += vocabulary.tokenize(
-                text, add_special=add_special, parse_control=parse_control
-            )
-            add_special = False
-        return token_ids
+    return _tokens(vocabulary, pieces, add_special=vocabulary.adds_bos, parse_control=True)
 
 
-def tokenize_text(path: str, text: str, add_special: bool, parse_control: bool) -> list[int]:
-    """Token ids of a text. Raises ``ModelLoadError`` when the vocabulary cannot be read."""
+def tokenize_text(
+    path: str, text: str, add_special: bool, parse_control: bool, template: str = ""
+) -> list[int]:
+    """Token ids of a text. Raises ``ModelLoadError`` when the vocabulary cannot be read.
+
+    Unless ``parse_control`` says that it is a template itself, it may hold no mark of the model or
+    of ``template``.
+    """
     vocabulary = open_vocabulary(path)
+    pieces = [text]
+    if not parse_control:
+        pieces = split_marks(text, vocabulary.marks(template), b"\1" * len(text))
+    return _tokens(vocabulary, pieces, add_special=add_special, parse_control=parse_control)
+
+
+def _tokens(
+    vocabulary: Any, pieces: list[str], *, add_special: bool, parse_control: bool
+) -> list[int]:
+    """Token ids of pieces; those that begin with the model's BOS get no second one."""
+    if parse_control and vocabulary.adds_bos and pieces[0].startswith(vocabulary.bos_token):
+        add_special = False
     with hard_limit(HARD_TOKENIZE_SECONDS):
-        return vocabulary.tokenize(text, add_special=add_special, parse_control=parse_control)
+        token_ids: list[int] = vocabulary.tokenize_pieces(
+            pieces, add_special=add_special, parse_control=parse_control
+        )
+        return token_ids
 
 
 def detokenize(path: str, token_ids: list[int]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from models_registry.errors import RegistryError
-from models_registry.gguf_format import GGUFError
+from models_registry.gguf_format import GGUFError, reason_against_part
 from models_registry.sources import checksum, file, hugging_face, parts, pypi, s3, web
 from models_registry.sources.access import ANONYMOUS, Access
 from models_registry.sources.errors import (
@@ -70,8 +70,12 @@ class FetchedFile:
 
 
 def check_form(url: str) -> None:
-    """Raise `BadSourceError` unless `url` is written as a source URL."""
+    """Raise `BadSourceError` unless `url` is written as a source URL of a whole file."""
     _PARSERS[_known_scheme(url)](url)
+    # As llama-gguf-split names parts; it is known before anything is fetched.
+    part = re.search(r"-\d{5}-of-(\d{5})\.gguf(?![^?#@])", url)
+    if part and int(part[1]) > 1:
+        raise BadSourceError(f"{url}: {reason_against_part(int(part[1]))}")
 
 
 def check_url(url: str, sha256: str | None = None) -> str | None:
@@ -85,7 +89,8 @@ def check_url(url: str, sha256: str | None = None) -> str | None:
         The checksum as it is to be stored.
 
     Raises:
-        BadSourceError: The URL or the checksum does not have the form, or the way is not safe.
+        BadSourceError: The URL or the checksum does not have the form, names a part of a file, or
+            the way is not safe.
     """
     normalised = _normalised(sha256)
     check_form(url)

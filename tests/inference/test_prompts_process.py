@@ -61,7 +61,7 @@ HELLO = [{"role": "user", "content": "hello"}]
             id="loops",
         ),
         pytest.param("{{ 'x' * 10 ** 10 }}", "too much memory", id="memory"),
-        pytest.param("{{ 'x' * 10 ** 8 }}", "100000000 characters; the limit", id="long"),
+        pytest.param("{{ 'x' * 10 ** 7 }}", "10000000 characters; the limit", id="long"),
         pytest.param("{{ ''.__class__.__mro__ }}", "refuses this conversation", id="escape"),
         pytest.param("{{ 1 / 0 }}", "refuses this conversation", id="error"),
     ],

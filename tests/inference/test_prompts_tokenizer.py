@@ -12,14 +12,15 @@ from inference.errors import (
     PayloadTooLargeError,
     TemporaryResourceError,
 )
-from inference.prompts.chat_template import CLOSE, OPEN
+from inference.prompts.chat_template import END
 from inference.prompts.tokenizer import Tokenizer
 from inference.prompts.vocabulary import Vocabulary
+from inference.prompts.written import CLOSE, OPEN
 from models_registry.gguf import read_header
 from models_registry.spec import ModelSpec
 
 MAX_CHARACTERS = 1000
-END = "<|im_end|>"
+TURN_END = "<|im_end|>"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ async def test_tokenizer_gives_a_conversation_its_control_tokens(tokenizer, spec
     vocabulary = Vocabulary(smollm2_path)
     start, end = (
         vocabulary.tokenize(control, add_special=False, parse_control=True)[0]
-        for control in ("<|im_start|>", END)
+        for control in ("<|im_start|>", TURN_END)
     )
     assert (ids.count(start), ids.count(end)) == (3, 2)
     assert ids[0] == start
@@ -55,13 +56,13 @@ async def test_tokenizer_gives_a_conversation_its_control_tokens(tokenizer, spec
 
 async def test_tokenizer_keeps_typed_control_tokens_text(tokenizer, spec):
     honest = await tokenizer.chat(spec, user("a"))
-    typed = await tokenizer.chat(spec, user(f"a{END}"))
-    (end,) = await tokenizer.text(spec, END, "prompt", parse_control=True)
-    as_text = await tokenizer.text(spec, END, "prompt")
+    typed = await tokenizer.chat(spec, user(f"a{TURN_END}"))
+    (end,) = await tokenizer.text(spec, TURN_END, "prompt", parse_control=True)
+    as_text = await tokenizer.text(spec, TURN_END, "prompt")
     assert typed.count(end) == honest.count(end)
     assert end not in as_text
     assert len(as_text) > 1
-    assert await tokenizer.detokenize(spec, as_text, "tokens") == END
+    assert await tokenizer.detokenize(spec, as_text, "tokens") == TURN_END
 
 
 @pytest.mark.parametrize("text", ["", "naïve 🙂\n\ttext", "\u200b\ufeff\x01", "a" * 900])
@@ -80,6 +81,7 @@ async def test_tokenizer_knows_the_size_of_the_vocabulary(tokenizer, spec):
         ("a\0b", InvalidRequestError, "NUL or a Unicode noncharacter"),
         (f"{OPEN}0{CLOSE}", InvalidRequestError, "noncharacter"),
         (f"0{CLOSE}", InvalidRequestError, "noncharacter"),
+        (END, InvalidRequestError, "noncharacter"),
         ("\ud83d", InvalidRequestError, "lone UTF-16 surrogate"),
         ("x" * (MAX_CHARACTERS + 1), PayloadTooLargeError, "has 1001 characters.*at most 1000"),
     ],
@@ -115,8 +117,8 @@ async def test_tokenizer_checks_and_counts_the_texts_of_tools_and_calls(tokenize
 
 async def test_tokenizer_gives_tools_to_the_template(tokenizer, spec):
     own = dataclasses.replace(spec, chat_template="{{ tools[0].name }}")
-    ids = await tokenizer.chat(own, user("x"), tools=[{"name": f"weather{END}"}])
-    assert await tokenizer.detokenize(spec, ids, "tokens") == f"weather{END}"
+    ids = await tokenizer.chat(own, user("x"), tools=[{"name": f"weather{TURN_END}"}])
+    assert await tokenizer.detokenize(spec, ids, "tokens") == f"weather{TURN_END}"
     assert len(ids) > 2
 
 

@@ -19,7 +19,7 @@ def gemma() -> str:
 
 def _rendered(template: str, *turns: tuple[str, str]) -> str:
     messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns]
-    return "".join(text for text, _ in render(template, messages, (), bos_token="<bos>"))
+    return "".join(render(template, messages, (), bos_token="<bos>"))
 
 
 def test_gemma_template_is_gemmas_format(gemma: str) -> None:

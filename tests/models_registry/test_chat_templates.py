@@ -11,6 +11,7 @@ from models_registry.chat_templates import fault_of_template
         "",
         "plain",
         "{% for m in messages %}{{ m.content | trim | tojson }}{% break %}{% endfor %}",
+        "{% generation %}{{ messages }}{% endgeneration %}",
         "{{ raise_exception('x') if messages is not defined }}",
         # To compute this would take all memory.
         "{{ 'a' * 100000000000 }}",
@@ -27,7 +28,7 @@ def test_templates_that_can_be_read_have_no_fault(template: str) -> None:
         ("a\n{% if x %}", "Line 2"),
         ("{{ x | shout }}", "Line 1: there is no filter 'shout'."),
         ("{{ x is shouted }}", "Line 1: there is no test 'shouted'."),
-        ("{% generation %}", "unknown tag 'generation'"),
+        ("{% genesis %}", "unknown tag 'genesis'"),
         ("{{ " + "(" * 100_000 + " }}", "nested too deeply"),
         ("{{ x" + ".y" * 100_000 + " }}", "nested too deeply"),
         ("{{ " + "9" * 5000 + " }}", "a number that cannot be read"),

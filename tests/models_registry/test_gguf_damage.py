@@ -159,6 +159,21 @@ def test_damage_is_refused_with_the_reason(tmp_path: Path, data: bytes, reason: 
     assert str(caught.value).startswith("bad.gguf: ")
 
 
+@pytest.mark.parametrize("part", [0, 2])
+def test_a_part_of_a_model_is_refused_with_the_cure(tmp_path: Path, part: int) -> None:
+    path = tmp_path / "m-00001-of-00003.gguf"
+    path.write_bytes(container(u32("split.no", part), u32("split.count", 3)))
+
+    with pytest.raises(GGUFError, match=r"one of 3 parts .*llama-gguf-split --merge"):
+        read_header(path)
+
+
+def test_a_model_that_was_joined_is_whole(tmp_path: Path) -> None:
+    path = write_llama(tmp_path / "joined.gguf", **{"split.count": 0, "split.no": 0})
+
+    assert read_header(path).architecture == "llama"
+
+
 def test_every_truncation_is_refused(tmp_path: Path) -> None:
     whole = write_llama(tmp_path / "tiny.gguf").read_bytes()
     path = tmp_path / "short.gguf"

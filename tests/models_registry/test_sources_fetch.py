@@ -17,6 +17,7 @@ from models_registry.sources import (
     DestinationError,
     DiskFullError,
     SourceNotFoundError,
+    check_url,
     checksum,
     fetch,
     storage,
@@ -248,3 +249,25 @@ def test_second_process_waits_for_the_first(
     assert phases[0] == "waiting"
     assert fetched.fetched is first_is_killed
     assert destination.read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "hf://owner/repo/m-00001-of-00003.gguf",
+        "hf://owner/repo/m-00002-of-00003.gguf?revision=v1",
+        "https://host/m-00001-of-00003.gguf?download=true",
+        "s3://bucket/m-00001-of-00003.gguf",
+        "file:///models/m-00001-of-00003.gguf",
+    ],
+)
+def test_url_of_a_part_of_a_model_is_refused_with_the_cure(url: str) -> None:
+    with pytest.raises(BadSourceError, match=r"one of 3 parts .*llama-gguf-split --merge"):
+        check_url(url)
+
+
+@pytest.mark.parametrize(
+    "name", ["m-00001-of-00001.gguf", "m-1-of-2.gguf", "m-00001-of-00003.gguf.d/m.gguf"]
+)
+def test_url_of_a_whole_file_is_taken(name: str) -> None:
+    check_url(f"hf://owner/repo/{name}")

@@ -187,7 +187,12 @@ def _written(function: dict[str, Any]) -> str:
 
 
 def _arguments_object(text: str) -> Any:
-    """The object in ``text``; the text itself where it is none, as a model may have written it."""
+    """The object in ``text``; the text itself where it is none, as a model may have written it.
+
+    Nothing and ``null`` are no arguments. A template that needs an object gets the text in one.
+    """
+    if text.strip() in ("", "null"):
+        return {}
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):

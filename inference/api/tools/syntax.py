@@ -66,12 +66,15 @@ def syntax_of(template: str) -> SyntaxName:
     """How the model behind a chat template writes calls.
 
     ``hermes`` (Hermes, Qwen) and ``llama3`` where the template reads ``tools`` and shows that
-    spelling. Any other template gets ``json``: our own description of the tools, in which calls
-    are plain JSON objects, one per line.
+    spelling; other makers (GLM, MiniMax) put something else between Hermes' tags. Any other
+    template gets ``json``: our own description of the tools, in which calls are plain JSON
+    objects, one per line.
     """
     if not _READS_TOOLS.search(template):
         return "json"
-    if "<tool_call>" in template and "arguments" in template and "<function=" not in template:
+    shows_json = re.search(r'\\?"arguments\\?": ', template)
+    others = ("<tool_calls>", "<function=", "<arg_key>")
+    if "<tool_call>" in template and shows_json and not any(tag in template for tag in others):
         return "hermes"
     if "ipython" in template and re.search(r'\\?"parameters\\?": ', template):
         return "llama3"

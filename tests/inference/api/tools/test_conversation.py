@@ -36,8 +36,7 @@ def messages_of(*messages: dict[str, Any]) -> list[dict[str, Any]]:
 
 def rendered(name: str, messages: list[dict[str, Any]], *, tools: bool = True) -> str:
     shown = template_tools(TOOLS) if tools else None
-    pieces = render(template(name), messages, CONTROL, tools=shown, bos_token="<s>")
-    return "".join(text for text, _ in pieces)
+    return "".join(render(template(name), messages, CONTROL, tools=shown, bos_token="<s>"))
 
 
 def test_conversation_gives_templates_arguments_as_objects_and_results_their_name():
@@ -48,9 +47,15 @@ def test_conversation_gives_templates_arguments_as_objects_and_results_their_nam
     assert called["content"] == ""
     functions = [entry["function"] for entry in called["tool_calls"]]
     assert functions[0] == {"name": "get_weather", "arguments": {"city": "Paris"}}
-    assert functions[1]["arguments"] == ""
+    assert functions[1]["arguments"] == {}
     assert (second["name"], first["name"]) == ("clock", "get_weather")
     assert first["tool_call_id"] == "call_1"
+
+
+@pytest.mark.parametrize("arguments", ["", " ", "null", "{}"])
+def test_conversation_has_no_arguments_where_a_model_wrote_none(arguments: str):
+    messages = messages_of(ASK, calling(call(arguments=arguments)), result())
+    assert messages[1]["tool_calls"][0]["function"]["arguments"] == {}
 
 
 @pytest.mark.parametrize(
@@ -135,12 +140,12 @@ def test_conversation_with_typed_control_tokens_keeps_them_text(name: str):
     honest = render(template(name), messages_of(ASK, calling(), result()), CONTROL, tools=tools[1:])
     pieces = render(template(name), spoken, CONTROL, tools=tools)
 
-    def controls(of: list[tuple[str, bool]]) -> int:
-        return sum(text.count(token) for text, control in of if control for token in CONTROL)
+    def controls(of: list[str]) -> int:
+        return sum(text.count(token) for text in of for token in CONTROL)
 
     assert controls(pieces) == controls(honest)
     # Each of the three tokens: at least thrice in the tool, twice in the call, once as result.
-    assert sum(not control for _, control in pieces) >= 3 * 6
+    assert controls(["".join(pieces)]) >= controls(honest) + 3 * 6
 
 
 def test_conversation_in_plain_words_describes_the_tools():

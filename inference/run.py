@@ -18,6 +18,7 @@ from inference.errors import (
 )
 from inference.messages import Failed, Finished, Frame, Usage
 from inference.queue.queue import Queue
+from inference.request_id import current_request_id
 from inference.streams.reader import Followed, StreamReader
 
 Kind = Literal["chat", "completion", "embedding"]
@@ -104,6 +105,7 @@ class Run:
     error_code: str = ""
     ended: bool = False
     began_at: float = field(default_factory=time.monotonic)
+    request_id: str = field(default_factory=current_request_id.get)
 
     def __post_init__(self) -> None:
         nothing = [0] * self.header.choices

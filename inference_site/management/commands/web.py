@@ -7,6 +7,8 @@ import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from inference_site.http_protocol import HttpProtocol
+
 # The supervisor kills after three seconds: what still runs then is told a moment before.
 STOP_SECONDS = 2
 # Longer than what clients and proxies keep connections for, so that they do not meet a closed one.
@@ -31,7 +33,7 @@ class Command(BaseCommand):
             host=host,
             port=port,
             loop="uvloop",
-            http="httptools",
+            http=HttpProtocol,
             ws="websockets-sansio",
             # Somewhat more than is taken, so that what is too large gets an answer that says so.
             ws_max_size=2 * settings.INFERENCE.max_body_bytes,

@@ -2,7 +2,8 @@
 
 All events but ``follow_download`` need the scope inference.
 
-    in   stream_chat      as POST /v1/chat/completions, or {"prompt": "…"}; "request_id" is echoed
+    in   stream_chat      as POST /v1/chat/completions, or {"prompt": "…"}; "request_id" is echoed,
+                          and named in log and record instead of the connection's own
          stop_generation  {"stream_id"}: of this or another connection of the same user
          resume           {"stream_id", "index"}: go on after frame ``index``
          follow_download  {"download_id"}: tell how a model's file comes along; needs models.read
@@ -43,6 +44,7 @@ from inference.database import in_database
 from inference.errors import AuthenticationError, InvalidRequestError, PayloadTooLargeError
 from inference.messages import Delta, Failed, Finished, Frame
 from inference.principal import INFERENCE, MODELS_READ, Principal, credential_of, principal_of
+from inference.request_id import accepted_id, current_request_id, id_of_headers
 from inference.run import Run, RunHeader, failure_of
 from inference.services import InferenceService, inference_service
 
@@ -85,6 +87,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
         """Authenticate by ``?token=`` or ``Authorization``; refuse with a close code."""
         self._streams: dict[str, asyncio.Task[None]] = {}
         self._runs: dict[str, Run] = {}
+        request_id = id_of_headers(dict(self.scope["headers"]))
+        current_request_id.set(request_id)
+        # Channels' types say text; servers take bytes.
+        await self.accept(headers=[(b"x-request-id", request_id.encode())])  # type: ignore[list-item]
         try:
             self._credential = _credential(self.scope)
             self.principal = await in_database(principal_of, self._credential)
@@ -93,13 +99,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 self.principal.require(INFERENCE)
         except Exception as error:
             known = as_inference_error(error)
-            await self.accept()
             await self._send("error", {"stream_id": None, **error_body(known)})
             refused = CLOSE_FORBIDDEN if known.status == 403 else CLOSE_UNAUTHENTICATED
             await self.close(1011 if known.status >= 500 else refused)
             return
         self.service = inference_service()
-        await self.accept()
 
     async def disconnect(self, code: int) -> None:
         """Stop what this connection started; what it only followed goes on."""
@@ -158,6 +162,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         run: Run | None = None
         request_id = content.get("request_id") if isinstance(content, dict) else None
         end_user = ""
+        current_request_id.set(accepted_id(request_id) or current_request_id.get())
         try:
             fields = _chat_fields(content)
             body = parse(fields, ChatRequest)
@@ -289,8 +294,10 @@ def _said(frame: Frame, reader: CallReader | None) -> tuple[dict[str, Any], str]
 
 def _credential(scope: Any) -> str:
     """The key or token of a connection. Raises ``AuthenticationError`` when there is none."""
-    headers = dict(scope["headers"])
-    credential = credential_of(headers.get(b"authorization", b"").decode("latin-1"))
+    headers = [
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
+    ]
+    credential = credential_of(dict(headers))
     tokens = parse_qs(scope["query_string"].decode("latin-1")).get("token")
     if credential is None and not tokens:
         raise AuthenticationError(

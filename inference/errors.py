@@ -18,7 +18,8 @@
         ├── AuthenticationError       401
         ├── PermissionDeniedError     403
         ├── NotFoundError             404
-        │   └── ModelNotFoundError    404  model_not_found
+        │   ├── ModelNotFoundError    404  model_not_found
+    │   └── ModelFileMissingError  404  model_file_missing: the file must be fetched first
         ├── PoisonRequestError        500  poison_request: it killed its host twice
         └── InternalError             500
 
@@ -159,6 +160,19 @@ class PayloadTooLargeError(InvalidRequestError):
     default_code = "request_too_large"
 
 
+class HeadersTooLargeError(InvalidRequestError):
+    """Address and headers of a request together are longer than the service accepts."""
+
+    status = 431
+    default_code = "headers_too_large"
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(
+            f"The address and headers of the request are longer than {max_bytes} bytes. Send fewer "
+            "or shorter headers; cookies of other sites on this machine may be among them."
+        )
+
+
 class GrammarFailedError(InvalidRequestError):
     """An answer had begun, but its grammar led nowhere or grew too complex on the way.
 
@@ -205,6 +219,19 @@ class ModelNotFoundError(NotFoundError):
     """The request names a model that is not registered."""
 
     default_code = "model_not_found"
+
+
+class ModelFileMissingError(NotFoundError):
+    """The model is registered, but its file is not here: trying again would not bring it."""
+
+    default_code = "model_file_missing"
+
+    def __init__(self, version_key: str) -> None:
+        super().__init__(
+            f"The file of {version_key} is not here. Fetch it first: "
+            f"python manage.py fetch_model {version_key}",
+            param="model",
+        )
 
 
 class PoisonRequestError(NonRetriableError):

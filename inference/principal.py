@@ -1,6 +1,8 @@
 """Who makes a request: found from an API key or a JWT, the same for HTTP and WebSocket."""
 
+import base64
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -103,18 +105,34 @@ def _from_token(text: str) -> Principal:
     return Principal(user.pk, user.get_username(), frozenset(scopes))
 
 
-def credential_of(authorization: str) -> str | None:
-    """The key or token in an ``Authorization`` header; None when there is none.
+def credential_of(headers: Mapping[str, str]) -> str | None:
+    """The key or token in the headers of a request, by lower-case name; None when there is none.
+
+    ``Authorization: Bearer`` goes first; Basic, which may be meant for a proxy, last.
 
     Raises:
-        AuthenticationError: the header has another form than ``Bearer …``.
+        AuthenticationError: ``Authorization`` has another form, and no other header has a key.
     """
-    if not authorization:
-        return None
-    scheme, _, credential = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not credential.strip():
-        raise AuthenticationError("Send the header 'Authorization: Bearer <API key or JWT>'.")
-    return credential.strip()
+    scheme, _, value = headers.get("authorization", "").strip().partition(" ")
+    bearer = value.strip() if scheme.lower() == "bearer" else ""
+    password = _password(value) if scheme.lower() == "basic" else ""
+    for found in (bearer, headers.get("x-api-key"), headers.get("api-key"), password):
+        if found and found.strip():
+            return found.strip()
+    if scheme:
+        raise AuthenticationError(
+            "Send the header 'Authorization: Bearer <API key or JWT>', or Basic with the key as "
+            "password."
+        )
+    return None
+
+
+def _password(basic: str) -> str:
+    """The password in the credentials of Basic; "" where they are malformed."""
+    try:
+        return base64.b64decode(basic, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 INFERENCE, MODELS_READ, MODELS_OPERATE = (

@@ -19,6 +19,7 @@ from inference.errors import (
 )
 from inference.messages import Failed, Finished, Frame, Usage
 from inference.queue.queue import Queue
+from inference.request_id import current_request_id
 from inference.streams.reader import Followed, StreamReader
 
 Kind = Literal["chat", "completion", "embedding"]
@@ -108,6 +109,7 @@ class Run:
     ended: bool = False
     ends_early: Callable[[int, Frame], bool] | None = None
     began_at: float = field(default_factory=time.monotonic)
+    request_id: str = field(default_factory=current_request_id.get)
 
     def __post_init__(self) -> None:
         nothing = [0] * self.header.choices

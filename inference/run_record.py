@@ -17,6 +17,7 @@ def record_of(run: Run, principal: Principal, end_user: str) -> RunRecord:
     error_code = failed.code if failed else run.error_code
     return RunRecord(
         run_id=run.header.id,
+        request_id=run.request_id,
         kind=run.header.kind,
         user_id=principal.user_id,
         key_id=principal.key_id,

@@ -1,14 +1,23 @@
 """Django behind ASGI, with the API spared what only pages need."""
 
 import asyncio
+import io
 from typing import Any, cast
 
+from django.conf import settings
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-from inference_site.middleware import API_PATHS
+from inference.api.error_renderer import error_response
+from inference.errors import HeadersTooLargeError, PayloadTooLargeError
+from inference.request_id import current_request_id, id_of_headers
+from inference_site.exchange import Exchange
+from inference_site.middleware import is_api_path
+
+# The server hands over what came in one read, however long: see ``http_protocol``.
+MAX_HEADER_BYTES = 64 << 10
 
 
 class Handler(ASGIHandler):
@@ -17,28 +26,39 @@ class Handler(ASGIHandler):
     Django's own starts a thread for every request, in which it closes database connections of
     that thread at the request's beginning and end. What the API asks of the database, it asks in
     threads that look after their connections themselves.
+
+    Views of the API read the body when they know who sends it: ``request.read_body``. That of a
+    page is bounded by what Django keeps in memory.
     """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request; a client that leaves cancels its view."""
-        if not scope["path"].startswith(API_PATHS):
-            await super().__call__(scope, receive, send)
-            return
+        request_id = id_of_headers(dict(scope["headers"]))
+        current_request_id.set(request_id)
+        page_limit = min(settings.FILE_UPLOAD_MAX_MEMORY_SIZE, settings.INFERENCE.max_body_bytes)
+        exchange = Exchange(scope, receive, send, request_id, page_limit)
         try:
-            body = await self.read_body(receive)
-        except RequestAborted:
-            return
-        with body:
-            set_script_prefix(get_script_prefix(scope))
-            request, refusal = self.create_request(scope, body)
-            leaving = asyncio.create_task(self.listen_for_disconnect(receive))
-            answering = asyncio.create_task(self._answer(request, refusal, send))
-            try:
-                await asyncio.wait((leaving, answering), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                leaving.cancel()
-                answering.cancel()
-                outcomes = await asyncio.gather(leaving, answering, return_exceptions=True)
+            _check_headers(scope)
+            if is_api_path(scope["path"]):
+                await self._answer_api(scope, exchange)
+            else:
+                await super().__call__(scope, exchange.receive, exchange.send)
+        except (HeadersTooLargeError, PayloadTooLargeError) as error:
+            await self.send_response(error_response(error), exchange.send)
+
+    async def _answer_api(self, scope: Any, exchange: Exchange) -> None:
+        set_script_prefix(get_script_prefix(scope))
+        request, refusal = self.create_request(scope, io.BytesIO())
+        if request is not None:
+            request.read_body = exchange.body  # type: ignore[attr-defined]
+        leaving = asyncio.create_task(exchange.left())
+        answering = asyncio.create_task(self._answer(request, refusal, exchange.send))
+        try:
+            await asyncio.wait((leaving, answering), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            answering.cancel()
+            outcomes = await asyncio.gather(leaving, answering, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, Exception) and not isinstance(outcome, RequestAborted):
                 raise outcome
@@ -51,3 +71,17 @@ class Handler(ASGIHandler):
             await self.send_response(response, send)
         finally:
             response.close()
+
+    async def send_response(self, response: Any, send: Any) -> None:
+        """As Django's, with a length where it is known."""
+        if not response.streaming:
+            response.headers.setdefault("Content-Length", str(len(response.content)))
+        await super().send_response(response, send)
+
+
+def _check_headers(scope: Any) -> None:
+    """Raise ``HeadersTooLargeError`` where address and headers together are too long."""
+    length = len(scope.get("raw_path", b"")) + len(scope.get("query_string", b""))
+    length += sum(len(name) + len(value) for name, value in scope["headers"])
+    if length > MAX_HEADER_BYTES:
+        raise HeadersTooLargeError(MAX_HEADER_BYTES)

@@ -4,9 +4,11 @@ Django runs each of these in a thread, one after the other. On the API, which ha
 no forms, that would only cost: several hops per request, on cores that the models want.
 """
 
+import re
 from typing import Any
 
 from asgiref.sync import markcoroutinefunction, sync_to_async
+from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
@@ -20,12 +22,17 @@ from whitenoise.middleware import WhiteNoiseMiddleware
 
 from models_registry.audit import acting
 
-API_PATHS = ("/v1/", "/api/", "/health")
+_API_PATH = re.compile(settings.CORS_URLS_REGEX)
+
+
+def is_api_path(path: str) -> bool:
+    """Whether a request is for a program rather than a person."""
+    return _API_PATH.match(path) is not None
 
 
 def is_api(request: HttpRequest) -> bool:
-    """Whether a request is for a program rather than a person."""
-    return request.path_info.startswith(API_PATHS)
+    """The same of a request."""
+    return is_api_path(request.path_info)
 
 
 class _PagesOnly(MiddlewareMixin):

@@ -11,6 +11,7 @@ from pathlib import Path
 import dj_database_url
 
 from inference.conf import InferenceSettings, default_threads
+from inference.request_id import current_request_id
 from inference_site.admin_navigation import UNFOLD as UNFOLD
 from inference_site.embedded.urls import embedded_urls
 from inference_site.env import Environment, read_dotenv
@@ -58,6 +59,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "channels",
+    "corsheaders",
     "django_q",
     "auditlog",
     "metrics",
@@ -67,6 +69,7 @@ INSTALLED_APPS = [
     "inference_site",
 ]
 MIDDLEWARE = [
+    "corsheaders.middleware.CorsMiddleware",
     "inference_site.middleware.StaticFiles",
     "inference_site.middleware.PageSessions",
     "inference_site.middleware.PageCommon",
@@ -75,6 +78,19 @@ MIDDLEWARE = [
     "inference_site.middleware.PageActors",
     "inference_site.middleware.PageMessages",
     "inference_site.middleware.PageFrames",
+]
+# All but pages. What is sent there is no form of a page, and answered in JSON.
+CORS_URLS_REGEX = r"^/(?!$|admin(?:/|$)|static/)"
+CORS_ALLOWED_ORIGIN_REGEXES = [r"^https?://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?\Z"]
+CORS_ALLOWED_ORIGINS = env.words("INFERENCE_CORS_ORIGINS")
+CORS_ALLOW_ALL_ORIGINS = "*" in CORS_ALLOWED_ORIGINS
+if CORS_ALLOW_ALL_ORIGINS:
+    CORS_ALLOWED_ORIGINS = []
+# "*" stands for all but this one.
+CORS_ALLOW_HEADERS = ["authorization", "*"]
+CORS_EXPOSE_HEADERS = [
+    *("x-request-id", "retry-after", "brigade-ignored"),
+    *("x-brigade-model-version", "deprecation", "warning"),
 ]
 ROOT_URLCONF = "inference_site.urls"
 ASGI_APPLICATION = "inference_site.asgi.application"
@@ -231,6 +247,12 @@ def _is_not_503(record: logging.LogRecord) -> bool:
     return getattr(record, "status_code", None) != HTTPStatus.SERVICE_UNAVAILABLE
 
 
+def _add_request_id(record: logging.LogRecord) -> bool:
+    request_id = current_request_id.get()
+    record.request_id = f"[{request_id}] " if request_id else ""
+    return True
+
+
 def _hide_query(record: logging.LogRecord) -> bool:
     """Cut the query, which may carry a key, from what was asked for; the line stays."""
     if isinstance(record.args, tuple):
@@ -244,13 +266,20 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(request_id)s%(message)s"},
     },
     "filters": {
         "not_503": {"()": "django.utils.log.CallbackFilter", "callback": _is_not_503},
         "no_query": {"()": "django.utils.log.CallbackFilter", "callback": _hide_query},
+        "request_id": {"()": "django.utils.log.CallbackFilter", "callback": _add_request_id},
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["request_id"],
+        }
+    },
     "root": {
         "handlers": ["console"],
         "level": env.choice(

@@ -19,9 +19,10 @@ class RequestRecordAdmin(ModelAdmin):
         "prompt_tokens",
         "completion_tokens",
         "total_seconds",
+        "request_id",
     )
     list_filter = ("outcome", "kind", "version_key")
-    search_fields = ("run_id", "end_user")
+    search_fields = ("run_id", "request_id", "end_user")
     date_hierarchy = "created_at"
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -15,6 +15,7 @@ class RequestRecord(models.Model):
         FAILED = "failed"
 
     run_id = models.CharField(max_length=64, unique=True)
+    request_id = models.CharField(max_length=128, blank=True)
     kind = models.CharField(max_length=16)
     user_id = models.BigIntegerField(db_index=True)
     key_id = models.BigIntegerField(null=True)

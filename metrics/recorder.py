@@ -14,6 +14,7 @@ class RunRecord:
     """How one run went; times in seconds, None where it never got so far."""
 
     run_id: str
+    request_id: str
     kind: str
     user_id: int
     key_id: int | None

@@ -19,6 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "conf": set(),
     "errors": set(),
     "messages": set(),
+    "request_id": set(),
     # rows
     "database": set(),
     "models": set(),
@@ -33,11 +34,11 @@ ROOMS: dict[str, set[str]] = {
     # the two sides of the queue
     "prompts": {"engine", "errors"},
     "host": {"engine", "queue", "messages", "conf"},
-    "run": {"queue", "streams", "messages", "errors"},
+    "run": {"queue", "streams", "messages", "errors", "request_id"},
     "principal": {"errors", "models"},
     "availability": {"run", "queue", "messages", "errors", "database"},
     "run_record": {"run", "principal"},
-    "resolution": {"database", "errors"},
+    "resolution": {"availability", "database", "errors"},
     "services": {
         *("availability", "run_record", "run", "prompts", "queue", "streams", "principal"),
         "resolution",
@@ -56,10 +57,13 @@ ROOMS: dict[str, set[str]] = {
     "api": {
         *("services", "run", "prompts", "principal", "queue"),
         *("embedding", "pool_report", "model_manager"),
-        *("messages", "errors", "conf", "database"),
+        *("messages", "errors", "conf", "database", "request_id", "availability"),
     },
     "admin_try": {"api", "services", "run", "principal", "errors", "database"},
-    "consumers": {"api", "services", "run", "principal", "messages", "errors", "database"},
+    "consumers": {
+        *("api", "services", "run", "principal", "messages", "errors", "database"),
+        "request_id",
+    },
     "routing": {"consumers"},
     "bench": set(),
     "quantisation": set(),

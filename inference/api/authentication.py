@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class KeyOrTokenAuthentication(BaseAuthentication):
-    """``Authorization: Bearer`` with an API key or a JWT."""
+    """An API key or a JWT in one of the headers that clients use for it."""
 
     def authenticate(self, request: Request) -> tuple[Principal, None]:
         """The caller. Raises ``AuthenticationError`` without a valid credential."""
-        credential = credential_of(request.headers.get("Authorization", ""))
+        credential = credential_of(request.headers)
         if credential is None:
             raise AuthenticationError(
                 "No API key was given. Send the header 'Authorization: Bearer <API key or JWT>'.",

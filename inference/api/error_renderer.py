@@ -10,6 +10,7 @@ import msgspec
 import redis
 from django.core.exceptions import RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import is_valid_path
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -23,8 +24,12 @@ from inference.errors import (
     RetriableError,
     TemporaryResourceError,
 )
+from inference.request_id import current_request_id
 
 logger = logging.getLogger(__name__)
+
+# Parts after "/v1".
+_LONGEST_ROUTE = 3
 
 # Other database errors are faults of the service: trying again would not help.
 _POSTGRES_AWAY = (django.db.OperationalError, django.db.InterfaceError)
@@ -32,8 +37,11 @@ _REDIS_AWAY = (redis.ConnectionError, redis.TimeoutError)
 
 
 def error_body(error: InferenceError) -> dict[str, Any]:
-    """``{"error": {…}}`` with OpenAI's four keys first."""
+    """``{"error": {…}}`` with OpenAI's four keys first; ``details`` has the id of the request."""
     details = dict(error.details)
+    request_id = current_request_id.get()
+    if request_id:
+        details["request_id"] = request_id
     if isinstance(error, RetriableError):
         details["retry_after_ms"] = error.retry_after_ms
     return {
@@ -103,9 +111,21 @@ def error_response(error: InferenceError) -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
     """Django's handler for addresses that no route has."""
+    meant = _route_meant(request.path_info)
+    advice = f"Use {meant}: the base URL ends in /v1." if meant else "See the README."
     return error_response(
-        NotFoundError(f"There is no route {request.method} {request.path}. See the README.")
+        NotFoundError(f"There is no route {request.method} {request.path}. {advice}")
     )
+
+
+def _route_meant(path: str) -> str:
+    """The route of ``/v1`` that a path ends in, as with a wrong base URL; "" for none."""
+    parts = path.strip("/").split("/")[-_LONGEST_ROUTE:]
+    for start in range(len(parts)):
+        candidate = "/".join(["/v1", *parts[start:]])
+        if is_valid_path(candidate):
+            return candidate
+    return ""
 
 
 def server_error(request: HttpRequest) -> HttpResponse:  # noqa: ARG001

@@ -37,6 +37,8 @@ class Token(ApiView):
 
     authentication_classes: ClassVar[list[Any]] = []
     permission_classes: ClassVar[list[Any]] = []
+    # Anybody may send one.
+    max_body_bytes = 64 << 10
 
     async def post(self, request: Request) -> HttpResponse:
         """Check the password and sign a token."""

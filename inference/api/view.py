@@ -19,6 +19,7 @@ from inference.api.hints import hints_in
 from inference.api.ignored import HEADER, header_value, report_ignored
 from inference.api.parsing import decode_json, parse
 from inference.api.schemas import OpenAIRequest
+from inference.conf import inference_settings
 from inference.database import in_database
 from inference.errors import PayloadTooLargeError
 from inference.principal import INFERENCE, Principal
@@ -52,11 +53,13 @@ class ApiView(APIView):
     """Authenticates in a database thread, then awaits the handler on the event loop.
 
     Callers need ``required_scope``; for methods that change nothing ``reading_scope`` is enough,
-    where there is one.
+    where there is one. The body is read when it is known who sends it, up to ``max_body_bytes``,
+    by default those of the settings.
     """
 
     required_scope: str = INFERENCE
     reading_scope: str | None = None
+    max_body_bytes: int | None = None
     content_negotiation_class = OneForm
 
     async def async_dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -73,6 +76,11 @@ class ApiView(APIView):
             handler = getattr(self, name, None) if name in self.http_method_names else None
             if handler is None:
                 raise MethodNotAllowed(request.method)
+            # Not there under a server that has read it already.
+            read_body = getattr(request._request, "read_body", None)
+            if read_body is not None:
+                limit = self.max_body_bytes or inference_settings().max_body_bytes
+                request._request._body = await read_body(limit)
             response = handler(request, *args, **kwargs)
             if inspect.isawaitable(response):  # DRF's own handler of OPTIONS is not
                 response = await response

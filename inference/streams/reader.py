@@ -1,6 +1,7 @@
 """Follow many token streams of one process over one Redis connection."""
 
 import asyncio
+import contextvars
 import logging
 import time
 import uuid
@@ -92,7 +93,12 @@ class StreamReader:
             self._subscriptions.setdefault(name, []).append(subscription)
         try:
             if self._task is None or self._task.done():
-                self._task = asyncio.create_task(self._read_for_ever(), name="stream reader")
+                self._task = asyncio.create_task(
+                    # Not in the context of the request that happens to need it first.
+                    self._read_for_ever(),
+                    name="stream reader",
+                    context=contextvars.Context(),
+                )
             else:
                 await self._ring()
             yield followed

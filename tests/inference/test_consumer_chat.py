@@ -67,10 +67,13 @@ class Socket:
 
 
 @asynccontextmanager
-async def socket_of(client: Api, *, by_header: bool = False) -> AsyncIterator[Socket]:
-    headers = [(b"authorization", f"Bearer {client.secret}".encode())] if by_header else []
+async def socket_of(
+    client: Api, *headers: tuple[bytes, bytes], by_header: bool = False
+) -> AsyncIterator[Socket]:
+    if by_header:
+        headers = ((b"authorization", f"Bearer {client.secret}".encode()), *headers)
     path = "/ws" if by_header else f"/ws?token={client.secret}"
-    communicator = Communicator(application, path, headers=headers)
+    communicator = Communicator(application, path, headers=list(headers))
     accepted, _ = await communicator.connect(timeout=WAIT_SECONDS)
     assert accepted
     try:

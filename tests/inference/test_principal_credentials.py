@@ -241,15 +241,35 @@ def test_nonsense_lets_nobody_in(text: str):
         principal_of(text)
 
 
+def basic(text: str) -> str:
+    return "Basic " + base64.b64encode(text.encode()).decode()
+
+
 @pytest.mark.parametrize(
-    ("header", "credential"),
-    [("", None), ("Bearer x", "x"), ("bearer  x ", "x"), ("BEARER a b", "a b")],
+    ("headers", "credential"),
+    [
+        ({}, None),
+        ({"authorization": ""}, None),
+        ({"authorization": "Bearer x"}, "x"),
+        ({"authorization": "bearer  x "}, "x"),
+        ({"authorization": "BEARER a b"}, "a b"),
+        ({"x-api-key": " x "}, "x"),
+        ({"api-key": "x"}, "x"),
+        ({"authorization": basic("anybody:x:y")}, "x:y"),
+        ({"authorization": basic(":x")}, "x"),
+        ({"authorization": "Bearer x", "x-api-key": "y"}, "x"),
+        ({"authorization": basic("of:proxy"), "x-api-key": "x"}, "x"),
+        ({"authorization": "Bearer", "x-api-key": "", "api-key": "x"}, "x"),
+    ],
 )
-def test_credential_is_read_from_a_header(header: str, credential: str | None):
-    assert credential_of(header) == credential
+def test_credential_is_read_from_headers(headers: dict[str, str], credential: str | None):
+    assert credential_of(headers) == credential
 
 
-@pytest.mark.parametrize("header", ["x", "Bearer", "Bearer ", "Basic eA=="])
+@pytest.mark.parametrize(
+    "header",
+    ["x", "Bearer", "Bearer ", "Basic", "Basic eA==", "Basic x", basic("key:"), "Digest x"],
+)
 def test_credential_of_another_form_is_refused(header: str):
     with pytest.raises(AuthenticationError, match="Bearer"):
-        credential_of(header)
+        credential_of({"authorization": header})

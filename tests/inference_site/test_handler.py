@@ -46,7 +46,7 @@ class Answering(Handler):
 
     async def run_get_response(self, request: Any) -> Any:
         """The answer."""
-        self.asked = request.read()
+        self.asked = await request.read_body(1000)
         if isinstance(self.response, Exception):
             raise self.response
         return self.response

@@ -10,6 +10,7 @@ from metrics.recorder import RunRecord, record_run
 pytestmark = pytest.mark.django_db
 RECORD = RunRecord(
     run_id="chatcmpl-1",
+    request_id="r1",
     kind="chat",
     user_id=7,
     key_id=None,

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from inference_site.access_log import is_no_own_poll
+from inference_site.http_protocol import HttpProtocol
 
 # The supervisor kills after three seconds: what still runs then is told a moment before.
 STOP_SECONDS = 2
@@ -36,7 +37,7 @@ class Command(BaseCommand):
             host=host,
             port=port,
             loop="uvloop",
-            http="httptools",
+            http=HttpProtocol,
             ws="websockets-sansio",
             # Somewhat more than is taken, so that what is too large gets an answer that says so.
             ws_max_size=2 * settings.INFERENCE.max_body_bytes,

@@ -1,5 +1,6 @@
 """Who may call what, and what every route does with requests it cannot take."""
 
+import base64
 import json
 
 import pytest
@@ -53,7 +54,7 @@ async def test_route_without_a_credential_is_401(database: None, method: str, pa
     assert response["WWW-Authenticate"].startswith("Bearer")
 
 
-@pytest.mark.parametrize("header", ["Basic YTpi", "Bearer", "Bearer ", "sk-brigade-x"])
+@pytest.mark.parametrize("header", ["Basic YWI=", "Bearer", "Bearer ", "sk-brigade-x"])
 async def test_route_with_another_kind_of_credential_is_401(database: None, header: str):
     response = await AsyncClient().get("/v1/models", headers={"Authorization": header})
     assert response.status_code == 401
@@ -65,6 +66,25 @@ async def test_route_with_an_unknown_credential_is_401(database: None, secret: s
     response = await AsyncClient().get("/v1/models", headers={"Authorization": f"Bearer {secret}"})
     assert response.status_code == 401
     assert response.json()["error"]["type"] == "authentication_error"
+
+
+async def test_route_takes_a_key_in_the_headers_that_clients_use(
+    api: Api, service: InferenceService
+):
+    basic = base64.b64encode(f"any:{api.secret}".encode()).decode()
+    for name, value in (
+        ("x-api-key", api.secret),
+        ("api-key", api.secret),
+        ("Authorization", f"Basic {basic}"),
+    ):
+        response = await api.client.get("/v1/models", headers={name: value})
+        assert response.status_code == 200, name
+
+
+@pytest.mark.parametrize("name", ["api_key", "api-key", "key", "token", "access_token"])
+async def test_route_takes_no_key_from_the_query(api: Api, name: str):
+    response = await api.client.get(f"/v1/models?{name}={api.secret}")
+    assert response.status_code == 401
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -206,6 +226,38 @@ async def test_unknown_route_is_404_as_json(database: None, path: str):
     error = response.json()["error"]
     assert error["code"] == "not_found"
     assert path in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/completions", "/v1/completions"),
+        ("/embeddings", "/v1/embeddings"),
+        ("/models", "/v1/models"),
+        ("/models/some", "/v1/models/some"),
+        ("/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("/v1/chat/completions/", "/v1/chat/completions"),
+        ("/v1/chat/completions/chat/completions", "/v1/chat/completions"),
+        ("/api/v1/chat/completions", "/v1/chat/completions"),
+        ("/api/chat/completions", "/v1/chat/completions"),
+        ("/openai/deployments/some/embeddings", "/v1/embeddings"),
+        ("/v2/tokenize", "/v1/tokenize"),
+    ],
+)
+async def test_route_of_a_wrong_base_url_is_404_with_the_right_one(
+    database: None, path: str, meant: str
+):
+    response = await AsyncClient().post(path, b"{}", content_type="application/json")
+    assert response.status_code == 404
+    assert f"Use {meant}:" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/audio/speech", "/favicon.ico", "/v1"])
+async def test_unknown_route_names_no_other(database: None, path: str):
+    response = await AsyncClient().post(path, b"{}", content_type="application/json")
+    assert response.status_code == 404
+    assert "Use" not in response.json()["error"]["message"]
 
 
 async def test_wrong_type_of_model_is_404_and_says_so(api: Api, embedding_model: FakeModel):

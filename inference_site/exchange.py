@@ -1,0 +1,96 @@
+"""A request and its answer as the server hands them over: bounded, and with an id."""
+
+import asyncio
+import math
+from contextlib import suppress
+from typing import Any
+
+from inference.errors import PayloadTooLargeError
+
+# A client that still sends what was refused may do so for a while: closing at once would take the
+# answer from it.
+LINGER_SECONDS = 10.0
+
+
+class Exchange:
+    """Reads a body up to a limit, and answers.
+
+    Args:
+        scope, receive, send: as ASGI has them.
+        request_id: goes with the answer.
+        max_body_bytes: the limit for those that read by ``receive``.
+    """
+
+    def __init__(
+        self, scope: Any, receive: Any, send: Any, request_id: str, max_body_bytes: int
+    ) -> None:
+        headers = dict(scope["headers"])
+        self._receive, self._send, self._request_id = receive, send, request_id
+        self._limit: float = max_body_bytes
+        self._announced = int(headers.get(b"content-length", 0))
+        self._received = 0
+        self._awaits_continue = b"expect" in headers
+        self._has_left = False
+        self._closes = False
+        self._is_read = asyncio.Event()
+        self._has_body = bool(self._announced) or b"transfer-encoding" in headers
+
+    async def receive(self) -> Any:
+        """The next message. Raises ``PayloadTooLargeError`` beyond the limit."""
+        self._check(self._announced)
+        self._awaits_continue = False
+        message = await self._receive()
+        self._has_left = message["type"] == "http.disconnect"
+        if not message.get("more_body"):
+            self._is_read.set()
+        self._received += len(message.get("body", b""))
+        self._check(self._received)
+        return message
+
+    async def body(self, max_bytes: int) -> bytes:
+        """All of the body; never returns when the client leaves meanwhile, see ``left``.
+
+        Raises:
+            PayloadTooLargeError: it is larger than ``max_bytes``.
+        """
+        self._limit = max_bytes
+        data = bytearray()
+        while not self._is_read.is_set():
+            data += (await self.receive()).get("body", b"")
+        if self._has_left:
+            await asyncio.Event().wait()
+        return bytes(data)
+
+    async def left(self) -> None:
+        """Return when the client has left; noticed once the body is read."""
+        await self._is_read.wait()
+        while not self._has_left:
+            await self.receive()
+
+    async def send(self, message: Any) -> None:
+        """Send a message; the connection of a body that was not read ends with the answer."""
+        if message["type"] == "http.response.start":
+            headers = [*message["headers"], (b"x-request-id", self._request_id.encode())]
+            self._closes = self._has_body and not self._is_read.is_set()
+            if self._closes:
+                headers.append((b"connection", b"close"))
+            message = message | {"headers": headers}
+        elif self._closes and not self._awaits_continue and not message.get("more_body"):
+            await self._send(message | {"more_body": True})
+            await self._drain()
+            message = {"type": "http.response.body"}
+        await self._send(message)
+
+    async def _drain(self) -> None:
+        self._limit = math.inf
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not self._is_read.is_set():
+                    await self.receive()
+
+    def _check(self, length: int) -> None:
+        if length > self._limit:
+            raise PayloadTooLargeError(
+                f"The request body is larger than {self._limit} bytes, which is the most that is "
+                "accepted here. Send less."
+            )

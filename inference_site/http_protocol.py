@@ -1,0 +1,94 @@
+"""uvicorn's HTTP, with heads that end, and answers that clients of HTTP/1.0 can read."""
+
+import uuid
+from typing import Any
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from inference.api.error_renderer import error_body
+from inference.errors import HeadersTooLargeError, InferenceError, InvalidRequestError
+from inference_site.exchange import LINGER_SECONDS
+from inference_site.handler import MAX_HEADER_BYTES
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection.
+
+    httptools collects a header however long it is, and uvicorn those behind a chunked body: both
+    before the application hears of them.
+    """
+
+    # Since the end of a head, a message, or a piece of a body.
+    _unfinished_bytes = 0
+    _is_refused = False
+
+    def data_received(self, data: bytes) -> None:
+        """Parse it, and refuse what comes to no end."""
+        if self._is_refused:
+            return
+        self._unfinished_bytes += len(data)
+        super().data_received(data)
+        if self._unfinished_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+            self._refuse(HeadersTooLargeError(MAX_HEADER_BYTES))
+
+    def on_headers_complete(self) -> None:
+        """Start to answer."""
+        self._unfinished_bytes = 0
+        super().on_headers_complete()
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.scope is self.scope and cycle.scope["http_version"] != "1.1":
+            # uvicorn chooses the class itself. The task that uses it has not begun yet.
+            cycle.__class__ = UnframedCycle
+            cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Hand a piece on."""
+        self._unfinished_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note the end of a request."""
+        self._unfinished_bytes = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be parsed."""
+        self._refuse(InvalidRequestError("This is no valid HTTP request.", code="invalid_http"))
+
+    def _refuse(self, error: InferenceError) -> None:
+        """Answer unless an answer is under way, read no more, and close."""
+        self._is_refused = True
+        self._unset_keepalive_if_required()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.close()
+            return
+        request_id = uuid.uuid4().hex
+        error.details["request_id"] = request_id
+        content = msgspec.json.encode(error_body(error))
+        head = (
+            f"content-type: application/json\r\ncontent-length: {len(content)}\r\n"
+            f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(STATUS_LINE[error.status] + head.encode() + content)
+        # Closing at once would take the answer from a client that still sends.
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+
+class UnframedCycle(RequestResponseCycle):
+    """The answer to a client of HTTP/1.0: what has no length ends with the connection."""
+
+    async def send(self, message: Any) -> None:
+        """As uvicorn's, but without chunks."""
+        if message["type"] == "http.response.start":
+            if not any(name.lower() == b"content-length" for name, _ in message["headers"]):
+                self.chunked_encoding = False
+        else:
+            # uvicorn counts down from this to the end of the answer.
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)

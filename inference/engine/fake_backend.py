@@ -84,7 +84,8 @@ class FakeSampler:
             best = best[: self.sampling.top_k]
         if self.sampling.top_p < 1:
             shares = _softmax(logits[best])
-            best = best[np.cumsum(shares) - shares < self.sampling.top_p]
+            before = np.cumsum(shares) - shares
+            best = best[(before < self.sampling.top_p) | (before == 0)]
         shares = _softmax(logits[best])
         return best[shares >= self.sampling.min_p * shares[0]]
 

@@ -137,6 +137,8 @@ def test_backend_end_token_has_a_name_and_no_text(subject: Subject):
         SamplingParameters(temperature=0.0, logit_bias={65: -1.0}),
         SamplingParameters(temperature=5.0, top_k=1),
         SamplingParameters(temperature=5.0, top_p=0.001),
+        SamplingParameters(temperature=5.0, top_p=5e-324),
+        SamplingParameters(temperature=5.0, top_p=0.0),
         SamplingParameters(temperature=5.0, min_p=1.0),
     ],
 )

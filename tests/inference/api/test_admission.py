@@ -75,6 +75,13 @@ def test_sampling_seed_fits_the_engine(seed: int | None, kept: int | None):
     assert sampling_of(request(seed=seed), spec(), 10).seed == kept
 
 
+@pytest.mark.parametrize(
+    ("temperature", "kept"), [(0, 0), (5e-324, 0), (1e-6, 0), (1e-5, 1e-5), (2, 2)]
+)
+def test_sampling_next_to_no_temperature_is_greedy(temperature: float, kept: float):
+    assert sampling_of(request(temperature=temperature), spec(), 10).temperature == kept
+
+
 def test_logit_bias_ids_become_numbers():
     sampling = sampling_of(request(logit_bias={"0": 1, "9": -100}), spec(), 10)
     assert sampling.logit_bias == {0: 1, 9: -100}

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from inference.database import in_database
-from inference.errors import ModelLoadingError
+from inference.errors import InferenceError, ModelFileMissingError, ModelLoadingError
 from inference.messages import WorkItem
 from inference.queue import keys
 from inference.queue.queue import Queue
@@ -68,25 +68,31 @@ async def load_fraction(redis: Redis, version_key: str) -> float | None:
     return None if answer is None else float(answer)
 
 
-def explain_absence(error: ModelLoadingError, header: RunHeader) -> ModelLoadingError:
+def missing_file(version_key: str, file_state: str) -> InferenceError:
+    """Why a version whose file is not here cannot serve; trying again helps while it is fetched."""
+    if file_state != ModelVersion.FileState.FETCHING:
+        return ModelFileMissingError(version_key)
+    return ModelLoadingError(
+        f"The file of {version_key} is being fetched. Try again when GET /v1/models says that it "
+        "is here.",
+        code="model_file_fetching",
+        param="model",
+        retry_after_ms=10_000,
+    )
+
+
+def explain_absence(header: RunHeader) -> InferenceError:
     """Why no host serves the version and none will be started, as the registry knows it."""
     version = find_version(header.version_key)
     if version is not None and version.file_state != ModelVersion.FileState.READY:
-        error = ModelLoadingError(
-            f"The file of {version.key} is {version.file_state}. Fetch it first: "
-            f"python manage.py fetch_model {version.key}",
-            code="model_not_loaded",
-            param="model",
-            retry_after_ms=10_000,
-        )
-    else:
-        error = ModelLoadingError(
-            f"{header.model} is not in memory, and nothing loads it at the moment. Try again "
-            "soon; if that does not help, start the controller: python manage.py controller",
-            code="model_not_loaded",
-            param="model",
-            retry_after_ms=10_000,
-        )
+        return missing_file(version.key, version.file_state)
+    error = ModelLoadingError(
+        f"{header.model} is not in memory, and nothing loads it at the moment. Try again "
+        "soon; if that does not help, start the controller: python manage.py controller",
+        code="model_not_loaded",
+        param="model",
+        retry_after_ms=10_000,
+    )
     own = [one for one in replica_statuses() if one.version_key == header.version_key]
     reasons = " ".join(replica.reason for replica in own if replica.reason)
     if reasons:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from inference.availability import missing_file
 from inference.database import in_database
 from inference.errors import InvalidRequestError, ModelNotFoundError
 from models_registry.errors import RegistryError
@@ -58,6 +59,7 @@ class Resolver:
 
         Raises:
             ModelNotFoundError: there is none, or it is of another type.
+            ModelFileMissingError, ModelLoadingError: its file is not here, or is being fetched.
             InvalidRequestError: the fields contradict each other, or ask for several models.
         """
         if mode not in (None, "single"):
@@ -74,6 +76,8 @@ class Resolver:
                 param="model",
                 code="wrong_model_type",
             )
+        if spec.missing_file_state:
+            raise missing_file(spec.version_key, spec.missing_file_state)
         return spec
 
     async def _offer(self, name: str, task_type: str, preset: str | None) -> Offer:

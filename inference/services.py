@@ -254,10 +254,10 @@ class InferenceService:
             await run.open()
             await self._remember(header)
             await enqueue(self.redis, self.queue, items, keep_alive_seconds)
-        except ModelLoadingError as error:
+        except ModelLoadingError:
             del self._open[header.id]
             await run.close()
-            raise await in_database(explain_absence, error, header) from None
+            raise await in_database(explain_absence, header) from None
         except BaseException:
             # The items may be queued all the same: the answer was late, or the client has left.
             self._spawn(self._abandon(run))

@@ -82,6 +82,6 @@ class Handler(ASGIHandler):
 def _check_headers(scope: Any) -> None:
     """Raise ``HeadersTooLargeError`` where address and headers together are too long."""
     length = len(scope.get("raw_path", b"")) + len(scope.get("query_string", b""))
-    length += sum(len(name) + len(value) for name, value in scope["headers"])
+    length += sum(len(name) + len(value) + 4 for name, value in scope["headers"])  # ": ", CRLF
     if length > MAX_HEADER_BYTES:
         raise HeadersTooLargeError(MAX_HEADER_BYTES)

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import (
     HttpToolsProtocol,
     RequestResponseCycle,
 )
+from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS
 
 from inference.api.error_renderer import error_body
 from inference.errors import HeadersTooLargeError, InferenceError, InvalidRequestError
@@ -55,6 +56,14 @@ class HttpProtocol(HttpToolsProtocol):
         """Note the end of a request."""
         self._unfinished_bytes = 0
         super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand over to websockets, unless it would drop the head without an answer."""
+        lines = [len(name) + len(value) + 4 for name, value in self.headers]
+        if max(len(self.url), *lines) > MAX_LINE_LENGTH or len(lines) > MAX_NUM_HEADERS:
+            self._refuse(HeadersTooLargeError(MAX_LINE_LENGTH))
+        else:
+            super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed."""

@@ -49,16 +49,19 @@ class ModelStatus:
 
         What has failed stays so until it is loaded again or somebody clears it.
         Of a version whose file is not there, and that is not in memory either, it is the state of
-        the file: ``absent``, ``fetching`` or ``failed``.
+        the file: ``absent``, ``fetching`` or ``failed``. Replicas of other versions do not count.
         """
-        states = {replica.state for replica in self.replicas if replica.desired == "resident"}
+        if self.version is None:
+            return "absent"
+        own = self.of(self.version).replicas
+        states = {replica.state for replica in own if replica.desired == "resident"}
         if states & {"ready"}:
             return "loaded"
         if states & {"starting", "loading", "stopped"}:
             return "loading"
-        if any(replica.state == "failed" for replica in self.replicas):
+        if any(replica.state == "failed" for replica in own):
             return "failed"
-        file_state = self.version.file_state if self.version else ModelVersion.FileState.READY
+        file_state = self.version.file_state
         return "available" if file_state == ModelVersion.FileState.READY else file_state
 
     @property
@@ -77,11 +80,12 @@ class ModelStatus:
 def spec_of(version: ModelVersion, models_dir: Path) -> ModelSpec:
     """The version as other apps see it."""
     draft = version.usable_draft
+    path = path_below(models_dir, version.file_name)
     return ModelSpec(
         model_slug=version.model.slug,
         version_key=version.key,
         type=version.model.type,
-        path=str(path_below(models_dir, version.file_name)),
+        path=str(path),
         chat_template=version.chat_template,
         context_length_tokens=version.context_length_tokens or version.kv_cells,
         kv_cells=version.kv_cells,
@@ -99,7 +103,16 @@ def spec_of(version: ModelVersion, models_dir: Path) -> ModelSpec:
         default_sampling=version.default_sampling,
         is_deprecated=version.is_deprecated,
         deprecation_note=version.deprecation_note,
+        missing_file_state=_missing_file_state(version, path),
     )
+
+
+def _missing_file_state(version: ModelVersion, path: Path) -> str:
+    is_here = version.file_state == ModelVersion.FileState.READY and path.is_file()
+    if is_here or version.replicas.filter(state=Replica.State.READY).exists():
+        return ""
+    is_lost = version.file_state == ModelVersion.FileState.READY
+    return str(ModelVersion.FileState.ABSENT if is_lost else version.file_state)
 
 
 def find_offer(name: str, models_dir: Path) -> Offer | None:

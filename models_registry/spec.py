@@ -28,7 +28,8 @@ class ModelSpec:
     ``models_registry.models.runtime``; ``threads`` is None where the service's setting counts.
     ``draft_path`` is the file of the model that guesses tokens ahead, if there is one.
     Answers of a version that ``is_deprecated`` carry a warning with ``deprecation_note``.
-    ``limits`` are those of the registration that a request names.
+    ``missing_file_state`` is the state of the file where neither it is there nor a replica that
+    serves without it; "" otherwise. ``limits`` are those of the registration that a request names.
     """
 
     model_slug: str
@@ -52,6 +53,7 @@ class ModelSpec:
     default_sampling: dict[str, Any] = field(default_factory=dict)
     is_deprecated: bool = False
     deprecation_note: str = ""
+    missing_file_state: str = ""
     limits: RequestLimits = RequestLimits()
 
     @property

@@ -22,6 +22,11 @@ MODELS_DIR = Path("/models")
 TEXT = "text_generation"
 
 
+@pytest.fixture(autouse=True)
+def files_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+
+
 @pytest.fixture
 def version(database: None) -> ModelVersion:  # noqa: F811
     Model.objects.create(slug="m", name="M", roles=["coder", "fast"])

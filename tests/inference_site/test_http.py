@@ -229,6 +229,20 @@ async def test_headers_beyond_the_limit_are_431(database: None, filler: list[str
         assert error["details"]["request_id"] == headers["x-request-id"]
 
 
+@pytest.mark.parametrize(
+    "filler", [["Cookie: " + "a" * 9000], [f"x{number}: a" for number in range(200)]]
+)
+async def test_headers_that_websockets_would_drop_are_431(filler: list[str]):
+    upgrade = (
+        *("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )
+    async with connected() as connect:
+        client = await connect()
+        await client.send(request("GET", "/ws", *upgrade, *filler))
+        assert (await client.answer())[0] == 431
+
+
 async def test_address_counts_as_header(database: None):  # noqa: F811
     async with connected() as connect:
         client = await connect()

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import msgspec
 from django.contrib.auth import get_user_model
 from django.http import HttpResponse
 from rest_framework.request import Request
 
+from inference.api.schemas import ChatRequest, CompletionRequest, EmbeddingsRequest
 from inference.api.view import ApiView, json_response, principal_in
+from inference.availability import missing_file
 from inference.conf import inference_settings
 from inference.database import in_database
 from inference.errors import (
@@ -18,7 +21,7 @@ from inference.errors import (
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
 from models_registry import services
 from models_registry.errors import NeverFitsError, RegistryError
-from models_registry.models import ModelVersion, Replica
+from models_registry.models import Model, ModelVersion, Replica
 from models_registry.nodes import answering, pick_node
 from models_registry.preloading import configured_preset
 from models_registry.selectors import ModelStatus, model_statuses
@@ -53,7 +56,8 @@ class LoadModel(ApiView):
         """Want a replica of the version where there is room; answers at once with the state."""
         status = await status_of(model_id)
         version = version_named(status, model_id)
-        _require_file(version)
+        if version.file_state != ModelVersion.FileState.READY:
+            raise missing_file(version.key, version.file_state)
         try:
             await in_database(_load, version, principal_in(request))
         except NeverFitsError as error:
@@ -132,16 +136,6 @@ async def _named_object(model_id: str) -> dict[str, Any]:
     return _model_object(status.of(version), f"{status.model.slug}@{version.label}")
 
 
-def _require_file(version: ModelVersion) -> None:
-    if version.file_state != ModelVersion.FileState.READY:
-        raise InvalidRequestError(
-            f"The file of {version.key} is {version.file_state}. Fetch it first: "
-            f"python manage.py fetch_model {version.key}",
-            param="model",
-            code="model_file_missing",
-        )
-
-
 def _unload(version: ModelVersion, principal: Principal) -> None:
     services.unload(version, _actor(principal))
 
@@ -157,6 +151,16 @@ def _load(version: ModelVersion, principal: Principal) -> None:
         services.load(version, node, _actor(principal))
 
 
+def _supported_parameters(status: ModelStatus) -> list[str]:
+    """What requests may carry besides the model and what it is asked."""
+    kind: type[msgspec.Struct] = CompletionRequest
+    if status.model.type == Model.Type.EMBEDDING:
+        kind = EmbeddingsRequest
+    elif "chat" in status.capabilities or (status.version and status.version.chat_template):
+        kind = ChatRequest
+    return sorted({*kind.__struct_fields__} - {"model", "messages", "prompt", "input"})
+
+
 def _model_object(status: ModelStatus, name: str) -> dict[str, Any]:
     """A model, or one version of it, as clients see it; ``name`` is what requests send."""
     version = status.version
@@ -167,6 +171,7 @@ def _model_object(status: ModelStatus, name: str) -> dict[str, Any]:
     return {
         "id": name,
         "object": "model",
+        "name": status.model.name,
         "created": int(status.model.created_at.timestamp()),
         "owned_by": "brigade",
         "type": status.model.type,
@@ -174,6 +179,8 @@ def _model_object(status: ModelStatus, name: str) -> dict[str, Any]:
         "memory_mb": memory >> 20 if memory else None,
         "file": version.file_state if version else None,
         "context_length": version.sequence_limit_tokens if version else None,
+        "max_model_len": version.sequence_limit_tokens if version else None,
+        "supported_parameters": _supported_parameters(status),
         "roles": status.model.roles_in_force,
         "capabilities": status.capabilities,
         "version": f"{status.model.slug}@{version.label}" if version else None,

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,16 +12,16 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from inference import availability, consumers
+from inference import availability, consumers, resolution
 from inference.api import delivery
 from inference.availability import load_fraction
 from inference.messages import Delta, Failed, Finished, Started, Usage
 from inference.queue import keys
 from inference.queue.demand import DemandReader, Which
 from inference.services import InferenceService
-from models_registry.models import ModelVersion
+from models_registry.models import Model, ModelVersion, Node, Replica
 from tests.inference.test_consumer_chat import socket_of
-from tests.stack import Api, ScriptedHost, body_of, sse_events
+from tests.stack import Api, FakeModel, ScriptedHost, body_of, sse_events
 
 PATH = "/v1/chat/completions"
 POLL_SECONDS = 0.02
@@ -96,7 +97,6 @@ async def test_a_request_waits_for_the_controller_to_see_a_new_version(
     assert (await request).status_code == 200
 
 
-@pytest.mark.parametrize("reason", ["no controller", "no file"])
 async def test_a_version_that_nothing_will_load_is_refused_at_once(
     api: Api,
     service: InferenceService,
@@ -104,7 +104,6 @@ async def test_a_version_that_nothing_will_load_is_refused_at_once(
     controller: DemandReader,
     redis_client: "redis.Redis",
     monkeypatch: pytest.MonkeyPatch,
-    reason: str,
 ):
     attempts: list[object] = []
     enqueue = service.queue.enqueue
@@ -116,13 +115,98 @@ async def test_a_version_that_nothing_will_load_is_refused_at_once(
     monkeypatch.setattr(service.queue, "enqueue", counted)
     monkeypatch.setattr(availability, "NEWS_POLL_SECONDS", 0)
     controller.announce(["another@q4"], {})
-    if reason == "no controller":
-        redis_client.delete(keys.LOADABLE)
-    else:
-        absent = ModelVersion.FileState.ABSENT
-        await ModelVersion.objects.filter(pk=version.pk).aupdate(file_state=absent)
+    redis_client.delete(keys.LOADABLE)
     assert (await api.post(PATH, chat(version))).status_code == 503
     assert len(attempts) == 1
+
+
+MISSING_FILE_BODIES = [
+    ("text_generation", PATH, {"messages": [{"role": "user", "content": "x"}]}),
+    ("text_generation", "/v1/completions", {"prompt": "x"}),
+    ("text_generation", "/v1/tokenize", {"content": "x"}),
+    ("text_generation", "/v1/detokenize", {"tokens": [1]}),
+    ("embedding", "/v1/embeddings", {"input": "x"}),
+    ("embedding", "/v1/tokenize", {"content": "x"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "path", "fields"), MISSING_FILE_BODIES)
+@pytest.mark.parametrize("state", ["absent", "failed", "ready"])
+async def test_a_model_whose_file_is_not_here_is_404_and_says_how_to_fetch_it(
+    api: Api,
+    service: InferenceService,
+    version: ModelVersion,
+    kind: str,
+    path: str,
+    fields: dict[str, Any],
+    state: str,
+):
+    # What the file says is not known either. "ready": somebody has deleted it.
+    await ModelVersion.objects.aupdate(file_state=state, file_name="gone.gguf", chat_template="")
+    await Model.objects.aupdate(type=kind)
+    response = await api.post(path, {"model": version.model.slug, **fields})
+    assert response.status_code == 404
+    error = response.json()["error"]
+    assert (error["code"], error["param"]) == ("model_file_missing", "model")
+    assert f"manage.py fetch_model {version.key}" in error["message"]
+    assert "Retry-After" not in response
+
+
+async def test_a_model_whose_file_is_not_here_is_an_error_on_a_websocket(
+    api: Api, service: InferenceService, version: ModelVersion
+):
+    await ModelVersion.objects.aupdate(file_state=ModelVersion.FileState.ABSENT)
+    async with socket_of(api) as socket:
+        await socket.send("stream_chat", **chat(version))
+        _, data = await socket.receive()
+        assert data["error"]["code"] == "model_file_missing"
+
+
+async def test_a_model_whose_file_is_being_fetched_is_503(
+    api: Api, service: InferenceService, version: ModelVersion
+):
+    fetching = ModelVersion.FileState.FETCHING
+    await ModelVersion.objects.aupdate(file_state=fetching, chat_template="")
+    response = await api.post(PATH, chat(version))
+    assert (response.status_code, response["Retry-After"]) == (503, "10")
+    assert response.json()["error"]["code"] == "model_file_fetching"
+
+
+@pytest.mark.parametrize("state", ["absent", "fetching", "failed", "ready"])
+async def test_a_model_in_memory_serves_without_its_file(
+    api: Api,
+    model: FakeModel,
+    state: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(resolution, "OFFER_SECONDS", 0.0)
+    model.say("hello")
+    assert (await api.post(PATH, chat(model.version))).status_code == 200
+    node = await Node.objects.acreate(name="test")
+    ready = Replica.State.READY
+    await Replica.objects.acreate(version=model.version, node=node, state=ready)
+    await ModelVersion.objects.aupdate(file_state=state)
+    monkeypatch.setattr(Path, "is_file", lambda _: False)
+    model.say("hello")
+    assert (await api.post(PATH, chat(model.version))).status_code == 200
+
+
+async def test_a_file_that_goes_meanwhile_is_404_as_well(
+    api: Api,
+    service: InferenceService,
+    version: ModelVersion,
+    controller: DemandReader,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(resolution, "OFFER_SECONDS", 60.0)
+    controller.announce(["another@q4"], {})
+    assert (
+        await api.post("/v1/tokenize", {"model": version.key, "content": "x"})
+    ).status_code == 200
+    await ModelVersion.objects.aupdate(file_state=ModelVersion.FileState.ABSENT)
+    body = chat(version) | {"model": version.key}
+    response = await api.post(PATH, body)
+    assert response.json()["error"]["code"] == "model_file_missing"
 
 
 async def test_a_stream_shows_how_far_the_load_is(

@@ -45,8 +45,9 @@ async def test_models_list_has_openai_and_own_fields(
     assert isinstance(entry["created"], int)
     assert entry["owned_by"]
     assert entry["status"] == "available"
-    assert entry["context_length"] == 2048
+    assert entry["context_length"] == entry["max_model_len"] == 2048
     assert entry["version"] == version.key
+    assert entry["name"] == version.model.name
 
 
 @pytest.mark.parametrize("with_label", [False, True])
@@ -79,6 +80,46 @@ async def test_model_detail_of_a_version_has_the_facts_of_that_version(
     assert (shown["status"], shown["file"], shown["replicas"]) == ("absent", "absent", [])
     first = (await api.get(f"/v1/models/{version.key}")).json()
     assert (first["status"], len(first["replicas"])) == ("loaded", 1)
+
+
+async def test_supported_parameters_are_those_that_the_route_takes(
+    api: Api, service: InferenceService, version: ModelVersion
+):
+    async def parameters() -> set[str]:
+        (entry,) = (await api.get("/v1/models")).json()["data"]
+        return set(entry["supported_parameters"])
+
+    assert {"temperature", "tools", "max_tokens", "response_format"} <= await parameters()
+    assert not {"model", "messages"} & await parameters()
+    await in_database(ModelVersion.objects.update, chat_template="")
+    assert "temperature" in await parameters()
+    assert not {"tools", "prompt"} & await parameters()
+    # Known from the seed, before the file is here.
+    await in_database(Model.objects.update, capabilities=["chat"])
+    assert "tools" in await parameters()
+    await in_database(Model.objects.update, type="embedding")
+    assert "dimensions" in await parameters()
+    assert not {"temperature", "input"} & await parameters()
+
+
+async def test_status_says_whether_the_default_version_can_answer(
+    api: Api, service: InferenceService, version: ModelVersion, replica: Replica
+):
+    async def status() -> str:
+        (entry,) = (await api.get("/v1/models")).json()["data"]
+        return str(entry["status"])
+
+    await in_database(Replica.objects.update, state=Replica.State.READY)
+    assert await status() == "loaded"
+    other = await in_database(
+        lambda: ModelVersion.objects.create(model=version.model, label="v2", file_name="b.gguf")
+    )
+    await in_database(Replica.objects.update, version=other)
+    assert await status() == "available"
+    await in_database(ModelVersion.objects.update, file_state=ModelVersion.FileState.ABSENT)
+    assert await status() == "absent"
+    await in_database(ModelVersion.objects.update, is_default=False)
+    assert await status() == "absent"
 
 
 @pytest.mark.parametrize("state", ["absent", "fetching", "failed"])
@@ -201,7 +242,7 @@ async def test_load_without_a_file_says_how_to_fetch_it(
 ):
     await in_database(ModelVersion.objects.update, file_state=ModelVersion.FileState.ABSENT)
     response = await api.post(f"/v1/models/{version.model.slug}/load", {})
-    assert response.status_code == 400
+    assert response.status_code == 404
     assert "fetch_model" in response.json()["error"]["message"]
 
 

@@ -23,6 +23,8 @@ class GenerationExtension(Extension):
 
 TEMPLATE_EXTENSIONS: Final = (LoopControlExtension, GenerationExtension)
 """What templates may use beyond Jinja's own statements."""
+TEMPLATE_FILTERS: Final = ("from_json", "tojson")
+"""What they may use beyond, or in place of, Jinja's own filters."""
 
 
 def fault_of_template(template: str) -> str:
@@ -56,7 +58,8 @@ def texts_of_template(template: str) -> tuple[str, ...]:
 
 
 def _unknown_name(environment: jinja2.Environment, tree: nodes.Template) -> str:
-    known = {nodes.Filter: environment.filters, nodes.Test: environment.tests}
+    filters = {*environment.filters, *TEMPLATE_FILTERS}
+    known = {nodes.Filter: filters, nodes.Test: environment.tests}
     for kind, names in known.items():
         for node in tree.find_all(kind):
             if node.name not in names:

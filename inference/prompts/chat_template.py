@@ -11,7 +11,7 @@ import jinja2
 from inference.prompts.marks import split_marks
 from inference.prompts.variants import instructions_at_risk, is_heard, variants
 from inference.prompts.written import CLOSE, OPEN, WrittenEnvironment, origins, own, shown
-from models_registry.chat_templates import TEMPLATE_EXTENSIONS
+from models_registry.chat_templates import TEMPLATE_EXTENSIONS, TEMPLATE_FILTERS
 
 # A noncharacter, as OPEN and CLOSE are.
 END = "\ufdd2"
@@ -100,8 +100,8 @@ def _first_heard(
         return deaf
     if "tools" in variables and variables["tools"] is None:
         # Some walk through the tools without asking whether there are any.
-        told = {name: value for name, value in variables.items() if name != "tools"}
-        return _first_heard(template, messages, told)
+        others = {name: value for name, value in variables.items() if name != "tools"}
+        return _first_heard(template, messages, others)
     raise TemplateFailedError(
         f"The model's chat template refuses this conversation: {_short(refusal)}"
     ) from refusal
@@ -161,7 +161,7 @@ def _compiled(template: str) -> jinja2.Template:
         lstrip_blocks=True,
         extensions=TEMPLATE_EXTENSIONS,
     )
-    environment.filters["tojson"] = _to_json
+    environment.filters.update(dict(zip(TEMPLATE_FILTERS, (json.loads, _to_json), strict=True)))
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = _strftime_now
     return environment.from_string(template)

@@ -16,8 +16,8 @@ def variants(messages: Messages) -> Iterator[Messages]:
     told = [_with_objects(message) for message in messages]
     if told != messages:
         yield told
-    for start in (1, 0):
-        merged = [*told[:start], *_merged(told[start:])]
+    for kept in (1, 0):
+        merged = _merged(told, kept)
         if merged != told:
             yield merged
 
@@ -55,14 +55,14 @@ def _object(function: dict[str, Any]) -> dict[str, Any]:
     return arguments if isinstance(arguments, dict) else {"arguments": arguments}
 
 
-def _merged(messages: Messages) -> list[dict[str, Any]]:
-    """Messages with each system message at the head of the user's turn after it.
+def _merged(messages: Messages, kept: int) -> list[dict[str, Any]]:
+    """Messages with each system message, but the first ``kept``, in the user's turn after it.
 
-    Without one, it becomes a turn of the user, or the end of the one before it.
+    Without one, it becomes the end of the turn before it, or a turn of its own.
     """
-    merged: list[dict[str, Any]] = []
+    merged: list[dict[str, Any]] = list(messages[:kept])
     waiting: list[str] = []
-    for message in messages:
+    for message in messages[kept:]:
         if message["role"] == "system":
             waiting.append(message["content"])
             continue

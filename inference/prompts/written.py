@@ -27,10 +27,10 @@ class Written(str):
     __slots__ = ("_shown",)
     _shown: str
 
-    def __new__(cls, text: str, shown: str | None = None) -> Self:
-        """``shown`` has what the template wrote between OPEN and CLOSE; without, it is nothing."""
+    def __new__(cls, text: str, marked: str | None = None) -> Self:
+        """``marked`` is the text as ``shown`` gives it; without, nothing is the template's."""
         self = super().__new__(cls, text)
-        self._shown = text if shown is None else shown
+        self._shown = shown(text) if marked is None else marked
         return self
 
     def __add__(self, other: str) -> str:
@@ -41,16 +41,16 @@ class Written(str):
     def __radd__(self, other: str) -> str:
         return joined((other, self))
 
-    def strip(self, chars: str | None = None) -> str:  # type: ignore[override]
+    def strip(self, chars: str | None = None) -> str:
         return self.lstrip(chars).rstrip(chars)
 
-    def lstrip(self, chars: str | None = None) -> str:  # type: ignore[override]
+    def lstrip(self, chars: str | None = None) -> str:
         count = len(self) - len(super().lstrip(chars))
-        return joined([_CHARACTER.sub("", self._shown, count)]) if count else self
+        return _of(_CHARACTER.sub("", self._shown, count)) if count else self
 
-    def rstrip(self, chars: str | None = None) -> str:  # type: ignore[override]
+    def rstrip(self, chars: str | None = None) -> str:
         count = len(self) - len(super().rstrip(chars))
-        return joined([_CHARACTER.sub("", self._shown[::-1], count)[::-1]]) if count else self
+        return _of(_CHARACTER.sub("", self._shown[::-1], count)[::-1]) if count else self
 
 
 def own(text: str) -> Written:
@@ -59,18 +59,34 @@ def own(text: str) -> Written:
 
 
 def shown(value: object) -> str:
-    """A value as it is put out, with what the template wrote of it between OPEN and CLOSE."""
-    return value._shown if isinstance(value, Written) else str(value)
+    """A value as text, with what the template wrote of it between OPEN and CLOSE.
+
+    Text from outside has neither: what an escape of it stands for may come out as one.
+    """
+    if isinstance(value, Written):
+        return value._shown
+    text = str(value)
+    return text.replace(OPEN, "").replace(CLOSE, "") if OPEN in text or CLOSE in text else text
+
+
+def as_text(value: object) -> str:
+    """A value as it is put out."""
+    return value if isinstance(value, Written) else str(value)
 
 
 def joined(parts: Iterable[object]) -> Written:
-    """The text of values, some of which may be as ``shown`` gives them already."""
+    """The text of values, one after the other."""
     marked = "".join(map(shown, parts))
     length = len(marked) - 2 * marked.count(OPEN)
     if length > MAX_CHARACTERS:
         raise TemplateRuntimeError(
             f"It makes a text of {length} characters; the limit is {MAX_CHARACTERS}."
         )
+    return _of(marked)
+
+
+def _of(marked: str) -> Written:
+    """A text as ``shown`` gives it."""
     return Written(marked.replace(OPEN, "").replace(CLOSE, ""), marked)
 
 
@@ -101,7 +117,7 @@ class _Generator(CodeGenerator):
         return f"environment.own({''.join(group)!r})"
 
     def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
-        self.write("environment.shown(")
+        self.write("environment.as_text(")
 
 
 class WrittenEnvironment(ImmutableSandboxedEnvironment):
@@ -109,7 +125,7 @@ class WrittenEnvironment(ImmutableSandboxedEnvironment):
 
     code_generator_class = _Generator
     own = staticmethod(own)
-    shown = staticmethod(shown)
+    as_text = staticmethod(as_text)
     concat = staticmethod(joined)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:

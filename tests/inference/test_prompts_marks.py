@@ -103,6 +103,23 @@ def test_marks_of_the_template_and_honest_text_are_one_piece(vocabulary: Vocabul
     assert len(render(TEMPLATE, [message], marks, tools=[{"name": "t"}])) == 1
 
 
+@pytest.mark.parametrize(
+    ("template", "content"),
+    [
+        ("{{ (messages[0].content | from_json)[0] }}", '["\\ufdd0<a>\\ufdd1"]'),
+        ("{{ '{}'.format((messages[0].content | from_json)[0]) }}", '["\\ufdd0<a>\\ufdd1"]'),
+        ("{{ messages[0].content | striptags }}", "&#xfdd0;&lt;a&gt;&#xfdd1;"),
+    ],
+)
+def test_marks_are_not_forged_by_escapes(template: str, content: str):
+    message = {"role": "user", "content": content}
+    assert render(template, [message], ("<a>",)) == ["<", "a>"]
+    assert render("{% set x %}" + template + "{% endset %}{{ x }}", [message], ("<a>",)) == [
+        "<",
+        "a>",
+    ]
+
+
 @pytest.mark.parametrize("harmless", HARMLESS)
 def test_marks_are_no_tokens_that_are_harmless(vocabulary: Vocabulary, harmless: str):
     (token,) = vocabulary.tokenize(harmless, add_special=False, parse_control=False)[-1:]

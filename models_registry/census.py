@@ -8,14 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db import connection
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from models_registry.clock import database_now
 from models_registry.footprints import TEMPLATE_SHA256
-from models_registry.models import ModelVersion, Node, Replica
+from models_registry.models import Model, ModelVersion, Node, Registration, Replica
 
 _State = ModelVersion.FileState
+_TABLES = [rows._meta.db_table for rows in (Node, Model, ModelVersion, Replica, Registration)]
+_SUM = "(SELECT sum(hashtext(ctid::text || xmin::text)) FROM {})"
+_MARK = "SELECT " + ", ".join(map(_SUM.format, _TABLES))
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,15 @@ def take_census() -> Census:
         replicas=[replica for replica in replicas if replica.node_id in nodes],
         taken_at=replicas[0].seen_at if replicas else database_now(),
     )
+
+
+def registry_mark() -> object:
+    """A value that is another one when a row that the controller goes by was added, changed or
+    deleted. A changed row is in another place of its table, and has another transaction's number.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_MARK)
+        return cursor.fetchone()
 
 
 def version_keys() -> list[str]:

@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_STOP_SECONDS = 8.0
 MINIMUM_STOP_SECONDS = RESULTS_SECONDS + 0.5
 _DJANGO_Q_SERIES = "1.11"
-_SIGNAL_POLL_SECONDS = 0.2
 _NOT_BEFORE_FORK = ("llama_cpp", "torch")
 
 
@@ -83,14 +82,15 @@ class GuardedCluster(django_q_cluster.Cluster):
             raise ImproperlyConfigured("; ".join(problems))
         db.connections.close_all()
         self.start()
-        while True:
-            self.sentinel.join(_SIGNAL_POLL_SECONDS)
-            if not self.sentinel.is_alive():
-                logger.critical("the sentinel died with exit code %s", self.sentinel.exitcode)
-                return 1
-            if signal.sigpending() & STOP_SIGNALS:
+        # Blocked only now: the sentinel's own children must not inherit that.
+        waited_for = STOP_SIGNALS | {signal.SIGCHLD}
+        signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
+        while self.sentinel.is_alive():
+            if signal.sigwait(waited_for) in STOP_SIGNALS:
                 self.stop()
                 return 0
+        logger.critical("the sentinel died with exit code %s", self.sentinel.exitcode)
+        return 1
 
     def start(self) -> int:
         """Start the sentinel, without waiting for it; the process id of the cluster."""

@@ -9,6 +9,7 @@ import redis
 from django.db import connection
 
 from inference.conf import InferenceSettings
+from inference.host.changes import Changes, is_settled, look_in_seconds
 from inference.host.fleet_actions import FleetActions
 from inference.host.foresight import Foresight
 from inference.host.liveness import liveness_folder
@@ -47,7 +48,7 @@ LATE_RETRY_SECONDS = 10.0
 class Controller:
     """Acts on ``models_registry.residency.plan`` and gives back the work of dead hosts.
 
-    Call ``tick`` about twice a second. Several controllers may run; the one that holds the
+    Call ``attend`` about twice a second. Several controllers may run; the one that holds the
     database's advisory lock acts, the others wait to take over.
     """
 
@@ -70,6 +71,10 @@ class Controller:
         self._preloaded_due_at = clock()
         self._forget_due_at = clock()
         self._overdrawn_since: dict[str, float] = {}
+        self._changes = Changes(client, settings.lease_seconds)
+        self._is_settled = False
+        self._mark: object = None
+        self._look_due_at = clock()
         self._rules = Rules(
             lease_seconds=settings.lease_seconds,
             minimum_dwell_seconds=settings.minimum_dwell_seconds,
@@ -79,8 +84,18 @@ class Controller:
             drain_timeout_seconds=settings.request_timeout_seconds + settings.step_timeout_seconds,
         )
 
+    def attend(self) -> bool:
+        """Call ``tick``, unless nothing has changed since it found all in order a moment ago."""
+        mark = self._changes.mark() if self._is_settled else None
+        if mark is not None and mark == self._mark and self._clock() < self._look_due_at:
+            self._watch.note_unchanged()
+            return True
+        # Taken before the look, so that what changes meanwhile is seen the next time.
+        self._mark = mark
+        return self.tick()
+
     def tick(self) -> bool:
-        """Look once and act.
+        """Look at everything once, and act.
 
         Returns:
             Whether this controller was the one to act.
@@ -88,6 +103,7 @@ class Controller:
         Raises:
             django.db.Error, redis.RedisError: one of them is away; call again later.
         """
+        self._is_settled = False
         if not self._holds_lock():
             return False
         census = take_census()
@@ -118,6 +134,10 @@ class Controller:
         if self._clock() >= self._forget_due_at:
             self._forget_due_at = self._clock() + FORGET_SECONDS
             forget_released()
+        if not self._watch.is_patient and is_settled(drawn, outlook, self._rules):
+            self._is_settled = True
+            self._changes.follow(outlook)
+            self._look_due_at = self._clock() + look_in_seconds(outlook)
         return True
 
     def _plan(self, outlook: Outlook) -> Plan:
@@ -234,6 +254,7 @@ class Controller:
 
     def note_outage(self) -> None:
         """Redis was out of reach: give nobody up before every host could renew its lease."""
+        self._is_settled = False
         self._watch.note_outage()
 
     def _holds_lock(self) -> bool:

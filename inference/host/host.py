@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # How long the loop waits for the engine before it looks for messages again.
 POLL_SECONDS = 0.02
+# An idle host is rung for what comes, and looks so often whether it missed that.
+IDLE_LOOK_SECONDS = 1.0
 REDIS_RETRY_SECONDS = 0.2
 # Tokens wait up to so long to be published together; longer from this many streams on.
 COALESCE_SECONDS = 0.02
@@ -89,6 +91,8 @@ class Host:
         self._draining = False
         self._stop_at: float | None = None
         self._next_heartbeat_at = 0.0
+        self._look_at = 0.0
+        self._may_hold_unknown = True
         self._redis_lost = False
 
     @property
@@ -136,6 +140,19 @@ class Host:
         self._watch_engine()
         self._heartbeat()
         self._collect(wait_seconds=POLL_SECONDS if self._flights else 0)
+        if self._flights or self._unsent or time.monotonic() >= self._look_at:
+            self._exchange()
+        if not self._flights and not self._unsent and not self._is_done():
+            patience = max(0.01, min(self._next_heartbeat_at - time.monotonic(), 0.5))
+            messages = self._claims.wait(patience)
+            for message in messages or ():
+                self._obey(message)
+            if messages is not None:
+                self._look_at = 0.0
+
+    def _exchange(self) -> None:
+        """Publish what there is to send, and fetch what waits."""
+        self._look_at = time.monotonic() + IDLE_LOOK_SECONDS
         pending = self._claims.publish(self._unsent, self._config.stream_ttl_seconds)
         if self._unsent:
             self._published_at = time.monotonic()
@@ -144,13 +161,11 @@ class Host:
             for message in self._claims.controls():
                 self._obey(message)
         if pending.items and not self._draining and self._stop_at is None:
+            self._look_at = 0.0
             self._claim()
-        if not self._flights and not self._unsent and not self._is_done():
-            patience = max(0.01, min(self._next_heartbeat_at - time.monotonic(), 0.5))
-            for message in self._claims.wait(patience):
-                self._obey(message)
 
     def _claim(self) -> None:
+        self._may_hold_unknown = True
         running = self._flights.running
         if not may_claim_fresh(running):
             return
@@ -234,6 +249,9 @@ class Host:
             ttl_seconds=int(self._config.lease_seconds * 4) + 1,
             facts=self._facts | figures,
         )
+        if not self._may_hold_unknown:
+            return
+        self._may_hold_unknown = bool(self._flights)
         known = {*self._flights.proof, *(entry.id for entry in self._unsent)}
         ttl_seconds = self._config.stream_ttl_seconds
         for item_id in self._claims.give_back_unknown(known, ttl_seconds):
@@ -254,7 +272,8 @@ class Host:
         if not self._redis_lost:
             logger.warning("Redis is out of reach, trying again: %s", error)
         self._redis_lost = True
-        self._next_heartbeat_at = 0.0
+        self._next_heartbeat_at = self._look_at = 0.0
+        self._may_hold_unknown = True
         time.sleep(REDIS_RETRY_SECONDS)
         try:
             self._claims.reassert(self._flights.proof)

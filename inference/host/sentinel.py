@@ -50,6 +50,7 @@ STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 RESULTS_SECONDS = 1.5
 """The part of a stop that is kept for recording the last results."""
 _SCHEDULE_SECONDS = 30.0
+_SHOW_SECONDS = 1.4
 _TIMER_LOCK_SECONDS = 0.1
 _STOP_POLL_SECONDS = 0.05
 
@@ -82,6 +83,8 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         self.stop_seconds = stop_seconds
         self._register = register
         self._killed: set[str] = set()
+        self._shown: object = None
+        self._show_at = 0.0
         self._last_words = LastWords(liveness_folder())
         self.task_queue = KernelQueue()
         self.result_queue = KernelQueue()
@@ -122,10 +125,18 @@ class GuardedSentinel(django_q_cluster.Sentinel):
                 register_at = time.monotonic() + _SCHEDULE_SECONDS
                 if self._register():
                     self._register = None
-            Stat(self).save()
+            self._show_cluster()
             self._show_node()
         self._hide_node()
         self.stop()
+
+    def _show_cluster(self) -> None:
+        """Keep django-q's record of this cluster, which Redis forgets after three seconds."""
+        stat = Stat(self)
+        shown = (stat.status, stat.reincarnations, stat.monitor, stat.pusher, stat.workers)
+        if shown != self._shown or time.monotonic() >= self._show_at:
+            self._shown, self._show_at = shown, time.monotonic() + _SHOW_SECONDS
+            stat.save()
 
     def _show_node(self) -> None:
         """Let the controller know of this node, and end the hosts that it has given up."""

@@ -71,6 +71,10 @@ class Watch:
         """Redis was out of reach: give nobody up before every host could renew its lease."""
         self._patient_until = self._clock() + self._lease_seconds
 
+    def note_unchanged(self) -> None:
+        """All who showed themselves at the last look still do: no silence began before now."""
+        self._looked_at = self._clock()
+
     def look(self, node_names: Sequence[str]) -> Sighting:
         """See who shows itself now."""
         seconds, microseconds = self._redis.time()

@@ -176,12 +176,14 @@ class HostClaims:
         messages: Any = self._redis.lpop(self._control, 100)
         return [decode_control(message) for message in messages or []]
 
-    def wait(self, timeout_seconds: float) -> list[Control]:
-        """Sleep until there may be work or a message, at most ``timeout_seconds``."""
+    def wait(self, timeout_seconds: float) -> list[Control] | None:
+        """Sleep until there may be work or a message; None after ``timeout_seconds`` of nothing."""
         answer: Any = self._redis.blpop(
             [self._control, keys.bell(self._version_key)], timeout=timeout_seconds
         )
-        if answer is None or answer[0].decode() != self._control:
+        if answer is None:
+            return None
+        if answer[0].decode() != self._control:
             return []
         return [decode_control(answer[1]), *self.controls()]
 

@@ -6,9 +6,11 @@ log file has its words. The kernel tells the server to stop when the keeper dies
 """
 
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -25,6 +27,8 @@ SERVERS: dict[str, type[EmbeddedServer]] = {
     ValkeyServer.name: ValkeyServer,
 }
 _TICK_SECONDS = 0.1
+# For a kernel that loses a wake-up; none is known to.
+_LOOK_SECONDS = 30.0
 _SHORT_LIFE_SECONDS = 5.0
 _LONGEST_DELAY_SECONDS = 10.0
 
@@ -92,13 +96,22 @@ class Keeper:
 
     def keep(self) -> None:
         """Keep the server alive until the last holder has gone or a signal comes; then stop it."""
+        awake, waker = os.pipe()
+        for end in (awake, waker):
+            os.set_blocking(end, False)
+        # A signal that comes a moment before the wait is in the pipe, and ends it.
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        threading.Thread(target=self._wait_for_holders, args=(waker,), daemon=True).start()
         while not self._finished():
             if self._process is None:
                 self._restart()
                 continue
-            try:
-                status = self._process.wait(_TICK_SECONDS)
-            except subprocess.TimeoutExpired:
+            status = self._process.poll()
+            if status is None:
+                select.select([awake], [], [], _LOOK_SECONDS)
+                while select.select([awake], [], [], 0)[0]:
+                    os.read(awake, 4096)
                 continue
             self._say(f"{self._server.name} ended with status {status}; starting it again")
             lived_seconds = time.monotonic() - self._started_at
@@ -107,6 +120,14 @@ class Keeper:
             self._process = None
         if self._process is not None:
             self._server.stop(self._process)
+
+    def _wait_for_holders(self, waker: int) -> None:
+        """Sleep until the last holder has gone, and wake the main thread.
+
+        The lock that comes then is the keeper's, whichever thread has asked for it.
+        """
+        self._holders.wait_exclusive()
+        os.write(waker, b"\0")
 
     def ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
         """Signal handler: stop the server and end, whoever holds it."""

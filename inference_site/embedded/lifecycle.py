@@ -64,6 +64,11 @@ class ServerHold:
         before, self._starts = self._starts, read_starts(self.server)
         return before != self._starts
 
+    def is_disturbed(self) -> bool:
+        """Whether the server has been started since this hold last looked, or has no keeper."""
+        with keeper_lock(self.server) as keeper:
+            return keeper.try_exclusive() or read_starts(self.server) != self._starts
+
     def let_go(self) -> None:
         """Leave the holders; the keeper stops the server if this was the last."""
         self._holders.release()
@@ -158,6 +163,10 @@ class EmbeddedServers:
         except BaseException:
             self.stop()
             raise
+
+    def are_disturbed(self) -> bool:
+        """Whether ``ensure`` is called for; the servers themselves are asked nothing."""
+        return any(hold.is_disturbed() for hold in self._holds)
 
     def ensure(self, timeout_seconds: float = 30.0) -> list[str]:
         """See that the servers held answer, and wait until they do.

@@ -30,6 +30,10 @@ class FileLock:
         """Take the lock alone; False when anyone else has it."""
         return self._try(fcntl.LOCK_EX)
 
+    def wait_exclusive(self) -> None:
+        """Take the lock alone, waiting until nobody else has it."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
     def release(self) -> None:
         """Give the lock back and keep the file open."""
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)

@@ -20,7 +20,11 @@ _LEFTOVER_GRACE_SECONDS = 1.5
 
 
 class EmbeddedServer(ABC):
-    """One server of a home. ``launch`` and what it calls are for the keeper: it has one thread."""
+    """One server of a home.
+
+    ``launch`` and what it calls are for the keeper: its only other thread sleeps in the kernel and
+    holds nothing that a fork could copy in a bad state.
+    """
 
     name: ClassVar[str]
     process_name: ClassVar[str]

@@ -15,6 +15,8 @@ from inference_site.supervisor.screen import Screen
 STOP_SECONDS = 8.0
 _FIRST_STOP_SECONDS = 3.0
 _LOOK_SECONDS = 1.0
+# A server that hangs keeps its keeper, so each is asked now and then.
+_ASK_SECONDS = 10.0
 _SERVER_SECONDS = 5.0
 
 
@@ -112,12 +114,16 @@ class Supervisor:
             self._screen.say("".join(traceback.format_exception(error)), "bold red")
 
     async def _look_after_servers(self) -> None:
+        ask_at = 0.0
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
+            if time.monotonic() < ask_at and not self._servers.are_disturbed():
+                continue
             try:
                 restarted = await asyncio.to_thread(self._servers.ensure, _SERVER_SECONDS)
             except (EmbeddedServerError, OSError) as error:
                 self._screen.say(f"{error}\nIt is tried again.", "bold red")
                 continue
+            ask_at = time.monotonic() + _ASK_SECONDS
             for name in restarted:
                 self._screen.say(f"{name} had died and was started again", "bold red")

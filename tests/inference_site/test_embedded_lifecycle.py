@@ -120,6 +120,29 @@ def test_killed_keeper_is_replaced(home: Path, name: str) -> None:
         assert len(keeper_pids(home, name)) == 1
 
 
+def test_disturbed_are_servers_that_were_started_again_or_have_no_keeper(home: Path) -> None:
+    with EmbeddedServers(home, postgres=False) as servers:
+        assert not servers.are_disturbed()
+        kill(ValkeyServer(home).leftovers()[0])
+        wait_until(servers.are_disturbed)
+        assert servers.ensure() == ["valkey"]
+        assert not servers.are_disturbed()
+        kill(keeper_pids(home, "valkey")[0])
+        assert servers.are_disturbed()
+        assert wait_until(servers.ensure) == ["valkey"]
+        assert not servers.are_disturbed()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_keeper_that_is_told_to_stop_stops_its_server_whoever_holds_it(
+    home: Path, number: signal.Signals
+) -> None:
+    with EmbeddedServers(home, postgres=False) as servers:
+        os.kill(keeper_pids(home, "valkey")[0], number)
+        wait_until(lambda: not running_pids(home), 5)
+        assert servers.ensure() == ["valkey"]
+
+
 def test_lock_files_of_a_dead_postmaster_do_not_stop_the_start(home: Path) -> None:
     with EmbeddedServers(home):
         owner = Path(f"/proc/{postmaster_pid(home)}").stat().st_uid

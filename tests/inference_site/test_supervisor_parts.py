@@ -18,6 +18,7 @@ from rich.console import Console
 from inference_site.access_log import OWN_POLL
 from inference_site.embedded.lock import FileLock
 from inference_site.management.commands.up import example_request
+from inference_site.supervisor import supervisor
 from inference_site.supervisor.preflight import PreflightError, check_port, claim_home
 from inference_site.supervisor.readiness import ReadinessWatch, describe_missing
 from inference_site.supervisor.restarts import Life, restart_decision
@@ -184,3 +185,38 @@ def test_example_request_can_be_pasted() -> None:
     assert words[:2] == ["curl", "http://127.0.0.1:8085/v1/chat/completions"]
     assert "Authorization: Bearer sk-1" in words
     assert json.loads(words[-1])["messages"][0]["role"] == "user"
+
+
+class _Servers:
+    """Counts how often it is asked; every third look finds it disturbed, and the 31st is the last.
+
+    So is the fifth time that it is asked without a look.
+    """
+
+    def __init__(self) -> None:
+        self.looks = self.asked = 0
+
+    def are_disturbed(self) -> bool:
+        self.looks += 1
+        if self.looks > 30:
+            raise EOFError
+        return self.looks % 3 == 0
+
+    def ensure(self, _timeout_seconds: float) -> list[str]:
+        self.asked += 1
+        if not self.looks and self.asked == 5:
+            raise EOFError
+        return []
+
+
+@pytest.mark.parametrize(("ask_seconds", "asked"), [(60.0, 11), (0.0, 5)])
+async def test_servers_are_asked_when_they_are_disturbed_and_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask_seconds: float, asked: int
+) -> None:
+    monkeypatch.setattr(supervisor, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "_ASK_SECONDS", ask_seconds)
+    servers = _Servers()
+    running = supervisor.Supervisor([], _screen(tmp_path)[0], servers)  # type: ignore[arg-type]
+    with pytest.raises(EOFError):
+        await running._look_after_servers()
+    assert servers.asked == asked

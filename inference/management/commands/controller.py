@@ -40,7 +40,7 @@ class Command(BaseCommand):
         in_outage = False
         while not stop.wait(TICK_SECONDS):
             try:
-                controller.tick()
+                controller.attend()
             except (
                 django.db.OperationalError,
                 django.db.InterfaceError,

@@ -26,7 +26,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         class Failing:
             def __init__(self, *_: object) -> None: ...
 
-            def tick(self) -> None:
+            def attend(self) -> None:
                 ticks.append(1)
                 if len(ticks) == 3:
                     stop.set()

@@ -17,11 +17,10 @@ from models_registry.footprints import placements_of
 from models_registry.models import ModelVersion, Node, Prediction, Replica
 from models_registry.residency.history import DAYS, HORIZON_SECONDS
 from models_registry.residency.prediction import Outcome
-from tests.inference.host.test_controller import Fleet, asked, fleet
+from tests.inference.host.controlled_fleet import Fleet
+from tests.inference.host.test_controller import asked
 from tests.metrics.test_recorder import RECORD
 from tests.models_registry.fleet_rows import a_version
-
-__all__ = ["fleet"]
 
 
 def came(version: ModelVersion, at: datetime, seconds: float = 1.0) -> None:

@@ -102,6 +102,29 @@ def test_the_heartbeat_shows_live_figures(world: QueueWorld) -> None:
     assert facts[b"version_key"] == world.version_key.encode()
 
 
+def test_an_idle_host_asks_redis_little_and_serves_what_comes(
+    world: QueueWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    for name in ("heartbeat", "publish", "give_back_unknown"):
+        method = getattr(HostClaims, name)
+
+        def record(*arguments: Any, _name: str = name, _method: Any = method, **named: Any) -> Any:
+            called.append(_name)
+            return _method(*arguments, **named)
+
+        monkeypatch.setattr(HostClaims, name, record)
+    with RunningHost(world):
+        wait_until(lambda: called.count("heartbeat") >= 8)
+        assert called.count("publish") <= called.count("heartbeat") / 2
+        assert called.count("give_back_unknown") == 1
+        item = world.enqueued(max_tokens=4)
+        check_whole(item, *read_all(item))
+        beats = called.count("heartbeat")
+        wait_until(lambda: called.count("heartbeat") >= beats + 2)
+        assert called.count("give_back_unknown") > 1
+
+
 @pytest.mark.parametrize("redis_options", [{}, {"retry": Retry(NoBackoff(), 0)}])
 def test_connections_cut_in_the_middle_lose_nothing(
     world: QueueWorld, monkeypatch: pytest.MonkeyPatch, redis_options: dict[str, Any]

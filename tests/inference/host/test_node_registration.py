@@ -45,7 +45,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(sentinel, "liveness_folder", lambda: tmp_path)
     child = SimpleNamespace(is_alive=lambda: True)
     monkeypatch.setattr(sentinel, "time", SimpleNamespace(monotonic=lambda: clock["now"]))
-    monkeypatch.setattr(sentinel, "Stat", lambda _: SimpleNamespace(save=lambda: None))
+    monkeypatch.setattr(GuardedSentinel, "_show_cluster", lambda _: None)
     monkeypatch.setattr(
         sentinel.Conf, "CLUSTER_NAME", cluster_queue_name(MODELS_CLUSTER, settings.NODE_NAME)
     )

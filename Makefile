@@ -6,7 +6,7 @@ BUILD_LLAMA := third_party/llama-cpp-python/build.sh
 LLAMA_PATCH := third_party/llama-cpp-python/cpu-attention.patch
 REQUIRE_TOOLS := third_party/require-tools.sh
 
-.PHONY: run test lint types format clean
+.PHONY: run test test-clients lint types format clean
 
 run: $(VENV)/.installed ## install what is missing and run the whole service
 	@$(BIN)/python manage.py up
@@ -50,3 +50,14 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 
 clean: ## remove the virtual environment, not the data in var/
 	rm -rf $(VENV)
+
+CLIENTS := var/clients-venv
+
+test-clients: $(CLIENTS)-current/.installed $(CLIENTS)-instructor/.installed ## other people's libraries against the service that runs
+	$(CLIENTS)-current/bin/python -m pytest -q tests/clients --ignore tests/clients/check_instructor.py
+	$(CLIENTS)-instructor/bin/python -m pytest -q tests/clients/check_instructor.py
+
+$(CLIENTS)-%/.installed: tests/clients/requirements-%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip --quiet --disable-pip-version-check install -r $<
+	@touch $@

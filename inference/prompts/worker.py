@@ -109,7 +109,8 @@ def _tokens(
     vocabulary: Any, pieces: list[str], *, add_special: bool, parse_control: bool
 ) -> list[int]:
     """Token ids of pieces; those that begin with the model's BOS get no second one."""
-    if parse_control and vocabulary.adds_bos and pieces[0].startswith(vocabulary.bos_token):
+    bos = vocabulary.bos_token
+    if parse_control and vocabulary.adds_bos and bos and pieces[0].startswith(bos):
         add_special = False
     with hard_limit(HARD_TOKENIZE_SECONDS):
         token_ids: list[int] = vocabulary.tokenize_pieces(

@@ -103,6 +103,13 @@ def test_marks_of_the_template_and_honest_text_are_one_piece(vocabulary: Vocabul
     assert len(render(TEMPLATE, [message], marks, tools=[{"name": "t"}])) == 1
 
 
+@pytest.mark.parametrize(("role", "pieces"), [("user", 1), ("a|><|user", 3)])
+def test_marks_may_be_put_together_with_a_known_role(role: str, pieces: int):
+    message = {"role": role, "content": ""}
+    template = "{{ '<|' + messages[0].role + '|>' }}"
+    assert len(render(template, [message], ("<|user|>", "<|a|>"))) == pieces
+
+
 @pytest.mark.parametrize(
     ("template", "content"),
     [

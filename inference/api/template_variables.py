@@ -4,11 +4,7 @@ import re
 
 from inference.api.schemas import ChatRequest, Scalar
 from inference.errors import InvalidRequestError
-
-# The renderer sets these.
-_RESERVED = frozenset(
-    ["messages", "tools", "bos_token", "eos_token", "add_generation_prompt", "documents"]
-)
+from inference.prompts.chat_template import OWN_VARIABLES
 
 
 def template_variables(
@@ -17,13 +13,13 @@ def template_variables(
     """Variables for a template, and names of the parameters that it does not read.
 
     Raises:
-        InvalidRequestError: ``chat_template_kwargs`` sets a variable of the renderer's.
+        InvalidRequestError: ``chat_template_kwargs`` sets a variable that the service sets.
     """
     reads = set(re.findall(r"\w+", template))
     given = request.chat_template_kwargs or {}
-    for name in given.keys() & _RESERVED:
+    for name in sorted(given.keys() & OWN_VARIABLES):
         raise InvalidRequestError(
-            f"The template's variable {name!r} cannot be set. Leave it out.",
+            f"The template's variable {name!r} is set by the service. Leave it out.",
             param=f"chat_template_kwargs.{name}",
         )
     variables: dict[str, Scalar] = {}

@@ -18,6 +18,10 @@ END = "\ufdd2"
 RESERVED = (OPEN, CLOSE, END)
 ROLES = ("system", "user", "assistant", "tool")
 MAX_REASON_CHARACTERS = 300
+OWN_VARIABLES = frozenset(
+    ["messages", "tools", "documents", "bos_token", "eos_token", "add_generation_prompt"]
+)
+"""Variables that the service sets."""
 
 
 Scalar = str | int | float | bool | None
@@ -48,7 +52,7 @@ def render(
         messages: dicts with ``role`` and ``content``, and whatever else the template reads.
         marks: spellings of tokens that only the template may write.
         tools: functions that the model may call, as the template's variable of this name.
-        variables: further variables of the template.
+        variables: further variables of the template; those of OWN_VARIABLES have no effect.
         add_generation_prompt: end with the opening of the assistant's turn.
         continue_final_message: end with the text of the last message, which is the assistant's.
         bos_token, eos_token: as the template's variables of these names.
@@ -67,8 +71,6 @@ def render(
         "tools": tools,
         "documents": None,
     }
-    if taken := sorted({"messages", *given} & set(variables or {})):
-        raise TemplateFailedError(f"The template's variable {taken[0]!r} is set by the service.")
     if continue_final_message:
         messages = [*messages[:-1], _ended(messages[-1])]
     rendered = _first_heard(template, messages, {**(variables or {}), **given})

@@ -155,12 +155,6 @@ def test_chat_template_gets_variables_which_are_text_from_outside():
     assert pieces == ["False<", "|im_end|>False"]
 
 
-@pytest.mark.parametrize("name", ["messages", "tools", "bos_token", "add_generation_prompt"])
-def test_chat_template_keeps_its_own_variables(name):
-    with pytest.raises(TemplateFailedError, match=f"'{name}' is set by the service"):
-        render("", user(""), (), variables={name: "x"})
-
-
 TURNS = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"

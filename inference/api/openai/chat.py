@@ -49,6 +49,12 @@ async def chat_order(service: InferenceService, body: ChatRequest) -> Generation
         raise InvalidRequestError(
             "'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs"
         )
+    if body.continues_last_message and body.add_generation_prompt:
+        raise InvalidRequestError(
+            "'continue_final_message' goes on in the last turn, 'add_generation_prompt' opens "
+            "another. Send one of them.",
+            param="add_generation_prompt",
+        )
     spec = await service.resolver.resolve(body.model, "text_generation", **body.choice)
     plan = await chat_plan(service.tokenizer, spec, body)
     variables, unread = template_variables(body, spec.chat_template)

@@ -82,6 +82,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     principal: Principal
     service: InferenceService
+    _is_refused = False
 
     async def connect(self) -> None:
         """Authenticate by ``?token=`` or ``Authorization``; refuse with a close code."""
@@ -98,6 +99,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             if MODELS_READ not in self.principal.scopes:
                 self.principal.require(INFERENCE)
         except Exception as error:
+            self._is_refused = True
             known = as_inference_error(error)
             await self._send("error", {"stream_id": None, **error_body(known)})
             refused = CLOSE_FORBIDDEN if known.status == 403 else CLOSE_UNAUTHENTICATED
@@ -112,6 +114,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Act on one message; a bad one is answered, never fatal."""
+        if self._is_refused:
+            return  # the client has not noticed yet
         try:
             await self._dispatch(text_data if text_data is not None else bytes_data or b"")
         except Exception as error:

@@ -13,6 +13,7 @@
         ├── InvalidRequestError       400  invalid_value, unknown_parameter, …
         │   ├── ContextBudgetExceededError  400  context_length_exceeded
         │   ├── PayloadTooLargeError  413
+        │   ├── BodyTimeoutError      408  body_timeout
         │   ├── DoesNotFitError       422  no_room: no machine is large enough for the model
     │   └── GrammarFailedError    422  grammar_failed: an answer could not be held to its grammar
         ├── AuthenticationError       401
@@ -171,6 +172,13 @@ class HeadersTooLargeError(InvalidRequestError):
             f"The address and headers of the request are longer than {max_bytes} bytes. Send fewer "
             "or shorter headers; cookies of other sites on this machine may be among them."
         )
+
+
+class BodyTimeoutError(InvalidRequestError):
+    """The request body did not come in time."""
+
+    status = 408
+    default_code = "body_timeout"
 
 
 class GrammarFailedError(InvalidRequestError):

@@ -5,7 +5,7 @@ import math
 from contextlib import suppress
 from typing import Any
 
-from inference.errors import PayloadTooLargeError
+from inference.errors import BodyTimeoutError, PayloadTooLargeError
 
 # A client that still sends what was refused may do so for a while: closing at once would take the
 # answer from it.
@@ -19,14 +19,23 @@ class Exchange:
         scope, receive, send: as ASGI has them.
         request_id: goes with the answer.
         max_body_bytes: the limit for those that read by ``receive``.
+        body_seconds: how long they wait for all of the body.
     """
 
     def __init__(
-        self, scope: Any, receive: Any, send: Any, request_id: str, max_body_bytes: int
+        self,
+        scope: Any,
+        receive: Any,
+        send: Any,
+        request_id: str,
+        *,
+        max_body_bytes: int,
+        body_seconds: float,
     ) -> None:
         headers = dict(scope["headers"])
         self._receive, self._send, self._request_id = receive, send, request_id
         self._limit: float = max_body_bytes
+        self._deadline: float | None = asyncio.get_running_loop().time() + body_seconds
         self._announced = int(headers.get(b"content-length", 0))
         self._received = 0
         self._awaits_continue = b"expect" in headers
@@ -36,10 +45,20 @@ class Exchange:
         self._has_body = bool(self._announced) or b"transfer-encoding" in headers
 
     async def receive(self) -> Any:
-        """The next message. Raises ``PayloadTooLargeError`` beyond the limit."""
+        """The next message.
+
+        Raises:
+            PayloadTooLargeError, BodyTimeoutError: the body goes beyond a limit.
+        """
         self._check(self._announced)
         self._awaits_continue = False
-        message = await self._receive()
+        try:
+            async with asyncio.timeout_at(None if self._is_read.is_set() else self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise BodyTimeoutError(
+                "The request body did not come in time. Send it at once."
+            ) from None
         self._has_left = message["type"] == "http.disconnect"
         if not message.get("more_body"):
             self._is_read.set()
@@ -53,7 +72,7 @@ class Exchange:
         Raises:
             PayloadTooLargeError: it is larger than ``max_bytes``.
         """
-        self._limit = max_bytes
+        self._limit, self._deadline = max_bytes, None
         data = bytearray()
         while not self._is_read.is_set():
             data += (await self.receive()).get("body", b"")
@@ -82,7 +101,7 @@ class Exchange:
         await self._send(message)
 
     async def _drain(self) -> None:
-        self._limit = math.inf
+        self._limit, self._deadline = math.inf, None
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
                 while not self._is_read.is_set():

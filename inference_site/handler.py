@@ -11,13 +11,16 @@ from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
 from inference.api.error_renderer import error_response
-from inference.errors import HeadersTooLargeError, PayloadTooLargeError
+from inference.errors import BodyTimeoutError, HeadersTooLargeError, PayloadTooLargeError
 from inference.request_id import current_request_id, id_of_headers
 from inference_site.exchange import Exchange
 from inference_site.middleware import is_api_path
 
 # The server hands over what came in one read, however long: see ``http_protocol``.
 MAX_HEADER_BYTES = 64 << 10
+STRANGERS_FORM_BYTES = 64 << 10
+# For all of a form; what has come of it is kept in memory.
+PAGE_SECONDS = 30.0
 
 
 class Handler(ASGIHandler):
@@ -35,15 +38,21 @@ class Handler(ASGIHandler):
         """Answer a request; a client that leaves cancels its view."""
         request_id = id_of_headers(dict(scope["headers"]))
         current_request_id.set(request_id)
-        page_limit = min(settings.FILE_UPLOAD_MAX_MEMORY_SIZE, settings.INFERENCE.max_body_bytes)
-        exchange = Exchange(scope, receive, send, request_id, page_limit)
+        exchange = Exchange(
+            scope,
+            receive,
+            send,
+            request_id,
+            max_body_bytes=_page_limit(scope),
+            body_seconds=PAGE_SECONDS,
+        )
         try:
             _check_headers(scope)
             if is_api_path(scope["path"]):
                 await self._answer_api(scope, exchange)
             else:
                 await super().__call__(scope, exchange.receive, exchange.send)
-        except (HeadersTooLargeError, PayloadTooLargeError) as error:
+        except (BodyTimeoutError, HeadersTooLargeError, PayloadTooLargeError) as error:
             await self.send_response(error_response(error), exchange.send)
 
     async def _answer_api(self, scope: Any, exchange: Exchange) -> None:
@@ -77,6 +86,13 @@ class Handler(ASGIHandler):
         if not response.streaming:
             response.headers.setdefault("Content-Length", str(len(response.content)))
         await super().send_response(response, send)
+
+
+def _page_limit(scope: Any) -> int:
+    """Bytes of a form: few from those who are not logged in."""
+    if settings.SESSION_COOKIE_NAME.encode() not in dict(scope["headers"]).get(b"cookie", b""):
+        return STRANGERS_FORM_BYTES
+    return min(settings.FILE_UPLOAD_MAX_MEMORY_SIZE, settings.INFERENCE.max_body_bytes)
 
 
 def _check_headers(scope: Any) -> None:

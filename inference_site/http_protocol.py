@@ -71,6 +71,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: InferenceError) -> None:
         """Answer unless an answer is under way, read no more, and close."""
+        if self._is_refused:
+            return
         self._is_refused = True
         self._unset_keepalive_if_required()
         if self.cycle is not None and not self.cycle.response_complete:

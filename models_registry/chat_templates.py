@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Final
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -55,6 +55,16 @@ def texts_of_template(template: str) -> tuple[str, ...]:
     constants = (node.value for node in tree.find_all(nodes.Const))
     texts = [value for value in constants if isinstance(value, str)]
     return (*texts, *(node.data for node in tree.find_all(nodes.TemplateData)))
+
+
+@lru_cache(maxsize=64)
+def variables_of_template(template: str) -> frozenset[str]:
+    """Names of the variables that a template reads; none of one that is no template."""
+    environment = ImmutableSandboxedEnvironment(extensions=TEMPLATE_EXTENSIONS)
+    try:
+        return frozenset(meta.find_undeclared_variables(environment.parse(template)))
+    except (jinja2.TemplateError, RecursionError, ValueError):
+        return frozenset()
 
 
 def _unknown_name(environment: jinja2.Environment, tree: nodes.Template) -> str:

@@ -30,7 +30,7 @@ _HINTS: Final[dict[str, frozenset[str]]] = {
         [
             *("cache_control", "annotations", "reasoning_details", "reasoning_opaque"),
             *("thinking_blocks", "provider_specific_fields", "extra_content", "id", "index"),
-            *("created", "images"),
+            "created",
         ]
     ),
     "messages.content": frozenset(
@@ -69,7 +69,7 @@ def _kept(value: Any, place: str) -> Any:
     if place not in _HINTS or not isinstance(value, dict | list):
         return value
     if isinstance(value, list):
-        return [_kept(item, place) for item in value]
+        return [_kept(item, place) if isinstance(item, dict) else item for item in value]
     hints = _HINTS[place]
     return {
         name: _kept(item, _below(place, name)) for name, item in value.items() if name not in hints
@@ -81,7 +81,8 @@ def _found(value: Any, place: str) -> Iterator[str]:
         return
     if isinstance(value, list):
         for item in value:
-            yield from _found(item, place)
+            if isinstance(item, dict):
+                yield from _found(item, place)
     elif isinstance(value, dict):
         for name, item in value.items():
             if name not in _HINTS[place]:

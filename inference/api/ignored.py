@@ -1,6 +1,7 @@
 """Parts of requests that have no effect, named in the answer's header and in the log."""
 
 import logging
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -13,6 +14,7 @@ logger = logging.getLogger(__name__)
 HEADER = "Brigade-Ignored"
 # Proxies take 8 KiB for all headers together.
 MAX_HEADER_CHARACTERS = 2000
+_INDEX = re.compile(r"\[\d+\]")
 
 
 def report_ignored(principal: Principal, names: Sequence[str]) -> None:
@@ -28,7 +30,9 @@ def report_ignored(principal: Principal, names: Sequence[str]) -> None:
             code="unsupported_parameter",
         )
     for name in names:
-        _log_once(principal.username, principal.key_id, name)
+        # Without what the client has made up, which would have no end.
+        kind = "chat_template_kwargs" if name.startswith("chat_template_kwargs.") else name
+        _log_once(principal.username, principal.key_id, _INDEX.sub("[]", kind))
 
 
 def header_value(names: Sequence[str]) -> str:
@@ -40,6 +44,6 @@ def header_value(names: Sequence[str]) -> str:
     return shown.encode("ascii", "backslashreplace").decode()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=65_536)
 def _log_once(username: str, key_id: int | None, name: str) -> None:
     logger.info("ignored for %s (key %s): %s", username, key_id, name)

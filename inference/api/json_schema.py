@@ -6,17 +6,21 @@ out and named where the caller is lenient. Any other keyword is no constraint. T
 compiling within a fraction of a second.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import msgspec
 
+from inference.api.tools.json_scan import depth_of
 from inference.errors import InvalidRequestError
 
 MAX_SCHEMA_BYTES = 60_000
 MAX_SCHEMAS = 2_000
 MAX_DEPTH = 32
+# With all that annotations say.
+MAX_NESTING = 200
 # Each that is optional is a way to go on, of which llguidance follows 2,000 at once.
 MAX_PROPERTIES = 400
 MAX_ENUM_VALUES = 1_000
@@ -46,9 +50,14 @@ _UNENFORCED = frozenset(
     ]
 )
 _CHOICES = frozenset(["anyOf", "oneOf", "allOf"])
+_DEFINITIONS = frozenset(["$defs", "definitions"])
+_DESCRIBING = _CHOICES | {"$ref", "properties", "patternProperties", "additionalProperties"}
 # With one of these a schema may have properties that `properties` does not name.
 OPEN_ENDED: Final = frozenset(
-    [*_CHOICES, "additionalProperties", "patternProperties", "$ref", "minProperties", *_UNENFORCED]
+    [
+        *(*_CHOICES, "$ref", "additionalProperties", "patternProperties", "unevaluatedProperties"),
+        *("minProperties", "if", "then", "else", "dependentSchemas", "dependencies"),
+    ]
 )
 _TYPES = frozenset(["object", "array", "string", "number", "integer", "boolean", "null"])
 _REGULAR = frozenset(["pattern", "format", "patternProperties"])
@@ -82,7 +91,7 @@ def read_schema(schema: dict[str, Any], param: str) -> dict[str, Any]:
 
 
 def read_leniently(schema: dict[str, Any], param: str) -> EnforcedSchema:
-    """As much of a schema as answers can be held to: any object if nothing else."""
+    """Constraints of a JSON schema that can be enforced: any object if nothing else."""
     reader = _SchemaReader(param, is_lenient=True)
     try:
         read = reader.read_root(schema)
@@ -120,7 +129,7 @@ def _relaxed(schema: Any, removed: list[str]) -> Any:
     for keyword, value in schema.items():
         if keyword in _REGULAR:
             removed.append(keyword)
-        elif keyword in _VALUES:
+        elif keyword in _VALUES | _CONSTRAINTS:
             read[keyword] = value
         elif keyword in _SCHEMA_MAPS:
             read[keyword] = {name: _relaxed(item, removed) for name, item in value.items()}
@@ -147,18 +156,24 @@ class _SchemaReader:
         self._without = without
         self._places: set[tuple[str, ...]] = set()
         self._references: list[str] = []
-        self._shares_definitions = False
+        self._shared: set[tuple[str, ...]] = set()
         self.unenforced: list[str] = []
         self.dangling: frozenset[str] = frozenset()
 
     def read_root(self, schema: dict[str, Any]) -> dict[str, Any]:
-        self._shares_definitions = _combines(schema)
+        if depth_of(schema) > MAX_NESTING:
+            raise self._refused(f"is nested more than {MAX_NESTING} deep")
+        if _combines(schema):
+            self._shared = {_place_of(reference) for reference in _references_in(schema)}
         read = cast("dict[str, Any]", self._read(schema, (), closes=True))
         self.dangling = frozenset(filter(self._is_dangling, self._references))
         if self.dangling and not self._is_lenient:
             reference = min(self.dangling)
             raise self._refused(f"has a $ref to {reference[:100]!r}, where no schema is")
-        size = len(msgspec.json.encode(read))
+        try:
+            size = len(msgspec.json.encode(read))
+        except UnicodeEncodeError:
+            raise self._refused("has a lone UTF-16 surrogate") from None
         if size > MAX_SCHEMA_BYTES:
             raise self._refused(
                 f"has {size} bytes without its annotations; at most {MAX_SCHEMA_BYTES} are allowed"
@@ -166,16 +181,14 @@ class _SchemaReader:
         return read
 
     def _is_dangling(self, reference: str) -> bool:
-        place = tuple(
-            part.replace("~1", "/").replace("~0", "~") for part in unquote(reference).split("/")[1:]
-        )
-        return not reference.startswith("#") or place not in self._places
+        return not reference.startswith("#") or _place_of(reference) not in self._places
 
     def _read(
         self, schema: Any, place: tuple[str, ...], *, closes: bool = False
     ) -> dict[str, Any] | bool:
-        """A schema, closed where it may be: not if another one speaks of the same object."""
+        """A schema, closed where it lists properties, unless others describe the same object."""
         self._places.add(place)
+        closes = closes and place not in self._shared
         if len(self._places) > MAX_SCHEMAS or len(place) > 2 * MAX_DEPTH:
             raise self._refused(
                 f"is too large: at most {MAX_SCHEMAS} schemas in each other, {MAX_DEPTH} deep"
@@ -186,15 +199,13 @@ class _SchemaReader:
             raise self._refused(f"has {_shown(schema)} where a schema belongs", place)
         given = _modern(schema)
         schema = self._enforceable(given, place)
-        branches_close = closes and not _combines_here(schema)
+        alone = closes and not _combines_here(schema)
         read = {}
         for keyword, value in schema.items():
-            below = branches_close if keyword in _CHOICES else True
-            if keyword in ("$defs", "definitions"):
-                below = not self._shares_definitions
             if keyword in _CONSTRAINTS:
                 read[keyword] = value
             elif keyword in _KNOWN:
+                below = alone or keyword in _DEFINITIONS
                 read[keyword] = self._read_keyword(keyword, value, place, closes=below)
         if closes and _only_lists_properties(given):
             read["additionalProperties"] = False
@@ -233,7 +244,6 @@ class _SchemaReader:
         if keyword in _SCHEMA_LISTS or (keyword == "items" and isinstance(value, list)):
             if not isinstance(value, list):
                 raise self._refused(f"has {_shown(value)} as {keyword!r}, not a list", place)
-            closes = closes and not (keyword == "allOf" and len(value) > 1)
             return [
                 self._read(item, (*below, str(index)), closes=closes)
                 for index, item in enumerate(value)
@@ -279,7 +289,8 @@ def _faults(schema: dict[str, Any]) -> list[tuple[str, str]]:
     """Keywords that llguidance does not enforce with these values or others, with the reason."""
     faults = []
     types = schema.get("type", [])
-    if not set(map(str, types if isinstance(types, list) else [types])) <= _TYPES:
+    named = types if isinstance(types, list) else [types]
+    if not all(isinstance(name, str) and name in _TYPES for name in named):
         faults.append(("type", f"has the type {_shown(types)}, which is none of JSON schema"))
     if not isinstance(schema.get("required", []), list):
         faults.append(("required", "has a 'required' that is not a list"))
@@ -305,37 +316,68 @@ def _faults(schema: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _only_lists_properties(schema: dict[str, Any]) -> bool:
-    """Whether a schema says nothing of properties beside those that it lists."""
+    """Whether a schema describes no properties beside those that it lists."""
     listed, required = schema.get("properties"), schema.get("required", [])
     return (
         isinstance(listed, dict)
         and bool(listed)
-        and not schema.keys() & OPEN_ENDED
+        and not _is_open_ended(schema)
         and isinstance(required, list)
         and all(name in listed for name in required if isinstance(name, str))
     )
 
 
 def _combines_here(schema: dict[str, Any]) -> bool:
-    """Whether several parts of a schema speak of the same object's properties."""
-    parts = len(schema.keys() & {*_CHOICES, "$ref", "properties"})
-    all_of = schema.get("allOf")
-    return parts > 1 or (isinstance(all_of, list) and len(all_of) > 1)
+    """Whether several parts of a schema describe properties of the same object."""
+    parts = len(schema.keys() & {"$ref", "properties"})
+    for keyword in _CHOICES & schema.keys():
+        branches = schema[keyword] if isinstance(schema[keyword], list) else []
+        describing = sum(map(_describes_properties, branches))
+        # Of `anyOf` and `oneOf` a value matches one branch at a time.
+        parts += describing if keyword == "allOf" else min(describing, 1)
+    return parts > 1
+
+
+def _describes_properties(schema: Any) -> bool:
+    return isinstance(schema, dict) and bool(schema.keys() & _DESCRIBING)
+
+
+def _is_open_ended(schema: dict[str, Any]) -> bool:
+    """Whether a schema may have properties that its ``properties`` does not list."""
+    others = schema.keys() & OPEN_ENDED
+    if schema.get("unevaluatedProperties") is False:
+        others -= {"unevaluatedProperties"}
+    for keyword in _CHOICES & others:
+        branches = schema[keyword]
+        if isinstance(branches, list) and not any(map(_describes_properties, branches)):
+            others -= {keyword}
+    return bool(others)
 
 
 def _combines(schema: Any) -> bool:
-    """The same of any schema in it; values in ``const`` and the like do no harm here."""
-    level = [schema]
-    for _ in range(2 * MAX_DEPTH):
-        if any(isinstance(item, dict) and _combines_here(item) for item in level):
-            return True
-        level = [
-            child
-            for item in level
-            if isinstance(item, dict | list)
-            for child in (item.values() if isinstance(item, dict) else item)
-        ]
-    return False
+    """Whether a schema, or one within it, combines several descriptions of an object."""
+    return any(isinstance(item, dict) and _combines_here(item) for item in _values_in(schema))
+
+
+def _references_in(schema: Any) -> Iterator[str]:
+    for item in _values_in(schema):
+        if isinstance(item, dict) and isinstance(item.get("$ref"), str):
+            yield item["$ref"]
+
+
+def _place_of(reference: str) -> tuple[str, ...]:
+    parts = unquote(reference).split("/")[1:]
+    return tuple(part.replace("~1", "/").replace("~0", "~") for part in parts)
+
+
+def _values_in(value: Any) -> Iterator[Any]:
+    """A value and all values in it."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        yield item
+        if isinstance(item, dict | list):
+            waiting += item.values() if isinstance(item, dict) else item
 
 
 def _leaks(schema: dict[str, Any], exclusive: str) -> bool:
@@ -348,4 +390,6 @@ def _leaks(schema: dict[str, Any], exclusive: str) -> bool:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
     return repr(value)[:50]

@@ -18,6 +18,7 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "best_of": (1,),
     "cache": (),
+    "echo": (False,),
     "function_call": ("none",),
     "functions": ([],),
     "include_stop_str_in_output": (False,),
@@ -54,13 +55,17 @@ def parse_json(data: bytes, kind: type[Body]) -> Body:
     return parse(decode_json(data, "request body"), kind)
 
 
-def decode_json(data: bytes | str, name: str) -> Any:
-    """The JSON value in ``data``. Raises ``InvalidRequestError``, which speaks of ``name``."""
+def decode_json(data: bytes | str, name: str, param: str | None = None) -> Any:
+    """The JSON value in ``data``.
+
+    Raises:
+        InvalidRequestError: it is none; the message speaks of ``name``.
+    """
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(
-            f"The {name} is not valid JSON: {error}", code="invalid_json"
+            f"The {name} is not valid JSON: {error}", param=param, code="invalid_json"
         ) from None
 
 
@@ -72,12 +77,16 @@ def parse(raw: Any, kind: type[Body]) -> Body:
     """
     if not isinstance(raw, dict):
         raise InvalidRequestError("The request body must be a JSON object.", code="invalid_json")
+    given = raw
     if issubclass(kind, OpenAIRequest):
         raw = _in_own_words(without_hints(raw), kind)
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        raise _explained(str(error)) from None
+        text = str(error)
+        for name in given.keys() & SYNONYMS.keys():
+            text = text.replace(f"`$.{SYNONYMS[name]}`", f"`$.{name}`")
+        raise _explained(text) from None
 
 
 def _in_own_words(raw: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:

@@ -26,10 +26,10 @@ EndUser = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Text = Annotated[str, Meta(min_length=1)]
 KeepAlive = float | Annotated[str, Meta(max_length=40)]
-Choices = Annotated[list[Text], Meta(min_length=1, max_length=MAX_ANSWERS)]
+Choices = Annotated[list[Text], Meta(max_length=MAX_ANSWERS)]
 Inputs = str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)]
 Scalar = str | int | float | bool | None
-VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\Z")]
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -71,6 +71,7 @@ class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     prefix: bool | None = None
     partial: bool | None = None
     audio: None = None
+    images: Annotated[list[Any], Meta(max_length=0)] | None = None
     function_call: None = None
     parsed: Any = None
 
@@ -120,7 +121,7 @@ class JsonObjectFormat(
     @property
     def wanted_schema(self) -> dict[str, Any]:
         """The schema."""
-        return self.schema or {"type": "object"}
+        return {"type": "object"} if self.schema is None else self.schema
 
 
 class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
@@ -145,7 +146,8 @@ class JsonSchemaFormat(
     @property
     def wanted_schema(self) -> dict[str, Any]:
         """The schema."""
-        return self.json_schema.schema or {"type": "object"}
+        schema = self.json_schema.schema
+        return {"type": "object"} if schema is None else schema
 
 
 class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
@@ -253,11 +255,15 @@ class ChatRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
 
 
 class CompletionRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
-    """``POST /v1/completions``; ``prompt`` is a text, texts, token ids, or lists of token ids."""
+    """``POST /v1/completions``; ``prompt`` is a text, texts, token ids, or lists of token ids.
+
+    With ``parse_special`` a text is a template of the client's own: marks of the model's chat
+    template count in it. Others, such as those of the middle that is to be filled, always do.
+    """
 
     prompt: Inputs
     logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
-    echo: Literal[False] | None = None
+    parse_special: bool | None = None
 
 
 class EmbeddingsRequest(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):

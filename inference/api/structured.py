@@ -104,7 +104,9 @@ def _grammars(request: Sampled) -> dict[str, str]:
         "structured_outputs.regex": asked.regex,
     }
     choices = {"guided_choice": request.guided_choice, "structured_outputs.choice": asked.choice}
-    found = {param: _json_lark(value, param) for param, value in schemas.items() if value}
+    found = {
+        param: _json_lark(schema, param) for param, schema in schemas.items() if schema is not None
+    }
     if request.grammar is not None:
         found["grammar"] = lark_text(request.grammar, "grammar")
     for param, regex in regexes.items():
@@ -118,7 +120,7 @@ def _grammars(request: Sampled) -> dict[str, str]:
 
 def _json_lark(schema: dict[str, Any] | str, param: str) -> str:
     """A grammar of JSON that matches a schema, which may be given as text."""
-    read = decode_json(schema, param) if isinstance(schema, str) else schema
+    read = decode_json(schema, param, param=param) if isinstance(schema, str) else schema
     if not isinstance(read, dict):
         raise InvalidRequestError(f"{param!r} must be a JSON schema, an object.", param=param)
     return f"start: %json {schema_text(read_schema(read, param))}"

@@ -5,6 +5,12 @@ import re
 from inference.api.schemas import ChatRequest, Scalar
 from inference.errors import InvalidRequestError
 from inference.prompts.chat_template import OWN_VARIABLES
+from models_registry.chat_templates import variables_of_template
+
+_READS_NAMES = re.compile(r"""\b(message|msg|m)(\.name\b|\[['"]name['"]\])""")
+TEMPLATE_VARIABLES = frozenset(["reasoning_effort", "enable_thinking"])
+"""Parameters that are variables of templates which read them."""
+_READS_REASONING = re.compile(r"\b(reasoning_content|reasoning|thinking)\b")
 
 
 def template_variables(
@@ -15,7 +21,7 @@ def template_variables(
     Raises:
         InvalidRequestError: ``chat_template_kwargs`` sets a variable that the service sets.
     """
-    reads = set(re.findall(r"\w+", template))
+    reads = variables_of_template(template)
     given = request.chat_template_kwargs or {}
     for name in sorted(given.keys() & OWN_VARIABLES):
         raise InvalidRequestError(
@@ -24,11 +30,8 @@ def template_variables(
         )
     variables: dict[str, Scalar] = {}
     unread = []
-    own: dict[str, Scalar] = {
-        "reasoning_effort": request.reasoning_effort,
-        "enable_thinking": request.enable_thinking,
-    }
-    for name, value in own.items():
+    for name in sorted(TEMPLATE_VARIABLES, reverse=True):
+        value: Scalar = getattr(request, name)
         if name in reads and value is not None:
             variables[name] = value
         elif value is not None:
@@ -38,8 +41,12 @@ def template_variables(
             variables[name] = value
         else:
             unread.append(f"chat_template_kwargs.{name}")
-    if not reads & {"reasoning_content", "thinking", "reasoning"} and any(
-        message.thoughts for message in request.messages
+    if any(message.thoughts for message in request.messages) and not _READS_REASONING.search(
+        template
     ):
         unread.append("messages.reasoning_content")
+    if any(message.name and message.role != "tool" for message in request.messages) and (
+        not _READS_NAMES.search(template)
+    ):
+        unread.append("messages.name")
     return variables, tuple(unread)

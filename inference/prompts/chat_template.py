@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from inference.prompts.marks import split_marks
+from inference.prompts.marks import ROLES, split_marks
 from inference.prompts.variants import instructions_at_risk, is_heard, variants
 from inference.prompts.written import CLOSE, OPEN, WrittenEnvironment, origins, own, shown
 from models_registry.chat_templates import TEMPLATE_EXTENSIONS, TEMPLATE_FILTERS
@@ -16,7 +16,6 @@ from models_registry.chat_templates import TEMPLATE_EXTENSIONS, TEMPLATE_FILTERS
 # A noncharacter, as OPEN and CLOSE are.
 END = "\ufdd2"
 RESERVED = (OPEN, CLOSE, END)
-ROLES = ("system", "user", "assistant", "tool")
 MAX_REASON_CHARACTERS = 300
 OWN_VARIABLES = frozenset(
     ["messages", "tools", "documents", "bos_token", "eos_token", "add_generation_prompt"]

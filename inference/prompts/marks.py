@@ -6,9 +6,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from itertools import pairwise
+from typing import Literal
 
 # No text has those by accident; templates may put them together from parts.
 _UNMISTAKABLE = re.compile(r"<[|\uff5c][^\s<>]+>|<[^\s<>]+[|\uff5c]>")
+Marks = Literal["none", "other", "all"]
+ROLES = frozenset(["system", "developer", "user", "assistant", "tool"])
 _LIKE_A_MARK = re.compile(r"[^\w\s▁]\S*\w\S*[^\w\s▁]")
 _PADDING = " \t\r\n▁"
 
@@ -38,6 +41,11 @@ def marks_of(
 def is_unmistakable(text: str) -> bool:
     """Whether a text can be nothing but a mark: ``<|start|>``, ``<channel|>``."""
     return bool(_UNMISTAKABLE.fullmatch(text))
+
+
+def is_written(mark: str, template: str) -> bool:
+    """Whether a template may write a mark, as it stands or put together from the name of a role."""
+    return mark in template or mark.strip("<|>") in ROLES
 
 
 def split_marks(text: str, marks: tuple[str, ...], outside: bytes | bytearray) -> list[str]:

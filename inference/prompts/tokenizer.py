@@ -18,6 +18,7 @@ from inference.prompts.chat_template import (
     texts_in,
 )
 from inference.prompts.grammar_check import check_grammar
+from inference.prompts.marks import Marks
 from models_registry.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -94,9 +95,9 @@ class Tokenizer:
         param: str,
         *,
         add_special: bool = True,
-        parse_control: bool = False,
+        marks: Marks = "none",
     ) -> list[int]:
-        """Token ids of a text as it stands. Raises as ``chat`` does."""
+        """Token ids of a text, as ``worker.tokenize_text``. Raises as ``chat`` does."""
         self._check(text, param)
         self._check_length(len(text), param)
         return await self._run(
@@ -105,7 +106,7 @@ class Tokenizer:
             spec.path,
             text,
             add_special,
-            parse_control,
+            marks,
             spec.chat_template,
         )
 

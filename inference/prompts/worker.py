@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from inference.prompts.chat_template import Scalar, TemplateFailedError, render
-from inference.prompts.marks import split_marks
+from inference.prompts.marks import Marks, is_written, split_marks
 
 RENDER_SECONDS = 2.0
 HARD_RENDER_SECONDS = 3.0
@@ -91,18 +91,30 @@ def tokenize_chat(
 
 
 def tokenize_text(
-    path: str, text: str, add_special: bool, parse_control: bool, template: str = ""
+    path: str, text: str, add_special: bool, marks: Marks, template: str = ""
 ) -> list[int]:
-    """Token ids of a text. Raises ``ModelLoadError`` when the vocabulary cannot be read.
+    """Token ids of a text.
 
-    Unless ``parse_control`` says that it is a template itself, it may hold no mark of the model or
-    of ``template``.
+    Args:
+        path: of the model file.
+        text: any text without lone surrogates.
+        add_special: add what the model expects around a text, such as a BOS token.
+        marks: those that count as such where the text spells them: ``none``, ``all``, or ``other``
+            than those of ``template``.
+        template: the model's chat template.
+
+    Raises:
+        ModelLoadError: the vocabulary cannot be read.
     """
     vocabulary = open_vocabulary(path)
-    pieces = [text]
-    if not parse_control:
-        pieces = split_marks(text, vocabulary.marks(template), b"\1" * len(text))
-    return _tokens(vocabulary, pieces, add_special=add_special, parse_control=parse_control)
+    refused = () if marks == "all" else vocabulary.marks(template)
+    outside = bytearray(b"\1" * len(text))
+    if marks == "other":
+        refused = tuple(mark for mark in refused if is_written(mark, template))
+        if vocabulary.bos_token and text.startswith(vocabulary.bos_token):
+            outside[: len(vocabulary.bos_token)] = bytes(len(vocabulary.bos_token))
+    pieces = split_marks(text, refused, outside)
+    return _tokens(vocabulary, pieces, add_special=add_special, parse_control=marks != "none")
 
 
 def _tokens(

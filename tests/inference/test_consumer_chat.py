@@ -105,6 +105,20 @@ def only_error(received: tuple[str, dict[str, Any]]) -> dict[str, Any]:
     return error
 
 
+async def test_consumer_passes_over_what_a_stranger_sends_before_the_close(
+    service: InferenceService,  # noqa: F811
+    database: None,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+):
+    communicator = Communicator(application, "/ws")
+    await communicator.send_input({"type": "websocket.connect"})
+    await communicator.send_input({"type": "websocket.receive", "text": "{}"})
+    kinds = [(await communicator.receive_output(WAIT_SECONDS))["type"] for _ in range(3)]
+    assert kinds == ["websocket.accept", "websocket.send", "websocket.close"]
+    await communicator.disconnect()
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 @pytest.mark.parametrize("query", ["", "?token=", "?token=sk-brigade-unknown", "?token=a.b.c"])
 async def test_consumer_closes_with_4401_without_a_credential(
     service: InferenceService,  # noqa: F811

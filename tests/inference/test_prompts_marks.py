@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from inference.prompts import worker
 from inference.prompts.chat_template import render
-from inference.prompts.marks import marks_of, split_marks
+from inference.prompts.marks import is_written, marks_of, split_marks
 from inference.prompts.vocabulary import Vocabulary
 from tests.inference.tiny_vocabularies import HARMLESS, KINDS, MARKS, NORMAL, write_vocabulary
 
@@ -181,20 +182,44 @@ def test_marks_are_found_fast_in_a_long_text():
 def test_marks_that_were_cut_leave_special_tokens_at_the_ends(
     kind: str, path: Path, vocabulary: Vocabulary
 ):
-    ids = worker.tokenize_text(str(path), "a<|start|>b", True, False)
+    ids = worker.tokenize_text(str(path), "a<|start|>b", True, "none")
     assert ids[0] == 1
     assert (ids[-1] == 2) == (kind in ("wpm", "ugm"))
     assert [ids.count(1), ids.count(2)] == [1, int(kind in ("wpm", "ugm"))]
 
 
 def test_prompt_that_begins_with_bos_gets_no_second_one(kind: str, path: Path):
-    with_bos = worker.tokenize_text(str(path), "<s>a<|start|>", True, True)
+    with_bos = worker.tokenize_text(str(path), "<s>a<|start|>", True, "all")
     assert with_bos.count(1) == 1
     assert with_bos[0] == 1
-    without = worker.tokenize_text(str(path), "a<|start|>", True, True)
+    without = worker.tokenize_text(str(path), "a<|start|>", True, "all")
     assert with_bos == (without[:-1] if kind in ("wpm", "ugm") else without)
     # Where it is no template, it is a text like any other.
-    assert worker.tokenize_text(str(path), "<s>a", True, False).count(1) == 1
+    assert worker.tokenize_text(str(path), "<s>a", True, "none").count(1) == 1
+
+
+def test_raw_prompt_has_marks_but_those_of_the_template(path: Path, vocabulary: Vocabulary):
+    template = "{{ '<|' + message.role + '|>' }}<|start|><s>"
+
+    def marks_in(marks: Any) -> list[str]:
+        text = "<s>a<|start|>b<|channel|>c<s>"
+        return marked(vocabulary, worker.tokenize_text(str(path), text, False, marks, template))
+
+    assert marks_in("all") == ["<s>", "<|start|>", "<|channel|>", "<s>"]
+    assert marks_in("other") == ["<s>", "<|channel|>"]
+    assert marks_in("none") == []
+
+
+@pytest.mark.parametrize(
+    ("mark", "template", "written"),
+    [
+        ("<|im_start|>", "<|im_start|>", True),
+        ("<|user|>", "'<|' + message.role + '|>'", True),
+        ("<|fim_prefix|>", "<|im_start|>", False),
+    ],
+)
+def test_marks_of_a_template_are_written_or_put_together(mark: str, template: str, written: bool):
+    assert is_written(mark, template) == written
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ OTHER_TOKENS = ["<s>", "</s>", "b", "a", "ab", "x"]
 
 def tokens(path: Path, text: str) -> list[int]:
     """What the prompt process makes of a text, in this process."""
-    return worker.tokenize_text(str(path), text, add_special=False, parse_control=False)
+    return worker.tokenize_text(str(path), text, add_special=False, marks="none")
 
 
 @pytest.fixture

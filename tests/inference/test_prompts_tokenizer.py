@@ -57,7 +57,7 @@ async def test_tokenizer_gives_a_conversation_its_control_tokens(tokenizer, spec
 async def test_tokenizer_keeps_typed_control_tokens_text(tokenizer, spec):
     honest = await tokenizer.chat(spec, user("a"))
     typed = await tokenizer.chat(spec, user(f"a{TURN_END}"))
-    (end,) = await tokenizer.text(spec, TURN_END, "prompt", parse_control=True)
+    (end,) = await tokenizer.text(spec, TURN_END, "prompt", marks="all")
     as_text = await tokenizer.text(spec, TURN_END, "prompt")
     assert typed.count(end) == honest.count(end)
     assert end not in as_text

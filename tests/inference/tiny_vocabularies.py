@@ -5,7 +5,13 @@ from pathlib import Path
 import gguf
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
-HARMONY = {"<|start|>": CONTROL, "<|channel|>": CONTROL, "<|message|>": CONTROL, "<|end|>": CONTROL}
+# As files of gpt-oss have them.
+HARMONY = {
+    "<|start|>": USER_DEFINED,
+    "<|channel|>": USER_DEFINED,
+    "<|message|>": USER_DEFINED,
+    "<|end|>": CONTROL,
+}
 GEMMA = {"<|channel>": USER_DEFINED, "<channel|>": USER_DEFINED, "<start_of_turn>": CONTROL}
 OTHERS = {"<think>": USER_DEFINED, "[INST]": CONTROL, "<a>": CONTROL, "<a>b": CONTROL}
 MARKS = HARMONY | GEMMA | OTHERS

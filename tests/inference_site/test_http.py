@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 
 from inference.services import InferenceService
-from inference_site import exchange, http_protocol
+from inference_site import exchange, handler, http_protocol
 from inference_site.asgi import application
 from inference_site.handler import MAX_HEADER_BYTES
 from inference_site.http_protocol import HttpProtocol
@@ -165,14 +165,35 @@ async def test_body_in_chunks_is_counted(
     async with connected() as connect:
         for path in ("/v1/chat/completions", "/admin/login/"):
             client = await connect()
-            key = f"x-api-key: {api.secret}"
-            await client.send(request("POST", path, key, "Transfer-Encoding: chunked"))
+            known = (f"x-api-key: {api.secret}", "Cookie: sessionid=x")
+            await client.send(request("POST", path, *known, "Transfer-Encoding: chunked"))
             # A client that reads only when all is sent.
             await client.send(*[chunk(b" " * 64 * 1024)] * 100, b"0\r\n\r\n")
             status, headers, body = await client.answer()
             assert (status, headers["connection"]) == (413, "close")
             assert str(MEBIBYTE) in error_of(body)["message"]
             assert await client.rest() == b""
+
+
+async def test_form_of_a_stranger_is_small(database: None):  # noqa: F811
+    async with connected() as connect:
+        for cookie, expected in (("a=b", 413), ("sessionid=x", 403)):
+            client = await connect()
+            headers = (f"Cookie: {cookie}", "Content-Length: 70000")
+            await client.send(request("POST", "/admin/login/", *headers), b" " * 70_000)
+            assert (await client.answer())[0] == expected
+
+
+async def test_form_that_does_not_come_is_408(database: None, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+    monkeypatch.setattr(handler, "PAGE_SECONDS", 0.1)
+    monkeypatch.setattr(exchange, "LINGER_SECONDS", 0.1)
+    async with connected() as connect:
+        client = await connect()
+        await client.send(request("POST", "/admin/login/", "Content-Length: 10"), b" " * 9)
+        status, headers, body = await client.answer()
+        assert (status, headers["connection"]) == (408, "close")
+        assert error_of(body)["code"] == "body_timeout"
+        assert await client.rest() == b""
 
 
 async def test_body_without_an_end_is_left_after_a_while(
@@ -273,7 +294,7 @@ async def test_head_without_an_end_is_431(beginning: bytes, monkeypatch: pytest.
 async def test_what_is_no_http_is_400_in_json():
     async with connected() as connect:
         client = await connect()
-        await client.send(b"nonsense\r\n\r\n")
+        await client.send(b"A" * 200_000)
         status, headers, body = await client.answer()
         assert (status, headers["connection"]) == (400, "close")
         assert error_of(body)["code"] == "invalid_http"

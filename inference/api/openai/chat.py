@@ -45,16 +45,7 @@ async def chat_order(service: InferenceService, body: ChatRequest) -> Generation
     Raises:
         InferenceError: the model, the messages or a value cannot be served.
     """
-    if body.top_logprobs and not body.logprobs:
-        raise InvalidRequestError(
-            "'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs"
-        )
-    if body.continues_last_message and body.add_generation_prompt:
-        raise InvalidRequestError(
-            "'continue_final_message' goes on in the last turn, 'add_generation_prompt' opens "
-            "another. Send one of them.",
-            param="add_generation_prompt",
-        )
+    _check_together(body)
     spec = await service.resolver.resolve(body.model, "text_generation", **body.choice)
     plan = await chat_plan(service.tokenizer, spec, body)
     variables, unread = template_variables(body, spec.chat_template)
@@ -86,6 +77,20 @@ async def chat_order(service: InferenceService, body: ChatRequest) -> Generation
         ignored=(*unread, *plan.unenforced),
         ends_early=RepeatedCalls(plan.call_syntax) if plan.call_syntax else None,
     )
+
+
+def _check_together(body: ChatRequest) -> None:
+    """Refuse parameters that contradict each other."""
+    if body.top_logprobs and not body.logprobs:
+        raise InvalidRequestError(
+            "'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs"
+        )
+    if body.continues_last_message and body.add_generation_prompt:
+        raise InvalidRequestError(
+            "'continue_final_message' goes on in the last turn, 'add_generation_prompt' opens "
+            "another. Send one of them.",
+            param="add_generation_prompt",
+        )
 
 
 def _wanted(body: ChatRequest) -> int | None:

@@ -16,6 +16,7 @@ from inference.api.openai_format import CompletionFormat
 from inference.api.schemas import CompletionRequest
 from inference.api.structured import checked_grammar
 from inference.api.view import ApiView, body_of, principal_in
+from inference.errors import InvalidRequestError
 from inference.services import GenerationOrder, InferenceService, inference_service
 from models_registry.spec import ModelSpec
 
@@ -47,15 +48,20 @@ async def completion_order(service: InferenceService, body: CompletionRequest) -
         InferenceError: the model, the prompt or a value cannot be served.
     """
     spec = await service.resolver.resolve(body.model, "text_generation", **body.choice)
-    # A raw prompt is the client's own template, so control tokens in it count as such.
+    n, most = body.n or 1, service.settings.max_queue_size
+    if n > most:
+        raise InvalidRequestError(
+            f"n={n} makes {n} answers; at most {most} are allowed (INFERENCE_MAX_QUEUE_SIZE).",
+            param="n",
+        )
     prompts = await token_inputs(
         service.tokenizer,
         spec,
         body.prompt,
         "prompt",
         # Each answer is a generation of its own in the queue.
-        most=service.settings.max_queue_size // (body.n or 1),
-        parse_control=True,
+        most=most // n,
+        marks="all" if body.parse_special else "other",
     )
     size = await service.tokenizer.vocabulary_size(spec) if body.logit_bias else 0
     return GenerationOrder(
@@ -64,7 +70,7 @@ async def completion_order(service: InferenceService, body: CompletionRequest) -
         prompts=prompts,
         max_tokens=max_tokens_of(prompts, _wanted(body, spec), spec, "prompt"),
         sampling=sampling_of(body, spec, size),
-        n=body.n or 1,
+        n=n,
         stop=body.stops,
         top_logprobs=body.logprobs,
         priority=priority_of(body, service.settings.default_priority),

@@ -26,9 +26,7 @@ class Embeddings(ApiView):
         spec = await service.resolver.resolve(body.model, "embedding")
         keep_alive_seconds = keep_alive_of(body)
         _check_dimensions(body.dimensions, spec)
-        inputs = await token_inputs(
-            service.tokenizer, spec, body.input, "input", most=MAX_TEXTS, parse_control=False
-        )
+        inputs = await token_inputs(service.tokenizer, spec, body.input, "input", most=MAX_TEXTS)
         found = await embed(
             service,
             principal_in(request),

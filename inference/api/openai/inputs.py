@@ -1,6 +1,7 @@
 """``prompt`` and ``input`` in all the forms OpenAI allows, as token ids."""
 
 from inference.errors import InvalidRequestError
+from inference.prompts.marks import Marks
 from inference.prompts.tokenizer import Tokenizer
 from models_registry.spec import ModelSpec
 
@@ -14,7 +15,7 @@ async def token_inputs(
     param: str,
     *,
     most: int,
-    parse_control: bool,
+    marks: Marks = "none",
 ) -> list[list[int]]:
     """Token ids of each text.
 
@@ -24,7 +25,7 @@ async def token_inputs(
         value: a text, a list of texts, token ids, or a list of lists of token ids.
         param: the field's name, for errors.
         most: how many texts there may be; a list of token ids is one.
-        parse_control: read control tokens spelled out in a text as such.
+        marks: as ``Tokenizer.text`` takes them.
 
     Raises:
         InvalidRequestError: forms are mixed, there are too many inputs, one is empty, or an id is
@@ -46,9 +47,7 @@ async def token_inputs(
             param=param,
         )
     if texts:
-        inputs = [
-            await tokenizer.text(spec, text, param, parse_control=parse_control) for text in texts
-        ]
+        inputs = [await tokenizer.text(spec, text, param, marks=marks) for text in texts]
     else:
         inputs = lists or [ids]
         size = await tokenizer.vocabulary_size(spec)

@@ -8,6 +8,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from inference.api.schemas import ChatRequest, CompletionRequest, EmbeddingsRequest
+from inference.api.template_variables import TEMPLATE_VARIABLES
 from inference.api.view import ApiView, json_response, principal_in
 from inference.availability import missing_file
 from inference.conf import inference_settings
@@ -20,6 +21,7 @@ from inference.errors import (
 )
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
 from models_registry import services
+from models_registry.chat_templates import variables_of_template
 from models_registry.errors import NeverFitsError, RegistryError
 from models_registry.models import Model, ModelVersion, Replica
 from models_registry.nodes import answering, pick_node
@@ -158,7 +160,9 @@ def _supported_parameters(status: ModelStatus) -> list[str]:
         kind = EmbeddingsRequest
     elif "chat" in status.capabilities or (status.version and status.version.chat_template):
         kind = ChatRequest
-    return sorted({*kind.__struct_fields__} - {"model", "messages", "prompt", "input"})
+    names = {*kind.__struct_fields__} - {"model", "messages", "prompt", "input"}
+    template = status.version.chat_template if status.version else ""
+    return sorted(names - (TEMPLATE_VARIABLES - variables_of_template(template)))
 
 
 def _model_object(status: ModelStatus, name: str) -> dict[str, Any]:

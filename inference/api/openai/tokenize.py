@@ -34,7 +34,7 @@ class Tokenize(ApiView):
                 body.content or "",
                 "content",
                 add_special=bool(body.add_special),
-                parse_control=bool(body.parse_special),
+                marks="all" if body.parse_special else "none",
             )
         return json_response(
             {

@@ -87,7 +87,7 @@ def check_conversation(messages: Sequence[Message]) -> None:
 
 
 def _check_fields(message: Message, place: str) -> None:
-    if message.tool_calls is not None and message.role != "assistant":
+    if message.tool_calls and message.role != "assistant":
         raise InvalidRequestError(
             f"A message of the role {message.role!r} has no 'tool_calls'.",
             param=f"{place}.tool_calls",
@@ -97,9 +97,9 @@ def _check_fields(message: Message, place: str) -> None:
             "'tool_call_id' belongs to messages of the role 'tool', and each of them needs it.",
             param=f"{place}.tool_call_id",
         )
-    if message.content is None and not message.tool_calls:
+    if message.content is None and message.role not in ("assistant", "tool"):
         raise InvalidRequestError(
-            "'content' may be null or missing only beside 'tool_calls'.",
+            f"A message of the role {message.role!r} needs 'content'.",
             param=f"{place}.content",
             code="missing_parameter",
         )

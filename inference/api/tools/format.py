@@ -5,6 +5,7 @@ the last frame it has seen, and would lose the second of two.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,8 @@ from inference.api.tools.parser import (
 from inference.api.tools.syntax import decoded
 from inference.messages import Delta, Finished, FinishReason, Frame, TokenLogprob, Usage
 from inference.run import RunHeader
+
+_STRING_OR_BLANKS = re.compile(r'("(?:[^"\\]|\\.)*"?)|\s+', re.DOTALL)
 
 
 def call_id(run_id: str, choice: int, index: int) -> str:
@@ -102,16 +105,18 @@ class CallReader:
                 self._call = (event.name, "")
             elif isinstance(event, ArgumentsText):
                 self._call = (self._call[0], self._call[1] + event.text)
-            elif isinstance(event, CallEnded):
-                self.has_repeated = self._call in self._made
-                self._made.append(self._call)
-                self._call = ("", "")
             name, arguments = self._call
-            if self.has_repeated:
-                self._held = []
-            elif not any(name == made and text.startswith(arguments) for made, text in self._made):
+            earlier = [made for called, made in self._made if called == name]
+            plain = _without_blanks(arguments) if earlier else ""
+            if isinstance(event, CallEnded):
+                self.has_repeated = plain in earlier
+                self._made.append((name, _without_blanks(arguments)))
+                self._call = ("", "")
+            elif any(made.startswith(plain) for made in earlier):
+                continue
+            if not self.has_repeated:
                 yield from self._held
-                self._held = []
+            self._held = []
 
     def _begun(self, name: str) -> dict[str, Any]:
         return {
@@ -120,6 +125,11 @@ class CallReader:
             "type": "function",
             "function": {"name": name, "arguments": ""},
         }
+
+
+def _without_blanks(arguments: str) -> str:
+    """JSON text, which may be cut, without the blanks between its tokens."""
+    return _STRING_OR_BLANKS.sub(r"\1", arguments)
 
 
 def readers_of(header: RunHeader) -> list[CallReader]:

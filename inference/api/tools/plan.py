@@ -211,7 +211,7 @@ async def _tag_tokens(tokenizer: Tokenizer, spec: ModelSpec, spelling: Spelling)
     """Ids of those of the spelling's tags that are one token of the model."""
     found = {}
     for tag in filter(None, (spelling.opening, spelling.closing)):
-        ids = await tokenizer.text(spec, tag, "tools", add_special=False, parse_control=True)
+        ids = await tokenizer.text(spec, tag, "tools", add_special=False, marks="all")
         if len(ids) == 1:
             found[tag] = ids[0]
     return found

@@ -8,7 +8,7 @@ from msgspec import Meta
 MAX_TOOLS = 128
 
 # Wider than OpenAI's, for names of MCP servers. No character of it needs an escape in JSON.
-ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.:/-]{1,128}$")]
+ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.:/-]{1,128}\Z")]
 CallId = Annotated[str, Meta(max_length=200)]
 
 

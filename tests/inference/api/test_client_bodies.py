@@ -9,10 +9,15 @@ import pytest
 from msgspec import Struct
 
 from inference.api.hints import hints_in
+from inference.api.openai.chat import chat_order
+from inference.api.openai.completions import completion_order
+from inference.api.openai.inputs import token_inputs
 from inference.api.parsing import parse
 from inference.api.schemas import ChatRequest, CompletionRequest, EmbeddingsRequest
 from inference.api.template_variables import template_variables
-from tests.stack import Api, FakeModel
+from inference.database import in_database
+from inference.services import InferenceService
+from tests.stack import Api, FakeModel, register_version
 
 KINDS: dict[str, type[Struct]] = {
     "/v1/chat/completions": ChatRequest,
@@ -42,6 +47,22 @@ def test_body_of_a_client_has_these_hints_and_no_others(record: dict[str, Any]):
         body.chat_template_kwargs = None
         _, unread = template_variables(body, "reasoning_content")
     assert sorted([*hints_in(record["body"]), *unread]) == sorted(record["ignored"])
+
+
+@pytest.mark.parametrize("record", records("client_bodies"))
+async def test_body_of_a_client_becomes_an_order(
+    database: None, service: InferenceService, smollm2_path: Path, record: dict[str, Any]
+):
+    size = {"context_length_tokens": 131_072, "kv_cells": 131_072}
+    version = await in_database(register_version, smollm2_path, **size)
+    body = parse(record["body"] | {"model": version.model.slug}, KINDS[record["route"]])
+    if isinstance(body, ChatRequest):
+        assert (await chat_order(service, body)).prompts
+    elif isinstance(body, CompletionRequest):
+        assert (await completion_order(service, body)).prompts
+    else:
+        spec = await service.resolver.resolve(body.model, "text_generation")
+        assert await token_inputs(service.tokenizer, spec, body.input, "input", most=2048)
 
 
 async def offered(api: Api, model: FakeModel, tool: dict[str, Any]) -> Any:

@@ -1,10 +1,16 @@
 """``POST /v1/completions``."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.stack import Api, FakeModel, body_of, sse_events
+from inference.api.openai.completions import completion_order
+from inference.api.parsing import parse
+from inference.api.schemas import CompletionRequest
+from inference.database import in_database
+from inference.services import InferenceService
+from tests.stack import Api, FakeModel, body_of, register_version, sse_events
 
 PATH = "/v1/completions"
 
@@ -122,7 +128,21 @@ async def test_completion_of_too_many_answers_is_400(api: Api, model: FakeModel)
         assert response.status_code == 400
         assert response.json()["error"]["param"] == "prompt"
     response = await api.post(PATH, completion(model, "x", n=51))
-    assert (response.status_code, response.json()["error"]["param"]) == (400, "prompt")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "n")
+
+
+async def test_completion_reads_marks_of_the_template_only_where_it_is_one(
+    database: None, service: InferenceService, smollm2_path: Path
+):
+    fields = {"chat_template": "{{ messages }}<|im_end|>"}
+    version = await in_database(register_version, smollm2_path, **fields)
+
+    async def prompt_tokens(**fields: Any) -> int:
+        body = {"model": version.model.slug, "prompt": "<|im_end|>", **fields}
+        order = await completion_order(service, parse(body, CompletionRequest))
+        return len(order.prompts[0])
+
+    assert await prompt_tokens() > await prompt_tokens(parse_special=True) == 1
 
 
 async def test_completion_of_many_token_ids_is_one_prompt(api: Api, model: FakeModel):

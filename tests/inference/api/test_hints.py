@@ -43,6 +43,18 @@ def test_hints_are_accepted_and_named_once(fields: dict[str, Any], names: list[s
     assert hints_in(CHAT | fields) == names
 
 
+def test_hints_keep_what_is_no_object():
+    body = CHAT | {"messages": [[[[MESSAGE | {"id": 1}]]]]}
+    assert hints_in(body) == []
+    with pytest.raises(InvalidRequestError):
+        parse(body, ChatRequest)
+    deep: Any = []
+    for _ in range(800):
+        deep = [deep]
+    with pytest.raises(InvalidRequestError):
+        parse(CHAT | {"messages": deep}, ChatRequest)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -50,6 +62,7 @@ def test_hints_are_accepted_and_named_once(fields: dict[str, Any], names: list[s
         {"messages": [MESSAGE | {"store": True}]},
         {"tools": [{"type": "function", "function": {"name": "f", "metadata": {}}}]},
         {"stream_options": {"store": True}},
+        {"messages": [MESSAGE | {"videos": ["x"]}]},
     ],
 )
 def test_hints_hide_no_typo(fields: dict[str, Any]):

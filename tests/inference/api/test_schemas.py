@@ -63,7 +63,6 @@ def test_schema_bounds(
         (ChatRequest, CHAT, "logprobs", [True, False, None], [1]),
         (ChatRequest, CHAT, "max_completion_tokens", [-1, 1], [-2]),
         (CompletionRequest, COMPLETION, "logprobs", [0, 20], [-1, 21, True]),
-        (CompletionRequest, COMPLETION, "echo", [False, None], [True]),
         (CompletionRequest, COMPLETION, "prompt", ["", ["x"] * 128, [1] * 5000], [[], [[[1]]]]),
         (EmbeddingsRequest, EMBEDDINGS, "input", ["x", ["x"] * 2048, [1] * 5000], [[], [-1]]),
         (EmbeddingsRequest, EMBEDDINGS, "encoding_format", ["float", "base64"], ["int8"]),
@@ -184,7 +183,7 @@ def test_schema_takes_an_empty_list_for_none(name: str):
 @pytest.mark.parametrize(
     ("synonym", "own", "value"),
     [
-        ("repetition_penalty", "repeat_penalty", 1.1),
+        ("repetition_penalty", "repeat_penalty", 1.5),
         ("n_predict", "max_tokens", 5),
         ("num_predict", "max_tokens", -1),
     ],
@@ -192,6 +191,15 @@ def test_schema_takes_an_empty_list_for_none(name: str):
 def test_schema_reads_names_of_other_servers(synonym: str, own: str, value: float):
     assert getattr(parse({**CHAT, synonym: value}, ChatRequest), own) == value
     assert getattr(parse({**CHAT, synonym: value, own: value}, ChatRequest), own) == value
-    with pytest.raises(InvalidRequestError) as error:
-        parse({**CHAT, own: 2, synonym: value}, ChatRequest)
-    assert error.value.param == synonym
+    for body in ({own: 2, synonym: value}, {synonym: -7}):
+        with pytest.raises(InvalidRequestError) as error:
+            parse(CHAT | body, ChatRequest)
+        assert error.value.param == synonym
+
+
+@pytest.mark.parametrize("name", ["f\n", "a b", ""])
+def test_schema_takes_no_line_end_in_a_name(name: str):
+    tool = {"type": "function", "function": {"name": name}}
+    for fields in ({"tools": [tool]}, {"chat_template_kwargs": {name: 1}}):
+        with pytest.raises(InvalidRequestError):
+            parse(CHAT | fields, ChatRequest)

@@ -191,7 +191,18 @@ def test_structured_reads_a_schema_wherever_it_stands(fields):
 
 @pytest.mark.parametrize("fields", [{"guided_json": "{"}, {"guided_json": "[1]"}])
 def test_structured_refuses_a_text_that_is_no_schema(fields):
-    assert "guided_json" in refusal(**fields).message
+    assert refusal(**fields).param == "guided_json"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"guided_choice": []}, {"structured_outputs": {}}, {"guided_json": None}]
+)
+def test_structured_takes_an_empty_list_for_none(fields):
+    assert grammar_of(request(**fields)) == ("", "")
+
+
+def test_structured_empty_schema_is_any_value():
+    assert schema_in(grammar_of(request(guided_json={}))[0]).keys() == {"x-guidance"}
 
 
 @pytest.mark.parametrize("reference", ["#", "#/properties/a~1b", "#/%24defs/x%20y", "#/items"])

@@ -22,6 +22,7 @@ def request(**fields: Any) -> ChatRequest:
         ({}, "", {}, ()),
         ({"reasoning_effort": "low"}, "{{ reasoning_effort }}", {"reasoning_effort": "low"}, ()),
         ({"reasoning_effort": "low"}, "{{ effort }}", {}, ("reasoning_effort",)),
+        ({"reasoning_effort": "low"}, "reasoning_effort", {}, ("reasoning_effort",)),
         ({"enable_thinking": False}, "{{ enable_thinking }}", {"enable_thinking": False}, ()),
         (
             {"chat_template_kwargs": {"a": 1, "b": None}},

@@ -234,7 +234,8 @@ async def test_tools_of_a_model_with_its_own_template(
 async def test_tools_called_again_end_the_answer(
     api: Api, service: InferenceService, model: FakeModel, choice: str
 ):
-    model.say("\n".join([JSON_CALL, JSON_CLOCK, *[JSON_CALL] * 5]))
+    spaced = JSON_CALL.replace('{"city": "Paris"}', '{ "city":"Paris" }')
+    model.say("\n".join([JSON_CALL, JSON_CLOCK, *[spaced] * 5]))
     fields = {"tool_choice": choice, "parallel_tool_calls": True}
     called = await answer(api, model, **fields)
     names = [call["function"]["name"] for call in called["message"]["tool_calls"]]
@@ -278,7 +279,8 @@ async def test_tools_called_again_stop_the_model(
         ({"properties": {"a": {"pattern": "^(?!x)"}}}, "pattern"),
         ({"properties": {"a": {"$ref": "https://example.com/a"}}}, "$ref"),
         ({"properties": {"a": {"type": "array", "uniqueItems": True}}}, "uniqueItems"),
-        ({"properties": {"a": {"type": "uuid"}}}, ""),
+        ({"properties": {"a": {"type": "uuid"}}}, "type"),
+        ({"properties": {"a": {"type": "array", "minItems": {"$defs": 0}}}}, ""),
         ({"properties": {"a": {"type": "string", "nullable": True, "x-order": 1}}}, None),
         ({"properties": {"a": {"type": "integer", "minimum": 0, "exclusiveMinimum": True}}}, None),
     ],
@@ -316,4 +318,4 @@ async def test_tools_that_cannot_be_used_are_refused(
     broken = {"type": "function", "function": {"name": "f", **tool}}
     response = await api.post("/v1/chat/completions", chat(version.model.slug, tools=[broken]))
     assert response.status_code == 400
-    assert response.json()["error"]["param"] == "tools"
+    assert response.json()["error"]["param"].startswith("tools")

@@ -52,6 +52,13 @@ def test_conversation_gives_templates_arguments_as_objects_and_results_their_nam
     assert first["tool_call_id"] == "call_1"
 
 
+def test_conversation_takes_answers_and_results_without_a_text():
+    messages = messages_of(ASK, {"role": "assistant", "content": None, "tool_calls": []}, ASK)
+    assert messages[1] == {"role": "assistant", "content": ""}
+    called = messages_of(ASK, calling(), result() | {"content": None}, ASK | {"tool_calls": []})
+    assert called[2]["content"] == ""
+
+
 @pytest.mark.parametrize("arguments", ["", " ", "null", "{}"])
 def test_conversation_has_no_arguments_where_a_model_wrote_none(arguments: str):
     messages = messages_of(ASK, calling(call(arguments=arguments)), result())
@@ -78,8 +85,7 @@ def test_conversation_leaves_arguments_that_are_no_plain_object_as_text(argument
         ([ASK, calling(call(), call("call_2")), result(), ASK], "messages[3]"),
         ([ASK, calling(call(), call())], "messages[1].tool_calls"),
         ([{"role": "user"}], "messages[0].content"),
-        ([ASK, {"role": "assistant", "content": None}], "messages[1].content"),
-        ([ASK, calling(), result() | {"content": None}], "messages[2].content"),
+        ([{"role": "system", "content": None}], "messages[0].content"),
         ([{**ASK, "tool_calls": [call()]}], "messages[0].tool_calls"),
         ([{**ASK, "tool_call_id": "call_1"}], "messages[0].tool_call_id"),
         ([{"role": "tool", "content": "x"}], "messages[0].tool_call_id"),

@@ -205,7 +205,7 @@ _CLUSTER = {
     "timeout": -1,
     "retry": 172_800,
     "queue_limit": 1,
-    "guard_cycle": 0.5,
+    "guard_cycle": 1,
     "max_attempts": 1,
     "save_limit": 200,
     "catch_up": False,

@@ -204,7 +204,7 @@ NODE = NodeView("n", {}, 4)
 
 
 def _outlook(replica: ReplicaView = READY, node: NodeView = NODE) -> Outlook:
-    return Outlook(None, [node], {"m@v": VERSION}, [replica], {}, {})  # type: ignore[arg-type]
+    return Outlook(None, [node], {"m@v": VERSION}, [replica], {}, {})
 
 
 def test_settled_is_a_fleet_of_which_nothing_is_due() -> None:

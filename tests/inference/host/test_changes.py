@@ -223,6 +223,7 @@ def test_settled_is_a_fleet_of_which_nothing_is_due() -> None:
         {"is_alive": False},
         {"state": "stopped", "holds_memory": True},
         {"state": "failed", "crashes": 3},
+        {"crashes": 1, "has_served": True},
     ],
 )
 def test_settled_is_no_fleet_where_something_moves(fields: dict[str, Any]) -> None:

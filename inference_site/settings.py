@@ -222,7 +222,7 @@ _CLUSTER = {
     "timeout": -1,
     "retry": 172_800,
     "queue_limit": 1,
-    "guard_cycle": 0.5,
+    "guard_cycle": 2,
     "max_attempts": 1,
     "save_limit": 200,
     "catch_up": False,
@@ -236,6 +236,8 @@ Q_CLUSTER = {
             **_CLUSTER,
             # A fresh process for each replica: its exit is what frees the memory.
             "recycle": 1,
+            # What a controller is told of hosts, and they of it, is at most so old.
+            "guard_cycle": 1,
             "workers": INFERENCE.max_replicas,
             "daemonize_workers": False,
         },

@@ -63,6 +63,7 @@ def is_settled(drawn: Plan, outlook: Outlook, rules: Rules) -> bool:
             or view.is_stuck
             or rest_seconds(view) > 0
             or (view.state == "ready" and not view.is_alive)
+            or (view.state == "ready" and view.crashes and view.has_served)  # forgiven in a moment
             for view in outlook.replicas
         )
     )

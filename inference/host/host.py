@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 
 # How long the loop waits for the engine before it looks for messages again.
 POLL_SECONDS = 0.02
-# An idle host is rung for what comes, and looks so often whether it missed that.
-IDLE_LOOK_SECONDS = 1.0
+# An idle host is rung for what comes. So long it sleeps at most, for it may be told to stop; and so
+# long after a look whether it missed a bell it looks again, with the next heartbeat.
+IDLE_WAIT_SECONDS, IDLE_LOOK_SECONDS = 1.0, 0.9
 REDIS_RETRY_SECONDS = 0.2
 # Tokens wait up to so long to be published together; longer from this many streams on.
 COALESCE_SECONDS = 0.02
@@ -143,7 +144,8 @@ class Host:
         if self._flights or self._unsent or time.monotonic() >= self._look_at:
             self._exchange()
         if not self._flights and not self._unsent and not self._is_done():
-            patience = max(0.01, min(self._next_heartbeat_at - time.monotonic(), 0.5))
+            until_heartbeat = self._next_heartbeat_at - time.monotonic()
+            patience = max(0.01, min(until_heartbeat, IDLE_WAIT_SECONDS))
             messages = self._claims.wait(patience)
             for message in messages or ():
                 self._obey(message)

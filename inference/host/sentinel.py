@@ -26,6 +26,7 @@ import time
 import uuid
 from collections.abc import Callable
 from multiprocessing import Process
+from multiprocessing.connection import wait
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,7 +51,6 @@ STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 RESULTS_SECONDS = 1.5
 """The part of a stop that is kept for recording the last results."""
 _SCHEDULE_SECONDS = 30.0
-_SHOW_SECONDS = 1.4
 _TIMER_LOCK_SECONDS = 0.1
 _STOP_POLL_SECONDS = 0.05
 
@@ -83,8 +83,6 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         self.stop_seconds = stop_seconds
         self._register = register
         self._killed: set[str] = set()
-        self._shown: object = None
-        self._show_at = 0.0
         self._last_words = LastWords(liveness_folder())
         self.task_queue = KernelQueue()
         self.result_queue = KernelQueue()
@@ -108,13 +106,19 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         return process
 
     def guard(self) -> None:
-        """Replace what has died, every guard cycle, until the stop flag is set; then stop."""
+        """Replace what has died, at once, until the stop flag is set; then stop.
+
+        A cycle, in which others are told of the cluster, begins with a death, or when the last is
+        as old as the settings say.
+        """
         self.start_event.set()
         logger.info("cluster %s takes tasks from %s", os.getppid(), self.queue_name())
-        schedule_at = register_at = time.monotonic() + _SCHEDULE_SECONDS
-        while not self.stop_event.wait(Conf.GUARD_CYCLE):
+        cycle_at = time.monotonic()
+        schedule_at = register_at = cycle_at + _SCHEDULE_SECONDS
+        while not self._told_to_stop():
+            cycle_seconds, cycle_at = time.monotonic() - cycle_at, time.monotonic()
             for process in list(self.pool):
-                self._guard_worker(process)
+                self._guard_worker(process, cycle_seconds)
             for process in (self.monitor, self.pusher):
                 if not process.is_alive():
                     self.reincarnate(process)
@@ -125,18 +129,10 @@ class GuardedSentinel(django_q_cluster.Sentinel):
                 register_at = time.monotonic() + _SCHEDULE_SECONDS
                 if self._register():
                     self._register = None
-            self._show_cluster()
+            Stat(self).save()
             self._show_node()
         self._hide_node()
         self.stop()
-
-    def _show_cluster(self) -> None:
-        """Keep django-q's record of this cluster, which Redis forgets after three seconds."""
-        stat = Stat(self)
-        shown = (stat.status, stat.reincarnations, stat.monitor, stat.pusher, stat.workers)
-        if shown != self._shown or time.monotonic() >= self._show_at:
-            self._shown, self._show_at = shown, time.monotonic() + _SHOW_SECONDS
-            stat.save()
 
     def _show_node(self) -> None:
         """Let the controller know of this node, and end the hosts that it has given up."""
@@ -171,7 +167,13 @@ class GuardedSentinel(django_q_cluster.Sentinel):
     def _runs_hosts(self) -> bool:
         return bool(cluster_queue_name(MODELS_CLUSTER, settings.NODE_NAME) == Conf.CLUSTER_NAME)
 
-    def _guard_worker(self, process: Any) -> None:
+    def _told_to_stop(self) -> bool:
+        """Wait for the stop flag, for the death of a child or for the time of the next cycle."""
+        children = [process.sentinel for process in (*self.pool, self.monitor, self.pusher)]
+        wait([self.stop_event.fileno(), *children], Conf.GUARD_CYCLE)
+        return self.stop_event.is_set()
+
+    def _guard_worker(self, process: Any, cycle_seconds: float) -> None:
         if not process.is_alive():
             # It may have died with the timer's lock: go round it.
             process.timer = process.timer.get_obj()
@@ -183,7 +185,7 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         timer = process.timer.get_obj()
         try:
             if timer.value > 0:
-                timer.value = max(0.0, timer.value - Conf.GUARD_CYCLE)
+                timer.value = max(0.0, timer.value - cycle_seconds)
             timed_out = timer.value == 0
         finally:
             lock.release()

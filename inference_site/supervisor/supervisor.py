@@ -16,7 +16,7 @@ STOP_SECONDS = 8.0
 _FIRST_STOP_SECONDS = 3.0
 _LOOK_SECONDS = 1.0
 # A server that hangs keeps its keeper, so each is asked now and then.
-_ASK_SECONDS = 10.0
+_ASK_SECONDS = 30.0
 _SERVER_SECONDS = 5.0
 
 

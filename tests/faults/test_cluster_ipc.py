@@ -9,9 +9,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from django_q.conf import Conf
 
 from inference.host.kernel_ipc import KernelFlag, KernelQueue
 from inference.host.parent_death import die_with_parent
+from inference.host.sentinel import GuardedSentinel
 from tests.faults.cluster_process import is_alive, noted_pid
 from tests.waiting import wait_until
 
@@ -139,6 +141,25 @@ def test_flag_set_many_times_never_blocks() -> None:
     for _ in range(100_000):
         flag.set()
     assert flag.is_set()
+
+
+@pytest.mark.parametrize("role", ["worker", "monitor", "pusher"])
+def test_sentinel_does_not_wait_for_its_next_cycle_to_see_a_death(
+    role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Conf, "GUARD_CYCLE", 1000)  # more than the test may take
+    sentinel = GuardedSentinel.__new__(GuardedSentinel)
+    sentinel.stop_event = KernelFlag()
+    with (
+        forked(signal.pause) as worker,
+        forked(signal.pause) as monitor,
+        forked(signal.pause) as pusher,
+    ):
+        sentinel.pool, sentinel.monitor, sentinel.pusher = [worker], monitor, pusher
+        {"worker": worker, "monitor": monitor, "pusher": pusher}[role].kill()
+        assert not sentinel._told_to_stop()
+        sentinel.stop_event.set()
+        assert sentinel._told_to_stop()
 
 
 def test_child_of_a_parent_already_dead_kills_itself() -> None:

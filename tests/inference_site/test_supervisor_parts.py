@@ -216,7 +216,7 @@ async def test_servers_are_asked_when_they_are_disturbed_and_now_and_then(
     monkeypatch.setattr(supervisor, "_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(supervisor, "_ASK_SECONDS", ask_seconds)
     servers = _Servers()
-    running = supervisor.Supervisor([], _screen(tmp_path)[0], servers)  # type: ignore[arg-type]
+    running = supervisor.Supervisor([], _screen(tmp_path)[0], servers)
     with pytest.raises(EOFError):
         await running._look_after_servers()
     assert servers.asked == asked

@@ -204,7 +204,7 @@ NODE = NodeView("n", {}, 4)
 
 
 def _outlook(replica: ReplicaView = READY, node: NodeView = NODE) -> Outlook:
-    return Outlook(None, [node], {"m@v": VERSION}, [replica], {}, {})  # type: ignore[arg-type]
+    return Outlook(None, [node], {"m@v": VERSION}, [replica], {}, {})
 
 
 def test_settled_is_a_fleet_of_which_nothing_is_due() -> None:
@@ -223,6 +223,7 @@ def test_settled_is_a_fleet_of_which_nothing_is_due() -> None:
         {"is_alive": False},
         {"state": "stopped", "holds_memory": True},
         {"state": "failed", "crashes": 3},
+        {"crashes": 1, "has_served": True},
     ],
 )
 def test_settled_is_no_fleet_where_something_moves(fields: dict[str, Any]) -> None:

@@ -25,10 +25,9 @@ def guarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """The guard loop of a models cluster without processes; a second passes in each cycle."""
     clock = {"now": 0.0}
 
-    class Stop:
-        def wait(self, _: float) -> bool:
-            clock["now"] += 10.0
-            return clock["now"] > 10.0 * GUARDED_CYCLES
+    def is_told_to_stop() -> bool:
+        clock["now"] += 10.0
+        return clock["now"] > 10.0 * GUARDED_CYCLES
 
     written: list[tuple[str, ...]] = []
     given_up: set[str] = set()
@@ -45,14 +44,14 @@ def guarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(sentinel, "liveness_folder", lambda: tmp_path)
     child = SimpleNamespace(is_alive=lambda: True)
     monkeypatch.setattr(sentinel, "time", SimpleNamespace(monotonic=lambda: clock["now"]))
-    monkeypatch.setattr(GuardedSentinel, "_show_cluster", lambda _: None)
+    monkeypatch.setattr(sentinel, "Stat", lambda _: SimpleNamespace(save=lambda: None))
     monkeypatch.setattr(
         sentinel.Conf, "CLUSTER_NAME", cluster_queue_name(MODELS_CLUSTER, settings.NODE_NAME)
     )
     monkeypatch.setattr(sentinel.Conf, "SCHEDULER", False)
     found = GuardedSentinel.__new__(GuardedSentinel)
     found.start_event = SimpleNamespace(set=lambda: None)
-    found.stop_event = Stop()
+    monkeypatch.setattr(found, "_told_to_stop", is_told_to_stop)
     found.pool, found.monitor, found.pusher = [], child, child
     found.broker = SimpleNamespace(connection=None)
     found._killed = set()

@@ -14,10 +14,19 @@ from django.db.models.functions import Now
 
 from models_registry.clock import database_now
 from models_registry.footprints import TEMPLATE_SHA256
-from models_registry.models import Model, ModelVersion, Node, Registration, Replica
+from models_registry.models import (
+    Model,
+    ModelVersion,
+    Node,
+    Preset,
+    PresetMember,
+    Registration,
+    Replica,
+)
 
 _State = ModelVersion.FileState
-_TABLES = [rows._meta.db_table for rows in (Node, Model, ModelVersion, Replica, Registration)]
+_ROWS = (Node, Model, ModelVersion, Replica, Registration, Preset, PresetMember)
+_TABLES = [rows._meta.db_table for rows in _ROWS]
 _SUM = "(SELECT sum(hashtext(ctid::text || xmin::text)) FROM {})"
 _MARK = "SELECT " + ", ".join(map(_SUM.format, _TABLES))
 

@@ -15,8 +15,8 @@ from models_registry.residency.lifecycle import rest_seconds
 from models_registry.residency.plan import Plan
 from models_registry.residency.victims import idle_seconds
 
-# What time alone changes is looked at so often.
-LOOK_SECONDS = 10.0
+# Everything is looked at so often, for what time alone changes, and files.
+LOOK_SECONDS = 5.0
 _MOVING = frozenset({"starting", "loading", "draining"})
 
 

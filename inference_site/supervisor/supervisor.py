@@ -15,8 +15,8 @@ from inference_site.supervisor.screen import Screen
 STOP_SECONDS = 8.0
 _FIRST_STOP_SECONDS = 3.0
 _LOOK_SECONDS = 1.0
-# A server that hangs keeps its keeper, so each is asked now and then.
-_ASK_SECONDS = 30.0
+# A server that hangs keeps its keeper, so each is asked now and then; that starts a process.
+_ASK_SECONDS = 5.0
 _SERVER_SECONDS = 5.0
 
 
@@ -117,9 +117,9 @@ class Supervisor:
         ask_at = 0.0
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            if time.monotonic() < ask_at and not self._servers.are_disturbed():
-                continue
             try:
+                if time.monotonic() < ask_at and not self._servers.are_disturbed():
+                    continue
                 restarted = await asyncio.to_thread(self._servers.ensure, _SERVER_SECONDS)
             except (EmbeddedServerError, OSError) as error:
                 self._screen.say(f"{error}\nIt is tried again.", "bold red")

@@ -37,12 +37,12 @@ from inference.engine.fake_backend import (
     FakeBackend,
     FakeSampler,
 )
-from inference.host.host import Host, HostConfig
 from inference.messages import TERMINAL, Frame, SamplingParameters, WorkItem
 from inference.models import every_scope, issue_key
 from inference.prompts.tokenizer import Tokenizer
 from inference.queue import keys
 from inference.queue.claims import LAST, NOTHING, HostClaims, Numbered
+from inference.replica.host import Host, HostConfig
 from inference.services import InferenceService
 from metrics.models import RequestRecord
 from models_registry.models import Model, ModelVersion

@@ -33,7 +33,9 @@ ROOMS: dict[str, set[str]] = {
     "apps": {"fleet_figures"},
     # the two sides of the queue
     "prompts": {"engine", "errors"},
-    "host": {"engine", "queue", "messages", "conf"},
+    "cluster": {"queue"},
+    "replica": {"cluster", "engine", "queue", "messages", "conf"},
+    "controller": {"cluster", "queue", "messages", "conf"},
     "run": {"queue", "streams", "messages", "errors", "request_id"},
     "principal": {"errors", "models"},
     "availability": {"run", "queue", "messages", "errors", "database"},
@@ -67,7 +69,7 @@ ROOMS: dict[str, set[str]] = {
     "routing": {"consumers"},
     "bench": set(),
     "quantisation": set(),
-    "management": {"services", "host", "bench", "quantisation", "conf"},
+    "management": {"controller", "cluster", "bench", "quantisation", "conf"},
 }
 LLAMA_CPP_FILES = ("inference/engine/llama_*.py", "inference/prompts/vocabulary.py")
 
@@ -180,7 +182,7 @@ def test_architecture_llama_cpp_has_few_doors():
 
 @pytest.mark.parametrize(
     "start",
-    ["import inference_site.asgi, inference_site.urls", "import inference.host.replica_task"],
+    ["import inference_site.asgi, inference_site.urls", "import inference.replica.replica_task"],
 )
 def test_architecture_llama_cpp_is_not_loaded_at_start(start: str):
     """The web process shall not carry it, and a fork after its import would break its threads."""

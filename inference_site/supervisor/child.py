@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inference.host.parent_death import die_with_parent
+from inference.cluster.parent_death import die_with_parent
 from inference_site.supervisor.restarts import Life, restart_decision
 from inference_site.supervisor.screen import Screen
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.host.node_probe import probe_node
+from inference.cluster.node_probe import probe_node
 from models_registry.gguf import read_header
 from models_registry.memory import estimate_bytes
 from tests.model_files import model_file
@@ -18,8 +18,8 @@ import json, sys
 from types import SimpleNamespace
 import llama_cpp, numpy
 import inference.engine.llama_backend, inference.engine.llama_embedding
-from inference.host.loading import load_engine
-from inference.host.process_memory import private_bytes
+from inference.replica.loading import load_engine
+from inference.replica.process_memory import private_bytes
 from inference.messages import Embedding, Generation, SamplingParameters
 from models_registry.spec import ModelSpec
 

@@ -5,8 +5,8 @@ import signal
 import time
 from pathlib import Path
 
-from inference.host.cluster import stop_requested
-from inference.host.liveness import LivenessLock, liveness_folder
+from inference.cluster.cluster import stop_requested
+from inference.cluster.liveness import LivenessLock, liveness_folder
 
 _LOOK_SECONDS = 0.02
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from django_q.models import Task
 
-from inference.host.liveness import LivenessLock, liveness_folder
-from inference.host.node_signs import seen_nodes
+from inference.cluster.liveness import LivenessLock, liveness_folder
+from inference.cluster.node_signs import seen_nodes
 from inference.queue import keys
 from tests.faults.cluster_process import ClusterProcess, is_alive, noted_pid
 from tests.waiting import wait_until

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from django_q.conf import Conf
 
-from inference.host.kernel_ipc import KernelFlag, KernelQueue
-from inference.host.parent_death import die_with_parent
-from inference.host.sentinel import GuardedSentinel
+from inference.cluster.ipc import KernelFlag, KernelQueue
+from inference.cluster.parent_death import die_with_parent
+from inference.cluster.sentinel import GuardedSentinel
 from tests.faults.cluster_process import is_alive, noted_pid
 from tests.waiting import wait_until
 

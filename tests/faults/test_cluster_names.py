@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from inference.host.cluster import cluster_queue_name
-from inference.host.cluster_names import configured_cluster_names
+from inference.cluster.cluster import cluster_queue_name
+from inference.cluster.names import configured_cluster_names
 
 ROOT = Path(__file__).resolve().parents[2]
 

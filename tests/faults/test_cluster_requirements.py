@@ -8,8 +8,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django_q import cluster as django_q_cluster
 from django_q.conf import Conf
 
-from inference.host import cluster
-from inference.host.cluster import GuardedCluster, check_django_q, stop_requested
+from inference.cluster import cluster
+from inference.cluster.cluster import GuardedCluster, check_django_q, stop_requested
 
 
 def _unstarted() -> GuardedCluster:

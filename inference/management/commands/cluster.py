@@ -13,14 +13,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django_q.conf import Conf
 
-from inference.host.cluster import (
+from inference.cluster.cluster import (
     DEFAULT_STOP_SECONDS,
     MINIMUM_STOP_SECONDS,
     GuardedCluster,
     cluster_queue_name,
 )
-from inference.host.cluster_names import MODELS_CLUSTER, configured_cluster_names
-from inference.host.node_probe import probe_node
+from inference.cluster.names import MODELS_CLUSTER, configured_cluster_names
+from inference.cluster.node_probe import probe_node
 from models_registry.nodes import register_this_node
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from inference.conf import inference_settings
-from inference.host.controller import Controller
+from inference.controller.controller import Controller
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,0 @@
-"""The process that is a replica: it claims generations, runs them and publishes their frames."""

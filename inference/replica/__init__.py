@@ -1,0 +1,1 @@
+"""The process that is one loaded copy of a model version."""

@@ -67,9 +67,8 @@ ROOMS: dict[str, set[str]] = {
         "request_id",
     },
     "routing": {"consumers"},
-    "bench": set(),
     "quantisation": set(),
-    "management": {"controller", "cluster", "bench", "quantisation", "conf"},
+    "management": {"controller", "cluster", "quantisation", "conf"},
 }
 LLAMA_CPP_FILES = ("inference/engine/llama_*.py", "inference/prompts/vocabulary.py")
 

@@ -17,10 +17,10 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
-from inference_site.demo.report import Patience, Report, make_report
-from inference_site.demo.service import DemoError, api_key, base_url, running_service
-from inference_site.demo.traffic import Traffic
-from inference_site.demo.watch import Watch
+from inference_site.tools.demo.report import Patience, Report, make_report
+from inference_site.tools.demo.service import DemoError, api_key, base_url, running_service
+from inference_site.tools.demo.traffic import Traffic
+from inference_site.tools.demo.watch import Watch
 
 MODELS = ("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b")
 EMBEDDING_MODEL = "all-minilm-l6-v2"

@@ -1,0 +1,238 @@
+"""``manage.py chat``: a conversation with the service from a terminal."""
+
+import asyncio
+import sys
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from inference_site.tools.bench.client import CompletionClient, CompletionRequest, open_session
+from inference_site.tools.bench.observation import Failure, Observation
+from inference_site.tools.bench.target import Target, TargetError, resolve_target
+
+DEFAULT_MODEL = "smollm2-135m"
+TIMEOUT_SECONDS = 600.0
+COMMANDS = "/reset  /model NAME  /stats  /quit"
+# A model's text must not move the cursor or set the terminal's title.
+_CONTROL_CHARACTERS = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n"), ord("\t")})
+
+
+class Chat:
+    """A conversation: its history, its settings, and one answer at a time.
+
+    Args:
+        target: the server and model.
+        system: text of the system message, or empty for none.
+        temperature: sampling temperature, or None for the server's.
+        max_tokens: longest answer, or None for the server's.
+        write: shows text as it comes.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        system: str,
+        temperature: float | None,
+        max_tokens: int | None,
+        write: Callable[[str], None],
+    ) -> None:
+        self.target = target
+        self.last: Observation | None = None
+        self._system = system
+        self._temperature = temperature
+        self._max_tokens = max_tokens
+        self._write = write
+        self._messages: list[dict[str, str]] = []
+        self._runner = asyncio.Runner()
+        self._session: aiohttp.ClientSession = self._runner.run(_session())
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._runner.run(self._session.close())
+        self._runner.close()
+
+    def reset(self) -> None:
+        """Forgets what was said."""
+        self._messages.clear()
+
+    def ask(self, text: str) -> Failure | None:
+        """Says something and shows the answer as it streams.
+
+        Ctrl-C meanwhile closes the stream, which stops the generation at the server; what was
+        said until then stays in the conversation. After a failure the question is taken back.
+
+        Returns:
+            Why there is no whole answer, or None.
+
+        Raises:
+            KeyboardInterrupt: the answer was stopped.
+        """
+        said: list[str] = []
+        question = {"role": "user", "content": text}
+        self.last = Observation(time.perf_counter())
+        try:
+            self._runner.run(self._answer(question, self.last, said))
+        except KeyboardInterrupt:
+            self._remember(question, said)
+            raise
+        if self.last.failure is None:
+            self._remember(question, said)
+        return self.last.failure
+
+    async def _answer(
+        self, question: dict[str, str], observation: Observation, said: list[str]
+    ) -> None:
+        def show(piece: str) -> None:
+            said.append(piece)
+            self._write(piece.translate(_CONTROL_CHARACTERS))
+
+        system = [{"role": "system", "content": self._system}] if self._system else []
+        request = CompletionRequest(
+            [*system, *self._messages, question], self._max_tokens, self._temperature
+        )
+        await CompletionClient(self._session, self.target).complete(request, observation, show)
+
+    def _remember(self, question: dict[str, str], said: list[str]) -> None:
+        if said:
+            self._messages += [question, {"role": "assistant", "content": "".join(said)}]
+
+
+async def _session() -> aiohttp.ClientSession:
+    return open_session(TIMEOUT_SECONDS)
+
+
+def describe_failure(failure: Failure, target: Target) -> str:
+    """A failure as one short line that says what to do, where something can be done."""
+    if failure.kind == "connect":
+        return f"Nothing answers at {target.base_url}. Start it with `make run`."
+    if failure.kind.startswith("http_401"):
+        return f"{target.base_url} refused the key: {failure.message} Give another with --api-key."
+    return f"{failure.message} ({failure.kind})"
+
+
+def describe_statistics(last: Observation | None) -> str:
+    """The last answer in figures."""
+    if last is None or last.ttft_seconds is None:
+        return "Nothing has been answered yet."
+    parts = [f"TTFT {last.ttft_seconds * 1000:.0f} ms"]
+    if last.streaming_tokens_per_second is not None:
+        parts.append(f"then {last.streaming_tokens_per_second:.1f} tok/s")
+    if last.usage is not None:
+        usage = last.usage
+        cached = f" ({usage.cached_tokens} cached)" if usage.cached_tokens else ""
+        parts.append(f"prompt {usage.prompt_tokens} tokens{cached}")
+        parts.append(f"completion {usage.completion_tokens} tokens")
+    else:
+        parts.append("no usage: the answer was cut short, or the server sends none")
+    return ", ".join(parts)
+
+
+class Command(BaseCommand):
+    """Talks to a chat model; answers stream."""
+
+    help = f"Talk to the service. Commands: {COMMANDS}. Ctrl-C stops an answer, Ctrl-D leaves."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declares the options."""
+        parser.add_argument("--base-url", help="default: the service that `make run` started")
+        parser.add_argument("--api-key")
+        parser.add_argument("--model", default=DEFAULT_MODEL)
+        parser.add_argument("--system", default="", help="system message")
+        parser.add_argument("--temperature", type=float)
+        parser.add_argument("--max-tokens", type=int)
+        parser.add_argument("--message", help="ask this alone, print the answer and end")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Answers one message, from the option or piped in, or holds a conversation."""
+        try:
+            target = resolve_target(
+                settings.BRIGADE_HOME,
+                base_url=options["base_url"],
+                api_key=options["api_key"],
+                model=options["model"],
+            )
+        except TargetError as error:
+            raise CommandError(str(error)) from error
+        chat = Chat(
+            target,
+            system=options["system"],
+            temperature=options["temperature"],
+            max_tokens=options["max_tokens"],
+            write=self._write,
+        )
+        try:
+            if options["message"] is not None or not sys.stdin.isatty():
+                self._answer_once(chat, options["message"] or sys.stdin.read())
+            else:
+                self._converse(chat)
+        finally:
+            chat.close()
+
+    def _write(self, text: str) -> None:
+        self.stdout.write(text, ending="")
+        self.stdout.flush()
+
+    def _answer_once(self, chat: Chat, message: str) -> None:
+        """Asks one question; a failure is the command's failure."""
+        if not message.strip():
+            raise CommandError("There is nothing to ask: the message is empty.")
+        try:
+            failure = chat.ask(message)
+        except KeyboardInterrupt:
+            raise CommandError("Stopped.", returncode=130) from None
+        self._write("\n")
+        if failure is not None:
+            raise CommandError(describe_failure(failure, chat.target))
+
+    def _converse(self, chat: Chat) -> None:
+        """Reads and answers lines until Ctrl-D or /quit."""
+        with suppress(ImportError):
+            import readline  # noqa: F401  (gives input() history and editing)
+        self._write(f"{chat.target.model} at {chat.target.base_url}    {COMMANDS}\n")
+        while True:
+            try:
+                line = input("> ").strip()
+            except EOFError:
+                self._write("\n")
+                return
+            except KeyboardInterrupt:
+                self._write("\n")
+                continue
+            if line == "/quit":
+                return
+            if line.startswith("/"):
+                self._write(self._obey(chat, line) + "\n")
+            elif line:
+                self._answer(chat, line)
+
+    def _answer(self, chat: Chat, text: str) -> None:
+        try:
+            failure = chat.ask(text)
+        except KeyboardInterrupt:
+            self._write("\n[stopped]\n")
+            return
+        self._write("\n")
+        if failure is not None:
+            self.stderr.write(describe_failure(failure, chat.target))
+
+    def _obey(self, chat: Chat, line: str) -> str:
+        """Carries out a command and returns what to say about it."""
+        command, _, argument = line.partition(" ")
+        if command == "/reset" and not argument:
+            chat.reset()
+            return "The conversation starts anew."
+        if command == "/model" and argument.strip():
+            chat.target = replace(chat.target, model=argument.strip())
+            return f"Now speaking to {chat.target.model}."
+        if command == "/stats" and not argument:
+            return describe_statistics(chat.last)
+        return f"Commands: {COMMANDS}"

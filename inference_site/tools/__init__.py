@@ -1,0 +1,1 @@
+"""Programs that measure and show the service from outside."""

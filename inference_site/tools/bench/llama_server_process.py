@@ -1,0 +1,43 @@
+"""The process that is llama-server: ``python -m inference_site.tools.bench.llama_server_process``.
+
+It reads its options as one line of JSON from its standard input, writes its address as one line
+of JSON to its standard output, and ends when its standard input does: so it never outlives the
+process that started it, however that one ends.
+"""
+
+import json
+import sys
+from typing import Any
+
+
+def serve(options: dict[str, Any]) -> None:
+    """Serves a model until standard input ends.
+
+    Args:
+        options: ``model_path``, ``threads``, ``parallel`` (slots) and ``context_tokens``, which
+            the slots share (``kv_unified``).
+    """
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = options["model_path"]
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.n_ctx = options["context_tokens"]
+    params.n_parallel = options["parallel"]
+    params.kv_unified = True
+    params.cpuparams.n_threads = options["threads"]
+    params.cpuparams_batch.n_threads = options["threads"]
+    server = xllamacpp.Server(params)
+    ready = {
+        "address": server.listening_address,
+        "system_info": xllamacpp.get_system_info(),
+        "version": xllamacpp.__version__,
+    }
+    sys.stdout.write(json.dumps(ready) + "\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    serve(json.loads(sys.stdin.readline()))

@@ -83,14 +83,18 @@ class Watch:
     def _kill_one(self, replicas: Collection[Replica], chance: random.Random) -> bool:
         """Kill with -9 a host that is loading, and the next time one that is drained.
 
-        Not of the same version twice in a row: three such deaths are a crash loop, and given up.
+        Not of the same version twice in a row, and not of one that has died and not served
+        since: three such deaths are a crash loop, and given up.
         """
         last = self.kills[-1] if self.kills else " "
         wanted = "draining" if last.endswith("(loading)") else "loading"
         swapping = [
             one
             for one in replicas
-            if one.process_id and one.state == wanted and not last.startswith(f"{one.version.key} ")
+            if one.process_id
+            and one.state == wanted
+            and not one.crashes
+            and not last.startswith(f"{one.version.key} ")
         ]
         if not swapping:
             return False

@@ -20,17 +20,17 @@ from unfold.widgets import (
     UnfoldAdminTextareaWidget,
 )
 
+from inference.answers.openai import CompletionFormat, Format
+from inference.answers.tool_calls import chat_format
 from inference.api.delivery import event_response, whole_response
 from inference.api.error_renderer import as_inference_error, error_body
 from inference.api.openai.chat import chat_order
 from inference.api.openai.completions import completion_order
-from inference.api.openai_format import CompletionFormat, Format
-from inference.api.parsing import parse
-from inference.api.schemas import ChatRequest, CompletionRequest
-from inference.api.tools.format import chat_format
 from inference.api.view import json_response
 from inference.database import in_database
 from inference.errors import AuthenticationError, InferenceError, PermissionDeniedError
+from inference.orders.parsing import parse
+from inference.orders.requests import ChatRequest, CompletionRequest
 from inference.principal import INFERENCE, Principal
 from inference.run import Run
 from inference.services import inference_service

@@ -30,19 +30,19 @@ import msgspec
 from channels.generic.websocket import AsyncWebsocketConsumer
 from msgspec import Meta
 
+from inference.answers.openai import usage_object
+from inference.answers.tool_calls import CallReader, readers_of
 from inference.api.delivery import LOADING_POLL_SECONDS
 from inference.api.error_renderer import as_inference_error, error_body
-from inference.api.hints import hints_in
 from inference.api.ignored import report_ignored
 from inference.api.openai.chat import chat_order
-from inference.api.openai_format import usage_object
-from inference.api.parsing import decode_json, parse
 from inference.api.registry.progress import progress_of
-from inference.api.schemas import ChatRequest
-from inference.api.tools.format import CallReader, readers_of
 from inference.database import in_database
 from inference.errors import AuthenticationError, InvalidRequestError, PayloadTooLargeError
 from inference.messages import Delta, Failed, Finished, Frame
+from inference.orders.hints import hints_in
+from inference.orders.parsing import decode_json, parse
+from inference.orders.requests import ChatRequest
 from inference.principal import INFERENCE, MODELS_READ, Principal, credential_of, principal_of
 from inference.request_id import accepted_id, current_request_id, id_of_headers
 from inference.run import Run, RunHeader, failure_of

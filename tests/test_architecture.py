@@ -56,15 +56,19 @@ ROOMS: dict[str, set[str]] = {
         *("services", "resolution", "embedding", "pool_report", "principal"),
         *("errors", "conf", "database"),
     },
+    "orders": {"prompts", "messages", "errors"},
+    "answers": {"orders", "run", "messages"},
     "api": {
-        *("services", "run", "prompts", "principal", "queue"),
+        *("orders", "answers", "services", "run", "principal", "queue"),
         *("embedding", "pool_report", "model_manager"),
         *("messages", "errors", "conf", "database", "request_id", "availability"),
     },
-    "admin_try": {"api", "services", "run", "principal", "errors", "database"},
+    "admin_try": {
+        *("api", "orders", "answers", "services", "run", "principal", "errors", "database"),
+    },
     "consumers": {
-        *("api", "services", "run", "principal", "messages", "errors", "database"),
-        "request_id",
+        *("api", "orders", "answers", "services", "run", "principal", "messages", "errors"),
+        *("request_id", "database"),
     },
     "routing": {"consumers"},
     "quantisation": set(),

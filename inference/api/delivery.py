@@ -8,8 +8,8 @@ import msgspec
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
+from inference.answers.openai import Answer, Format
 from inference.api.error_renderer import as_inference_error, error_body
-from inference.api.openai_format import Answer, Format
 from inference.api.version_headers import version_headers
 from inference.api.view import json_response
 from inference.messages import Delta, Failed, Finished, Frame

@@ -4,9 +4,9 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
+from inference.answers.openai import CompletionFormat, Format
+from inference.answers.tool_calls import chat_format
 from inference.api.delivery import resumed_response
-from inference.api.openai_format import CompletionFormat, Format
-from inference.api.tools.format import chat_format
 from inference.api.view import ApiView, json_response, principal_in
 from inference.errors import InvalidRequestError
 from inference.run import Run

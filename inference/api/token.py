@@ -8,10 +8,10 @@ from redis.asyncio import Redis
 from rest_framework.request import Request
 from rest_framework_simplejwt.tokens import AccessToken
 
-from inference.api.schemas import TokenRequest
 from inference.api.view import ApiView, body_of, json_response
 from inference.database import in_database
 from inference.errors import AuthenticationError, TooManyAttemptsError
+from inference.orders.requests import TokenRequest
 from inference.queue import keys
 from inference.services import inference_service
 

@@ -15,13 +15,13 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from inference.api.hints import hints_in
 from inference.api.ignored import HEADER, header_value, report_ignored
-from inference.api.parsing import decode_json, parse
-from inference.api.schemas import OpenAIRequest
 from inference.conf import inference_settings
 from inference.database import in_database
 from inference.errors import PayloadTooLargeError
+from inference.orders.hints import hints_in
+from inference.orders.parsing import decode_json, parse
+from inference.orders.requests import OpenAIRequest
 from inference.principal import INFERENCE, Principal
 
 Body = TypeVar("Body", bound=msgspec.Struct)

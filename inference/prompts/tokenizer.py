@@ -123,7 +123,7 @@ class Tokenizer:
 
         Args:
             spec: whose vocabulary counts.
-            grammar: Lark as llguidance reads it; ``inference.api.structured`` bounds its size.
+            grammar: Lark as llguidance reads it; ``inference.orders.grammar`` bounds its size.
             param: the field that asks for it, for errors.
 
         Raises:

@@ -8,21 +8,21 @@ from typing import Any
 import jsonschema
 import pytest
 
-from inference.api.openai_format import Answer
-from inference.api.parsing import parse
-from inference.api.schemas import ChatRequest
-from inference.api.tools.format import ToolChatFormat
-from inference.api.tools.plan import chat_plan
+from inference.answers.openai import Answer
+from inference.answers.tool_calls import ToolChatFormat
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
 from inference.messages import Delta, Finished, Generation, SamplingParameters, Usage
+from inference.orders.parsing import parse
+from inference.orders.requests import ChatRequest
+from inference.orders.tools.plan import chat_plan
 from inference.prompts.tokenizer import Tokenizer
 from inference.run import RunHeader
 from models_registry.gguf import read_header
 from models_registry.spec import ModelSpec
 from tests.contract.subjects import MAX_SEQUENCES, STEP_TOKENS, Subject
-from tests.inference.api.tools.examples import template
 from tests.inference.engine.generations import complete
+from tests.inference.orders.tools.examples import template
 
 BOOK = {
     "type": "object",

@@ -17,14 +17,14 @@ import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from inference.api.json_schema import read_schema, schema_text
-from inference.api.structured import lark_text
 from inference.engine.backend import DecodeOutcome, GrammarError, Span
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
 from inference.engine.grammar import GrammarCompiler, GrammarMatcher
 from inference.errors import InvalidRequestError
 from inference.messages import Generation, SamplingParameters
+from inference.orders.grammar import lark_text
+from inference.orders.json_schema import read_schema, schema_text
 from inference.prompts.grammar_check import COMPILE_SECONDS, check_grammar
 from inference.prompts.vocabulary import Vocabulary
 from tests.contract.schemas import (

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from inference.api.parsing import parse
-from inference.api.schemas import ChatRequest
-from inference.api.tools.conversation import in_plain_words, template_messages, template_tools
-from inference.api.tools.syntax import syntax_of
+from inference.orders.parsing import parse
+from inference.orders.requests import ChatRequest
+from inference.orders.tools.conversation import in_plain_words, template_messages, template_tools
+from inference.orders.tools.syntax import syntax_of
 from inference.prompts import chat_template
 from inference.prompts.chat_template import TemplateFailedError, render
 from models_registry.chat_templates import TEMPLATE_EXTENSIONS, TEMPLATE_FILTERS, fault_of_template
-from tests.inference.api.tools.examples import TOOLS
+from tests.inference.orders.tools.examples import TOOLS
 
 ASK = {"role": "user", "content": "Weather in Paris?"}
 SYSTEM = {"role": "system", "content": "Be brief."}

@@ -3,21 +3,21 @@
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
-from inference.api.admission import (
+from inference.answers.tool_calls import RepeatedCalls, chat_format
+from inference.api.delivery import event_response, whole_response
+from inference.api.view import ApiView, body_of, note_ignored, principal_in
+from inference.errors import InvalidRequestError
+from inference.orders.defaults import (
     check_stream_options,
     keep_alive_of,
     max_tokens_of,
     priority_of,
     sampling_of,
 )
-from inference.api.delivery import event_response, whole_response
-from inference.api.schemas import ChatRequest
-from inference.api.structured import checked_grammar
-from inference.api.template_variables import template_variables
-from inference.api.tools.format import RepeatedCalls, chat_format
-from inference.api.tools.plan import chat_plan
-from inference.api.view import ApiView, body_of, note_ignored, principal_in
-from inference.errors import InvalidRequestError
+from inference.orders.grammar import checked_grammar
+from inference.orders.requests import ChatRequest
+from inference.orders.template_variables import template_variables
+from inference.orders.tools.plan import chat_plan
 from inference.services import GenerationOrder, InferenceService, inference_service
 
 

@@ -3,20 +3,20 @@
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
-from inference.api.admission import (
+from inference.answers.openai import CompletionFormat
+from inference.api.delivery import event_response, whole_response
+from inference.api.view import ApiView, body_of, principal_in
+from inference.errors import InvalidRequestError
+from inference.orders.defaults import (
     check_stream_options,
     keep_alive_of,
     max_tokens_of,
     priority_of,
     sampling_of,
 )
-from inference.api.delivery import event_response, whole_response
-from inference.api.openai.inputs import token_inputs
-from inference.api.openai_format import CompletionFormat
-from inference.api.schemas import CompletionRequest
-from inference.api.structured import checked_grammar
-from inference.api.view import ApiView, body_of, principal_in
-from inference.errors import InvalidRequestError
+from inference.orders.grammar import checked_grammar
+from inference.orders.inputs import token_inputs
+from inference.orders.requests import CompletionRequest
 from inference.services import GenerationOrder, InferenceService, inference_service
 from models_registry.spec import ModelSpec
 

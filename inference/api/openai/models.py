@@ -7,8 +7,6 @@ from django.contrib.auth import get_user_model
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from inference.api.schemas import ChatRequest, CompletionRequest, EmbeddingsRequest
-from inference.api.template_variables import TEMPLATE_VARIABLES
 from inference.api.view import ApiView, json_response, principal_in
 from inference.availability import missing_file
 from inference.conf import inference_settings
@@ -19,6 +17,8 @@ from inference.errors import (
     ModelNotFoundError,
     TemporaryResourceError,
 )
+from inference.orders.requests import ChatRequest, CompletionRequest, EmbeddingsRequest
+from inference.orders.template_variables import TEMPLATE_VARIABLES
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
 from models_registry import services
 from models_registry.chat_templates import variables_of_template

@@ -3,12 +3,12 @@
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from inference.api.schemas import DetokenizeRequest, TokenizeRequest
-from inference.api.tools.conversation import in_plain_words, template_messages
-from inference.api.tools.syntax import syntax_of
 from inference.api.version_headers import version_headers
 from inference.api.view import ApiView, body_of, json_response
 from inference.errors import InvalidRequestError, ModelNotFoundError
+from inference.orders.requests import DetokenizeRequest, TokenizeRequest
+from inference.orders.tools.conversation import in_plain_words, template_messages
+from inference.orders.tools.syntax import syntax_of
 from inference.services import InferenceService, inference_service
 from models_registry.spec import ModelSpec
 

@@ -10,7 +10,6 @@ from django.http import HttpResponse
 from msgspec import Meta
 from rest_framework.request import Request
 
-from inference.api.schemas import Name
 from inference.api.view import ApiView, body_of, json_response, principal_in
 from inference.conf import inference_settings
 from inference.database import in_database
@@ -21,6 +20,7 @@ from inference.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
+from inference.orders.requests import Name
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
 from models_registry import downloads
 from models_registry.access import ADD_VERSION

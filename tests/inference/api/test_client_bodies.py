@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from inference.api.hints import hints_in
 from inference.api.openai.chat import chat_order
 from inference.api.openai.completions import completion_order
-from inference.api.openai.inputs import token_inputs
-from inference.api.parsing import parse
-from inference.api.schemas import ChatRequest, CompletionRequest, EmbeddingsRequest
-from inference.api.template_variables import template_variables
 from inference.database import in_database
+from inference.orders.hints import hints_in
+from inference.orders.inputs import token_inputs
+from inference.orders.parsing import parse
+from inference.orders.requests import ChatRequest, CompletionRequest, EmbeddingsRequest
+from inference.orders.template_variables import template_variables
 from inference.services import InferenceService
 from tests.stack import Api, FakeModel, register_version
 

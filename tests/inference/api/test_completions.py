@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from inference.api.openai.completions import completion_order
-from inference.api.parsing import parse
-from inference.api.schemas import CompletionRequest
 from inference.database import in_database
+from inference.orders.parsing import parse
+from inference.orders.requests import CompletionRequest
 from inference.services import InferenceService
 from tests.stack import Api, FakeModel, body_of, register_version, sse_events
 

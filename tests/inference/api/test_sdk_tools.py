@@ -9,7 +9,7 @@ import pydantic
 import pytest
 
 from tests.inference.api.test_sdk import sdk  # noqa: F401 - fixture
-from tests.inference.api.tools.examples import JSON_CALL, JSON_CLOCK, WEATHER_SCHEMA
+from tests.inference.orders.tools.examples import JSON_CALL, JSON_CLOCK, WEATHER_SCHEMA
 from tests.stack import FakeModel
 
 TOOLS: list[Any] = [

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from inference.api.tools.format import call_id
+from inference.answers.tool_calls import call_id
 from inference.database import in_database
 from inference.messages import Cancel, Delta, Finished, Generation, Started, Usage
 from inference.services import InferenceService
 from models_registry.models import ModelVersion
-from tests.inference.api.tools.examples import JSON_CALL, JSON_CLOCK, WEATHER_SCHEMA, template
+from tests.inference.orders.tools.examples import JSON_CALL, JSON_CLOCK, WEATHER_SCHEMA, template
 from tests.stack import (
     Api,
     FakeModel,

@@ -1,0 +1,1 @@
+"""How frames of a run become the objects of OpenAI's API."""

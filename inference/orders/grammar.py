@@ -1,0 +1,171 @@
+"""What answers must look like: ``response_format``, ``grammar`` and ``regex`` as one grammar.
+
+Pure but for the last step: a grammar that passes here is tried out in the prompt process.
+"""
+
+import json
+import re
+from typing import Any
+
+from inference.errors import InvalidRequestError
+from inference.orders.json_schema import read_schema, schema_text
+from inference.orders.parsing import decode_json
+from inference.orders.requests import Sampled, StructuredOutputs
+from inference.prompts.tokenizer import Tokenizer
+from models_registry.spec import ModelSpec
+
+MAX_GRAMMAR_BYTES = 65_536
+# A chain of some thousand rules, each in the next, overflows llguidance's stack.
+MAX_GRAMMAR_LINES = 500
+
+_INLINE_SCHEMA = re.compile(r"%json\s*")
+_RULE_OPTIONS = re.compile(r"^[ \t]*[?!]*[\w-]+[ \t]*\[([^\]]*)\]\s*:", re.MULTILINE)
+_NOT_ENFORCED = re.compile(r"\b(stop|temperature)\s*=")
+_ESCAPABLE = re.compile(r"\\.|[/\n\r]", re.DOTALL)
+_ESCAPES = {"/": r"\/", "\n": r"\n", "\r": r"\r"}
+
+
+async def checked_grammar(tokenizer: Tokenizer, spec: ModelSpec, request: Sampled) -> str:
+    """The grammar that a request asks its answers to match, "" for none.
+
+    Raises:
+        InvalidRequestError: it is not one that this model's answers can be held to.
+    """
+    grammar, param = grammar_of(request)
+    if grammar:
+        await tokenizer.check_grammar(spec, grammar, param)
+    return grammar
+
+
+def grammar_of(request: Sampled) -> tuple[str, str]:
+    """A request's grammar in Lark, as llguidance reads it, and the field it came from.
+
+    Returns:
+        Two empty strings for a request that leaves its answers free.
+
+    Raises:
+        InvalidRequestError: it is too large, has something unsupported, or there are two.
+    """
+    found = _grammars(request)
+    if not found:
+        return "", ""
+    if len(found) > 1:
+        raise InvalidRequestError(
+            f"Give only one of {' and '.join(map(repr, found))}.", param=list(found)[1]
+        )
+    ((param, grammar),) = found.items()
+    if request.ignore_eos:
+        raise InvalidRequestError(
+            f"'ignore_eos' would go on after the end that {param!r} sets. Leave one of them out.",
+            param="ignore_eos",
+        )
+    _check_size(grammar, param)
+    return grammar, param
+
+
+def lark_text(text: str, param: str) -> str:
+    """A Lark grammar from a client, with the schemas in it as ``read_schema`` has them.
+
+    Raises:
+        InvalidRequestError: it is too large, or has something that answers are not held to.
+    """
+    _check_size(text, param)
+    if len(text.splitlines()) > MAX_GRAMMAR_LINES:
+        raise InvalidRequestError(
+            f"{param!r} has more than {MAX_GRAMMAR_LINES} lines. Shorten it.", param=param
+        )
+    if text.lstrip().startswith("{"):
+        raise InvalidRequestError(
+            f"{param!r} must be a Lark grammar. Send a JSON schema as 'response_format'.",
+            param=param,
+        )
+    if "%llguidance" in text:
+        raise _unsupported("'%llguidance'", param)
+    for options in _RULE_OPTIONS.findall(text):
+        option = _NOT_ENFORCED.search(options)
+        if option:
+            raise _unsupported(f"The option {option.group(1)!r}", param)
+    return _with_read_schemas(text, param)
+
+
+def _grammars(request: Sampled) -> dict[str, str]:
+    """Grammars by the field that asks for them."""
+    asked = request.structured_outputs or StructuredOutputs()
+    format_ = request.response_format
+    schemas = {
+        "response_format": format_.wanted_schema if format_ is not None else None,
+        "guided_json": request.guided_json,
+        "structured_outputs.json": asked.json,
+        "structured_outputs.json_object": {"type": "object"} if asked.json_object else None,
+    }
+    regexes = {
+        "regex": request.regex,
+        "guided_regex": request.guided_regex,
+        "structured_outputs.regex": asked.regex,
+    }
+    choices = {"guided_choice": request.guided_choice, "structured_outputs.choice": asked.choice}
+    found = {
+        param: _json_lark(schema, param) for param, schema in schemas.items() if schema is not None
+    }
+    if request.grammar is not None:
+        found["grammar"] = lark_text(request.grammar, "grammar")
+    for param, regex in regexes.items():
+        if regex is not None:
+            found[param] = f"start: /{_ESCAPABLE.sub(_escape, regex)}/"
+    for param, texts in choices.items():
+        if texts:
+            found[param] = f"start: {' | '.join(map(json.dumps, texts))}"
+    return found
+
+
+def _json_lark(schema: dict[str, Any] | str, param: str) -> str:
+    """A grammar of JSON that matches a schema, which may be given as text."""
+    read = decode_json(schema, param, param=param) if isinstance(schema, str) else schema
+    if not isinstance(read, dict):
+        raise InvalidRequestError(f"{param!r} must be a JSON schema, an object.", param=param)
+    return f"start: %json {schema_text(read_schema(read, param))}"
+
+
+def _with_read_schemas(text: str, param: str) -> str:
+    """Replace each schema after ``%json``, keeping the numbers of the lines that follow."""
+    pieces = []
+    end = 0
+    for keyword in _INLINE_SCHEMA.finditer(text):
+        if keyword.start() < end:
+            continue  # inside the schema just read
+        pieces.append(text[end : keyword.end()])
+        schema, end = _json_at(text, keyword.end(), param)
+        lines = text.count("\n", keyword.end(), end)
+        pieces.append(schema_text(read_schema(schema, param)) + "\n" * lines)
+    return "".join([*pieces, text[end:]])
+
+
+def _json_at(text: str, start: int, param: str) -> tuple[dict[str, Any], int]:
+    """The JSON object that begins at ``start``, and where it ends."""
+    try:
+        value, end = json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError):
+        value, end = None, start
+    if not isinstance(value, dict):
+        raise InvalidRequestError(
+            f"'%json' in {param!r} must be followed by a JSON schema, an object.", param=param
+        )
+    return value, end
+
+
+def _escape(match: re.Match[str]) -> str:
+    """A character as it may stand between the slashes of a Lark regex."""
+    return _ESCAPES.get(match.group()[-1], match.group())
+
+
+def _check_size(grammar: str, param: str) -> None:
+    size = len(grammar.encode("utf-8", "surrogatepass"))
+    if size > MAX_GRAMMAR_BYTES:
+        raise InvalidRequestError(
+            f"{param!r} has {size} bytes; at most {MAX_GRAMMAR_BYTES} are allowed. Shorten it.",
+            param=param,
+        )
+
+
+def _unsupported(what: str, param: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{what} in {param!r} is not supported. Leave it out.", param=param)

@@ -1,0 +1,298 @@
+"""What requests may contain, with types and ranges; anything else is refused by name."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+from inference.orders.tools.schemas import CallId, ToolCall, ToolChoice, Tools
+from models_registry.sampling import MinP, Penalty, RepeatPenalty, Temperature, TopK, TopP
+
+MAX_CHOICES = 128
+MAX_STOPS = 16
+MAX_TOP_LOGPROBS = 20
+MAX_TEXTS = 2048
+MAX_TEMPLATE_VARIABLES = 20
+MAX_ANSWERS = 1000
+
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+TokenCount = Annotated[int, Meta(ge=1, le=10_000_000)]
+# -1 is all the room there is.
+MaxTokens = Annotated[int, Meta(ge=-1, le=10_000_000)]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+# Postgres stores no NUL.
+EndUser = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
+Text = Annotated[str, Meta(min_length=1)]
+KeepAlive = float | Annotated[str, Meta(max_length=40)]
+Choices = Annotated[list[Text], Meta(max_length=MAX_ANSWERS)]
+Inputs = str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)]
+Scalar = str | int | float | bool | None
+VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\Z")]
+
+
+class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """``stream_options``."""
+
+    include_usage: bool | None = None
+
+
+class TextPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="text"):
+    """A part of a message's content."""
+
+    text: str
+
+
+class RefusalPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="refusal"):
+    """A part of an assistant's message that another model refused to write."""
+
+    refusal: str
+
+
+class ThinkingPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="thinking"):
+    """A part of an assistant's message that holds reasoning."""
+
+    thinking: str | list[TextPart]
+
+
+class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One message of a conversation; an assistant's may be one that any server has returned."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart | RefusalPart | ThinkingPart] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: CallId | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    # DeepSeek's and Qwen's words for continuing the last message.
+    prefix: bool | None = None
+    partial: bool | None = None
+    audio: None = None
+    images: Annotated[list[Any], Meta(max_length=0)] | None = None
+    function_call: None = None
+    parsed: Any = None
+
+    @property
+    def thoughts(self) -> str:
+        """The reasoning before the answer, wherever its server has put it."""
+        parts = self.content if isinstance(self.content, list) else []
+        told = [part.thinking for part in parts if isinstance(part, ThinkingPart)]
+        return self.reasoning_content or self.reasoning or "".join(map(_text_of, told))
+
+    def as_template_message(self) -> dict[str, Any]:
+        """The message as chat templates read it: plain text, and no newer role than ``system``."""
+        message = {
+            "role": "system" if self.role == "developer" else self.role,
+            "content": _text_of(self.content or self.refusal or ""),
+        }
+        if self.name is not None:
+            message["name"] = self.name
+        if self.thoughts:
+            message["reasoning_content"] = self.thoughts
+        return message
+
+
+def _text_of(content: str | Sequence[TextPart | RefusalPart | ThinkingPart]) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(
+        part.text if isinstance(part, TextPart) else part.refusal
+        for part in content
+        if not isinstance(part, ThinkingPart)
+    )
+
+
+class TextFormat(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="text"):
+    """``response_format`` that asks for nothing."""
+
+    wanted_schema: ClassVar[None] = None
+
+
+class JsonObjectFormat(
+    msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="json_object"
+):
+    """``response_format`` for any JSON object, or as llama.cpp has it, for one of a schema."""
+
+    schema: dict[str, Any] | None = None
+
+    @property
+    def wanted_schema(self) -> dict[str, Any]:
+        """The schema."""
+        return {"type": "object"} if self.schema is None else self.schema
+
+
+class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
+    """``response_format.json_schema``. Answers always match, be ``strict`` asked for or not.
+
+    The name and the description are not shown to the model.
+    """
+
+    name: str | None = None
+    schema: dict[str, Any] | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(
+    msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="json_schema"
+):
+    """``response_format`` for JSON that matches a schema."""
+
+    json_schema: NamedSchema
+
+    @property
+    def wanted_schema(self) -> dict[str, Any]:
+        """The schema."""
+        schema = self.json_schema.schema
+        return {"type": "object"} if schema is None else schema
+
+
+class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
+    """``structured_outputs``, vLLM's ``response_format`` and more; one of them is given."""
+
+    json: dict[str, Any] | str | None = None
+    choice: Choices | None = None
+    regex: Text | None = None
+    json_object: bool | None = None
+
+
+class OpenAIRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A request that clients of OpenAI's API send; ``null`` in it means that nothing is asked."""
+
+    model: Name
+    user: EndUser | None = None
+    keep_alive: KeepAlive | None = None
+
+
+class Sampled(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
+    """What chat and text completions have in common. None means the version's default.
+
+    ``model`` may be ``auto``: then ``preset`` names it, or else the role of ``task_type`` does.
+    """
+
+    task_type: Name | None = None
+    preset: Name | None = None
+    orchestration_mode: Literal["single", "critique", "debate", "ensemble", "pipeline"] | None = (
+        None
+    )
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_k: TopK | None = None
+    min_p: MinP | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repeat_penalty: RepeatPenalty | None = None
+    seed: Seed | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    max_tokens: MaxTokens | None = None
+    stop: Text | Annotated[list[Text], Meta(max_length=MAX_STOPS)] | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    ignore_eos: bool | None = None
+    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+    grammar: Text | None = None
+    regex: Text | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_choice: Choices | None = None
+    guided_regex: Text | None = None
+    structured_outputs: StructuredOutputs | None = None
+    priority: Annotated[int, Meta(ge=1, le=3)] | None = None
+    service_type: Literal["chat", "embedding", "summary"] | None = None
+
+    @property
+    def choice(self) -> dict[str, str | None]:
+        """What chooses the model besides its name, as ``Resolver.resolve`` takes it."""
+        return {
+            "task_type": self.task_type,
+            "preset": self.preset,
+            "mode": self.orchestration_mode,
+        }
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Stop strings as a tuple."""
+        if self.stop is None:
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def wants_usage_chunk(self) -> bool:
+        """``stream_options.include_usage``."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+
+class ChatRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
+    """``POST /v1/chat/completions``.
+
+    ``chat_template_kwargs`` are variables of the model's template; ``reasoning_effort`` and
+    ``enable_thinking`` are too, for templates that read them.
+    """
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    max_completion_tokens: MaxTokens | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: (
+        Annotated[dict[VariableName, Scalar], Meta(max_length=MAX_TEMPLATE_VARIABLES)] | None
+    ) = None
+    reasoning_effort: Annotated[str, Meta(max_length=20)] | None = None
+    enable_thinking: bool | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+
+    @property
+    def continues_last_message(self) -> bool:
+        """Whether the answer goes on where the last message ends."""
+        last = self.messages[-1]
+        return bool(self.continue_final_message or last.prefix or last.partial)
+
+
+class CompletionRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
+    """``POST /v1/completions``; ``prompt`` is a text, texts, token ids, or lists of token ids.
+
+    With ``parse_special`` a text is a template of the client's own: marks of the model's chat
+    template count in it. Others, such as those of the middle that is to be filled, always do.
+    """
+
+    prompt: Inputs
+    logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    parse_special: bool | None = None
+
+
+class EmbeddingsRequest(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
+    """``POST /v1/embeddings``; ``input`` as ``prompt`` above."""
+
+    input: Inputs
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: TokenCount | None = None
+
+
+class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """``POST /v1/tokenize``: either ``content`` or ``messages``."""
+
+    model: Name
+    content: str | None = None
+    messages: Annotated[list[Message], Meta(min_length=1)] | None = None
+    add_special: bool | None = None
+    parse_special: bool | None = None
+
+
+class DetokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """``POST /v1/detokenize``."""
+
+    model: Name
+    tokens: list[TokenId]
+
+
+class TokenRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """``POST /api/auth/token``."""
+
+    username: Name
+    password: Text

@@ -71,7 +71,11 @@ async def load_fraction(redis: Redis, version_key: str) -> float | None:
 def missing_file(version_key: str, file_state: str) -> InferenceError:
     """Why a version whose file is not here cannot serve; trying again helps while it is fetched."""
     if file_state != ModelVersion.FileState.FETCHING:
-        return ModelFileMissingError(version_key)
+        return ModelFileMissingError(
+            f"The file of {version_key} is not here. Fetch it first: "
+            f"python manage.py fetch_model {version_key}",
+            param="model",
+        )
     return ModelLoadingError(
         f"The file of {version_key} is being fetched. Try again when GET /v1/models says that it "
         "is here.",

@@ -15,12 +15,12 @@
         │   ├── PayloadTooLargeError  413
         │   ├── BodyTimeoutError      408  body_timeout
         │   ├── DoesNotFitError       422  no_room: no machine is large enough for the model
-    │   └── GrammarFailedError    422  grammar_failed: an answer could not be held to its grammar
+        │   └── GrammarFailedError    422  grammar_failed: an answer cannot follow its grammar
         ├── AuthenticationError       401
         ├── PermissionDeniedError     403
         ├── NotFoundError             404
         │   ├── ModelNotFoundError    404  model_not_found
-    │   └── ModelFileMissingError  404  model_file_missing: the file must be fetched first
+        │   └── ModelFileMissingError 404  model_file_missing: the file must be fetched first
         ├── PoisonRequestError        500  poison_request: it killed its host twice
         └── InternalError             500
 
@@ -167,12 +167,6 @@ class HeadersTooLargeError(InvalidRequestError):
     status = 431
     default_code = "headers_too_large"
 
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(
-            f"The address and headers of the request are longer than {max_bytes} bytes. Send fewer "
-            "or shorter headers; cookies of other sites on this machine may be among them."
-        )
-
 
 class BodyTimeoutError(InvalidRequestError):
     """The request body did not come in time."""
@@ -233,13 +227,6 @@ class ModelFileMissingError(NotFoundError):
     """The model is registered, but its file is not here: trying again would not bring it."""
 
     default_code = "model_file_missing"
-
-    def __init__(self, version_key: str) -> None:
-        super().__init__(
-            f"The file of {version_key} is not here. Fetch it first: "
-            f"python manage.py fetch_model {version_key}",
-            param="model",
-        )
 
 
 class PoisonRequestError(NonRetriableError):

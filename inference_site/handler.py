@@ -100,4 +100,12 @@ def _check_headers(scope: Any) -> None:
     length = len(scope.get("raw_path", b"")) + len(scope.get("query_string", b""))
     length += sum(len(name) + len(value) + 4 for name, value in scope["headers"])  # ": ", CRLF
     if length > MAX_HEADER_BYTES:
-        raise HeadersTooLargeError(MAX_HEADER_BYTES)
+        raise headers_too_large(MAX_HEADER_BYTES)
+
+
+def headers_too_large(max_bytes: int) -> HeadersTooLargeError:
+    """The refusal of a request whose address and headers are longer than ``max_bytes``."""
+    return HeadersTooLargeError(
+        f"The address and headers of the request are longer than {max_bytes} bytes. Send fewer or "
+        "shorter headers; cookies of other sites on this machine may be among them."
+    )

@@ -12,9 +12,9 @@ from uvicorn.protocols.http.httptools_impl import (
 from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS
 
 from inference.api.error_renderer import error_body
-from inference.errors import HeadersTooLargeError, InferenceError, InvalidRequestError
+from inference.errors import InferenceError, InvalidRequestError
 from inference_site.exchange import LINGER_SECONDS
-from inference_site.handler import MAX_HEADER_BYTES
+from inference_site.handler import MAX_HEADER_BYTES, headers_too_large
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -35,7 +35,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._unfinished_bytes += len(data)
         super().data_received(data)
         if self._unfinished_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
-            self._refuse(HeadersTooLargeError(MAX_HEADER_BYTES))
+            self._refuse(headers_too_large(MAX_HEADER_BYTES))
 
     def on_headers_complete(self) -> None:
         """Start to answer."""
@@ -61,7 +61,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Hand over to websockets, unless it would drop the head without an answer."""
         lines = [len(name) + len(value) + 4 for name, value in self.headers]
         if max(len(self.url), *lines) > MAX_LINE_LENGTH or len(lines) > MAX_NUM_HEADERS:
-            self._refuse(HeadersTooLargeError(MAX_LINE_LENGTH))
+            self._refuse(headers_too_large(MAX_LINE_LENGTH))
         else:
             super().handle_websocket_upgrade()
 

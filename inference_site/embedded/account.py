@@ -87,8 +87,10 @@ def demotion(account: Account | None, death_signal: signal.Signals) -> Callable[
     return demote
 
 
-def give_directory(path: Path, account: Account | None) -> None:
-    """Make ``path``, with mode 0700, and give it to ``account``.
+def give_directory(path: Path, account: Account | None, mode: int = 0o700) -> None:
+    """Make ``path`` with a mode, and give it to ``account``.
+
+    Another server's keeper may do the same at once, so a mode that is right is not touched.
 
     Raises:
         EmbeddedServerError: it is a link, or belongs to somebody else.
@@ -101,7 +103,8 @@ def give_directory(path: Path, account: Account | None) -> None:
             f"{path} is a link or belongs to user {found.st_uid}, not to {owner}: "
             "remove it, or start as its owner"
         )
-    path.chmod(0o700)
+    if stat.S_IMODE(found.st_mode) != mode:
+        path.chmod(mode)
     if account and found.st_uid != owner:
         os.chown(path, account.uid, account.gid)
 

@@ -139,7 +139,6 @@ class EmbeddedServer(ABC):
 
     def _make_socket_directory(self) -> None:
         if self.sockets.parent != self.home:
-            give_directory(self.sockets.parent, None)
-            if self.account and self.account.capability is None:
-                self.sockets.parent.chmod(0o711)
+            passes = self.account is not None and self.account.capability is None
+            give_directory(self.sockets.parent, None, 0o711 if passes else 0o700)
         give_directory(self.sockets, self.account)

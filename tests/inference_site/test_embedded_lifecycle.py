@@ -128,7 +128,7 @@ def test_disturbed_are_servers_that_were_started_again_or_have_no_keeper(home: P
         assert servers.ensure() == ["valkey"]
         assert not servers.are_disturbed()
         kill(keeper_pids(home, "valkey")[0])
-        assert servers.are_disturbed()
+        wait_until(servers.are_disturbed)
         assert wait_until(servers.ensure) == ["valkey"]
         assert not servers.are_disturbed()
 

@@ -60,7 +60,7 @@ def test_requirement_takes_the_fields_of_its_type(fields: dict[str, Any]) -> Non
         ({"temperature": 1.0}, "temperature"),
         ({"num_labels": 2}, "num_labels"),
         ({"model_type": "text_generation", "dimension": 3}, "dimension"),
-        ({"model_type": "text_generation", "top_p": 0}, "top_p"),
+        ({"model_type": "text_generation", "top_p": -0.1}, "top_p"),
         ({"colour": "red"}, ""),
     ],
 )

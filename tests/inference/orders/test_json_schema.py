@@ -61,6 +61,16 @@ def test_schema_with_a_lone_surrogate_is_refused():
         read_schema({"const": "\ud800"}, "grammar")
 
 
+def test_schema_keeps_no_keyword_that_json_schema_does_not_define():
+    schema = {"nullable": True, "maximun": 3, "x-guidance": {"lenient": True}, "type": "integer"}
+    assert read_schema(schema, "response_format") == {"type": "integer"}
+
+
+def test_schema_with_a_boolean_bound_has_the_number_that_it_means():
+    schema = {"minimum": 3, "exclusiveMinimum": True, "maximum": 5, "exclusiveMaximum": False}
+    assert read_schema(schema, "response_format") == {"exclusiveMinimum": 3, "maximum": 5}
+
+
 ADDRESS = {"type": "object", "properties": {"street": {}}, "required": ["street"]}
 NOTE = {"type": "object", "properties": {"note": {}}, "required": ["note"]}
 

@@ -68,6 +68,7 @@ def test_cancel_of_a_running_one_frees_it_and_reports_what_was_generated(
         item = world.enqueued(max_tokens=2000)
         host.advance(item, 2)
         assert world.cancel(item)
+        wait_until(lambda: not world.redis.exists(keys.control(host.launch_id)))
         host.pace.allow(float("inf"))
         entries, beside = read_all(item, other)
         check_whole(other, beside)

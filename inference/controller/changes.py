@@ -16,7 +16,7 @@ from models_registry.residency.plan import Plan
 from models_registry.residency.victims import idle_seconds
 
 # Everything is looked at so often, for what time alone changes, and files.
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 8.0
 _MOVING = frozenset({"starting", "loading", "draining"})
 
 

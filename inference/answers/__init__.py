@@ -1,1 +1,1 @@
-"""How frames of a run become the objects of OpenAI's API."""
+"""Frames of a run turned into the objects of OpenAI's API."""

@@ -146,7 +146,7 @@ class RepeatedCalls:
         self._readers: dict[int, CallReader] = {}
 
     def __call__(self, choice: int, frame: Frame) -> bool:
-        """Whether a frame completes the first such call of its choice."""
+        """True for the frame that completes the first such call of its choice."""
         if not isinstance(frame, Delta):
             return False
         if choice not in self._readers:

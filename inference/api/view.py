@@ -92,7 +92,7 @@ class ApiView(APIView):
     def finalize_response(
         self, request: Request, response: Any, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
-        """As DRF's, with the header that names what had no effect."""
+        """Add the header that names parts of the request without effect."""
         final = super().finalize_response(request, response, *args, **kwargs)
         ignored = getattr(request, "ignored", ())
         if ignored:

@@ -1,4 +1,4 @@
-"""Whether the controller has anything new to look at: two short questions in place of a look."""
+"""Two short questions that tell the controller whether anything has changed since its last look."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ class Changes:
 
 
 def is_settled(drawn: Plan, outlook: Outlook, rules: Rules) -> bool:
-    """Whether nothing is due, and nothing will be in a moment: pure."""
+    """True when nothing is due, and nothing will be in a moment: pure."""
     return not (
         drawn.actions
         or drawn.retirements

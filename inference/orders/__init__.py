@@ -1,1 +1,1 @@
-"""What a request asks: read, checked and given its defaults."""
+"""Requests read, checked and given their defaults: what is to be generated."""

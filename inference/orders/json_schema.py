@@ -316,7 +316,7 @@ def _faults(schema: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _only_lists_properties(schema: dict[str, Any]) -> bool:
-    """Whether a schema describes no properties beside those that it lists."""
+    """True for a schema that describes no properties beside those that it lists."""
     listed, required = schema.get("properties"), schema.get("required", [])
     return (
         isinstance(listed, dict)
@@ -328,7 +328,7 @@ def _only_lists_properties(schema: dict[str, Any]) -> bool:
 
 
 def _combines_here(schema: dict[str, Any]) -> bool:
-    """Whether several parts of a schema describe properties of the same object."""
+    """True where several parts of a schema describe properties of the same object."""
     parts = len(schema.keys() & {"$ref", "properties"})
     for keyword in _CHOICES & schema.keys():
         branches = schema[keyword] if isinstance(schema[keyword], list) else []
@@ -343,7 +343,7 @@ def _describes_properties(schema: Any) -> bool:
 
 
 def _is_open_ended(schema: dict[str, Any]) -> bool:
-    """Whether a schema may have properties that its ``properties`` does not list."""
+    """True for a schema that allows properties which its ``properties`` does not list."""
     others = schema.keys() & OPEN_ENDED
     if schema.get("unevaluatedProperties") is False:
         others -= {"unevaluatedProperties"}
@@ -355,7 +355,7 @@ def _is_open_ended(schema: dict[str, Any]) -> bool:
 
 
 def _combines(schema: Any) -> bool:
-    """Whether a schema, or one within it, combines several descriptions of an object."""
+    """True where a schema, or one within it, combines several descriptions of an object."""
     return any(isinstance(item, dict) and _combines_here(item) for item in _values_in(schema))
 
 

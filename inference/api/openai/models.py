@@ -154,7 +154,7 @@ def _load(version: ModelVersion, principal: Principal) -> None:
 
 
 def _supported_parameters(status: ModelStatus) -> list[str]:
-    """What requests may carry besides the model and what it is asked."""
+    """Names of the parameters that requests may carry besides the model and the prompt."""
     kind: type[msgspec.Struct] = CompletionRequest
     if status.model.type == Model.Type.EMBEDDING:
         kind = EmbeddingsRequest

@@ -5,7 +5,7 @@ import uuid
 from contextvars import ContextVar
 
 current_request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""Of the request that is being answered; "" where there is none."""
+"""The id of the request that is being answered; "" where there is none."""
 
 _PRINTABLE = re.compile(r"[ -~]{1,128}")
 

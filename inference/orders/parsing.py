@@ -46,15 +46,6 @@ _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 _MISSING = re.compile(r"missing required field `([^`]*)`")
 
 
-def parse_json(data: bytes, kind: type[Body]) -> Body:
-    """Decode ``data`` as ``kind``, strictly.
-
-    Raises:
-        InvalidRequestError: with ``param`` naming the field where there is one.
-    """
-    return parse(decode_json(data, "request body"), kind)
-
-
 def decode_json(data: bytes | str, name: str, param: str | None = None) -> Any:
     """The JSON value in ``data``.
 
@@ -70,10 +61,13 @@ def decode_json(data: bytes | str, name: str, param: str | None = None) -> Any:
 
 
 def parse(raw: Any, kind: type[Body]) -> Body:
-    """Convert decoded JSON to ``kind``, strictly. Raises as ``parse_json`` does.
+    """Convert decoded JSON to ``kind``, strictly.
 
     In requests that clients of OpenAI's API send, hints are passed over (``hints_in`` names them),
     synonyms are read, and ``null`` stands for the default of a parameter.
+
+    Raises:
+        InvalidRequestError: with ``param`` naming the field where there is one.
     """
     if not isinstance(raw, dict):
         raise InvalidRequestError("The request body must be a JSON object.", code="invalid_json")

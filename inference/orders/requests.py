@@ -168,7 +168,7 @@ class OpenAIRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Sampled(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
-    """What chat and text completions have in common. None means the version's default.
+    """The common fields of chat and text completions. None means the version's default.
 
     ``model`` may be ``auto``: then ``preset`` names it, or else the role of ``task_type`` does.
     """
@@ -205,7 +205,7 @@ class Sampled(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def choice(self) -> dict[str, str | None]:
-        """What chooses the model besides its name, as ``Resolver.resolve`` takes it."""
+        """Fields that choose the model besides its name, as ``Resolver.resolve`` takes them."""
         return {
             "task_type": self.task_type,
             "preset": self.preset,
@@ -249,7 +249,7 @@ class ChatRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def continues_last_message(self) -> bool:
-        """Whether the answer goes on where the last message ends."""
+        """True where the answer goes on in the last message."""
         last = self.messages[-1]
         return bool(self.continue_final_message or last.prefix or last.partial)
 

@@ -39,12 +39,12 @@ def marks_of(
 
 
 def is_unmistakable(text: str) -> bool:
-    """Whether a text can be nothing but a mark: ``<|start|>``, ``<channel|>``."""
+    """True for a text that can be nothing but a mark: ``<|start|>``, ``<channel|>``."""
     return bool(_UNMISTAKABLE.fullmatch(text))
 
 
 def is_written(mark: str, template: str) -> bool:
-    """Whether a template may write a mark, as it stands or put together from the name of a role."""
+    """True for a mark that a template may write, as it stands or around the name of a role."""
     return mark in template or mark.strip("<|>") in ROLES
 
 

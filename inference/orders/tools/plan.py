@@ -175,7 +175,7 @@ def callable_tools(request: ChatRequest, tools: Sequence[Tool]) -> list[Tool]:
 
 
 def demand_of(request: ChatRequest, *, parallel: bool) -> Demand:
-    """How many calls the answer may have: of forced ones, one unless more are asked for.
+    """The number of calls that the answer may have: one if forced, unless more are asked for.
 
     A small model that is forced to call finds no end of it.
 

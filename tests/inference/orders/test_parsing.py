@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.errors import InvalidRequestError
-from inference.orders.parsing import UNSUPPORTED, decode_json, parse, parse_json
+from inference.orders.parsing import UNSUPPORTED, decode_json, parse
 from inference.orders.requests import (
     ChatRequest,
     CompletionRequest,
@@ -54,6 +54,10 @@ bodies = st.dictionaries(st.sampled_from(NAMES), values, max_size=10)
 
 def chat(**fields: Any) -> dict[str, Any]:
     return {"model": "m", "messages": [{"role": "user", "content": "x"}], **fields}
+
+
+def parse_json(data: bytes, kind: type[msgspec.Struct]) -> msgspec.Struct:
+    return parse(decode_json(data, "request body"), kind)
 
 
 def refused(raw: Any, kind: type[msgspec.Struct] = ChatRequest) -> InvalidRequestError:

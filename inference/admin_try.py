@@ -35,8 +35,8 @@ from inference.principal import INFERENCE, Principal
 from inference.run import Run
 from inference.services import inference_service
 from models_registry.access import OPERATE
+from models_registry.catalogue.selectors import find_version
 from models_registry.models import Model, ModelVersion
-from models_registry.selectors import find_version
 
 _TEMPLATE: Final = "inference/try.html"
 _USUAL_MAX_TOKENS: Final = 256

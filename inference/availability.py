@@ -13,8 +13,8 @@ from inference.messages import WorkItem
 from inference.queue import keys
 from inference.queue.queue import Queue
 from inference.run import RunHeader
+from models_registry.catalogue.selectors import find_version, replica_statuses
 from models_registry.models import ModelVersion
-from models_registry.selectors import find_version, replica_statuses
 
 logger = logging.getLogger(__name__)
 

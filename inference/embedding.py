@@ -15,8 +15,8 @@ from inference.principal import Principal
 from inference.resolution import REGISTRATION
 from inference.run import Run, failure_of
 from inference.services import InferenceService
-from models_registry.registrations import find_registration
-from models_registry.spec import ModelSpec
+from models_registry.fleet.registrations import find_registration
+from models_registry.rules.spec import ModelSpec
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import redis
 from django.conf import settings
 
 from inference.queue import keys
-from models_registry.figures import HostFigures, LiveFigures, Subjects
+from models_registry.fleet.live_figures import HostFigures, LiveFigures, Subjects
 
 # A page that refreshes itself every other second must not wait for a server that is away.
 _PATIENCE_SECONDS = 1.0

@@ -20,8 +20,8 @@ from inference.pool_report import pool_report
 from inference.principal import INFERENCE, Principal
 from inference.services import inference_service
 from models_registry.errors import RegistryError
-from models_registry.registrations import Registered, find_registration, register, release
-from models_registry.requirement import ModelRequirement, RequirementError, read_requirement
+from models_registry.fleet.registrations import Registered, find_registration, register, release
+from models_registry.rules.requirement import ModelRequirement, RequirementError, read_requirement
 
 __all__ = [
     "ModelRequirement",

@@ -5,7 +5,7 @@ from typing import Any, cast
 from inference.database import in_database
 from inference.queue import keys
 from inference.services import InferenceService
-from models_registry.pool import Pool, PooledModel, read_pool
+from models_registry.fleet.pool import Pool, PooledModel, read_pool
 
 
 async def pool_report(service: InferenceService) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, cast
 
-from models_registry.derivation import derive_version, register_derived
-from models_registry.gguf import read_header
+from models_registry.catalogue.derivation import derive_version, register_derived
+from models_registry.errors import RegistryError
+from models_registry.gguf.reader import read_header
 from models_registry.models import ModelVersion
-from models_registry.names import path_below
-from models_registry.services import RegistryError
+from models_registry.rules.names import path_below
 from models_registry.sources import checksum
 from models_registry.sources.progress import ignore_progress
 from models_registry.sources.storage import (

@@ -10,13 +10,13 @@ from typing import Final
 from inference.availability import missing_file
 from inference.database import in_database
 from inference.errors import InvalidRequestError, ModelNotFoundError
+from models_registry.catalogue.routing import find_offer_for_role, find_offer_for_task, find_preset
+from models_registry.catalogue.selectors import find_offer, spec_of
 from models_registry.errors import RegistryError
+from models_registry.fleet.registrations import find_registration, note_use
 from models_registry.models import Role
-from models_registry.registrations import find_registration, note_use
-from models_registry.requirement import RequirementError, check_dimension, read_requirement
-from models_registry.routing import find_offer_for_role, find_offer_for_task, find_preset
-from models_registry.selectors import find_offer, spec_of
-from models_registry.spec import ModelSpec, Offer
+from models_registry.rules.requirement import RequirementError, check_dimension, read_requirement
+from models_registry.rules.spec import ModelSpec, Offer
 
 # How long what the registry says of a name is believed.
 OFFER_SECONDS: Final = 1.0

@@ -35,7 +35,7 @@ from inference.run import Kind, Run, RunHeader, new_run_id
 from inference.run_record import record_of
 from inference.streams.reader import StreamReader
 from metrics.recorder import record_run
-from models_registry.spec import ModelSpec
+from models_registry.rules.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 

@@ -13,15 +13,16 @@ from django.db import transaction
 from rich.console import Console
 
 from inference.models import ApiKey, every_scope, issue_key
-from models_registry.download_run import fetch_here
+from models_registry.catalogue.seeding import first_run_slugs, seed_registry
+from models_registry.errors import RegistryError
+from models_registry.files.download_run import fetch_here
+from models_registry.files.terminal import fetch_with_bar
+from models_registry.fleet.desired import load
+from models_registry.fleet.nodes import register_this_node
+from models_registry.fleet.preloading import configured_versions, forget_other_wishes
+from models_registry.fleet.preset_fit import FitReport
 from models_registry.models import Model, ModelVersion, Node, Replica
-from models_registry.names import path_below
-from models_registry.nodes import register_this_node
-from models_registry.preloading import configured_versions, forget_other_wishes
-from models_registry.preset_fit import FitReport
-from models_registry.seeding import first_run_slugs, seed_registry
-from models_registry.services import RegistryError, load
-from models_registry.terminal import fetch_with_bar
+from models_registry.rules.names import path_below
 
 ADMIN_USER = "admin"
 

@@ -14,9 +14,9 @@ from inference.conf import inference_settings
 from inference.database import in_database
 from inference.queue import keys
 from inference.services import inference_service
-from models_registry.preloading import configured_now, configured_preset
-from models_registry.preset_fit import NodeFit, crowded_nodes
-from models_registry.selectors import ReplicaStatus, pinned_keys, replica_statuses
+from models_registry.catalogue.selectors import ReplicaStatus, pinned_keys, replica_statuses
+from models_registry.fleet.preloading import configured_now, configured_preset
+from models_registry.fleet.preset_fit import NodeFit, crowded_nodes
 
 PROBE_SECONDS = 3.0
 

@@ -6,8 +6,8 @@ from django.conf import settings
 from django.utils import timezone
 from django_q.models import Schedule
 
-from models_registry.download_run import run_download
-from models_registry.downloads import JOBS_CLUSTER, TASK, claim_download
+from models_registry.files.download_run import run_download
+from models_registry.files.downloads import JOBS_CLUSTER, TASK, claim_download
 
 
 def run_downloads() -> int:

@@ -5,7 +5,7 @@ import logging
 import subprocess
 import sys
 
-from models_registry.nodes import DeviceFacts, NodeFacts
+from models_registry.fleet.nodes import DeviceFacts, NodeFacts
 
 logger = logging.getLogger(__name__)
 

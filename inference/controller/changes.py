@@ -9,11 +9,11 @@ from inference.controller.outlook import Outlook
 from inference.queue import keys
 from inference.queue.demand import OUTLOOK_SECONDS
 from inference.queue.scripts import DirectScript, script
-from models_registry.census import registry_mark
-from models_registry.residency.facts import Rules
-from models_registry.residency.lifecycle import rest_seconds
-from models_registry.residency.plan import Plan
-from models_registry.residency.victims import idle_seconds
+from models_registry.fleet.census import registry_mark
+from models_registry.plan.facts import Rules
+from models_registry.plan.lifecycle import rest_seconds
+from models_registry.plan.plan import Plan
+from models_registry.plan.victims import idle_seconds
 
 # Everything is looked at so often, for what time alone changes, and files.
 LOOK_SECONDS = 8.0

@@ -19,17 +19,17 @@ from inference.messages import Drain, Failed, encode
 from inference.queue import keys
 from inference.queue.demand import DemandReader, Which
 from inference.queue.sweep import Sweep
-from models_registry import fleet_changes
-from models_registry.census import take_census
 from models_registry.errors import RegistryError
-from models_registry.footprints import footprints_of
+from models_registry.fleet import changes as fleet_changes
+from models_registry.fleet.census import take_census
+from models_registry.fleet.footprints import footprints_of
+from models_registry.fleet.preloading import configured_versions
+from models_registry.fleet.registrations import forget_released
 from models_registry.models import Replica
-from models_registry.preloading import configured_versions
-from models_registry.registrations import forget_released
-from models_registry.residency.facts import Rules
-from models_registry.residency.lifecycle import Action
-from models_registry.residency.plan import Plan, plan
-from models_registry.residency.reasons import Reason
+from models_registry.plan.facts import Rules
+from models_registry.plan.lifecycle import Action
+from models_registry.plan.plan import Plan, plan
+from models_registry.plan.reasons import Reason
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ LATE_RETRY_SECONDS = 10.0
 
 
 class Controller:
-    """Acts on ``models_registry.residency.plan`` and gives back the work of dead hosts.
+    """Acts on ``models_registry.plan.plan`` and gives back the work of dead hosts.
 
     Call ``attend`` about twice a second. Several controllers may run; the one that holds the
     database's advisory lock acts, the others wait to take over.

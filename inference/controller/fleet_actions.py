@@ -16,8 +16,8 @@ from inference.messages import Drain, encode
 from inference.queue import keys
 from inference.queue.demand import HostLoad
 from models_registry.models import Replica
-from models_registry.residency.lifecycle import CRASH_LOOP, Action, backoff_seconds
-from models_registry.residency.plan import Start
+from models_registry.plan.lifecycle import CRASH_LOOP, Action, backoff_seconds
+from models_registry.plan.plan import Start
 
 logger = logging.getLogger(__name__)
 

@@ -11,12 +11,14 @@ from django.utils import timezone
 from inference.conf import InferenceSettings
 from inference.controller.outlook import Outlook
 from metrics.arrivals import count_arrivals
-from models_registry import fleet, predictions
+from models_registry.fleet import predictions
+from models_registry.fleet import views as fleet
 from models_registry.models import Prediction
-from models_registry.residency.facts import Rules, VersionView
-from models_registry.residency.history import DAYS, Arrivals, History
-from models_registry.residency.plan import Plan, Start
-from models_registry.residency.prediction import Outcome, choose, likely
+from models_registry.plan.facts import Rules, VersionView
+from models_registry.plan.history import DAYS, Arrivals, History
+from models_registry.plan.plan import Plan, Start
+from models_registry.plan.prediction import choose, likely
+from models_registry.rules.outcome import Outcome
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from inference.conf import InferenceSettings
 from inference.controller.watch import Sighting, Signs
 from inference.queue.demand import DemandReader, HostLoad, VersionDemand
-from models_registry import fleet
-from models_registry.census import Census
+from models_registry.fleet import views as fleet
+from models_registry.fleet.census import Census
+from models_registry.fleet.registrations import claims
 from models_registry.models import Replica
-from models_registry.registrations import claims
-from models_registry.residency.facts import NodeView, ReplicaView, Rules, VersionView
+from models_registry.plan.facts import NodeView, ReplicaView, Rules, VersionView
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from inference.errors import (
 from inference.messages import SEEDS, SamplingParameters
 from inference.orders.durations import seconds_of
 from inference.orders.requests import EmbeddingsRequest, Sampled
-from models_registry.sampling import SAMPLING_FIELDS, SamplingDefaults, read_sampling
-from models_registry.spec import ModelSpec
+from models_registry.rules.sampling import SAMPLING_FIELDS, SamplingDefaults, read_sampling
+from models_registry.rules.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from inference.orders.json_schema import read_schema, schema_text
 from inference.orders.parsing import decode_json
 from inference.orders.requests import Sampled, StructuredOutputs
 from inference.prompts.tokenizer import Tokenizer
-from models_registry.spec import ModelSpec
+from models_registry.rules.spec import ModelSpec
 
 MAX_GRAMMAR_BYTES = 65_536
 # A chain of some thousand rules, each in the next, overflows llguidance's stack.

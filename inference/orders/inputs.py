@@ -3,7 +3,7 @@
 from inference.errors import InvalidRequestError
 from inference.prompts.marks import Marks
 from inference.prompts.tokenizer import Tokenizer
-from models_registry.spec import ModelSpec
+from models_registry.rules.spec import ModelSpec
 
 Input = str | list[str | int | list[int]]
 

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from inference.orders.tools.schemas import CallId, ToolCall, ToolChoice, Tools
-from models_registry.sampling import MinP, Penalty, RepeatPenalty, Temperature, TopK, TopP
+from models_registry.rules.sampling import MinP, Penalty, RepeatPenalty, Temperature, TopK, TopP
 
 MAX_CHOICES = 128
 MAX_STOPS = 16

@@ -5,7 +5,7 @@ import re
 from inference.errors import InvalidRequestError
 from inference.orders.requests import ChatRequest, Scalar
 from inference.prompts.chat_template import OWN_VARIABLES
-from models_registry.chat_templates import variables_of_template
+from models_registry.rules.chat_templates import variables_of_template
 
 _READS_NAMES = re.compile(r"""\b(message|msg|m)(\.name\b|\[['"]name['"]\])""")
 TEMPLATE_VARIABLES = frozenset(["reasoning_effort", "enable_thinking"])

@@ -11,7 +11,7 @@ import jinja2
 from inference.prompts.marks import ROLES, split_marks
 from inference.prompts.variants import instructions_at_risk, is_heard, variants
 from inference.prompts.written import CLOSE, OPEN, WrittenEnvironment, origins, own, shown
-from models_registry.chat_templates import TEMPLATE_EXTENSIONS, TEMPLATE_FILTERS
+from models_registry.rules.chat_templates import TEMPLATE_EXTENSIONS, TEMPLATE_FILTERS
 
 # A noncharacter, as OPEN and CLOSE are.
 END = "\ufdd2"

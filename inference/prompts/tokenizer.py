@@ -19,7 +19,7 @@ from inference.prompts.chat_template import (
 )
 from inference.prompts.grammar_check import check_grammar
 from inference.prompts.marks import Marks
-from models_registry.spec import ModelSpec
+from models_registry.rules.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")

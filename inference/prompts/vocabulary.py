@@ -13,7 +13,7 @@ from inference.engine.grammar import GrammarCompiler
 from inference.engine.llama_grammar import grammar_tokenizer
 from inference.engine.llama_runtime import load_model, token_bytes
 from inference.prompts.marks import is_unmistakable, marks_of
-from models_registry.chat_templates import texts_of_template
+from models_registry.rules.chat_templates import texts_of_template
 
 _CONTROL_ATTRIBUTES = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
 

@@ -17,8 +17,8 @@ from inference.engine.engine import Engine
 from inference.engine.engine_thread import StepEngine
 from inference.engine.model_drafter import ModelDrafter
 from inference.engine.ngram import NgramDrafter
-from models_registry.memory import kept_sequences
-from models_registry.spec import ModelSpec
+from models_registry.fleet.memory import kept_sequences
+from models_registry.rules.spec import ModelSpec
 
 if TYPE_CHECKING:
     from inference.engine.llama_backend import LlamaBackend

@@ -25,12 +25,12 @@ from inference.replica.host import Host, HostConfig
 from inference.replica.load_priority import LoadPriority
 from inference.replica.loading import Loaded, import_runtime, load_engine
 from inference.replica.process_memory import private_bytes, resident_bytes
-from models_registry import services
+from models_registry.catalogue.selectors import spec_of
 from models_registry.errors import RegistryError
-from models_registry.file_check import require_checked
+from models_registry.files.checks import require_checked
+from models_registry.fleet import observed
 from models_registry.models import Replica
-from models_registry.selectors import spec_of
-from models_registry.spec import ModelSpec
+from models_registry.rules.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def host_replica(replica_id: int, launch_id: str) -> str:
         One word on how it ended, for django-q's record.
     """
     launch = uuid.UUID(launch_id)
-    replica = services.begin_launch(replica_id, launch, os.getpid())
+    replica = observed.begin_launch(replica_id, launch, os.getpid())
     if replica is None:
         return "out of date"
     settings = inference_settings()
@@ -227,7 +227,7 @@ def _load(
         held_bytes = resident_bytes()
         if fraction != noted or held_bytes >= most_bytes + MOVED_BYTES:
             noted, most_bytes = fraction, max(most_bytes, held_bytes)
-            _record("progress", partial(services.note_progress, launch, noted))
+            _record("progress", partial(observed.note_progress, launch, noted))
     priority.restore()
     result = outcome[0]
     if isinstance(result, BaseException):
@@ -244,7 +244,7 @@ def _tolerating_redis(action: Callable[[], None]) -> None:
 
 def _observe(launch: uuid.UUID, state: str, **fields: Any) -> None:
     """Tell the registry what this launch does now."""
-    _record(state, lambda: services.observe(launch, state, **fields))
+    _record(state, lambda: observed.observe(launch, state, **fields))
 
 
 def _record(what: str, write: Callable[[], object]) -> None:

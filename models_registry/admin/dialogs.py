@@ -11,8 +11,8 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
+from models_registry.fleet.nodes import answering, faults_of
 from models_registry.models import ModelVersion, Node
-from models_registry.nodes import answering, faults_of
 
 _BEST = ("", "The machine with most room")
 

@@ -11,7 +11,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from models_registry.models import Download, ModelVersion
-from models_registry.residency.reasons import format_bytes
+from models_registry.plan.reasons import format_bytes
 
 NOTHING: Final = "-"
 

@@ -12,7 +12,7 @@ from unfold.forms import BaseDialogForm
 
 from models_registry.admin.base import ReadOnlyAdmin, RegistryAdmin
 from models_registry.admin.display import STATE_LABELS, download_progress, link
-from models_registry.downloads import cancel_download, retry_download
+from models_registry.files.downloads import cancel_download, retry_download
 from models_registry.models import Download
 
 

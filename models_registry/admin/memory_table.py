@@ -6,7 +6,7 @@ from typing import Final
 from django.utils.safestring import SafeString
 
 from models_registry.admin.display import NOTHING, size, table
-from models_registry.footprints import (
+from models_registry.fleet.footprints import (
     estimate_of,
     mapped_bytes,
     measured_footprints,
@@ -14,8 +14,8 @@ from models_registry.footprints import (
     placements_of,
 )
 from models_registry.models import ModelVersion, Node
-from models_registry.residency.facts import Placement
-from models_registry.residency.reasons import format_bytes
+from models_registry.plan.facts import Placement
+from models_registry.plan.reasons import format_bytes
 
 _HEADERS: Final = (
     *("node", "device", "weights", "KV cache", "computing", "foreseen", "measured", "budget"),

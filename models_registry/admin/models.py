@@ -11,9 +11,7 @@ from unfold.admin import TabularInline
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 
-from models_registry import rollout
 from models_registry.access import ADD_VERSION
-from models_registry.additions import add_version
 from models_registry.admin.base import ReadOnlyAdmin
 from models_registry.admin.deletion import Deletion
 from models_registry.admin.dialogs import PullForm
@@ -27,8 +25,10 @@ from models_registry.admin.display import (
 )
 from models_registry.admin.fields import WordsField
 from models_registry.admin.forms import RowForm
-from models_registry.downloads import start_download
+from models_registry.catalogue import rollout
+from models_registry.catalogue.additions import add_version
 from models_registry.errors import RegistryError
+from models_registry.files.downloads import start_download
 from models_registry.models import Fallback, Model, ModelVersion
 from models_registry.models.routing import Role
 from models_registry.sources import BadSourceError

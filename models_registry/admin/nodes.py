@@ -12,9 +12,9 @@ from models_registry.admin.deletion import Deletion
 from models_registry.admin.display import NOTHING, STATE_LABELS, size, table
 from models_registry.admin.fields import BudgetsField
 from models_registry.admin.forms import RowForm
-from models_registry.figures import Subjects, read_figures
+from models_registry.fleet.live_figures import Subjects, read_figures
+from models_registry.fleet.overview import node_state
 from models_registry.models import Node, Replica
-from models_registry.overview import node_state
 
 
 class NodeForm(RowForm):

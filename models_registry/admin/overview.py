@@ -26,8 +26,7 @@ from models_registry.admin.display import (
     progress,
     size,
 )
-from models_registry.models import Download
-from models_registry.overview import (
+from models_registry.fleet.overview import (
     DeviceMemory,
     NodeState,
     Overview,
@@ -35,7 +34,8 @@ from models_registry.overview import (
     read_overview,
     shown_downloads,
 )
-from models_registry.residency.reasons import format_bytes
+from models_registry.models import Download
+from models_registry.plan.reasons import format_bytes
 
 REFRESH_SECONDS: Final = 2
 _PAGE: Final = "models_registry/overview/page.html"

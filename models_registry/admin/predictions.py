@@ -13,9 +13,9 @@ from unfold.decorators import display
 
 from models_registry.admin.base import ReadOnlyAdmin, RegistryAdmin
 from models_registry.admin.display import STATE_LABELS, link
+from models_registry.fleet.prediction_table import HEADERS, MEANING, gib_hours, rows_of
+from models_registry.fleet.predictions import tallies
 from models_registry.models import Prediction
-from models_registry.prediction_table import HEADERS, MEANING, gib_hours, rows_of
-from models_registry.predictions import tallies
 
 _DAYS: Final = 7
 

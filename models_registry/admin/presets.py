@@ -15,9 +15,9 @@ from unfold.views import ChangeList
 from models_registry.admin.base import RegistryAdmin
 from models_registry.admin.display import STATE_LABELS, label, size, table
 from models_registry.admin.forms import RowForm
+from models_registry.fleet.preset_fit import FitReport, NodeFit
 from models_registry.models import Preset, PresetMember
-from models_registry.preset_fit import FitReport, NodeFit
-from models_registry.residency.reasons import format_bytes
+from models_registry.plan.reasons import format_bytes
 
 _BASES = {
     "measured": "measured here",

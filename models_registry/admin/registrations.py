@@ -13,8 +13,8 @@ from unfold.forms import BaseDialogForm
 
 from models_registry.admin.base import ReadOnlyAdmin, RegistryAdmin
 from models_registry.admin.display import STATE_LABELS, link
+from models_registry.fleet.registrations import release
 from models_registry.models import Registration
-from models_registry.registrations import release
 
 
 class InUseFilter(admin.SimpleListFilter):

@@ -10,11 +10,11 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.forms import BaseDialogForm
 
-from models_registry import services
 from models_registry.admin.base import ReadOnlyAdmin, RegistryAdmin
 from models_registry.admin.display import NOTHING, STATE_LABELS, duration, link, size
 from models_registry.errors import RegistryError
-from models_registry.figures import HostFigures, Subjects, read_figures
+from models_registry.fleet import desired
+from models_registry.fleet.live_figures import HostFigures, Subjects, read_figures
 from models_registry.models import Replica
 
 
@@ -130,7 +130,7 @@ class ReplicaAdmin(ReadOnlyAdmin, RegistryAdmin):
         """Want it in memory."""
         replica = self.row(object_id)
         try:
-            services.load(replica.version, replica.node, request.user)
+            desired.load(replica.version, replica.node, request.user)
         except RegistryError as error:
             self.refuse(request, f"{replica} cannot be loaded. {error}")
         else:
@@ -153,7 +153,7 @@ class ReplicaAdmin(ReadOnlyAdmin, RegistryAdmin):
         """Want it out of memory."""
         replica = self.row(object_id)
         try:
-            services.unload_replicas([replica], request.user)
+            desired.unload_replicas([replica], request.user)
         except RegistryError as error:
             self.message_user(request, str(error), messages.ERROR)
         else:

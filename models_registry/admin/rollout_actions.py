@@ -10,9 +10,9 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.forms import BaseDialogForm
 
-from models_registry import rollout
 from models_registry.admin.base import RegistryAdmin
 from models_registry.admin.dialogs import CanaryForm, DeprecateForm
+from models_registry.catalogue import rollout
 from models_registry.errors import RegistryError
 from models_registry.models import ModelVersion
 

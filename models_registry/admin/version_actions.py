@@ -9,14 +9,14 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.forms import BaseDialogForm
 
-from models_registry import services
 from models_registry.admin.dialogs import LoadForm
 from models_registry.admin.rollout_actions import RolloutActions
 from models_registry.audit import acting
-from models_registry.downloads import start_download
 from models_registry.errors import RegistryError
+from models_registry.files.downloads import start_download
+from models_registry.fleet import desired
+from models_registry.fleet.nodes import pick_node
 from models_registry.models import ModelVersion, Node
-from models_registry.nodes import pick_node
 
 _OPERATE = ["operate"]
 
@@ -107,7 +107,7 @@ class VersionActions(RolloutActions):
         """Want no replica of it."""
         version = self.row(object_id)
         try:
-            count = services.unload(version, request.user)
+            count = desired.unload(version, request.user)
         except RegistryError as error:
             self.refuse(request, str(error))
         else:
@@ -184,7 +184,7 @@ class VersionActions(RolloutActions):
             return
         try:
             chosen = node or pick_node(version)
-            services.load(version, chosen, request.user)
+            desired.load(version, chosen, request.user)
         except RegistryError as error:
             self.refuse(request, f"{version} cannot be loaded. {error}")
         else:

@@ -22,7 +22,7 @@ from models_registry.admin.display import (
 from models_registry.admin.forms import RowForm
 from models_registry.admin.memory_table import memory_table
 from models_registry.admin.version_actions import VersionActions
-from models_registry.files import forget_file
+from models_registry.files.inspection import forget_file
 from models_registry.models import ContextBudget, ModelVersion, Replica, Source
 
 

@@ -3,7 +3,7 @@
 import django.core.validators
 import django.db.models.deletion
 import models_registry.models.routing
-import models_registry.names
+import models_registry.rules.names
 from django.db import migrations, models
 
 
@@ -115,7 +115,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='modelversion',
             name='file_name',
-            field=models.CharField(help_text='Below the models directory.', max_length=255, validators=[models_registry.names.validate_file_name]),
+            field=models.CharField(help_text='Below the models directory.', max_length=255, validators=[models_registry.rules.names.validate_file_name]),
         ),
         migrations.AlterField(
             model_name='modelversion',

@@ -6,16 +6,16 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
-from models_registry.capabilities import capabilities_with
-from models_registry.chat_templates import fault_of_template
 from models_registry.models.facts import FileFacts
 from models_registry.models.pricing import Prices
 from models_registry.models.residency import ResidencyOptions
 from models_registry.models.rollout import Rollout
 from models_registry.models.routing import validate_roles
 from models_registry.models.runtime import RuntimeOptions
-from models_registry.names import validate_file_name, validate_label, validate_slug
-from models_registry.sampling import require_sampling
+from models_registry.rules.capabilities import capabilities_with
+from models_registry.rules.chat_templates import fault_of_template
+from models_registry.rules.names import validate_file_name, validate_label, validate_slug
+from models_registry.rules.sampling import require_sampling
 from models_registry.sources import BadSourceError, check_form
 
 

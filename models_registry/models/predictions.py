@@ -3,7 +3,7 @@
 from django.db import models
 
 from models_registry.models.catalogue import ModelVersion
-from models_registry.residency.prediction import Outcome
+from models_registry.rules.outcome import Outcome
 
 
 class Prediction(models.Model):

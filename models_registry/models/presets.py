@@ -4,9 +4,9 @@ from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 
-from models_registry.mode_settings import read_settings
 from models_registry.models.catalogue import Hardware, Model, ModelVersion, check_sampling
 from models_registry.models.routing import OrchestrationMode, Participant
+from models_registry.rules.mode_settings import read_settings
 
 
 class Preset(models.Model):

@@ -8,7 +8,7 @@ from django.db import models
 class Rollout(models.Model):
     """The fields of a version that say which requests it gets.
 
-    They are changed by ``models_registry.rollout``, which keeps the versions of a model in step.
+    ``catalogue.rollout`` changes them, so that the versions of a model stay in step.
     """
 
     is_default = models.BooleanField(default=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from models_registry.errors import RegistryError
-from models_registry.gguf_format import GGUFError, reason_against_part
+from models_registry.gguf.format import GGUFError, reason_against_part
 from models_registry.sources import checksum, file, hugging_face, parts, pypi, s3, web
 from models_registry.sources.access import ANONYMOUS, Access
 from models_registry.sources.errors import (

@@ -18,8 +18,8 @@ from inference.orders.requests import ChatRequest
 from inference.orders.tools.plan import chat_plan
 from inference.prompts.tokenizer import Tokenizer
 from inference.run import RunHeader
-from models_registry.gguf import read_header
-from models_registry.spec import ModelSpec
+from models_registry.gguf.reader import read_header
+from models_registry.rules.spec import ModelSpec
 from tests.contract.subjects import MAX_SEQUENCES, STEP_TOKENS, Subject
 from tests.inference.engine.generations import complete
 from tests.inference.orders.tools.examples import template

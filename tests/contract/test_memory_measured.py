@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from inference.cluster.node_probe import probe_node
-from models_registry.gguf import read_header
-from models_registry.memory import estimate_bytes
+from models_registry.fleet.memory import estimate_bytes
+from models_registry.gguf.reader import read_header
 from tests.model_files import model_file
 
 # Loads as a host does, computes a full step, and prints the bytes after the load and last.
@@ -21,7 +21,7 @@ import inference.engine.llama_backend, inference.engine.llama_embedding
 from inference.replica.loading import load_engine
 from inference.replica.process_memory import private_bytes
 from inference.messages import Embedding, Generation, SamplingParameters
-from models_registry.spec import ModelSpec
+from models_registry.rules.spec import ModelSpec
 
 path, kind, cells, sequences = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 spec = ModelSpec("m", "m@1", kind, path, "", 8192, cells, sequences)

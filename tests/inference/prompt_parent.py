@@ -8,7 +8,7 @@ import multiprocessing
 import sys
 
 from inference.prompts.tokenizer import Tokenizer
-from models_registry.spec import ModelSpec
+from models_registry.rules.spec import ModelSpec
 
 
 def main() -> None:

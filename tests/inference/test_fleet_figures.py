@@ -8,7 +8,7 @@ from django.conf import settings
 from inference import fleet_figures as module
 from inference.fleet_figures import fleet_figures
 from inference.queue import keys
-from models_registry.figures import HostFigures, Subjects, read_figures
+from models_registry.fleet.live_figures import HostFigures, Subjects, read_figures
 from tests.stack import redis_client
 
 __all__ = ["redis_client"]

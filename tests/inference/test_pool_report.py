@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from inference.pool_report import report_of
+from models_registry.fleet.pool import Pool, PooledModel
 from models_registry.models import Model, ModelVersion, Node, Registration, Replica
-from models_registry.pool import Pool, PooledModel
 
 VERSION = ModelVersion(model=Model(slug="m"), label="v")
 

@@ -12,7 +12,7 @@ from inference.prompts.chat_template import (
 )
 from inference.prompts.vocabulary import Vocabulary
 from inference.prompts.written import MAX_CHARACTERS
-from models_registry.gguf import read_header
+from models_registry.gguf.reader import read_header
 
 CONTROL = ("<|im_start|>", "<|im_end|>", "<|im|>")
 SMOLLM2 = (

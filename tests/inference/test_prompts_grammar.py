@@ -7,7 +7,7 @@ import pytest
 
 from inference.errors import InvalidRequestError
 from inference.prompts.tokenizer import Tokenizer
-from models_registry.spec import ModelSpec
+from models_registry.rules.spec import ModelSpec
 
 # Overflows llguidance's stack; the API refuses so many lines.
 CHAIN = "start: r0\n" + "\n".join(f'r{i}: r{i + 1} "x"' for i in range(30_000)) + '\nr30000: "a"'

@@ -17,7 +17,7 @@ import pytest
 from inference.errors import InvalidRequestError
 from inference.prompts import worker
 from inference.prompts.tokenizer import Tokenizer
-from models_registry.spec import ModelSpec
+from models_registry.rules.spec import ModelSpec
 from tests.waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]

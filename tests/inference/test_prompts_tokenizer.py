@@ -16,8 +16,8 @@ from inference.prompts.chat_template import END
 from inference.prompts.tokenizer import Tokenizer
 from inference.prompts.vocabulary import Vocabulary
 from inference.prompts.written import CLOSE, OPEN
-from models_registry.gguf import read_header
-from models_registry.spec import ModelSpec
+from models_registry.gguf.reader import read_header
+from models_registry.rules.spec import ModelSpec
 
 MAX_CHARACTERS = 1000
 TURN_END = "<|im_end|>"

@@ -14,7 +14,11 @@ from inference.orders.tools.conversation import in_plain_words, template_message
 from inference.orders.tools.syntax import syntax_of
 from inference.prompts import chat_template
 from inference.prompts.chat_template import TemplateFailedError, render
-from models_registry.chat_templates import TEMPLATE_EXTENSIONS, TEMPLATE_FILTERS, fault_of_template
+from models_registry.rules.chat_templates import (
+    TEMPLATE_EXTENSIONS,
+    TEMPLATE_FILTERS,
+    fault_of_template,
+)
 from tests.inference.orders.tools.examples import TOOLS
 
 ASK = {"role": "user", "content": "Weather in Paris?"}

@@ -17,9 +17,9 @@ from inference.engine.backend import Span
 from inference.engine.llama_backend import LlamaBackend
 from inference.prompts.vocabulary import Vocabulary
 from inference.quantisation import QUANTISATIONS, QuantisationError, quality_warning, quantise
-from models_registry.files import inspect_file
+from models_registry.errors import RegistryError
+from models_registry.files.inspection import inspect_file
 from models_registry.models import Model, ModelVersion
-from models_registry.services import RegistryError
 from models_registry.sources import checksum, storage
 from models_registry.sources.errors import DiskFullError
 from models_registry.sources.progress import ignore_progress

@@ -11,10 +11,10 @@ from inference import resolution
 from inference.database import in_database
 from inference.errors import InferenceError, InvalidRequestError, ModelNotFoundError
 from inference.resolution import Resolver
+from models_registry.catalogue.rollout import set_canary
+from models_registry.fleet.registrations import register
 from models_registry.models import Model, ModelVersion, Preset, PresetMember, TaskRoute
-from models_registry.registrations import register
-from models_registry.requirement import ModelRequirement
-from models_registry.rollout import set_canary
+from models_registry.rules.requirement import ModelRequirement
 from tests.models_registry.fleet_rows import a_version
 from tests.stack import database  # noqa: F401 - fixtures
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from inference.prompts.chat_template import TemplateFailedError, render
-from models_registry.seeding import SEED_FILE
+from models_registry.catalogue.seeding import SEED_FILE
 
 
 @pytest.fixture

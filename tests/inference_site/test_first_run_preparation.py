@@ -13,9 +13,9 @@ from inference.models import ApiKey, every_scope
 from inference.principal import principal_of
 from inference_site import first_run
 from inference_site.first_run import FirstRun, base_url, first_run_path, prepare
+from models_registry.catalogue.seeding import first_run_slugs
 from models_registry.errors import RegistryError
 from models_registry.models import ModelVersion, Node, Replica
-from models_registry.seeding import first_run_slugs
 from models_registry.sources.errors import SourceError
 
 pytestmark = pytest.mark.django_db

@@ -14,10 +14,10 @@ from inference.database import in_database
 from inference.services import InferenceService
 from inference_site import health
 from inference_site.health import Probe, Wanted, readiness
+from models_registry.catalogue.selectors import ReplicaStatus
+from models_registry.fleet.preset_fit import DeviceFit, Need, NodeFit
 from models_registry.models import ModelVersion, Node, Preset, Replica
-from models_registry.preset_fit import DeviceFit, Need, NodeFit
-from models_registry.residency.fitting import fit
-from models_registry.selectors import ReplicaStatus
+from models_registry.plan.fitting import fit
 from tests.models_registry.fleet_rows import a_version
 from tests.stack import (  # noqa: F401 - fixtures
     FakeModel,

@@ -6,12 +6,12 @@ from typing import Any
 
 from django.utils import timezone
 
-from models_registry.census import take_census
-from models_registry.fleet import Wishes, version_views, wanted_versions
-from models_registry.footprints import header_facts
-from models_registry.gguf import GGUFHeader
+from models_registry.fleet.census import take_census
+from models_registry.fleet.views import Wishes, version_views, wanted_versions
+from models_registry.gguf.kept import header_facts
+from models_registry.gguf.reader import GGUFHeader
 from models_registry.models import Model, ModelVersion, Node
-from models_registry.residency.facts import VersionView
+from models_registry.plan.facts import VersionView
 
 NOWHERE = Path("/nowhere")
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from models_registry.residency.facts import (
+from models_registry.plan.facts import (
     Bytes,
     NodeView,
     Placement,
@@ -17,10 +17,10 @@ from models_registry.residency.facts import (
     Rules,
     VersionView,
 )
-from models_registry.residency.leaving import Retire
-from models_registry.residency.lifecycle import CRASH_LOOP, Action
-from models_registry.residency.plan import Plan, Start, plan
-from models_registry.residency.victims import is_idle
+from models_registry.plan.leaving import Retire
+from models_registry.plan.lifecycle import CRASH_LOOP, Action
+from models_registry.plan.plan import Plan, Start, plan
+from models_registry.plan.victims import is_idle
 
 TICK_SECONDS = 0.5
 AGEING_SECONDS = 30.0

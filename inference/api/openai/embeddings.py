@@ -13,7 +13,7 @@ from inference.orders.defaults import keep_alive_of
 from inference.orders.inputs import token_inputs
 from inference.orders.requests import MAX_TEXTS, EmbeddingsRequest
 from inference.services import inference_service
-from models_registry.spec import ModelSpec
+from models_registry.rules.spec import ModelSpec
 
 
 class Embeddings(ApiView):

@@ -20,13 +20,13 @@ from inference.errors import (
 from inference.orders.requests import ChatRequest, CompletionRequest, EmbeddingsRequest
 from inference.orders.template_variables import TEMPLATE_VARIABLES
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
-from models_registry import services
-from models_registry.chat_templates import variables_of_template
+from models_registry.catalogue.selectors import ModelStatus, model_statuses
 from models_registry.errors import NeverFitsError, RegistryError
+from models_registry.fleet import desired
+from models_registry.fleet.nodes import answering, pick_node
+from models_registry.fleet.preloading import configured_preset
 from models_registry.models import Model, ModelVersion, Replica
-from models_registry.nodes import answering, pick_node
-from models_registry.preloading import configured_preset
-from models_registry.selectors import ModelStatus, model_statuses
+from models_registry.rules.chat_templates import variables_of_template
 
 
 class Models(ApiView):
@@ -139,7 +139,7 @@ async def _named_object(model_id: str) -> dict[str, Any]:
 
 
 def _unload(version: ModelVersion, principal: Principal) -> None:
-    services.unload(version, _actor(principal))
+    desired.unload(version, _actor(principal))
 
 
 def _actor(principal: Principal) -> Any:
@@ -150,7 +150,7 @@ def _actor(principal: Principal) -> Any:
 def _load(version: ModelVersion, principal: Principal) -> None:
     wanted = version.replicas.filter(desired=Replica.Desired.RESIDENT).select_related("node")
     for node in answering(replica.node for replica in wanted) or [pick_node(version)]:
-        services.load(version, node, _actor(principal))
+        desired.load(version, node, _actor(principal))
 
 
 def _supported_parameters(status: ModelStatus) -> list[str]:

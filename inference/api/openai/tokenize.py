@@ -10,7 +10,7 @@ from inference.orders.requests import DetokenizeRequest, TokenizeRequest
 from inference.orders.tools.conversation import in_plain_words, template_messages
 from inference.orders.tools.syntax import syntax_of
 from inference.services import InferenceService, inference_service
-from models_registry.spec import ModelSpec
+from models_registry.rules.spec import ModelSpec
 
 
 class Tokenize(ApiView):

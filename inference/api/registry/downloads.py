@@ -22,12 +22,12 @@ from inference.errors import (
 )
 from inference.orders.requests import Name
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
-from models_registry import downloads
 from models_registry.access import ADD_VERSION
-from models_registry.additions import add_version, is_open_bucket
+from models_registry.catalogue.additions import add_version, is_open_bucket
+from models_registry.catalogue.selectors import find_version
 from models_registry.errors import LabelError, RegistryError
+from models_registry.files import downloads
 from models_registry.models import Download, ModelVersion
-from models_registry.selectors import find_version
 from models_registry.sources import BadSourceError, require_public
 
 _FORM: Final = (

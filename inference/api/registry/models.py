@@ -13,9 +13,9 @@ from inference.api.view import ApiView, json_response
 from inference.database import in_database
 from inference.principal import MODELS_READ
 from metrics.figures import figures_of_model
+from models_registry.catalogue.routing import fallbacks_of
+from models_registry.catalogue.selectors import ModelStatus, model_statuses
 from models_registry.models import ModelVersion
-from models_registry.routing import fallbacks_of
-from models_registry.selectors import ModelStatus, model_statuses
 
 _METRICS_HOURS: Final = 24
 

@@ -18,9 +18,9 @@ from inference.model_manager import registration_data
 from inference.orders.requests import MAX_TEXTS, Name
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
 from inference.services import inference_service
+from models_registry.fleet.registrations import active_registrations, register, release
 from models_registry.models import Registration
-from models_registry.registrations import active_registrations, register, release
-from models_registry.requirement import RequirementError, read_requirement
+from models_registry.rules.requirement import RequirementError, read_requirement
 
 
 class RegistrationRequest(msgspec.Struct, forbid_unknown_fields=True):

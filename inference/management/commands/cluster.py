@@ -21,7 +21,7 @@ from inference.cluster.cluster import (
 )
 from inference.cluster.names import MODELS_CLUSTER, configured_cluster_names
 from inference.cluster.node_probe import probe_node
-from models_registry.nodes import register_this_node
+from models_registry.fleet.nodes import register_this_node
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from inference.conf import inference_settings
 from inference.quantisation import QUANTISATIONS, QuantisationError, quality_warning, quantise
-from models_registry.gguf import GGUFError
+from models_registry.catalogue.rollout import set_default
+from models_registry.catalogue.selectors import find_version
+from models_registry.errors import RegistryError
+from models_registry.gguf.reader import GGUFError
 from models_registry.models import ModelVersion
-from models_registry.rollout import set_default
-from models_registry.selectors import find_version
-from models_registry.services import RegistryError
 from models_registry.sources.errors import SourceError
 
 

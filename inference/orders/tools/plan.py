@@ -13,7 +13,7 @@ from inference.orders.tools.grammar import MAX_CALLS, Demand, arguments_schema, 
 from inference.orders.tools.schemas import NamedTool, Tool
 from inference.orders.tools.syntax import CallSyntax, Spelling, syntax_of, takes_parallel_calls
 from inference.prompts.tokenizer import Tokenizer
-from models_registry.spec import ModelSpec
+from models_registry.rules.spec import ModelSpec
 
 # Compiling takes time in proportion; 128 tools of ordinary size are a third of it.
 MAX_GRAMMAR_BYTES = 262_144

@@ -116,11 +116,11 @@ class Command(BaseCommand):
 
 def _prepare(console: Console) -> int:
     """Fetch the models and set the budget; returns its bytes."""
-    from models_registry.download_run import fetch_here
-    from models_registry.footprints import placements_of
+    from models_registry.catalogue.selectors import find_version
+    from models_registry.files.download_run import fetch_here
+    from models_registry.files.terminal import fetch_with_bar
+    from models_registry.fleet.footprints import placements_of
     from models_registry.models import ModelVersion, Node
-    from models_registry.selectors import find_version
-    from models_registry.terminal import fetch_with_bar
 
     ModelVersion.objects.update(device="cpu")
     needs = {}

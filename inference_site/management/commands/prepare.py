@@ -6,8 +6,8 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
 from inference_site.first_run import first_run_path, prepare
-from models_registry.gguf import GGUFError
-from models_registry.services import RegistryError
+from models_registry.errors import RegistryError
+from models_registry.gguf.reader import GGUFError
 from models_registry.sources.errors import SourceError
 
 

@@ -22,7 +22,7 @@ from inference_site.supervisor.readiness import ReadinessWatch
 from inference_site.supervisor.screen import Screen
 from inference_site.supervisor.supervisor import Supervisor
 from models_registry.errors import RegistryError
-from models_registry.gguf import GGUFError
+from models_registry.gguf.reader import GGUFError
 from models_registry.sources.errors import SourceError
 
 EXPECTED_ERRORS = (PreflightError, EmbeddedServerError, SourceError, GGUFError, RegistryError)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import psutil
 
 from inference.database import in_database
-from models_registry.footprints import mapped_bytes
+from models_registry.fleet.footprints import mapped_bytes
 from models_registry.models import Replica
-from models_registry.residency.facts import OCCUPYING
+from models_registry.plan.facts import OCCUPYING
 
 POLL_SECONDS = 0.1
 # A worker of django-q with Django in it, before it loads anything.

@@ -8,15 +8,15 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
-from models_registry.additions import add_version
-from models_registry.download_run import fetch_here
+from models_registry.catalogue.additions import add_version
 from models_registry.errors import RegistryError
-from models_registry.gguf import GGUFError, read_header
+from models_registry.files.download_run import fetch_here
+from models_registry.files.terminal import fetch_with_bar
+from models_registry.fleet.desired import load
+from models_registry.fleet.nodes import pick_node
+from models_registry.gguf.reader import GGUFError, read_header
 from models_registry.models import ModelVersion
-from models_registry.nodes import pick_node
-from models_registry.services import load
 from models_registry.sources import SourceError
-from models_registry.terminal import fetch_with_bar
 
 
 class Command(BaseCommand):

@@ -7,13 +7,13 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
-from models_registry.download_run import fetch_here
+from models_registry.catalogue.selectors import find_version
 from models_registry.errors import RegistryError
-from models_registry.gguf import GGUFError
+from models_registry.files.download_run import fetch_here
+from models_registry.files.terminal import AT_ONCE, fetch_with_bars
+from models_registry.gguf.reader import GGUFError
 from models_registry.models import ModelVersion
-from models_registry.selectors import find_version
 from models_registry.sources import SourceError
-from models_registry.terminal import AT_ONCE, fetch_with_bars
 
 _INTERRUPTED: Final = 130  # the shell's status after Ctrl-C
 

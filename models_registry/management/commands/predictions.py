@@ -12,8 +12,8 @@ from django.utils import timezone
 from rich.console import Console
 from rich.table import Table
 
-from models_registry.prediction_table import HEADERS, MEANING, rows_of
-from models_registry.predictions import Tally, tallies, total
+from models_registry.fleet.prediction_table import HEADERS, MEANING, rows_of
+from models_registry.fleet.predictions import Tally, tallies, total
 
 
 class Command(BaseCommand):

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand
 from rich.console import Console
 from rich.table import Table
 
-from models_registry.seeding import seed_registry
+from models_registry.catalogue.seeding import seed_registry
 
 
 class Command(BaseCommand):

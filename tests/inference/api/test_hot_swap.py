@@ -12,8 +12,8 @@ from inference import resolution
 from inference.database import in_database
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
+from models_registry.catalogue.rollout import roll_back, set_default
 from models_registry.models import ModelVersion
-from models_registry.rollout import roll_back, set_default
 from tests.stack import (
     KV_CELLS,
     Api,

@@ -7,8 +7,8 @@ import pytest
 
 from inference.api.version_headers import version_headers
 from inference.database import in_database
+from models_registry.catalogue.rollout import deprecate
 from models_registry.models import ModelVersion
-from models_registry.rollout import deprecate
 from tests.stack import Api, FakeModel, body_of, sse_events
 
 NOTE = 'Use "other" instead.'

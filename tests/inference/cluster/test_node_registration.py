@@ -15,7 +15,7 @@ from inference.cluster.liveness import LivenessLock
 from inference.cluster.names import MODELS_CLUSTER, cluster_queue_name
 from inference.cluster.sentinel import GuardedSentinel
 from inference.management.commands import cluster as command
-from models_registry.nodes import NodeFacts
+from models_registry.fleet.nodes import NodeFacts
 
 GUARDED_CYCLES = 5
 

@@ -17,10 +17,10 @@ from inference.controller.outlook import Outlook, look
 from inference.controller.watch import Sighting, Signs
 from inference.queue import keys
 from inference.queue.claims import HostClaims
-from models_registry import services
-from models_registry.census import take_census
+from models_registry.fleet import desired, observed
+from models_registry.fleet.census import take_census
 from models_registry.models import Node, Replica
-from models_registry.residency.facts import Rules
+from models_registry.plan.facts import Rules
 from tests.inference.queue.world import QueueWorld
 from tests.models_registry.fleet_rows import a_node, a_version
 
@@ -99,7 +99,7 @@ class Fleet:
         """Bring the replica to ready, as a host does."""
         self.tick()
         assert self.replica.launch_id is not None
-        assert services.begin_launch(self.replica.pk, self.replica.launch_id, 77)
+        assert observed.begin_launch(self.replica.pk, self.replica.launch_id, 77)
         claims = self.host()
         self.become(Replica.State.READY)
         return claims
@@ -110,7 +110,7 @@ def fleet(
     db: None, world: QueueWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Fleet]:
     """A replica that is wanted and not there."""
-    replica = services.load(a_version(), a_node())
+    replica = desired.load(a_version(), a_node())
     fleet = Fleet(world, tmp_path, replica)
     for module in (controller_module, fleet_actions, changes):
         monkeypatch.setattr(module, "liveness_folder", lambda: tmp_path)

@@ -13,12 +13,12 @@ from inference.controller import controller as controller_module
 from inference.controller.changes import LOOK_SECONDS, is_settled, look_in_seconds
 from inference.controller.outlook import Outlook
 from inference.queue import keys
-from models_registry import services
-from models_registry.census import take_census
+from models_registry.fleet import desired
+from models_registry.fleet.census import take_census
 from models_registry.models import ModelVersion, Registration, Replica
-from models_registry.residency.facts import NodeView, ReplicaView, Rules, VersionView
-from models_registry.residency.lifecycle import Action
-from models_registry.residency.plan import Plan
+from models_registry.plan.facts import NodeView, ReplicaView, Rules, VersionView
+from models_registry.plan.lifecycle import Action
+from models_registry.plan.plan import Plan
 from tests.inference.controller.controlled_fleet import Fleet
 from tests.models_registry.fleet_rows import a_node, a_version
 
@@ -89,7 +89,7 @@ def _appear(fleet: Fleet) -> None:
 
 
 def _drain(fleet: Fleet) -> None:
-    services.unload(fleet.replica.version)
+    desired.unload(fleet.replica.version)
 
 
 def _pin(fleet: Fleet) -> None:

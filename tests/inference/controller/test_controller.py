@@ -22,14 +22,14 @@ from inference.controller.watch import Signs
 from inference.messages import Drain, Failed, Finished, Generation, Usage
 from inference.queue import keys
 from inference.queue.claims import LAST, SERVED, FencedError, HostClaims, Numbered
-from models_registry import fleet as fleet_module
-from models_registry import services
+from models_registry.fleet import desired, observed
+from models_registry.fleet import views as fleet_module
+from models_registry.fleet.registrations import RELEASED_KEPT
 from models_registry.models import Footprint, Model, ModelVersion, Node, Registration, Replica
-from models_registry.registrations import RELEASED_KEPT
-from models_registry.residency.facts import Rules
-from models_registry.residency.lifecycle import CALM_SECONDS, START_TIMEOUT_SECONDS
-from models_registry.residency.plan import Plan, Start, plan
-from models_registry.residency.reasons import Reason
+from models_registry.plan.facts import Rules
+from models_registry.plan.lifecycle import CALM_SECONDS, START_TIMEOUT_SECONDS
+from models_registry.plan.plan import Plan, Start, plan
+from models_registry.plan.reasons import Reason
 from tests.inference.controller.controlled_fleet import Fleet
 from tests.models_registry.fleet_rows import a_node, a_version
 
@@ -62,24 +62,24 @@ def test_an_announcement_that_nobody_takes_up_is_made_again(fleet: Fleet) -> Non
     fleet.tick()
     assert [announced["args"][1] for announced in fleet.announced] == [launch, launch]
     assert fleet.replica.launch_id is not None
-    assert services.begin_launch(fleet.replica.pk, fleet.replica.launch_id, 1)
+    assert observed.begin_launch(fleet.replica.pk, fleet.replica.launch_id, 1)
     # The second announcement arrives too, and finds the first taken up.
-    assert services.begin_launch(fleet.replica.pk, fleet.replica.launch_id, 2) is None
+    assert observed.begin_launch(fleet.replica.pk, fleet.replica.launch_id, 2) is None
 
 
 def test_an_announcement_taken_back_is_out_of_date(fleet: Fleet) -> None:
     fleet.tick()
-    services.unload(fleet.replica.version)
+    desired.unload(fleet.replica.version)
     assert fleet.tick().state == State.STOPPED
     assert fleet.replica.launch_id is not None
-    assert services.begin_launch(fleet.replica.pk, fleet.replica.launch_id, 1) is None
+    assert observed.begin_launch(fleet.replica.pk, fleet.replica.launch_id, 1) is None
 
 
 def test_a_replica_no_longer_wanted_is_drained(fleet: Fleet) -> None:
     claims = fleet.start()
     fleet.tick()
     assert claims.controls() == []
-    services.unload(fleet.replica.version)
+    desired.unload(fleet.replica.version)
     fleet.tick()
     assert claims.controls() == [Drain()]
     assert fleet.replica.state == State.DRAINING  # from now on its time runs
@@ -147,7 +147,7 @@ def test_a_replica_that_has_served_long_is_forgiven(fleet: Fleet) -> None:
 
 def test_unload_of_a_failed_replica_lets_it_rest_for_good(fleet: Fleet) -> None:
     fleet.become(State.FAILED, crashes=2, reason="no memory")
-    services.unload(fleet.replica.version)
+    desired.unload(fleet.replica.version)
     replica = fleet.tick()
     assert (replica.state, replica.reason) == (State.STOPPED, "")
     fleet.tick()
@@ -212,7 +212,7 @@ def test_nodes_are_told_apart(fleet: Fleet) -> None:
     local.name = "local"
     local.save()
     fleet.show_node(local)
-    services.load(fleet.replica.version, local)
+    desired.load(fleet.replica.version, local)
     fleet.tick()
     clusters = {announced["cluster"] for announced in fleet.announced}
     assert clusters == {f"models@{fleet.replica.node.name}", "models"}
@@ -371,7 +371,7 @@ def test_requests_of_a_version_that_serves_are_not_refused(fleet: Fleet) -> None
 def test_a_version_deleted_meanwhile_does_not_stop_the_others(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = services.load(a_version(), fleet.replica.node)
+    gone = desired.load(a_version(), fleet.replica.node)
     wanted_versions = fleet_module.wanted_versions
 
     def versions(*args: Any) -> Any:
@@ -385,7 +385,7 @@ def test_a_version_deleted_meanwhile_does_not_stop_the_others(
 def test_a_version_deleted_between_plan_and_start_is_passed_over(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = services.load(a_version(), fleet.replica.node)
+    gone = desired.load(a_version(), fleet.replica.node)
 
     def plan_and_delete(*args: Any) -> Plan:
         drawn = plan(*args)
@@ -433,7 +433,7 @@ def test_a_host_that_does_not_leave_is_given_up_and_its_work_comes_back(fleet: F
     claims = fleet.start()
     item = fleet.world.enqueued()
     claims.claim(1, may_take_suspect=True)
-    services.unload(fleet.replica.version)
+    desired.unload(fleet.replica.version)
     fleet.tick()
     settings = fleet.world.settings
     longest_seconds = settings.request_timeout_seconds + settings.step_timeout_seconds
@@ -458,7 +458,7 @@ def test_a_crash_loop_that_nobody_asks_for_any_more_stays_to_be_seen(fleet: Flee
     replica = fleet.replica
     assert (replica.desired, replica.state, replica.reason) == ("absent", State.FAILED, reason)
     assert fleet.announced == []
-    services.load(replica.version, replica.node)
+    desired.load(replica.version, replica.node)
     assert fleet.tick().state == State.STARTING
     assert (fleet.replica.reason, fleet.replica.crashes) == ("", 0)
 
@@ -468,13 +468,13 @@ def test_a_load_that_does_not_move_fails_and_its_requests_are_told(fleet: Fleet)
     fleet.tick()
     replica = Replica.objects.get(version=version)
     assert replica.launch_id is not None
-    services.begin_launch(replica.pk, replica.launch_id, 77)
+    observed.begin_launch(replica.pk, replica.launch_id, 77)
     claims = HostClaims(fleet.world.redis, fleet.world.adopt(str(replica.launch_id)), version.key)
     claims.heartbeat(ready=False, ttl_seconds=60, facts={})
     stall_seconds = fleet.world.settings.load_stall_seconds
     loading = Replica.objects.filter(pk=replica.pk)
     loading.update(state_since=timezone.now() - timedelta(seconds=stall_seconds))
-    services.note_progress(replica.launch_id, 0.37)
+    observed.note_progress(replica.launch_id, 0.37)
     fleet.tick()
     replica.refresh_from_db()
     assert replica.state == State.LOADING  # it had just moved
@@ -493,8 +493,8 @@ def test_a_load_that_does_not_move_fails_and_its_requests_are_told(fleet: Fleet)
     assert (replica.state, replica.load_failed, replica.reason) == (State.FAILED, True, reason)
     with pytest.raises(FencedError):
         claims.heartbeat(ready=False, ttl_seconds=60, facts={})
-    services.note_progress(replica.launch_id, 0.38)  # it moves after all: too late
-    assert not services.observe(replica.launch_id, State.READY)
+    observed.note_progress(replica.launch_id, 0.38)  # it moves after all: too late
+    assert not observed.observe(replica.launch_id, State.READY)
     fleet.tick()
     replica.refresh_from_db()
     assert (replica.state, replica.load_fraction) == (State.FAILED, 0.37)
@@ -632,7 +632,7 @@ def test_keep_alive_is_forgotten_with_the_replica(fleet: Fleet, ending: str) -> 
         claims.leave()
         fleet.age(fleet.world.settings.lease_seconds)
     else:
-        services.unload(fleet.replica.version)
+        desired.unload(fleet.replica.version)
     fleet.tick()
     assert not fleet.world.redis.hexists(keys.KEEP_ALIVE, key)
 
@@ -652,10 +652,10 @@ def test_keep_alive_of_a_request_decides_what_comes_after_it(
     fleet.tick()
     replica = Replica.objects.get(version__model__slug=slug)
     assert replica.launch_id is not None
-    assert services.begin_launch(replica.pk, replica.launch_id, 77)
+    assert observed.begin_launch(replica.pk, replica.launch_id, 77)
     claims = HostClaims(world.redis, world.adopt(str(replica.launch_id)), world.version_key)
     claims.heartbeat(ready=True, ttl_seconds=60, facts={})
-    services.observe(replica.launch_id, State.READY)
+    observed.observe(replica.launch_id, State.READY)
     claims.claim(1, may_take_suspect=True)
     fleet.tick()
     replica.refresh_from_db()

@@ -12,11 +12,11 @@ from inference.controller.foresight import EVERY_SECONDS
 from inference.queue.claims import HostClaims
 from metrics.models import RequestRecord
 from metrics.recorder import record_run
-from models_registry import services
-from models_registry.footprints import placements_of
+from models_registry.fleet import desired
+from models_registry.fleet.footprints import placements_of
 from models_registry.models import ModelVersion, Node, Prediction, Replica
-from models_registry.residency.history import DAYS, HORIZON_SECONDS
-from models_registry.residency.prediction import Outcome
+from models_registry.plan.history import DAYS, HORIZON_SECONDS
+from models_registry.plan.prediction import Outcome
 from tests.inference.controller.controlled_fleet import Fleet
 from tests.inference.controller.test_controller import asked
 from tests.metrics.test_recorder import RECORD
@@ -202,7 +202,7 @@ def test_a_request_that_was_foreseen_is_not_noted_as_missed(fleet: Fleet) -> Non
 def test_neither_a_load_by_hand_nor_a_restart_counts_as_missed(fleet: Fleet) -> None:
     foreseeing(fleet, "shadow")
     version, _ = asked(fleet)
-    services.load(version, Node.objects.get())
+    desired.load(version, Node.objects.get())
     fleet.tick()
     assert Replica.objects.get(version=version).state == "starting"
     assert not Prediction.objects.exists()
@@ -222,10 +222,10 @@ def test_nothing_is_foreseen_while_somebody_waits_for_room(fleet: Fleet) -> None
     (place,) = placements_of(waiting, Node.objects.get(), {})
     # Room for it alone, and what serves has not been there for the minimum dwell.
     Node.objects.update(device_budgets={"cpu": place.needs["cpu"]})
-    services.load(waiting, Node.objects.get())
+    desired.load(waiting, Node.objects.get())
     fleet.tick()
     assert not Prediction.objects.exists()
-    services.unload(waiting)
+    desired.unload(waiting)
     fleet.now += EVERY_SECONDS
     fleet.tick()
     assert Prediction.objects.get().version == version

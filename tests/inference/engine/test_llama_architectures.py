@@ -6,7 +6,7 @@ from pathlib import Path
 import llama_cpp
 from gguf import MODEL_ARCH_NAMES
 
-from models_registry.architectures import NEWER_THAN_GGUF, is_known
+from models_registry.gguf.architectures import NEWER_THAN_GGUF, is_known
 
 LIBRARY = (Path(llama_cpp.__file__).parent / "lib" / "libllama.so").read_bytes()
 

@@ -15,7 +15,7 @@ from inference.orders.defaults import (
 )
 from inference.orders.parsing import parse
 from inference.orders.requests import ChatRequest
-from models_registry.spec import ModelSpec
+from models_registry.rules.spec import ModelSpec
 
 
 def spec(**fields: Any) -> ModelSpec:

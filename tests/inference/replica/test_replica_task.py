@@ -21,11 +21,11 @@ from inference.replica import replica_task
 from inference.replica.load_priority import LASTING_NICENESS, SHARE_NICENESS
 from inference.replica.loading import GivingWay, Loaded
 from inference.replica.replica_task import host_replica
-from models_registry import services
-from models_registry.footprints import header_facts
-from models_registry.gguf import read_header
+from models_registry.fleet import desired, observed
+from models_registry.gguf.kept import header_facts
+from models_registry.gguf.reader import read_header
 from models_registry.models import ModelVersion, Replica
-from models_registry.spec import ModelSpec
+from models_registry.rules.spec import ModelSpec
 from tests.inference.queue.world import QueueWorld
 from tests.models_registry.fleet_rows import a_node, a_version
 from tests.models_registry.gguf_samples import write_llama
@@ -53,7 +53,7 @@ def replica(
     """A replica whose start is announced."""
     monkeypatch.setattr(replica_task, "liveness_folder", lambda: tmp_path)
     header = header_facts(read_header(models_dir / "a.gguf"))
-    replica = services.load(a_version(header=header), a_node())
+    replica = desired.load(a_version(header=header), a_node())
     replica.launch_id, replica.state = uuid.uuid4(), State.STARTING
     replica.save()
     world.version_key = replica.version.key  # whose keys are removed after the test
@@ -285,7 +285,7 @@ def test_a_load_says_how_far_it_is(
     monkeypatch.setattr(replica_task, "inference_settings", lambda: settings)
     seen: list[float] = []
     half_way = threading.Event()
-    real = services.note_progress
+    real = observed.note_progress
 
     def note_progress(launch: uuid.UUID, load_fraction: float) -> None:
         real(launch, load_fraction)
@@ -301,7 +301,7 @@ def test_a_load_says_how_far_it_is(
         world.redis.rpush(keys.control(str(replica.launch_id)), encode(Drain()))
         return fake_model()
 
-    monkeypatch.setattr(services, "note_progress", note_progress)
+    monkeypatch.setattr(observed, "note_progress", note_progress)
     monkeypatch.setattr(replica_task, "load_engine", load)
     assert run(replica) == "drained"
     assert seen[-1] == 0.5
@@ -313,7 +313,7 @@ def test_a_load_that_reads_without_a_word_is_seen_to_move(
     settings = replace(replica_task.inference_settings(), heartbeat_seconds=0.01)
     monkeypatch.setattr(replica_task, "inference_settings", lambda: settings)
     moves = threading.Semaphore(0)
-    monkeypatch.setattr(services, "note_progress", lambda *_: moves.release())
+    monkeypatch.setattr(observed, "note_progress", lambda *_: moves.release())
 
     def load(_spec: object, _settings: object, _on_progress: object, _way: object) -> Loaded:
         assert moves.acquire(timeout=10)  # what the process had before

@@ -12,8 +12,8 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from inference.database import in_database
 from inference.models import Scope
-from models_registry import downloads
 from models_registry.access import ADMINISTRATORS, OPERATORS, VIEWERS, grant_levels
+from models_registry.files import downloads
 from models_registry.models import Download, Model, ModelVersion, Source
 from tests.stack import Api, make_api
 

@@ -1,0 +1,1 @@
+"""Models and versions: look up, route, add, roll out."""

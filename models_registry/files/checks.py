@@ -1,0 +1,54 @@
+"""Whether the file on this machine is the one that was looked at: asked before it is loaded."""
+
+from pathlib import Path
+
+from models_registry.errors import RegistryError
+from models_registry.gguf.kept import header_facts
+from models_registry.gguf.reader import GGUFError, read_header
+from models_registry.models import ModelVersion
+from models_registry.sources import ProgressCallback, checksum
+
+
+def require_checked(version: ModelVersion, path: Path, on_progress: ProgressCallback) -> None:
+    """See that a version's file is as it was when it was entered into the registry.
+
+    That takes no time as long as the note of its checksum holds. After a copy, or a change, its
+    header is read and the file hashed, once.
+
+    Args:
+        version: whose row says what was looked at.
+        path: where its file is on this machine.
+        on_progress: told how much is hashed; see ``ProgressCallback``.
+
+    Raises:
+        RegistryError: it is missing here, is another file, or was damaged; says what to do.
+    """
+    if not path.is_file():
+        raise RegistryError(
+            f"{version.file_name} does not exist on this machine. Download it again: python "
+            f"manage.py fetch_model {version.key}. INFERENCE_MODELS_DIR must be one folder "
+            "that all machines share, or hold the same files on each."
+        )
+    if version.sha256 and checksum.noted(path) == version.sha256:
+        return
+    try:
+        reason = _difference(version, path, on_progress)
+    except (GGUFError, OSError) as error:
+        reason = f"The file was changed since it was checked. {error}"
+    if reason:
+        raise RegistryError(
+            f"{reason} Download it again: python manage.py fetch_model {version.key}"
+        )
+
+
+def _difference(version: ModelVersion, path: Path, on_progress: ProgressCallback) -> str:
+    """Why the file is not the one in the row; "" where it is."""
+    header = read_header(path)
+    if version.sha256:
+        has_its_size = version.size_bytes in (None, header.file_bytes)
+        is_same = has_its_size and checksum.has_sha256(path, version.sha256, on_progress)
+    else:
+        # Nothing was pinned; an older release may have kept less of the header.
+        facts, known = header_facts(header), version.header or {}
+        is_same = all(facts[name] == known[name] for name in facts.keys() & known.keys())
+    return "" if is_same else f"{version.file_name} is another file than the one that was checked."

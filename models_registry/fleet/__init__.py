@@ -1,0 +1,1 @@
+"""Nodes and replicas: rows and measurements as the residency plan needs them."""

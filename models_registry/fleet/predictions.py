@@ -1,0 +1,151 @@
+"""Predictions in the database: made, judged by the requests that came, counted, bounded."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db.models import Count, Q, QuerySet, Sum
+
+from models_registry.models import ModelVersion, Prediction
+from models_registry.plan.history import HORIZON_SECONDS, Arrivals
+from models_registry.plan.prediction import Preload, judge
+from models_registry.rules.outcome import Outcome
+
+KEPT_ROWS: Final = 10_000
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How right the predictions were; ``wasted_byte_seconds`` is memory that lay idle for them."""
+
+    hits: int = 0
+    wastes: int = 0
+    missed: int = 0
+    pending: int = 0
+    wasted_byte_seconds: float = 0.0
+
+    @property
+    def precision(self) -> float | None:
+        """The share of predictions that were right; None where none is judged yet."""
+        judged = self.hits + self.wastes
+        return self.hits / judged if judged else None
+
+    @property
+    def recall(self) -> float | None:
+        """The share of versions asked for out of memory that was foreseen; None without any."""
+        asked = self.hits + self.missed
+        return self.hits / asked if asked else None
+
+
+def tallies(since: datetime) -> dict[str, Tally]:
+    """Tallies of the predictions made since then, by version key."""
+    rows = (
+        Prediction.objects.filter(made_at__gte=since)
+        .order_by("version__model__slug", "version__label")
+        .values_list("version__model__slug", "version__label")
+        .annotate(
+            hits=Count("id", filter=Q(outcome=Outcome.HIT)),
+            wastes=Count("id", filter=Q(outcome=Outcome.WASTE)),
+            missed=Count("id", filter=Q(outcome=Outcome.MISSED)),
+            pending=Count("id", filter=Q(outcome=Outcome.PENDING)),
+            wasted_byte_seconds=Sum("wasted_byte_seconds"),
+        )
+    )
+    return {f"{slug}@{label}": Tally(*figures) for slug, label, *figures in rows}
+
+
+def total(parts: Iterable[Tally]) -> Tally:
+    """Several tallies together."""
+    parts = list(parts)
+    return Tally(
+        hits=sum(one.hits for one in parts),
+        wastes=sum(one.wastes for one in parts),
+        missed=sum(one.missed for one in parts),
+        pending=sum(one.pending for one in parts),
+        wasted_byte_seconds=sum(one.wasted_byte_seconds for one in parts),
+    )
+
+
+def open_predictions(now: datetime) -> list[Prediction]:
+    """Those whose time is not over, or that are not judged yet."""
+    return list(_predictions().filter(Q(outcome=Outcome.PENDING) | Q(until__gt=now)))
+
+
+def drop_unwatched(since: datetime) -> int:
+    """Forget those not judged that were made before anybody watched; returns how many."""
+    pending = Prediction.objects.filter(outcome=Outcome.PENDING, made_at__lt=since)
+    return pending.delete()[0]
+
+
+def note_preloads(preloads: Iterable[Preload], now: datetime, *, acted_on: bool) -> None:
+    """Write down what is preloaded, or would have been."""
+    until = now + timedelta(seconds=HORIZON_SECONDS)
+    for one in preloads:
+        _note(
+            one.version,
+            made_at=now,
+            until=until,
+            probability=one.probability,
+            needed_bytes=one.needed_bytes,
+            acted_on=acted_on,
+        )
+
+
+def note_missed(version_key: str, now: datetime, probability: float, needed_bytes: int) -> None:
+    """Write down that a version was asked for, out of memory and unforeseen."""
+    _note(
+        version_key,
+        made_at=now,
+        until=now,
+        probability=probability,
+        needed_bytes=needed_bytes,
+        acted_on=False,
+        outcome=Outcome.MISSED,
+    )
+
+
+def settle(
+    predictions: Iterable[Prediction],
+    arrivals: Iterable[Arrivals],
+    now: datetime,
+    grace_seconds: float,
+) -> None:
+    """Judge those that are pending by the requests that became known.
+
+    Args:
+        predictions: as ``open_predictions`` gave them.
+        arrivals: known since the last time.
+        now: the time.
+        grace_seconds: how much later requests become known, at most.
+    """
+    asked = defaultdict(list)
+    for one in arrivals:
+        asked[one.version].append(one.first_at)
+    for row in predictions:
+        if row.outcome != Outcome.PENDING:
+            continue
+        made_at, until = row.made_at.timestamp(), row.until.timestamp()
+        within = [at for at in asked[row.version.key] if made_at <= at < until]
+        outcome, idle_seconds = judge(
+            made_at, until, min(within, default=None), now.timestamp(), grace_seconds
+        )
+        if outcome != Outcome.PENDING:
+            row.outcome = outcome
+            row.wasted_byte_seconds = row.needed_bytes * idle_seconds
+            row.save(update_fields=["outcome", "wasted_byte_seconds"])
+
+
+def _predictions() -> QuerySet[Prediction]:
+    return Prediction.objects.select_related("version__model")
+
+
+def _note(version_key: str, **fields: object) -> None:
+    """Add a row, unless its version is gone, and drop the oldest beyond ``KEPT_ROWS``."""
+    slug, _, label = version_key.partition("@")
+    version = ModelVersion.objects.filter(model__slug=slug, label=label).first()
+    if version is None:
+        return
+    row = Prediction.objects.create(version=version, **fields)
+    Prediction.objects.filter(pk__lte=row.pk - KEPT_ROWS).delete()

@@ -1,0 +1,1 @@
+"""GGUF files: their format, their header, and facts read from it."""

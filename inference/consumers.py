@@ -45,8 +45,8 @@ from inference.orders.parsing import decode_json, parse
 from inference.orders.requests import ChatRequest
 from inference.principal import INFERENCE, MODELS_READ, Principal, credential_of, principal_of
 from inference.request_id import accepted_id, current_request_id, id_of_headers
-from inference.run import Run, RunHeader, failure_of
-from inference.services import InferenceService, inference_service
+from inference.runs.run import Run, RunHeader, failure_of
+from inference.runs.service import InferenceService, inference_service
 
 logger = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ import redis
 
 from inference.conf import inference_settings
 from inference.database import in_database
-from inference.embedding import embed_registered
 from inference.errors import InferenceError
 from inference.pool_report import pool_report
 from inference.principal import INFERENCE, Principal
-from inference.services import inference_service
+from inference.runs.embedding import embed_registered
+from inference.runs.service import inference_service
 from models_registry.errors import RegistryError
 from models_registry.fleet.registrations import Registered, find_registration, register, release
 from models_registry.rules.requirement import ModelRequirement, RequirementError, read_requirement
@@ -156,7 +156,7 @@ async def generate_embeddings(texts: str | Sequence[str], model_id: str) -> dict
         model_id: as registered.
 
     Returns:
-        As ``inference.embedding.embed_registered``.
+        As ``inference.runs.embedding.embed_registered``.
     """
     return await embed_registered(inference_service(), _SELF, texts, model_id)
 

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from inference.database import in_database
 from inference.queue import keys
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from models_registry.fleet.pool import Pool, PooledModel, read_pool
 
 

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from inference.admin_try import try_page
+from inference.admin.try_page import try_page
 from inference_site.health import live, ready
 
 urlpatterns = [

@@ -25,7 +25,6 @@ from django.contrib.auth import get_user_model
 from django.db import connections
 from django.test import AsyncClient
 
-from inference import services
 from inference.database import in_database
 from inference.engine.config import EngineConfig
 from inference.engine.embedding import EmbeddingEngine
@@ -43,7 +42,8 @@ from inference.prompts.tokenizer import Tokenizer
 from inference.queue import keys
 from inference.queue.claims import LAST, NOTHING, HostClaims, Numbered
 from inference.replica.host import Host, HostConfig
-from inference.services import InferenceService
+from inference.runs import service as services
+from inference.runs.service import InferenceService
 from metrics.models import RequestRecord
 from models_registry.models import Model, ModelVersion
 from tests.waiting import wait_until

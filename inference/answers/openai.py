@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from inference.messages import Delta, Finished, FinishReason, TokenLogprob, Usage
-from inference.run import RunHeader
+from inference.runs.run import RunHeader
 
 # OpenAI knows no reason for an answer that was stopped from outside; "stop" is the nearest.
 _REASONS: dict[FinishReason, str] = {"stop": "stop", "length": "length", "cancelled": "stop"}

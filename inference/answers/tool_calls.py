@@ -21,7 +21,7 @@ from inference.answers.parser import (
 )
 from inference.messages import Delta, Finished, FinishReason, Frame, TokenLogprob, Usage
 from inference.orders.tools.syntax import decoded
-from inference.run import RunHeader
+from inference.runs.run import RunHeader
 
 _STRING_OR_BLANKS = re.compile(r'("(?:[^"\\]|\\.)*"?)|\s+', re.DOTALL)
 

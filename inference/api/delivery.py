@@ -14,8 +14,8 @@ from inference.api.version_headers import version_headers
 from inference.api.view import json_response
 from inference.messages import Delta, Failed, Finished, Frame
 from inference.principal import Principal
-from inference.run import Run, failure_of
-from inference.services import InferenceService
+from inference.runs.run import Run, failure_of
+from inference.runs.service import InferenceService
 
 Response = TypeVar("Response", bound=HttpResponseBase)
 

@@ -9,8 +9,8 @@ from inference.answers.tool_calls import chat_format
 from inference.api.delivery import resumed_response
 from inference.api.view import ApiView, json_response, principal_in
 from inference.errors import InvalidRequestError
-from inference.run import Run
-from inference.services import inference_service
+from inference.runs.run import Run
+from inference.runs.service import inference_service
 
 
 class Streams(ApiView):

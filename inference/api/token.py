@@ -13,7 +13,7 @@ from inference.database import in_database
 from inference.errors import AuthenticationError, TooManyAttemptsError
 from inference.orders.requests import TokenRequest
 from inference.queue import keys
-from inference.services import inference_service
+from inference.runs.service import inference_service
 
 ATTEMPTS_PER_MINUTE = 10
 

@@ -38,8 +38,8 @@ from django_q.signing import SignedPackage
 from django_q.status import Stat
 
 from inference.cluster.broker import PatientBroker
+from inference.cluster.final_log import LastWords
 from inference.cluster.ipc import KernelFlag, KernelQueue
-from inference.cluster.last_words import LastWords
 from inference.cluster.liveness import liveness_folder, running_launches
 from inference.cluster.names import MODELS_CLUSTER, cluster_queue_name
 from inference.cluster.node_signs import hide_node, show_node

@@ -10,10 +10,10 @@ from django.db import connection
 
 from inference.cluster.liveness import liveness_folder
 from inference.conf import InferenceSettings
+from inference.controller.actions import FleetActions
 from inference.controller.changes import Changes, is_settled, look_in_seconds
-from inference.controller.fleet_actions import FleetActions
-from inference.controller.foresight import Foresight
 from inference.controller.outlook import Outlook, look
+from inference.controller.prediction import Foresight
 from inference.controller.watch import Watch
 from inference.messages import Drain, Failed, encode
 from inference.queue import keys

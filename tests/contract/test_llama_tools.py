@@ -17,7 +17,7 @@ from inference.orders.parsing import parse
 from inference.orders.requests import ChatRequest
 from inference.orders.tools.plan import chat_plan
 from inference.prompts.tokenizer import Tokenizer
-from inference.run import RunHeader
+from inference.runs.run import RunHeader
 from models_registry.gguf.reader import read_header
 from models_registry.rules.spec import ModelSpec
 from tests.contract.subjects import MAX_SEQUENCES, STEP_TOKENS, Subject

@@ -13,7 +13,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 from inference.database import in_database
 from inference.messages import Delta, Failed, Started
 from inference.models import ApiKey
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from inference_site.asgi import application
 from models_registry.models import ModelVersion
 from tests.stack import (  # noqa: F401 - fixtures

@@ -7,7 +7,7 @@ import pytest
 
 from inference.api.registry import progress
 from inference.database import in_database
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from models_registry.models import Download, ModelVersion
 from tests.inference.test_consumer_chat import only_error, socket_of
 from tests.stack import (  # noqa: F401 - fixtures

@@ -10,7 +10,7 @@ from inference.model_manager import (
     register_model,
     release_model,
 )
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from metrics.models import RequestRecord
 from models_registry.models import ModelVersion, Registration
 from tests.stack import (  # noqa: F401 - fixtures

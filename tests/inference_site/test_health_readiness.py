@@ -11,7 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from inference.database import in_database
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from inference_site import health
 from inference_site.health import Probe, Wanted, readiness
 from models_registry.catalogue.selectors import ReplicaStatus

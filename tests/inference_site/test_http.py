@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from inference_site import exchange, handler, http_protocol
 from inference_site.asgi import application
 from inference_site.handler import MAX_HEADER_BYTES

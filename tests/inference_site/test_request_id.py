@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from inference.request_id import accepted_id, current_request_id
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from inference_site import settings
 from inference_site.asgi import application
 from tests.inference.test_consumer_chat import Communicator, socket_of

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from models_registry.fleet import live_figures as figures
 from models_registry.fleet.live_figures import LiveFigures
-from models_registry.fleet.views import live_figures as figures
 
 Show = Callable[[LiveFigures], None]
 

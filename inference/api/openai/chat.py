@@ -18,7 +18,7 @@ from inference.orders.grammar import checked_grammar
 from inference.orders.requests import ChatRequest
 from inference.orders.template_variables import template_variables
 from inference.orders.tools.plan import chat_plan
-from inference.services import GenerationOrder, InferenceService, inference_service
+from inference.runs.service import GenerationOrder, InferenceService, inference_service
 
 
 class ChatCompletions(ApiView):

@@ -17,7 +17,7 @@ from inference.orders.defaults import (
 from inference.orders.grammar import checked_grammar
 from inference.orders.inputs import token_inputs
 from inference.orders.requests import CompletionRequest
-from inference.services import GenerationOrder, InferenceService, inference_service
+from inference.runs.service import GenerationOrder, InferenceService, inference_service
 from models_registry.rules.spec import ModelSpec
 
 # OpenAI's, of requests that name no number.

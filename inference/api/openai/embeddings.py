@@ -7,12 +7,12 @@ from rest_framework.request import Request
 
 from inference.api.version_headers import version_headers
 from inference.api.view import ApiView, body_of, json_response, principal_in
-from inference.embedding import embed
 from inference.errors import InvalidRequestError
 from inference.orders.defaults import keep_alive_of
 from inference.orders.inputs import token_inputs
 from inference.orders.requests import MAX_TEXTS, EmbeddingsRequest
-from inference.services import inference_service
+from inference.runs.embedding import embed
+from inference.runs.service import inference_service
 from models_registry.rules.spec import ModelSpec
 
 

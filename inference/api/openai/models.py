@@ -8,7 +8,6 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from inference.api.view import ApiView, json_response, principal_in
-from inference.availability import missing_file
 from inference.conf import inference_settings
 from inference.database import in_database
 from inference.errors import (
@@ -20,6 +19,7 @@ from inference.errors import (
 from inference.orders.requests import ChatRequest, CompletionRequest, EmbeddingsRequest
 from inference.orders.template_variables import TEMPLATE_VARIABLES
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
+from inference.runs.availability import missing_file
 from models_registry.catalogue.selectors import ModelStatus, model_statuses
 from models_registry.errors import NeverFitsError, RegistryError
 from models_registry.fleet import desired

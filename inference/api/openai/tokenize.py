@@ -9,7 +9,7 @@ from inference.errors import InvalidRequestError, ModelNotFoundError
 from inference.orders.requests import DetokenizeRequest, TokenizeRequest
 from inference.orders.tools.conversation import in_plain_words, template_messages
 from inference.orders.tools.syntax import syntax_of
-from inference.services import InferenceService, inference_service
+from inference.runs.service import InferenceService, inference_service
 from models_registry.rules.spec import ModelSpec
 
 

@@ -12,12 +12,12 @@ from rest_framework.request import Request
 from inference.api.view import ApiView, body_of, json_response, principal_in
 from inference.conf import inference_settings
 from inference.database import in_database
-from inference.embedding import embed_registered
 from inference.errors import InvalidRequestError, ModelNotFoundError, NotFoundError
 from inference.model_manager import registration_data
 from inference.orders.requests import MAX_TEXTS, Name
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
-from inference.services import inference_service
+from inference.runs.embedding import embed_registered
+from inference.runs.service import inference_service
 from models_registry.fleet.registrations import active_registrations, register, release
 from models_registry.models import Registration
 from models_registry.rules.requirement import RequirementError, read_requirement

@@ -6,7 +6,7 @@ from rest_framework.request import Request
 from inference.api.view import ApiView, json_response
 from inference.pool_report import pool_report
 from inference.principal import MODELS_READ
-from inference.services import inference_service
+from inference.runs.service import inference_service
 
 
 class Status(ApiView):

@@ -8,7 +8,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from inference.answers.openai import Answer, ChatFormat, CompletionFormat, usage_object
 from inference.messages import Delta, Finished, TokenLogprob, Usage
-from inference.run import Kind, RunHeader
+from inference.runs.run import Kind, RunHeader
 
 LOGPROB = TokenLogprob("hé", "hé".encode(), -0.5, [("hé", "hé".encode(), -0.5), ("x", b"x", -2.0)])
 

@@ -10,7 +10,7 @@ from inference.answers.openai import Answer, ChatFormat
 from inference.answers.tool_calls import ToolChatFormat, call_id, chat_format
 from inference.messages import Delta, Finished, TokenLogprob, Usage
 from inference.orders.tools.syntax import CallSyntax, SyntaxName
-from inference.run import RunHeader
+from inference.runs.run import RunHeader
 from tests.inference.orders.tools.examples import HERMES_CALL, HERMES_CLOCK, JSON_CALL, NAMES
 
 

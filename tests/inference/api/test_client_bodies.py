@@ -16,7 +16,7 @@ from inference.orders.inputs import token_inputs
 from inference.orders.parsing import parse
 from inference.orders.requests import ChatRequest, CompletionRequest, EmbeddingsRequest
 from inference.orders.template_variables import template_variables
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from tests.stack import Api, FakeModel, register_version
 
 KINDS: dict[str, type[Struct]] = {

@@ -9,7 +9,7 @@ from inference.api.openai.completions import completion_order
 from inference.database import in_database
 from inference.orders.parsing import parse
 from inference.orders.requests import CompletionRequest
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from tests.stack import Api, FakeModel, body_of, register_version, sse_events
 
 PATH = "/v1/completions"

@@ -13,7 +13,7 @@ from openai._streaming import SSEDecoder
 
 from inference.messages import Delta, Failed, Finished, Generation, Started, Usage
 from inference.queue import keys
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from inference_site.asgi import application
 from models_registry.models import ModelVersion
 from tests.stack import Api, FakeModel, ScriptedHost, body_of, eventually, record_of, sse_events
@@ -227,7 +227,7 @@ async def test_request_that_no_host_takes_ends_with_queue_timeout(
     monkeypatch: pytest.MonkeyPatch,
     redis_client: "redis.Redis",
 ):
-    monkeypatch.setattr("inference.services.FIRST_FRAME_SLACK_SECONDS", 0.0)
+    monkeypatch.setattr("inference.runs.service.FIRST_FRAME_SLACK_SECONDS", 0.0)
     configure(queue_timeout_seconds=0.1)
     response = await api.post(PATH, chat(version))
     assert response.status_code == 503

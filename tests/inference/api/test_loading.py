@@ -12,13 +12,14 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from inference import availability, consumers, resolution
+from inference import consumers
 from inference.api import delivery
-from inference.availability import load_fraction
 from inference.messages import Delta, Failed, Finished, Started, Usage
 from inference.queue import keys
 from inference.queue.demand import DemandReader, Which
-from inference.services import InferenceService
+from inference.runs import availability, resolution
+from inference.runs.availability import load_fraction
+from inference.runs.service import InferenceService
 from models_registry.models import Model, ModelVersion, Node, Replica
 from tests.inference.test_consumer_chat import socket_of
 from tests.stack import Api, FakeModel, ScriptedHost, body_of, sse_events

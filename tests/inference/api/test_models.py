@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from inference.database import in_database
 from inference.queue import keys
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from models_registry.files.inspection import inspect_file
 from models_registry.models import Model, ModelVersion, Node, Preset, Replica
 from tests.stack import Api

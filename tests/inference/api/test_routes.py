@@ -7,7 +7,7 @@ import pytest
 from django.test import AsyncClient
 
 from inference.models import Scope
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from tests.stack import Api, FakeModel, make_api
 
 ROUTES = [

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from inference.messages import Delta, Failed, Started
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from inference_site.asgi import django_application
 from models_registry.models import ModelVersion
 from tests.stack import Api, FakeModel, ScriptedHost

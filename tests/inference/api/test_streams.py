@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from inference.messages import Delta, Finished, Started, Usage
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from models_registry.models import ModelVersion
 from tests.stack import (
     Api,

@@ -8,7 +8,7 @@ from django.test import AsyncClient
 
 from inference.api.token import ATTEMPTS_PER_MINUTE
 from inference.queue import keys
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from tests.stack import Api, make_api
 
 PATH = "/api/auth/token"

@@ -10,7 +10,7 @@ import pytest
 from inference.answers.tool_calls import call_id
 from inference.database import in_database
 from inference.messages import Cancel, Delta, Finished, Generation, Started, Usage
-from inference.services import InferenceService
+from inference.runs.service import InferenceService
 from models_registry.models import ModelVersion
 from tests.inference.orders.tools.examples import JSON_CALL, JSON_CLOCK, WEATHER_SCHEMA, template
 from tests.stack import (

@@ -10,7 +10,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from inference.controller import changes, fleet_actions
+from inference.controller import actions as fleet_actions
+from inference.controller import changes
 from inference.controller import controller as controller_module
 from inference.controller.controller import Controller
 from inference.controller.outlook import Outlook, look

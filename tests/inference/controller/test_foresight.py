@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 from django.utils import timezone
 
-from inference.controller import foresight as foresight_module
-from inference.controller.foresight import EVERY_SECONDS
+from inference.controller import prediction as foresight_module
+from inference.controller.prediction import EVERY_SECONDS
 from inference.queue.claims import HostClaims
 from metrics.models import RequestRecord
 from metrics.recorder import record_run

@@ -17,6 +17,7 @@ from django_q.models import Schedule
 
 from models_registry import tasks
 from models_registry.files import downloads
+from models_registry.files import inspection as files
 from models_registry.files.download_run import (
     DownloadStoppedError,
     Reporter,
@@ -34,7 +35,6 @@ from models_registry.files.downloads import (
     retry_download,
     start_download,
 )
-from models_registry.files.inspection import inspection as files
 from models_registry.gguf.reader import read_header
 from models_registry.models import Download, Model, ModelVersion
 from tests.models_registry.fleet_rows import a_version

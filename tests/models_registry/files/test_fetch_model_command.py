@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from models_registry.files.inspection import terminal
+from models_registry.files import terminal
 from models_registry.models import ModelVersion
 from tests.models_registry.file_server import Reply, file_server
 from tests.models_registry.fleet_rows import a_version

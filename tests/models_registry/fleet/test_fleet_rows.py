@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from models_registry.errors import RegistryError
+from models_registry.fleet import desired, observed
 from models_registry.fleet import views as fleet
 from models_registry.fleet.census import take_census, version_keys
 from models_registry.fleet.footprints import (
@@ -36,7 +37,7 @@ from models_registry.fleet.nodes import (
 from models_registry.fleet.preloading import configured_versions, forget_other_wishes
 from models_registry.fleet.registrations import Claim
 from models_registry.fleet.repacking import COPYING_FEATURES
-from models_registry.fleet.views import Demand, HostFacts, Wishes, services
+from models_registry.fleet.views import Demand, HostFacts, Wishes
 from models_registry.gguf.kept import header_facts
 from models_registry.models import Footprint, Model, ModelVersion, Node, Preset, Replica
 from models_registry.plan.facts import VersionView
@@ -77,9 +78,9 @@ def test_a_version_is_looked_at_when_somebody_wants_it() -> None:
 
 
 def test_a_version_is_looked_at_when_it_has_a_replica() -> None:
-    replica = services.load(a_version(), a_node())
+    replica = desired.load(a_version(), a_node())
     a_version()
-    services.unload(replica.version)
+    desired.unload(replica.version)
     assert list(views(Wishes())) == [replica.version.key]
 
 
@@ -93,7 +94,7 @@ def test_of_a_version_that_nobody_wants_little_is_read() -> None:
 def test_more_versions_take_no_more_queries() -> None:
     counts = []
     for _ in range(2):
-        services.load(a_version(draft_model=a_version()), a_node())
+        desired.load(a_version(draft_model=a_version()), a_node())
         with CaptureQueriesContext(connection) as queries:
             seen = views(Wishes())
             assert all(view.placements for view in seen.values())
@@ -221,10 +222,10 @@ def test_options_of_the_longest_names_have_room_in_their_rows() -> None:
     node = a_node(budget_bytes=1 << 60)
     node.cpu_features = sorted(COPYING_FEATURES)
     node.save()
-    replica = services.load(version, node)
+    replica = desired.load(version, node)
     launch_id = uuid.uuid4()
     Replica.objects.update(launch_id=launch_id, state="starting", placed_on=version.device)
-    taken = services.begin_launch(replica.pk, launch_id, 1)
+    taken = observed.begin_launch(replica.pk, launch_id, 1)
     assert taken is not None
     usual = taken.loaded_options
     draft.model.slug = version.usable_draft.model.slug = "e" * 100
@@ -303,7 +304,7 @@ def test_a_silent_node_is_not_picked(show: Show) -> None:
     silent, awake = a_node(budget_bytes=1 << 41), a_node(budget_bytes=1 << 40)
     show(LiveFigures(alive_nodes=frozenset({awake.name})))
     assert pick_node(version) == awake
-    services.load(version, silent)
+    desired.load(version, silent)
     assert pick_node(version) == awake  # also where the other wants it already
     show(LiveFigures())
     with pytest.raises(RegistryError, match="No machine runs a models cluster"):
@@ -326,7 +327,7 @@ def test_a_node_is_picked_by_its_room(show: Show) -> None:
         version=a_version(), node=larger, state="ready", needed_bytes={"cpu": 3 << 39}
     )
     assert pick_node(version) == large
-    services.load(version, larger)
+    desired.load(version, larger)
     assert pick_node(version) == larger  # where it is wanted already
     assert fault_of(version, small)
     assert not fault_of(version, large)
@@ -373,7 +374,7 @@ def test_more_nodes_take_no_more_queries_to_pick_one(show: Show) -> None:
 
 
 def test_a_crash_loop_is_a_failure_and_a_death_is_none() -> None:
-    replica = services.load(a_version(), a_node())
+    replica = desired.load(a_version(), a_node())
     replica.state, replica.crashes, replica.reason = "failed", 2, "It died."
     now = replica.state_since + timedelta(seconds=7)
     assert fleet.replica_view(replica, fleet.NO_HOST, (), now).failure == ""
@@ -386,16 +387,16 @@ def test_a_crash_loop_is_a_failure_and_a_death_is_none() -> None:
 
 
 def test_ages_are_measured_by_the_clock_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    replica = services.load(a_version(), a_node())
+    replica = desired.load(a_version(), a_node())
     Replica.objects.update(state="starting", launch_id=uuid.uuid4())
     replica.refresh_from_db()
     assert replica.launch_id is not None
     # The clocks of hosts differ, and from the controller's.
     actual = timezone.now()
     for write, hours in (
-        (lambda launch: services.begin_launch(replica.pk, launch, 7), 1),
-        (lambda launch: services.note_progress(launch, 0.5), -1),
-        (lambda launch: services.observe(launch, "ready"), 1),
+        (lambda launch: observed.begin_launch(replica.pk, launch, 7), 1),
+        (lambda launch: observed.note_progress(launch, 0.5), -1),
+        (lambda launch: observed.observe(launch, "ready"), 1),
     ):
         monkeypatch.setattr(timezone, "now", lambda hours=hours: actual + timedelta(hours=hours))
         write(replica.launch_id)
@@ -422,8 +423,8 @@ def test_other_wishes_are_forgotten_but_pins() -> None:
     wanted, other, pinned = a_version(), a_version(), a_version(pinned=True)
     node = a_node()
     for version in (wanted, other, pinned):
-        services.load(version, node)
-    elsewhere = services.load(other, a_node())
+        desired.load(version, node)
+    elsewhere = desired.load(other, a_node())
     assert forget_other_wishes([wanted], node) == 1
     resident = Replica.objects.filter(desired="resident")
     assert {row.version_id for row in resident.filter(node=node)} == {wanted.pk, pinned.pk}

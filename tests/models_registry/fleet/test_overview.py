@@ -11,9 +11,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from models_registry.access import VIEWERS
+from models_registry.fleet import live_figures as figures
 from models_registry.fleet.live_figures import HostFigures, LiveFigures, Subjects
 from models_registry.fleet.overview import Holding, read_overview
-from models_registry.fleet.views import live_figures as figures
 from models_registry.models import Download, Replica
 from tests.models_registry.admin_users import client_of
 from tests.models_registry.conftest import Show

@@ -2,9 +2,9 @@
 
 import pytest
 
+from models_registry.fleet import live_figures as figures
 from models_registry.fleet.live_figures import LiveFigures, Subjects
 from models_registry.fleet.pool import pool_state, read_pool
-from models_registry.fleet.views import live_figures as figures
 from models_registry.models import Registration, Replica
 from tests.models_registry.fleet_rows import a_node, a_version
 

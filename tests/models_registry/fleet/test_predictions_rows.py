@@ -8,8 +8,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from models_registry.fleet import predictions
 from models_registry.fleet.predictions import Tally
-from models_registry.fleet.views import predictions
 from models_registry.models import ModelVersion, Prediction
 from models_registry.plan.facts import Placement
 from models_registry.plan.history import HORIZON_SECONDS, Arrivals

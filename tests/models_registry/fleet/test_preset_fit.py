@@ -4,9 +4,9 @@ import pytest
 from django.urls import reverse
 
 from models_registry.access import VIEWERS
+from models_registry.fleet import preset_fit
 from models_registry.fleet.footprints import measured_footprints, options_of, placements_of
 from models_registry.fleet.preset_fit import FitReport, NodeFit, crowded_nodes
-from models_registry.fleet.views import preset_fit
 from models_registry.models import Footprint, Node, Preset, PresetMember, Replica
 from tests.models_registry.admin_users import client_of
 from tests.models_registry.fleet_rows import a_node, a_version

@@ -9,7 +9,7 @@ from django.test import AsyncClient
 
 from inference.database import in_database
 from inference.models import Scope
-from inference.services import InferenceService, inference_service
+from inference.runs.service import InferenceService, inference_service
 from metrics.models import RequestRecord
 from models_registry.models import ModelVersion, Registration
 from tests.stack import Api, FakeModel, make_api

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from inference.cluster.last_words import KEPT_SECONDS, LastWords, last_words
+from inference.cluster.final_log import KEPT_SECONDS, LastWords, last_words
 from inference.queue import keys
 from tests.inference.queue.world import QueueWorld
 

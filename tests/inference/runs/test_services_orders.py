@@ -6,7 +6,7 @@ import pytest
 
 from inference.messages import Generation, SamplingParameters
 from inference.principal import Principal
-from inference.services import GenerationOrder, InferenceService, cache_salt
+from inference.runs.service import GenerationOrder, InferenceService, cache_salt
 from models_registry.models import ModelVersion
 from tests.stack import (  # noqa: F401 - fixtures
     ScriptedHost,

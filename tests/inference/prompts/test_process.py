@@ -20,7 +20,7 @@ from inference.prompts.tokenizer import Tokenizer
 from models_registry.rules.spec import ModelSpec
 from tests.waiting import wait_until
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 # Comparing these lists takes 2**60 steps inside one C call, which no signal handler interrupts.
 DEAF = (
     "{% set ns = namespace(a=[0], b=[0]) %}"

@@ -15,7 +15,6 @@ import msgspec
 import redis.asyncio
 from django.conf import settings as django_settings
 
-from inference.availability import enqueue, explain_absence, load_fraction
 from inference.conf import InferenceSettings, inference_settings
 from inference.database import in_database
 from inference.errors import (
@@ -30,9 +29,10 @@ from inference.principal import Principal
 from inference.prompts.tokenizer import Tokenizer
 from inference.queue import keys
 from inference.queue.queue import ITEM_SLACK_SECONDS, Queue
-from inference.resolution import Resolver
-from inference.run import Kind, Run, RunHeader, new_run_id
-from inference.run_record import record_of
+from inference.runs.availability import enqueue, explain_absence, load_fraction
+from inference.runs.record import record_of
+from inference.runs.resolution import Resolver
+from inference.runs.run import Kind, Run, RunHeader, new_run_id
 from inference.streams.reader import StreamReader
 from metrics.recorder import record_run
 from models_registry.rules.spec import ModelSpec

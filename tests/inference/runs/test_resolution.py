@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from inference import resolution
 from inference.database import in_database
 from inference.errors import InferenceError, InvalidRequestError, ModelNotFoundError
-from inference.resolution import Resolver
+from inference.runs import resolution
+from inference.runs.resolution import Resolver
 from models_registry.catalogue.rollout import set_canary
 from models_registry.fleet.registrations import register
 from models_registry.models import Model, ModelVersion, Preset, PresetMember, TaskRoute

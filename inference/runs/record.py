@@ -3,7 +3,7 @@
 import time
 
 from inference.principal import Principal
-from inference.run import Run
+from inference.runs.run import Run
 from metrics.recorder import RunRecord
 
 

@@ -12,7 +12,7 @@ from inference.errors import InferenceError, ModelFileMissingError, ModelLoading
 from inference.messages import WorkItem
 from inference.queue import keys
 from inference.queue.queue import Queue
-from inference.run import RunHeader
+from inference.runs.run import RunHeader
 from models_registry.catalogue.selectors import find_version, replica_statuses
 from models_registry.models import ModelVersion
 

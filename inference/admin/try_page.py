@@ -32,8 +32,8 @@ from inference.errors import AuthenticationError, InferenceError, PermissionDeni
 from inference.orders.parsing import parse
 from inference.orders.requests import ChatRequest, CompletionRequest
 from inference.principal import INFERENCE, Principal
-from inference.run import Run
-from inference.services import inference_service
+from inference.runs.run import Run
+from inference.runs.service import inference_service
 from models_registry.access import OPERATE
 from models_registry.catalogue.selectors import find_version
 from models_registry.models import Model, ModelVersion

@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 from django_q.brokers import get_broker
 from django_q.tasks import async_task
 
-from inference.cluster.last_words import last_words
+from inference.cluster.final_log import last_words
 from inference.cluster.liveness import LivenessLock, liveness_folder
 from inference.cluster.names import MODELS_CLUSTER, cluster_queue_name
 from inference.cluster.process_log import ProcessLog

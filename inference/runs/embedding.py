@@ -12,9 +12,9 @@ from inference.database import in_database
 from inference.errors import ContextBudgetExceededError, InternalError, InvalidRequestError
 from inference.messages import Failed, Vectors
 from inference.principal import Principal
-from inference.resolution import REGISTRATION
-from inference.run import Run, failure_of
-from inference.services import InferenceService
+from inference.runs.resolution import REGISTRATION
+from inference.runs.run import Run, failure_of
+from inference.runs.service import InferenceService
 from models_registry.fleet.registrations import find_registration
 from models_registry.rules.spec import ModelSpec
 

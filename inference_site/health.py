@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from inference.conf import inference_settings
 from inference.database import in_database
 from inference.queue import keys
-from inference.runs.service import inference_service
+from inference.runs.runtime import runtime
 from models_registry.catalogue.selectors import ReplicaStatus, pinned_keys, replica_statuses
 from models_registry.fleet.preloading import configured_now, configured_preset
 from models_registry.fleet.preset_fit import NodeFit, crowded_nodes
@@ -221,7 +221,7 @@ async def _ask_postgres() -> Wanted:
 
 async def _ask_redis() -> tuple[set[str], bool]:
     """Keys of versions that have a host with a fresh heartbeat, and whether more can be loaded."""
-    service = inference_service()
+    service = runtime()
     client = service.redis
     seconds, _ = await client.time()
     oldest = seconds - service.settings.lease_seconds

@@ -8,8 +8,7 @@ in every chunk; the finish chunk has an empty delta; with ``include_usage`` ever
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from inference.messages import Delta, Finished, FinishReason, TokenLogprob, Usage
-from inference.runs.run import RunHeader
+from inference.messages import Delta, Finished, FinishReason, RunHeader, TokenLogprob, Usage
 
 # OpenAI knows no reason for an answer that was stopped from outside; "stop" is the nearest.
 _REASONS: dict[FinishReason, str] = {"stop": "stop", "length": "length", "cancelled": "stop"}

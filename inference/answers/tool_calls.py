@@ -19,9 +19,8 @@ from inference.answers.parser import (
     Content,
     Event,
 )
-from inference.messages import Delta, Finished, FinishReason, Frame, TokenLogprob, Usage
+from inference.messages import Delta, Finished, FinishReason, Frame, RunHeader, TokenLogprob, Usage
 from inference.orders.tools.syntax import decoded
-from inference.runs.run import RunHeader
 
 _STRING_OR_BLANKS = re.compile(r'("(?:[^"\\]|\\.)*"?)|\s+', re.DOTALL)
 

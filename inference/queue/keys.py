@@ -53,9 +53,9 @@ def stream(generation_id: str) -> str:
     return f"{PREFIX}stream:{generation_id}"
 
 
-def run(run_id: str) -> str:
-    """Who owns a run and which generations it has."""
-    return f"{PREFIX}run:{run_id}"
+def header(run_id: str) -> str:
+    """The header of a run."""
+    return f"{PREFIX}header:{run_id}"
 
 
 def ready(version_key: str) -> str:

@@ -11,7 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from inference.database import in_database
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from inference_site import health
 from inference_site.health import Probe, Wanted, readiness
 from models_registry.catalogue.selectors import ReplicaStatus
@@ -251,7 +251,7 @@ async def test_ready_route_is_open_and_true(wanted: Replica, model: FakeModel): 
 
 async def test_ready_route_is_503_without_a_host(
     wanted: Replica,
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
 ):
     response = await AsyncClient().get("/health/ready")
     assert response.status_code == 503
@@ -269,7 +269,7 @@ async def test_ready_route_is_503_when_a_heartbeat_is_too_old(
 
 async def test_ready_route_tells_when_redis_is_away(
     wanted: Replica,
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ):
     away: Any = redis.asyncio.Redis(port=1, retry=Retry(NoBackoff(), 0))

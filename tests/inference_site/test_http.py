@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from inference_site import exchange, handler, http_protocol
 from inference_site.asgi import application
 from inference_site.handler import MAX_HEADER_BYTES
@@ -142,7 +142,7 @@ async def test_key_without_the_scope_is_refused_before_the_body(database: None):
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/auth/token", "/admin/login/"])
 async def test_body_that_is_announced_too_large_is_413_at_once(
     api: Api,  # noqa: F811
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     path: str,
 ):
     async with connected() as connect:
@@ -158,7 +158,7 @@ async def test_body_that_is_announced_too_large_is_413_at_once(
 
 async def test_body_in_chunks_is_counted(
     api: Api,  # noqa: F811
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     configure: Callable[..., None],  # noqa: F811
 ):
     configure(max_body_bytes=MEBIBYTE)
@@ -213,7 +213,7 @@ async def test_body_without_an_end_is_left_after_a_while(
 
 async def test_connection_goes_on_after_a_request_that_was_read(
     api: Api,  # noqa: F811
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
 ):
     async with connected() as connect:
         client = await connect()
@@ -377,7 +377,7 @@ async def test_plain_answer_has_its_length(database: None, path: str, http_versi
         assert (headers.get("connection") == "close") == (http_version == "1.0")
 
 
-async def test_head_request_has_no_body(api: Api, service: InferenceService):  # noqa: F811
+async def test_head_request_has_no_body(api: Api, service: Runtime):  # noqa: F811
     async with connected() as connect:
         for http_version in ("1.1", "1.0"):
             client = await connect()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from inference.request_id import accepted_id, current_request_id
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from inference_site import settings
 from inference_site.asgi import application
 from tests.inference.test_consumer_chat import Communicator, socket_of
@@ -101,7 +101,7 @@ async def test_socket_has_an_id_and_each_request_may_have_its_own(
 
 
 async def test_socket_says_its_id_when_it_opens(
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     api: Api,  # noqa: F811
 ):
     headers = [(b"x-request-id", b"mine")]
@@ -138,7 +138,7 @@ def test_log_line_outside_of_requests_has_none():
 async def test_what_outlives_a_request_has_not_its_id(
     model: FakeModel,  # noqa: F811
     api: Api,  # noqa: F811
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ):
     model.say("hello")

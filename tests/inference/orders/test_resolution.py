@@ -9,8 +9,8 @@ import pytest
 
 from inference.database import in_database
 from inference.errors import InferenceError, InvalidRequestError, ModelNotFoundError
-from inference.runs import resolution
-from inference.runs.resolution import Resolver
+from inference.orders import resolution
+from inference.orders.resolution import Resolver
 from models_registry.catalogue.rollout import set_canary
 from models_registry.fleet.registrations import register
 from models_registry.models import Model, ModelVersion, Preset, PresetMember, TaskRoute

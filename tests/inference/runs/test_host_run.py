@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from inference.messages import Generation, SamplingParameters
+from inference.messages import Finished, Generation, Started, Usage
+from inference.orders.order import Order
 from inference.principal import Principal
-from inference.runs.service import GenerationOrder, InferenceService, cache_salt
+from inference.runs.generate import generate
+from inference.runs.host_run import cache_salt
+from inference.runs.runtime import Runtime
 from models_registry.models import ModelVersion
 from tests.stack import (  # noqa: F401 - fixtures
     ScriptedHost,
@@ -41,7 +44,7 @@ def test_cache_salt_sets_apart_who_may_not_share(sharing: str, together: list[se
 
 @pytest.mark.parametrize(("strategy", "priority"), [("priority", 3), ("fifo", 2)])
 async def test_order_is_as_urgent_as_the_queue_strategy_lets_it(
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     version: ModelVersion,  # noqa: F811
     scripted_host: ScriptedHost,  # noqa: F811
     configure: Callable[..., None],  # noqa: F811
@@ -50,9 +53,10 @@ async def test_order_is_as_urgent_as_the_queue_strategy_lets_it(
 ):
     configure(queue_strategy=strategy)
     spec = await service.resolver.resolve(version.model.slug, "text_generation")
-    order = GenerationOrder("chat", spec, [[1, 2]], 4, SamplingParameters(), priority=3)
-    await service.start_generations(KEY, order)
-    item = scripted_host.claim()
+    order = Order("chat", spec, [[1, 2]], max_tokens=4, priority=3)
+    async with generate(order, KEY):
+        item = scripted_host.claim()
+        scripted_host.publish(item, [Started(2), Finished("stop", Usage(2, 0))])
     assert isinstance(item, Generation)
     assert item.priority == priority
     assert item.cache_salt == "user:7"

@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Final
 
 from inference.database import in_database
-from inference.errors import InvalidRequestError, ModelNotFoundError
-from inference.runs.availability import missing_file
+from inference.errors import (
+    InferenceError,
+    InvalidRequestError,
+    ModelFileMissingError,
+    ModelLoadingError,
+    ModelNotFoundError,
+)
 from models_registry.catalogue.routing import find_offer_for_role, find_offer_for_task, find_preset
 from models_registry.catalogue.selectors import find_offer, spec_of
 from models_registry.errors import RegistryError
 from models_registry.fleet.registrations import find_registration, note_use
-from models_registry.models import Role
+from models_registry.models import ModelVersion, Role
 from models_registry.rules.requirement import RequirementError, check_dimension, read_requirement
 from models_registry.rules.spec import ModelSpec, Offer
 
@@ -168,6 +173,23 @@ class Resolver:
         if preset.mode != "single":
             raise _unserved_mode(f"The preset {name} has the mode {preset.mode}", param)
         return preset.members[0].offer.with_sampling(preset.default_sampling)
+
+
+def missing_file(version_key: str, file_state: str) -> InferenceError:
+    """Why a version whose file is not here cannot serve; trying again helps while it is fetched."""
+    if file_state != ModelVersion.FileState.FETCHING:
+        return ModelFileMissingError(
+            f"The file of {version_key} is not here. Fetch it first: "
+            f"python manage.py fetch_model {version_key}",
+            param="model",
+        )
+    return ModelLoadingError(
+        f"The file of {version_key} is being fetched. Try again when GET /v1/models says that it "
+        "is here.",
+        code="model_file_fetching",
+        param="model",
+        retry_after_ms=10_000,
+    )
 
 
 def _unserved_mode(what: str, param: str) -> InvalidRequestError:

@@ -17,10 +17,9 @@ from models_registry.plan.facts import (
     Rules,
     VersionView,
 )
-from models_registry.plan.leaving import Retire
 from models_registry.plan.lifecycle import CRASH_LOOP, Action
 from models_registry.plan.plan import Plan, Start, plan
-from models_registry.plan.victims import is_idle
+from models_registry.plan.retirement import Retire
 
 TICK_SECONDS = 0.5
 AGEING_SECONDS = 30.0
@@ -342,7 +341,7 @@ class Fleet:
             assert view.state_age_seconds >= self.rules.minimum_dwell_seconds, retired
         if "make room" not in retired.reason:
             return
-        was_busy = not is_idle(view, versions)
+        was_busy = not view.is_idle(versions[view.version])
         self.swaps.append(Swap(self.now, view.version, retired.reason, was_busy))
         assert not row.model.pinned, retired
         assert view.state_age_seconds >= self.rules.minimum_dwell_seconds, retired
@@ -427,7 +426,6 @@ class Fleet:
             id=row.id,
             version=row.model.key,
             node=row.node,
-            device=row.model.device,
             needs=row.model.held if row.state in ("ready", "draining") else row.needs,
             wanted=row.wanted,
             on_demand=row.on_demand,

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 import pytest
 
 from models_registry.plan.facts import NodeView, Placement, ReplicaView, Rules, VersionView
-from models_registry.plan.leaving import Retire
-from models_registry.plan.ledger import HOSTS, Ledger
 from models_registry.plan.lifecycle import (
     CALM_SECONDS,
     CALM_UNUSED_SECONDS,
@@ -19,7 +17,8 @@ from models_registry.plan.lifecycle import (
     next_action,
 )
 from models_registry.plan.plan import Plan, Start, plan
-from models_registry.plan.victims import kept_bytes, may_be_put_out
+from models_registry.plan.retirement import Retire
+from models_registry.plan.room import Room
 
 LEASE_SECONDS = 5.0
 RUNNING = ("loading", "ready", "draining")
@@ -246,7 +245,7 @@ def version(key: str, size: int = 100, nodes: str = "local", **fields: object) -
 
 def ready(id_: int, key: str, size: int = 100, **fields: object) -> ReplicaView:
     """A replica that has served for long and has nothing to do."""
-    view = ReplicaView(id_, key, "local", "cpu", {"cpu": size}, state="ready", is_alive=True)
+    view = ReplicaView(id_, key, "local", {"cpu": size}, state="ready", is_alive=True)
     return replace(view, **({"state_age_seconds": 1000.0} | fields))
 
 
@@ -281,20 +280,32 @@ def test_plan_of_a_starved_one_waits_for_a_long_drain_and_leaves_other_devices_a
     assert [start.version for start in drawn.starts] == ["g"]
 
 
-def test_ledger_gives_room_that_comes_late_away_once() -> None:
+def test_room_gives_memory_that_comes_late_away_once() -> None:
     leaving = ready(1, "a", state="draining", wanted=False)
-    ledger = Ledger([NodeView("local", {"cpu": 150}, 8)], [leaving], RULES)
+    room = Room([NodeView("local", {"cpu": 150}, 8)], [version("a")], [leaving], RULES)
     place = Placement("local", "cpu", {"cpu": 100})
-    assert not ledger.fits_soon(place)
-    assert ledger.fits_late(place)
-    ledger.take(place)
-    assert not ledger.fits_late(place)
+    assert not room.fits_soon(place)
+    assert room.fits_late(place)
+    room.take(place)
+    assert not room.fits_late(place)
 
 
-def test_copies_of_a_version_never_make_room_for_another_copy() -> None:
-    own, versions = ready(1, "a"), {"a": version("a")}
-    assert not may_be_put_out(own, versions["a"], versions)
-    assert kept_bytes([own], versions["a"], versions) == {"local": {"cpu": 100, HOSTS: 1}}
+def test_copies_of_a_version_are_never_evicted_for_another_copy() -> None:
+    node, a, b = NodeView("local", {"cpu": 150}, 8), version("a"), version("b")
+    room = Room([node], [a, b], [ready(1, "a")], RULES)
+    assert room.evictable("local", a) == []
+    assert not room.fits_beside_kept(a.placements[0], a)
+    assert [one.id for one in room.evictable("local", b)] == [1]
+    assert room.fits_beside_kept(b.placements[0], b)
+
+
+def test_plan_of_a_device_that_is_gone_places_nothing_there() -> None:
+    """A replica may still hold memory of a GPU that its node no longer shows."""
+    on_gpu = Placement("local", "cuda:0", {"cuda:0": 50})
+    held = ready(1, "a", needs={"cuda:0": 100}, on_demand=True)
+    drawn = decided([version("a"), asked("b", placements=(on_gpu,))], [held])
+    assert (drawn.starts, drawn.retirements) == ([], [])
+    assert drawn.reasons["b"].text == "local has no cuda:0."
 
 
 def test_plan_gives_no_reason_for_requests_that_a_copy_will_serve() -> None:
@@ -384,14 +395,14 @@ def test_plan_starts_elsewhere_what_requests_wait_for_when_its_node_has_no_room(
 
 
 def test_plan_counts_memory_of_a_process_that_should_be_gone() -> None:
-    stuck = ReplicaView(1, "a", "local", "cpu", {"cpu": 150}, False, state="failed")
+    stuck = ReplicaView(1, "a", "local", {"cpu": 150}, False, state="failed")
     assert decided([version("a"), asked("b")], [stuck]).starts != []
     drawn = decided([version("a"), asked("b")], [replace(stuck, holds_memory=True)])
     assert drawn.starts == []
 
 
 def test_plan_starts_no_copy_where_one_hangs_that_a_person_has_cleared() -> None:
-    hung = ReplicaView(1, "a", "local", "cpu", {"cpu": 50}, False, holds_memory=True)
+    hung = ReplicaView(1, "a", "local", {"cpu": 50}, False, holds_memory=True)
     drawn = decided([asked("a", 50)], [hung])
     assert drawn.starts == []
     assert drawn.reasons["a"].text == "Its last process on local has not ended yet."
@@ -402,7 +413,7 @@ def test_plan_starts_no_copy_where_one_hangs_that_a_person_has_cleared() -> None
 
 def test_plan_starts_no_second_copy_where_the_first_hangs() -> None:
     hung = ReplicaView(
-        1, "a", "local", "cpu", {"cpu": 50}, on_demand=True, state="failed", state_age_seconds=60.0
+        1, "a", "local", {"cpu": 50}, on_demand=True, state="failed", state_age_seconds=60.0
     )
     hung = replace(hung, load_failed=True, crashes=1, holds_memory=True)
     assert decided([asked("a", 50)], [hung]).starts == []

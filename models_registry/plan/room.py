@@ -1,0 +1,202 @@
+"""The fleet at one moment, with the memory that is left while a plan gives it away."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+
+from models_registry.plan.facts import Bytes, NodeView, Placement, ReplicaView, Rules, VersionView
+
+# Hosts are counted like memory: a node may run so many, and each replica needs one.
+HOSTS = "hosts"
+# What a replica holds is measured while it works, and varies by about so much of a budget.
+FLUCTUATION = 0.05
+
+
+class NodeRoom:
+    """Bytes by device of one node, and its hosts.
+
+    Free memory is negative where a measurement exceeds what was foreseen, or a budget was lowered.
+    The memory of processes that should have ended is neither free nor expected to be.
+    """
+
+    def __init__(self, node: NodeView) -> None:
+        self.is_alive = node.is_alive
+        self.budget = {**node.budgets, HOSTS: node.max_replicas}
+        self.free = Counter(self.budget)
+        self.leaving = Counter[str]()  # held by replicas that leave in a moment
+        self.late = Counter[str]()  # held by replicas that take long to leave
+        self.loads = 0
+
+    def has_free(self, needs: Bytes, *freed: Counter[str]) -> bool:
+        """Whether ``needs`` are free once the memory in ``freed`` is free too."""
+        return self.is_alive and all(
+            device in self.budget and need <= sum(one[device] for one in (self.free, *freed))
+            for device, need in full_needs(needs).items()
+        )
+
+    def overdraft(self, *freed: Counter[str]) -> Bytes:
+        """Bytes over budget by device, once all that leave have left and ``freed`` is free."""
+        accounts = (self.free, self.leaving, self.late, *freed)
+        rest = {device: sum(one[device] for one in accounts) for device in self.budget}
+        return {device: -count for device, count in rest.items() if count < 0}
+
+    def take(self, needs: Bytes) -> None:
+        """Reserve memory: first what is free, then what is leaving, then what is late."""
+        for device, need in full_needs(needs).items():
+            for account in (self.free, self.leaving, self.late):
+                taken = max(0, min(need, account[device]))
+                account[device] -= taken
+                need -= taken
+
+    def block(self) -> None:
+        """Reserve all that is left."""
+        for account in (self.free, self.leaving, self.late):
+            for device in account:
+                account[device] = 0
+
+
+class Room:
+    """Nodes, versions and replicas, and the memory that no replica and no plan has taken.
+
+    ``nodes`` are those that are alive, and those expected back, on which nothing is placed.
+    """
+
+    def __init__(
+        self,
+        nodes: Iterable[NodeView],
+        versions: Iterable[VersionView],
+        replicas: Iterable[ReplicaView],
+        rules: Rules,
+    ) -> None:
+        self.rules = rules
+        self.versions = {version.key: version for version in versions}
+        self.replicas = list(replicas)
+        self.nodes = {
+            node.name: NodeRoom(node) for node in nodes if node.is_alive or rules.expects(node)
+        }
+        for replica in self.replicas:
+            node = self.nodes.get(replica.node)
+            if node is None or not replica.occupies:
+                continue
+            needs = full_needs(replica.needs)
+            node.free.subtract(needs)
+            if replica.is_coming:
+                node.loads += replica.is_loading
+            elif rules.leaves_soon(replica):
+                node.leaving.update(needs)
+            elif not replica.is_stuck:
+                node.late.update(needs)
+
+    @property
+    def fleet(self) -> dict[str, list[ReplicaView]]:
+        """Replicas by version key, empty for a version without any."""
+        fleet = defaultdict(list)
+        for replica in self.replicas:
+            fleet[replica.version].append(replica)
+        return fleet
+
+    def is_alive(self, node: str) -> bool:
+        return node in self.nodes and self.nodes[node].is_alive
+
+    def fits_now(self, placement: Placement) -> bool:
+        node = self.nodes.get(placement.node)
+        return node is not None and node.has_free(placement.needs)
+
+    def fits_soon(self, placement: Placement, *freed: Counter[str]) -> bool:
+        """Whether it fits once the replicas that leave soon have left, and ``freed`` is free."""
+        node = self.nodes.get(placement.node)
+        return node is not None and node.has_free(placement.needs, node.leaving, *freed)
+
+    def fits_late(self, placement: Placement) -> bool:
+        """Whether it fits once all replicas that leave have left."""
+        node = self.nodes.get(placement.node)
+        return node is not None and node.has_free(placement.needs, node.leaving, node.late)
+
+    def fits_beside_kept(
+        self,
+        placement: Placement,
+        version: VersionView,
+        *,
+        stretch: float = 0.0,
+        with_stuck: bool = False,
+    ) -> bool:
+        """Whether a version fits beside the replicas that are never evicted for it.
+
+        Args:
+            placement: where, also on a node that is expected back.
+            version: the version.
+            stretch: fraction by which the replicas that stay may exceed the budget together with
+                it; alone it must fit in any case.
+            with_stuck: count processes that may hang as staying.
+        """
+        node = self.nodes.get(placement.node)
+        if node is None:
+            return False
+        kept = total(
+            one
+            for one in self.replicas
+            if one.node == placement.node
+            and ((with_stuck and one.is_stuck) or (one.occupies and self.is_kept(one, version)))
+        )
+        limits = {
+            device: count if device == HOSTS else int(count * (1 + stretch))
+            for device, count in node.budget.items()
+        }
+        return all(
+            need <= node.budget.get(device, -1) and need + kept[device] <= limits[device]
+            for device, need in full_needs(placement.needs).items()
+        )
+
+    def is_kept(self, replica: ReplicaView, wanting: VersionView) -> bool:
+        """Whether a replica is never evicted for another version, however long that waits.
+
+        These are pinned ones, copies of the same version and, except for another embedding model,
+        embedding models that are wanted in memory whatever requests come.
+        """
+        version = self.versions[replica.version]
+        return replica.is_coming and (
+            version.key == wanting.key
+            or version.pinned
+            or (self.is_standing_embedding(replica) and not wanting.is_embedding)
+        )
+
+    def is_standing_embedding(self, replica: ReplicaView) -> bool:
+        version = self.versions[replica.version]
+        is_wanted = version.is_standing_embedding or not replica.on_demand
+        return version.is_embedding and is_wanted
+
+    def evictable(self, node: str, wanting: VersionView) -> list[ReplicaView]:
+        """Replicas on a node that may be evicted, busy or not; one that loads may finish first."""
+        return [
+            one
+            for one in self.replicas
+            if one.node == node and one.is_available and not self.is_kept(one, wanting)
+        ]
+
+    def is_idle(self, replica: ReplicaView) -> bool:
+        return replica.is_idle(self.versions[replica.version])
+
+    def take(self, placement: Placement) -> None:
+        self.nodes[placement.node].take(placement.needs)
+
+    def retire(self, replica_ids: Iterable[int]) -> None:
+        """Count replicas as unwanted, and their memory as leaving."""
+        ids = set(replica_ids)
+        for place, replica in enumerate(self.replicas):
+            if replica.id in ids:
+                if replica.occupies and replica.node in self.nodes:
+                    self.nodes[replica.node].leaving.update(full_needs(replica.needs))
+                self.replicas[place] = replace(replica, wanted=False)
+
+
+def full_needs(needs: Bytes) -> Bytes:
+    """``needs`` with the one host that runs the replica."""
+    return {**needs, HOSTS: 1}
+
+
+def total(replicas: Iterable[ReplicaView]) -> Counter[str]:
+    """Memory and hosts that replicas need together."""
+    together = Counter[str]()
+    for replica in replicas:
+        together.update(full_needs(replica.needs))
+    return together

@@ -27,21 +27,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Need:
-    """Memory that a version needs on a node, by device.
-
-    Before its file is here the basis is the publisher's number or the size of the file, both
-    without the KV cache.
-    """
+    """Memory that a version needs on a node."""
 
     version_key: str
-    needs: dict[str, int]
-    basis: Basis
+    needs: dict[str, int]  # bytes by device
+    basis: Basis  # what is published, and the size of the file, are without the KV cache
 
 
 @dataclass(frozen=True)
 class DeviceFit:
-    """Whether versions fit on one device together."""
-
     device: str
     needed_bytes: int
     budget_bytes: int
@@ -71,13 +65,7 @@ class DeviceFit:
 
 
 def fit_device(device: str, needs: Mapping[str, int], budget_bytes: int) -> DeviceFit:
-    """See which versions fit on a device, the first ones preferred.
-
-    Args:
-        device: its name.
-        needs: bytes by version key.
-        budget_bytes: the memory that models may use.
-    """
+    """See which versions fit on a device, the first ones preferred; ``needs`` is by version key."""
     resident: list[str] = []
     swapped: list[str] = []
     never: list[str] = []
@@ -96,8 +84,6 @@ def fit_device(device: str, needs: Mapping[str, int], budget_bytes: int) -> Devi
 
 @dataclass(frozen=True)
 class NodeFit:
-    """Whether the members of a preset fit on a node."""
-
     node: str
     members: tuple[Need, ...]
     devices: tuple[DeviceFit, ...]
@@ -115,7 +101,6 @@ class NodeFit:
 
     @property
     def never(self) -> frozenset[str]:
-        """Members that are too large even alone."""
         return frozenset(key for one in self.devices for key in one.never)
 
     @property
@@ -125,7 +110,6 @@ class NodeFit:
 
     @property
     def sentences(self) -> list[str]:
-        """The numbers, for people."""
         rest = ", without the unknown members" if self.unknown or self.missing else ""
         found = [f"{one.device}{rest}: {one}" for one in self.devices]
         if len(self.members) > self.places:
@@ -140,11 +124,7 @@ class NodeFit:
         return found
 
     def out_of_turn(self, present: Collection[str]) -> frozenset[str]:
-        """Members that do not fit beside those in memory, but would alone.
-
-        Args:
-            present: keys of the versions in memory.
-        """
+        """Members that do not fit beside those of ``present``, but would alone."""
         if not self.is_crowded:
             return frozenset()
         here = [need for need in self.members if need.version_key in present]
@@ -172,11 +152,7 @@ class FitReport:
         self._known: dict[tuple[int, int], list[Need]] = {}
 
     def fits(self, preset: Preset) -> list[NodeFit]:
-        """The fit of a preset on each node.
-
-        Args:
-            preset: with members, their versions, models and the models' versions prefetched.
-        """
+        """The fit of a preset on each node; its members and their versions are prefetched."""
         versions: list[ModelVersion] = []
         missing: list[str] = []
         for member in preset.members.all():
@@ -189,20 +165,13 @@ class FitReport:
         return [self.fit_on(node, versions, dict.fromkeys(missing)) for node in self._nodes]
 
     def best(self, preset: Preset) -> Verdict:
-        """The most favourable verdict of all nodes."""
         verdicts = {one.verdict for one in self.fits(preset)}
         return next((verdict for verdict in Verdict if verdict in verdicts), Verdict.NO_NODE)
 
     def fit_on(
         self, node: Node, versions: Iterable[ModelVersion], missing: Iterable[str] = ()
     ) -> NodeFit:
-        """The fit of versions on one node.
-
-        Args:
-            node: the node.
-            versions: with their models and draft models at hand.
-            missing: models that have no version.
-        """
+        """The fit of versions on a node; ``missing`` are models that have none."""
         known: dict[str, Need] = {}
         unknown: list[str] = []
         for version in {version.pk: version for version in versions}.values():
@@ -248,13 +217,7 @@ class FitReport:
 
 
 def _choose(options: Sequence[Need], taken: Iterable[Need], budgets: Mapping[str, int]) -> Need:
-    """The first option with room beside ``taken``, else with room alone, else the first.
-
-    Args:
-        options: places for one version, the best first.
-        taken: the places of other versions.
-        budgets: bytes by device.
-    """
+    """The first option with room beside ``taken``, else with room alone, else the first."""
     used = Counter[str]()
     for other in taken:
         used.update(other.needs)
@@ -272,9 +235,7 @@ def _choose(options: Sequence[Need], taken: Iterable[Need], budgets: Mapping[str
 def crowded_nodes(configured: Iterable[ModelVersion] = (), node_name: str = "") -> list[NodeFit]:
     """The nodes that cannot hold at once all replicas that are wanted whether requests come or not.
 
-    Args:
-        configured: versions that the settings want besides, with models and draft models at hand.
-        node_name: the node on which the settings want them.
+    The settings want the ``configured`` versions on the node called ``node_name`` as well.
     """
     standing = Replica.objects.filter(
         Q(on_demand=False) | Q(version__pinned=True) | Q(version__preload_workers__gt=0),

@@ -27,17 +27,13 @@ Bytes = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Placement:
-    """A node and device that a version can be loaded on, and the memory it needs there."""
-
     node: str
-    device: str
+    device: str  # that the version is told to use: auto, cpu or as in cuda:0
     needs: Bytes
 
 
 @dataclass(frozen=True)
 class NodeView:
-    """A machine and its limits."""
-
     name: str
     budgets: Bytes
     max_replicas: int
@@ -79,8 +75,6 @@ class VersionView:
 
 @dataclass(frozen=True)
 class ReplicaView:
-    """A replica's row and its process."""
-
     id: int
     version: str
     node: str
@@ -139,8 +133,6 @@ class ReplicaView:
 
 @dataclass(frozen=True)
 class Rules:
-    """Limits that the plan observes."""
-
     lease_seconds: float = 5.0
     minimum_dwell_seconds: float = 10.0  # a ready replica is not evicted earlier
     maximum_wait_seconds: float = 20.0  # requests that waited longer evict busy replicas too

@@ -37,19 +37,14 @@ class Arrivals:
 
 @dataclass
 class _Series:
-    """Requests of one service type for one version."""
-
     hours: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # requests by hour
     minutes: set[int] = field(default_factory=set)  # with any request
 
-    def requests_of_day(self, hour: int) -> int:
-        """Requests of the 24 hours before ``hour``."""
+    def requests_of_day_before(self, hour: int) -> int:
         return sum(self.hours.get(hour - back, 0) for back in range(1, _HOURS_OF_DAY + 1))
 
 
 class History:
-    """Requests of the last weeks by service type, version and hour."""
-
     def __init__(self) -> None:
         self._series: dict[tuple[str, str], _Series] = defaultdict(_Series)
 
@@ -95,14 +90,14 @@ class History:
     def _hour_chance(self, service: str, series: _Series, hour: int) -> float:
         """The probability of a request in an hour.
 
-        The prior of a version is its share, by the last day, of the probability that the other
-        versions of its service type have at that hour.
+        Its prior is that of the other versions of the service type, times the version's share of
+        the last day's requests.
         """
         siblings = [one for (kind, _), one in self._series.items() if kind == service]
         others = (one.hours for one in siblings if one is not series)
         of_others = _share_of_days(set[int]().union(*others), hour, 0.0)
-        requests = sum(one.requests_of_day(hour) for one in siblings)
-        share = series.requests_of_day(hour) / requests if requests else 0.0
+        requests = sum(one.requests_of_day_before(hour) for one in siblings)
+        share = series.requests_of_day_before(hour) / requests if requests else 0.0
         return _share_of_days(series.hours.keys(), hour, of_others * share)
 
 

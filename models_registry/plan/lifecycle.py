@@ -30,12 +30,9 @@ class Action(Enum):
 
 
 def backoff_seconds(crashes: int) -> float:
-    """Pause before the next start after ``crashes`` launches in a row that ended badly.
-
-    There is none after the first, since requests wait. In a crash loop it doubles each time.
-    """
+    """Pause before the next start after ``crashes`` launches in a row that ended badly."""
     if crashes < CRASH_LOOP:
-        return 0.0 if crashes <= 1 else 2.0
+        return 0.0 if crashes <= 1 else 2.0  # none after the first: requests wait
     # Without the bound the power would overflow after a thousand crashes.
     doublings = min(crashes - CRASH_LOOP, 10)
     return min(MAX_BACKOFF_SECONDS, CRASH_LOOP_REST_SECONDS * 2.0**doublings)
@@ -56,13 +53,7 @@ def may_start(view: ReplicaView) -> bool:
 
 
 def next_action(view: ReplicaView, rules: Rules, node_is_alive: bool) -> Action | None:
-    """The action that is due for a replica, apart from its start.
-
-    Args:
-        view: the replica.
-        rules: times to observe.
-        node_is_alive: whether a cluster of its node takes tasks.
-    """
+    """The action that is due for a replica, apart from its start."""
     age = view.state_age_seconds
     if view.is_stuck:
         return Action.KILL if age >= rules.drain_patience_seconds else None

@@ -39,8 +39,6 @@ from models_registry.plan.wants import Want, wants
 
 @dataclass(frozen=True)
 class Start:
-    """Bring a version into memory."""
-
     version: str
     node: str
     device: str
@@ -51,8 +49,6 @@ class Start:
 
 @dataclass
 class Plan:
-    """What is to be done, in this order."""
-
     actions: list[tuple[int, Action]] = field(default_factory=list)  # by replica id
     retirements: list[Retire] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
@@ -66,13 +62,9 @@ def plan(
     replicas: Sequence[ReplicaView],
     rules: Rules,
 ) -> Plan:
-    """Decide the next step of the whole fleet.
+    """Decide the next step of the fleet.
 
-    Args:
-        nodes: machines and their budgets.
-        versions: every version that is wanted, requested or named by a replica.
-        replicas: every replica that has a row.
-        rules: limits to observe.
+    ``versions`` are all that are wanted, requested or named by one of the ``replicas``.
     """
     room = Room(nodes, versions, replicas, rules)
     planner = _Planner(room)
@@ -94,8 +86,6 @@ def plan(
 
 
 class _Planner:
-    """Serves wants one after the other, each with the room that the earlier ones left."""
-
     def __init__(self, room: Room) -> None:
         self.room = room
         self.plan = Plan()
@@ -125,7 +115,6 @@ class _Planner:
                     break
 
     def serve(self, want: Want) -> None:
-        """Start a replica, make room for it, or note why neither is possible."""
         if want.version.key in self._promised:
             want = replace(want, may_evict=False)
         placement = next(filter(self.room.fits_now, want.placements), None)
@@ -157,7 +146,6 @@ class _Planner:
         self._note(want, Reason(LOADING))
 
     def _await_room(self, want: Want) -> bool:
-        """Promise memory that comes free in a moment, if it suffices."""
         placement = next(filter(self.room.fits_soon, want.placements), None)
         if placement is None:
             return False
@@ -188,7 +176,6 @@ class _Planner:
         self._promised.add(want.version.key)
 
     def _turn_away(self, want: Want) -> None:
-        """Note why a want is not served, and reserve memory for it if it is starved."""
         room, version = self.room, want.version
         fitting = [one for one in want.placements if room.fits_beside_kept(one, version)]
         hopeful = [one for one in fitting if room.is_alive(one.node)]
@@ -232,7 +219,7 @@ class _Planner:
             self.plan.reasons.setdefault(want.version.key, reason)
 
     def explain_rest(self) -> None:
-        """Note why requests wait for versions that have no want."""
+        # Requests wait for these versions too, but no want stands for them.
         fleet = self.room.fleet
         for version in self.room.versions.values():
             replicas = fleet[version.key]

@@ -17,32 +17,27 @@ REST_SECONDS: Final = 600.0
 
 @dataclass(frozen=True)
 class Preload:
-    """A version to load now, and the probability of a request for it."""
-
     version: str
     probability: float
     placement: Placement
 
     @property
     def needed_bytes(self) -> int:
-        """Memory on all devices together."""
         return sum(self.placement.needs.values())
 
 
 def likely(probabilities: Mapping[str, float], recent: Collection[str]) -> dict[str, float]:
     """The versions worth a prediction, the most likely first.
 
-    Args:
-        probabilities: of a request soon, by version key.
-        recent: versions with a prediction whose time is not over. They get no second one, so that
-            no version comes and goes more than once in it.
+    Versions with a ``recent`` prediction, whose time is not over, get no second one: so no version
+    comes and goes more than once in it.
     """
-    found = [
-        (key, chance)
+    found = {
+        key: chance
         for key, chance in probabilities.items()
         if chance >= LIKELY and key not in recent
-    ]
-    return dict(sorted(found, key=lambda one: (-one[1], one[0])))
+    }
+    return dict(sorted(found.items(), key=lambda one: (-one[1], one[0])))
 
 
 def choose(
@@ -57,12 +52,9 @@ def choose(
 
     Args:
         probabilities: what ``likely`` returned.
-        promised: versions already chosen that may not be in memory; memory is kept for them.
-        nodes: machines and their budgets.
-        versions: at least the likely and the promised ones with their placements, and all that
-            requests wait for.
-        replicas: every replica that has a row.
-        rules: of the plan.
+        promised: versions chosen earlier; memory is kept for those that are not loaded yet.
+        nodes, replicas, rules: as for the plan.
+        versions: the likely and promised ones, and all that requests wait for.
     """
     if not is_queue_short(versions.values(), rules):
         return []
@@ -89,11 +81,7 @@ def judge(
 ) -> tuple[Outcome, float]:
     """Whether a prediction was right, and for how many seconds its memory lay idle.
 
-    Args:
-        made_at, until: its time, in Unix seconds.
-        first_asked_at: the first known request within it.
-        now: Unix seconds.
-        grace_seconds: the longest time until a request becomes known.
+    Times are in Unix seconds. A request becomes known after ``grace_seconds`` at most.
     """
     if first_asked_at is not None:
         return Outcome.HIT, first_asked_at - made_at

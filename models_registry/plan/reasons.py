@@ -14,8 +14,6 @@ LOADS_LATER = "It waits for others to be loaded first."
 
 @dataclass(frozen=True)
 class Reason:
-    """Why requests wait for a version."""
-
     text: str
     is_final: bool = False  # waiting will not help: refuse the requests
     retry_after_seconds: float | None = None  # of refused requests; None: unknown
@@ -32,14 +30,7 @@ def format_bytes(count: int) -> str:
 
 
 def shortage(room: Room, version: VersionView, placement: Placement, *, is_final: bool) -> Reason:
-    """Why a version does not fit where it is to be placed.
-
-    Args:
-        room: the memory that is left.
-        version: the version.
-        placement: one that does not fit now.
-        is_final: whether it will not fit later either.
-    """
+    """Why a placement does not fit now; with ``is_final`` it will not fit later either."""
     name = placement.node
     node = room.nodes.get(name)
     if not is_final and not room.is_alive(name):
@@ -66,7 +57,7 @@ def shortage(room: Room, version: VersionView, placement: Placement, *, is_final
 
 
 def _held(room: Room, version: VersionView, device: str, replicas: list[ReplicaView]) -> str:
-    """The other memory: ``, 0.4 GiB held by models that stay (a@1) and …``."""
+    """``, 0.4 GiB held by models that stay (a@1) and …``."""
     groups: dict[str, list[ReplicaView]] = {}
     for replica in replicas:
         if not replica.needs.get(device):

@@ -16,13 +16,10 @@ _ANY_VERSION = VersionView("", is_embedding=True)
 
 @dataclass(frozen=True)
 class Retire:
-    """Take a replica out of memory when it has finished its requests.
-
-    ``reason`` is for people; "" leaves the reason in the replica's row as it is.
-    """
+    """Let a replica finish its requests and leave memory."""
 
     replica_id: int
-    reason: str
+    reason: str  # for people; "" leaves the reason in the replica's row as it is
 
 
 def expired(room: Room) -> list[Retire]:
@@ -56,11 +53,10 @@ def _is_unused(room: Room, replica: ReplicaView) -> bool:
 
 
 def overdrawn(room: Room, node: NodeView) -> list[Retire]:
-    """Replicas to evict from a node that holds more than its budgets, one that is alive.
+    """Replicas to evict from a live node that holds more than its budgets.
 
-    This happens when a measurement exceeds what was foreseen, or a budget is lowered. Busy
-    replicas are evicted when this has lasted for the maximum wait. None is evicted from a device
-    where the replicas that are never evicted exceed the budget by themselves.
+    A measurement has exceeded what was foreseen, or a budget was lowered. Where replicas that are
+    never evicted exceed the budget by themselves, it would not help to evict others.
     """
     account = room.nodes[node.name]
     movable = total(
@@ -88,11 +84,7 @@ def overdrawn(room: Room, node: NodeView) -> list[Retire]:
 
 
 def victims(room: Room, want: Want, placement: Placement) -> list[ReplicaView]:
-    """Replicas to evict so that a version fits, busy ones only if it is starved.
-
-    Returns:
-        Nothing where even all of them would not make enough room.
-    """
+    """Replicas to evict so that a version fits; none where even all of them do not suffice."""
 
     def suffices(freed: Counter[str]) -> bool:
         return room.fits_soon(placement, freed)
@@ -106,9 +98,8 @@ def victims(room: Room, want: Want, placement: Placement) -> list[ReplicaView]:
 def _in_order(room: Room, replicas: Sequence[ReplicaView], *, with_busy: bool) -> list[ReplicaView]:
     """The replicas that have dwelt, in the order in which they are evicted.
 
-    Idle ones go first, of them foreseen ones, then the least recently used. Of busy ones those
-    whose waiting requests have the lowest priority go first, then the one that has served longest.
-    Embedding models go after the others.
+    Of idle ones the least recently used goes first. Of busy ones those whose waiting requests have
+    the lowest priority go first, then the one that has served longest.
     """
 
     def order(replica: ReplicaView) -> tuple[float, ...]:
@@ -130,10 +121,7 @@ def _fewest(
     devices: Collection[str],
     suffices: Callable[[Counter[str]], bool],
 ) -> list[ReplicaView]:
-    """The first replicas that suffice, without those that later ones make superfluous.
-
-    Where all of them do not suffice, those that hold memory of ``devices``.
-    """
+    """The first replicas that suffice, without those that later ones make superfluous."""
     chosen: list[ReplicaView] = []
     for replica in ordered:
         if suffices(total(chosen)):

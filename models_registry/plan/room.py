@@ -49,17 +49,13 @@ class NodeRoom:
                 need -= taken
 
     def block(self) -> None:
-        """Reserve all that is left."""
         for account in (self.free, self.leaving, self.late):
             for device in account:
                 account[device] = 0
 
 
 class Room:
-    """Nodes, versions and replicas, and the memory that no replica and no plan has taken.
-
-    ``nodes`` are those that are alive, and those expected back, on which nothing is placed.
-    """
+    """Nodes, versions and replicas, and the memory that is left beside them."""
 
     def __init__(
         self,
@@ -71,6 +67,7 @@ class Room:
         self.rules = rules
         self.versions = {version.key: version for version in versions}
         self.replicas = list(replicas)
+        # Nothing is placed on nodes that are only expected back.
         self.nodes = {
             node.name: NodeRoom(node) for node in nodes if node.is_alive or rules.expects(node)
         }
@@ -89,7 +86,7 @@ class Room:
 
     @property
     def fleet(self) -> dict[str, list[ReplicaView]]:
-        """Replicas by version key, empty for a version without any."""
+        """Replicas by version key."""
         fleet = defaultdict(list)
         for replica in self.replicas:
             fleet[replica.version].append(replica)
@@ -122,12 +119,8 @@ class Room:
     ) -> bool:
         """Whether a version fits beside the replicas that are never evicted for it.
 
-        Args:
-            placement: where, also on a node that is expected back.
-            version: the version.
-            stretch: fraction by which the replicas that stay may exceed the budget together with
-                it; alone it must fit in any case.
-            with_stuck: count processes that may hang as staying.
+        Together they may exceed the budget by the fraction ``stretch``; alone the version must fit.
+        With ``with_stuck`` processes that may hang count as never evicted.
         """
         node = self.nodes.get(placement.node)
         if node is None:
@@ -180,7 +173,6 @@ class Room:
         self.nodes[placement.node].take(placement.needs)
 
     def retire(self, replica_ids: Iterable[int]) -> None:
-        """Count replicas as unwanted, and their memory as leaving."""
         ids = set(replica_ids)
         for place, replica in enumerate(self.replicas):
             if replica.id in ids:
@@ -190,12 +182,10 @@ class Room:
 
 
 def full_needs(needs: Bytes) -> Bytes:
-    """``needs`` with the one host that runs the replica."""
     return {**needs, HOSTS: 1}
 
 
 def total(replicas: Iterable[ReplicaView]) -> Counter[str]:
-    """Memory and hosts that replicas need together."""
     together = Counter[str]()
     for replica in replicas:
         together.update(full_needs(replica.needs))

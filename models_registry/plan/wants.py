@@ -27,11 +27,9 @@ class Want:
 
 
 def wants(room: Room) -> list[Want]:
-    """All replicas that are lacking, in this order.
+    """All replicas that are lacking, the most pressing first.
 
-    First the starved, by their wait, so that no priority can delay a version for ever; then
-    standing embedding models, which take only free memory; then by urgency; last what only fills
-    free memory, foreseen versions at the end.
+    The starved come first, by their wait, so that no priority can delay a version for ever.
     """
     fleet = room.fleet
     may_guess = is_queue_short(room.versions.values(), room.rules)
@@ -93,8 +91,7 @@ def may_be_guessed(replicas: Iterable[ReplicaView]) -> bool:
 def _return_of(version: VersionView, replica: ReplicaView, coming: int) -> Want:
     """The want of an absent replica: it was just asked for, or its host ended.
 
-    If requests wait and no other copy serves them, another node will do. Nothing is evicted for a
-    replica that settings or programs want ahead of requests, or beside another copy.
+    Nothing is evicted for what settings or programs want ahead of requests, or for a second copy.
     """
     own = tuple(place for place in version.placements if place.node == replica.node)
     others = tuple(place for place in version.placements if place.node != replica.node)
@@ -113,11 +110,8 @@ def _return_of(version: VersionView, replica: ReplicaView, coming: int) -> Want:
 
 
 def _elsewhere(version: VersionView, replicas: list[ReplicaView]) -> tuple[Placement, ...]:
-    """Placements for another copy, nodes without one first.
-
-    Nodes where the version rests from a crash are left out, and those where an earlier process has
-    not ended: the next one might hang as well.
-    """
+    """Placements for another copy, nodes without one first."""
+    # Not where it rests from a crash, nor where a process has not ended: the next might hang too.
     barred = {one.node for one in replicas if rest_seconds(one) > 0 or one.is_stuck}
     copies = [replica.node for replica in replicas if replica.occupies]
     allowed = [place for place in version.placements if place.node not in barred]

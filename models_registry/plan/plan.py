@@ -53,7 +53,7 @@ class Plan:
     retirements: list[Retire] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
     reasons: dict[str, Reason] = field(default_factory=dict)  # why requests wait, by version
-    overdrawn: list[str] = field(default_factory=list)  # nodes over budget even without all leaving
+    overdrawn: list[str] = field(default_factory=list)  # over budget, also without what leaves
 
 
 def plan(
@@ -78,7 +78,7 @@ def plan(
             planner.retire(overdrawn(room, node))
             if room.nodes[node.name].overdraft():
                 planner.plan.overdrawn.append(node.name)
-    planner.keep_places()
+    planner.reserve_for_crashed_embeddings()
     for want in wants(room):
         planner.serve(want)
     planner.explain_rest()
@@ -96,7 +96,7 @@ class _Planner:
         self.plan.retirements += retired
         self.room.retire(one.replica_id for one in retired)
 
-    def keep_places(self) -> None:
+    def reserve_for_crashed_embeddings(self) -> None:
         """Reserve memory for standing embedding models whose host died, until they may start.
 
         None is reserved for one that cannot be loaded or is in a crash loop.
@@ -111,7 +111,7 @@ class _Planner:
                 places = (one for one in version.placements if one.node == replica.node)
                 placement = next(filter(self.room.fits_now, places), None)
                 if placement is not None:
-                    self.room.take(placement)
+                    self.room.reserve(placement)
                     break
 
     def serve(self, want: Want) -> None:
@@ -120,8 +120,8 @@ class _Planner:
         placement = next(filter(self.room.fits_now, want.placements), None)
         if placement is not None:
             self._start(want, placement)
-        elif not (want.may_evict and (self._await_room(want) or self._make_room(want))):
-            self._turn_away(want)
+        elif not (want.may_evict and (self._wait_for_room(want) or self._make_room(want))):
+            self._explain_wait(want)
 
     def _start(self, want: Want, placement: Placement) -> None:
         self._promise(want, placement)
@@ -145,7 +145,7 @@ class _Planner:
         )
         self._note(want, Reason(LOADING))
 
-    def _await_room(self, want: Want) -> bool:
+    def _wait_for_room(self, want: Want) -> bool:
         placement = next(filter(self.room.fits_soon, want.placements), None)
         if placement is None:
             return False
@@ -154,7 +154,7 @@ class _Planner:
         return True
 
     def _make_room(self, want: Want) -> bool:
-        """Evict replicas where that suffices: on the node with the fewest busy, then the fewest."""
+        """Evict the fewest busy replicas that make room, among equals the fewest replicas."""
         options = []
         for rank, placement in enumerate(want.placements):
             chosen = victims(self.room, want, placement)
@@ -166,48 +166,48 @@ class _Planner:
         _, _, rank, chosen = min(options, key=lambda option: option[:3])
         placement = want.placements[rank]
         self._note(want, self._shortage(want, placement))
-        reason = f"Put out to make room for {want.version.key}."
+        reason = f"Evicted to make room for {want.version.key}."
         self.retire([Retire(victim.id, reason) for victim in chosen])
         self._promise(want, placement)
         return True
 
     def _promise(self, want: Want, placement: Placement) -> None:
-        self.room.take(placement)
+        self.room.reserve(placement)
         self._promised.add(want.version.key)
 
-    def _turn_away(self, want: Want) -> None:
+    def _explain_wait(self, want: Want) -> None:
         room, version = self.room, want.version
         fitting = [one for one in want.placements if room.fits_beside_kept(one, version)]
-        hopeful = [one for one in fitting if room.is_alive(one.node)]
+        possible = [one for one in fitting if room.is_alive(one.node)]
         own = (one for one in room.replicas if one.version == version.key)
-        if not hopeful and any(rest_seconds(one) > 0 for one in own):
-            return  # It is started again when it has rested, on the node where it failed.
+        if not possible and any(rest_seconds(one) > 0 for one in own):
+            return  # It starts again where it failed, when it has rested.
         near = [
             one
             for one in want.placements
             if room.fits_beside_kept(one, version, stretch=FLUCTUATION)
         ]
-        there = [one for one in want.placements if room.is_alive(one.node)]
+        answering = [one for one in want.placements if room.is_alive(one.node)]
         is_final = want.may_evict and not near
         reason = Reason(NO_NODE, is_final)
-        for placement in (hopeful or fitting or near or there or want.placements)[:1]:
+        for placement in (possible or fitting or near or answering or want.placements)[:1]:
             reason = self._shortage(want, placement, is_final=is_final)
             if near and not fitting:
                 reason = replace(reason, text=f"{reason.text} {NEARLY}")
-        # Requests that have begun fitted somewhere: that machine may come back.
+        # A request that has begun was served by a machine that may come back.
         self._note(want, replace(reason, spares_begun=reason.is_final))
         if want.is_starved(room.rules):
-            self._keep_room(want, hopeful)
+            self._reserve_for_starved(want, possible)
 
-    def _keep_room(self, want: Want, hopeful: Sequence[Placement]) -> None:
-        """Reserve memory for a starved want that would wait for ever otherwise."""
-        placement = next(filter(self.room.fits_late, hopeful), None)
+    def _reserve_for_starved(self, want: Want, possible: Sequence[Placement]) -> None:
+        """Reserve the memory that comes free, or the want could wait for ever."""
+        placement = next(filter(self.room.fits_late, possible), None)
         if placement is not None:
             self._promise(want, placement)
             return
-        for placement in hopeful:
+        for placement in possible:
             if self.room.fits_beside_kept(placement, want.version, with_stuck=True):
-                self.room.nodes[placement.node].block()
+                self.room.nodes[placement.node].reserve_all()
                 return
 
     def _shortage(self, want: Want, placement: Placement, *, is_final: bool = False) -> Reason:
@@ -219,7 +219,7 @@ class _Planner:
             self.plan.reasons.setdefault(want.version.key, reason)
 
     def explain_rest(self) -> None:
-        # Requests wait for these versions too, but no want stands for them.
+        """Note why requests wait for versions that have no want."""
         fleet = self.room.fleet
         for version in self.room.versions.values():
             replicas = fleet[version.key]
@@ -234,7 +234,8 @@ class _Planner:
                 last = min(failing, key=lambda one: one.state_age_seconds)
                 reason = Reason(last.failure, True, max(1.0, rest_seconds(last)))
             elif stuck:
-                reason = Reason(f"Its last process on {stuck[0].node} has not ended yet.")
+                node = stuck[0].node
+                reason = Reason(f"Waiting: its previous process on {node} has not ended yet.")
             else:
                 continue
             self.plan.reasons[version.key] = reason

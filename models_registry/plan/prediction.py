@@ -70,7 +70,7 @@ def choose(
         placement = next(filter(room.fits_now, version.placements), None)
         if placement is None:
             continue
-        room.take(placement)
+        room.reserve(placement)
         if is_new:
             chosen.append(Preload(key, probabilities[key], placement))
     return chosen

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from models_registry.plan.facts import Placement, ReplicaState, ReplicaView, VersionView
-from models_registry.plan.room import HOSTS, Room, full_needs
+from models_registry.plan.room import FLUCTUATION, HOSTS, Room, full_needs
 
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"))
 NO_NODE = "No machine runs a models cluster. Start one: manage.py cluster models"
-NEARLY = "So little is lacking that it is waited for: what models hold is measured, and varies."
+# Measured memory varies by about as much.
+NEARLY = f"Waiting: at most {100 * FLUCTUATION:.0f} % of the memory budget is missing."
 LOADING = "It is being loaded."
-LOADS_LATER = "It waits for others to be loaded first."
+LOADS_LATER = "Waiting for other models to be loaded."
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def shortage(room: Room, version: VersionView, placement: Placement, *, is_final
     name = placement.node
     node = room.nodes.get(name)
     if not is_final and not room.is_alive(name):
-        return Reason(f"{name} does not answer. It is waited for.")
+        return Reason(f"Waiting for {name}, which does not answer.")
     if node is None:
         return Reason(f"{name} does not answer.", is_final)
     held = [one for one in room.replicas if one.node == name and one.occupies]

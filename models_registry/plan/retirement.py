@@ -79,7 +79,7 @@ def overdrawn(room: Room, node: NodeView) -> list[Retire]:
     ordered = _in_order(room, room.evictable(node.name, _ANY_VERSION), with_busy=with_busy)
     device, size = next(iter(over.items()))
     excess = f"{size} host(s)" if device == HOSTS else f"{format_bytes(size)} of {device} memory"
-    reason = f"Put out because {node.name} holds {excess} more than it may."
+    reason = f"Evicted because {node.name} exceeds its budget by {excess}."
     return [Retire(one.id, reason) for one in _fewest(ordered, over.keys(), suffices)]
 
 
@@ -104,12 +104,12 @@ def _in_order(room: Room, replicas: Sequence[ReplicaView], *, with_busy: bool) -
 
     def order(replica: ReplicaView) -> tuple[float, ...]:
         version = room.versions[replica.version]
-        stays, is_embedding = room.is_standing_embedding(replica), version.is_embedding
+        is_protected, is_embedding = room.is_protected_embedding(replica), version.is_embedding
         if replica.is_idle(version):
             idle_seconds = replica.idle_seconds(version)
-            return (0, stays, not version.foreseen, is_embedding, -idle_seconds, replica.id)
+            return (0, is_protected, not version.foreseen, is_embedding, -idle_seconds, replica.id)
         age = replica.state_age_seconds
-        return (1, stays, is_embedding, version.priority, -age, replica.id)
+        return (1, is_protected, is_embedding, version.priority, -age, replica.id)
 
     dwell_seconds = room.rules.minimum_dwell_seconds
     rested = [one for one in replicas if one.state_age_seconds >= dwell_seconds]

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 from models_registry.plan.facts import Bytes, NodeView, Placement, ReplicaView, Rules, VersionView
 
-# Hosts are counted like memory: a node may run so many, and each replica needs one.
+# A device of each node: its budget is the hosts that the node may run, and a replica needs one.
 HOSTS = "hosts"
 # What a replica holds is measured while it works, and varies by about so much of a budget.
 FLUCTUATION = 0.05
 
 
 class NodeRoom:
-    """Bytes by device of one node, and its hosts.
+    """Memory of one node in bytes by device, with its hosts counted as one more device.
 
     Free memory is negative where a measurement exceeds what was foreseen, or a budget was lowered.
-    The memory of processes that should have ended is neither free nor expected to be.
+    The memory of a stuck process is neither free nor leaving.
     """
 
     def __init__(self, node: NodeView) -> None:
@@ -40,15 +40,15 @@ class NodeRoom:
         rest = {device: sum(one[device] for one in accounts) for device in self.budget}
         return {device: -count for device, count in rest.items() if count < 0}
 
-    def take(self, needs: Bytes) -> None:
-        """Reserve memory: first what is free, then what is leaving, then what is late."""
+    def reserve(self, needs: Bytes) -> None:
+        """Take what is free first, then what is leaving, then what is late."""
         for device, need in full_needs(needs).items():
             for account in (self.free, self.leaving, self.late):
                 taken = max(0, min(need, account[device]))
                 account[device] -= taken
                 need -= taken
 
-    def block(self) -> None:
+    def reserve_all(self) -> None:
         for account in (self.free, self.leaving, self.late):
             for device in account:
                 account[device] = 0
@@ -150,16 +150,16 @@ class Room:
         return replica.is_coming and (
             version.key == wanting.key
             or version.pinned
-            or (self.is_standing_embedding(replica) and not wanting.is_embedding)
+            or (self.is_protected_embedding(replica) and not wanting.is_embedding)
         )
 
-    def is_standing_embedding(self, replica: ReplicaView) -> bool:
+    def is_protected_embedding(self, replica: ReplicaView) -> bool:
         version = self.versions[replica.version]
         is_wanted = version.is_standing_embedding or not replica.on_demand
         return version.is_embedding and is_wanted
 
     def evictable(self, node: str, wanting: VersionView) -> list[ReplicaView]:
-        """Replicas on a node that may be evicted, busy or not; one that loads may finish first."""
+        """Ready replicas on a node that may be evicted, busy or not."""
         return [
             one
             for one in self.replicas
@@ -169,16 +169,16 @@ class Room:
     def is_idle(self, replica: ReplicaView) -> bool:
         return replica.is_idle(self.versions[replica.version])
 
-    def take(self, placement: Placement) -> None:
-        self.nodes[placement.node].take(placement.needs)
+    def reserve(self, placement: Placement) -> None:
+        self.nodes[placement.node].reserve(placement.needs)
 
     def retire(self, replica_ids: Iterable[int]) -> None:
         ids = set(replica_ids)
-        for place, replica in enumerate(self.replicas):
+        for index, replica in enumerate(self.replicas):
             if replica.id in ids:
                 if replica.occupies and replica.node in self.nodes:
                     self.nodes[replica.node].leaving.update(full_needs(replica.needs))
-                self.replicas[place] = replace(replica, wanted=False)
+                self.replicas[index] = replace(replica, wanted=False)
 
 
 def full_needs(needs: Bytes) -> Bytes:

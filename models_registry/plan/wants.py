@@ -19,7 +19,7 @@ class Want:
     waited_seconds: float = 0.0  # by requests, or by the person who asked
     urgency_seconds: float = 0.0  # the same with the head start of priority
     is_guess: bool = False  # foreseen only
-    keeps_place: bool = False  # the first copy of a standing embedding model
+    is_standing_embedding: bool = False  # the first copy of one
 
     def is_starved(self, rules: Rules) -> bool:
         """Whether busy replicas may be evicted for it too."""
@@ -46,7 +46,7 @@ def wants(room: Room) -> list[Want]:
         fills = not want.may_evict
         return (
             not is_starved,
-            not want.keeps_place,
+            not want.is_standing_embedding,
             fills,
             want.is_guess,
             -seconds,
@@ -72,7 +72,7 @@ def _wants_of(version: VersionView, replicas: list[ReplicaView], *, may_guess: b
         turn = number % max(1, len(places))
         found.append(Want(version, places[turn:] + places[:turn], may_evict=first_of_pinned))
     if found and not coming and version.is_standing_embedding:
-        found[0] = replace(found[0], keeps_place=True)
+        found[0] = replace(found[0], is_standing_embedding=True)
     if may_guess and version.foreseen and not found and may_be_guessed(replicas):
         found.append(Want(version, places, may_evict=False, is_guess=True))
     return [want for want in found if want.placements or not version.placements]

@@ -53,10 +53,10 @@ class VersionView:
     preload_workers: int = 0  # replicas wanted by people and settings
     registered_workers: int = 0  # replicas wanted by registrations
     is_registered: bool = False  # some program has registered that it uses this version
-    foreseen: bool = False  # predicted to be requested, and not requested since
+    foreseen: bool = False  # predicted and not requested since; takes only free memory
     keep_alive_seconds: float = math.inf  # idle time until it leaves; infinite: until evicted
-    queued: int = 0
-    priority: int = 0
+    queued: int = 0  # requests that wait
+    priority: int = 0  # the highest of them
     oldest_wait_seconds: float = 0.0
     urgency_seconds: float = 0.0  # longest wait, with the head start of the request's priority
     idle_seconds: float = math.inf  # since its last request arrived or ran

@@ -17,21 +17,8 @@ from models_registry.plan.facts import (
     Rules,
     VersionView,
 )
-from models_registry.plan.lifecycle import (
-    CRASH_LOOP,
-    Action,
-    may_start,
-    next_action,
-    rest_seconds,
-)
-from models_registry.plan.reasons import (
-    LOADING,
-    LOADS_LATER,
-    NEARLY,
-    NO_NODE,
-    Reason,
-    shortage,
-)
+from models_registry.plan.lifecycle import CRASH_LOOP, Action, may_start, next_action, rest_seconds
+from models_registry.plan.reasons import LOADING, LOADS_LATER, NEARLY, NO_NODE, Reason, shortage
 from models_registry.plan.retirement import Retire, expired, overdrawn, victims
 from models_registry.plan.room import FLUCTUATION, Room
 from models_registry.plan.wants import Want, wants
@@ -49,10 +36,12 @@ class Start:
 
 @dataclass
 class Plan:
+    """The changes to make, in this order, and the reasons of requests to wait."""
+
     actions: list[tuple[int, Action]] = field(default_factory=list)  # by replica id
     retirements: list[Retire] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
-    reasons: dict[str, Reason] = field(default_factory=dict)  # why requests wait, by version
+    reasons: dict[str, Reason] = field(default_factory=dict)  # by version key
     overdrawn: list[str] = field(default_factory=list)  # over budget, also without what leaves
 
 
@@ -86,6 +75,8 @@ def plan(
 
 
 class _Planner:
+    """Serves one want after the other with the room that is left."""
+
     def __init__(self, room: Room) -> None:
         self.room = room
         self.plan = Plan()

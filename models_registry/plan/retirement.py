@@ -55,8 +55,9 @@ def _is_unused(room: Room, replica: ReplicaView) -> bool:
 def overdrawn(room: Room, node: NodeView) -> list[Retire]:
     """Replicas to evict from a live node that holds more than its budgets.
 
-    A measurement has exceeded what was foreseen, or a budget was lowered. Where replicas that are
-    never evicted exceed the budget by themselves, it would not help to evict others.
+    A measurement has exceeded what was foreseen, or a budget was lowered. Busy replicas are evicted
+    when that has lasted for the maximum wait. Where replicas that are never evicted exceed the
+    budget by themselves, evicting others would not help.
     """
     account = room.nodes[node.name]
     movable = total(

@@ -55,7 +55,10 @@ class NodeRoom:
 
 
 class Room:
-    """Nodes, versions and replicas, and the memory that is left beside them."""
+    """Nodes, versions and replicas, and the memory that is left beside them.
+
+    ``nodes`` has the live ones and those expected back; nothing is placed on the latter.
+    """
 
     def __init__(
         self,
@@ -67,7 +70,6 @@ class Room:
         self.rules = rules
         self.versions = {version.key: version for version in versions}
         self.replicas = list(replicas)
-        # Nothing is placed on nodes that are only expected back.
         self.nodes = {
             node.name: NodeRoom(node) for node in nodes if node.is_alive or rules.expects(node)
         }

@@ -29,7 +29,8 @@ class Want:
 def wants(room: Room) -> list[Want]:
     """All replicas that are lacking, the most pressing first.
 
-    The starved come first, by their wait, so that no priority can delay a version for ever.
+    The starved come first, by their wait, so that no priority can delay a version for ever; then
+    standing embedding models, then the others by urgency, then what takes only free memory.
     """
     fleet = room.fleet
     may_guess = is_queue_short(room.versions.values(), room.rules)
@@ -43,11 +44,10 @@ def wants(room: Room) -> list[Want]:
     def order(want: Want) -> tuple[bool, bool, bool, bool, float, str]:
         is_starved = want.is_starved(room.rules)
         seconds = want.waited_seconds if is_starved else want.urgency_seconds
-        fills = not want.may_evict
         return (
             not is_starved,
             not want.is_standing_embedding,
-            fills,
+            not want.may_evict,
             want.is_guess,
             -seconds,
             want.version.key,
@@ -63,8 +63,14 @@ def _wants_of(version: VersionView, replicas: list[ReplicaView], *, may_guess: b
     found = [_return_of(version, replica, coming) for replica in returning]
     places = _elsewhere(version, replicas)
     if version.queued and not coming and not returning:
-        waits = (version.oldest_wait_seconds, version.urgency_seconds)
-        found.append(Want(version, places, None, True, *waits))
+        found.append(
+            Want(
+                version,
+                places,
+                waited_seconds=version.oldest_wait_seconds,
+                urgency_seconds=version.urgency_seconds,
+            )
+        )
     missing = version.standing - coming - max(len(absent), len(found))
     for number in range(missing):
         first_of_pinned = version.pinned and not coming and number == 0

@@ -20,7 +20,7 @@ from models_registry.files.terminal import fetch_with_bar
 from models_registry.fleet.desired import load
 from models_registry.fleet.nodes import register_this_node
 from models_registry.fleet.preloading import configured_versions, forget_other_wishes
-from models_registry.fleet.preset_fit import FitReport
+from models_registry.fleet.preset_fit import FitReport, Verdict
 from models_registry.models import Model, ModelVersion, Node, Replica
 from models_registry.rules.names import path_below
 
@@ -111,8 +111,8 @@ def _want_configured_versions(node: Node, console: Console) -> None:
     versions = configured_versions(inference.preload_models, inference.config_preset)
     if not versions:
         return
-    fit = FitReport([node]).on(node, versions)
-    if fit.verdict != "fits":
+    fit = FitReport([node]).fit_on(node, versions)
+    if fit.verdict is not Verdict.FITS:
         for sentence in fit.sentences:
             console.print(f"INFERENCE_PRELOAD_MODELS or INFERENCE_CONFIG: {sentence}")
     forget_other_wishes(versions, node)

@@ -15,9 +15,8 @@ from inference.runs.runtime import Runtime
 from inference_site import health
 from inference_site.health import Probe, Wanted, readiness
 from models_registry.catalogue.selectors import ReplicaStatus
-from models_registry.fleet.preset_fit import DeviceFit, Need, NodeFit
+from models_registry.fleet.preset_fit import Need, NodeFit, fit_device
 from models_registry.models import ModelVersion, Node, Preset, Replica
-from models_registry.plan.fitting import fit
 from tests.models_registry.fleet_rows import a_version
 from tests.stack import (  # noqa: F401 - fixtures
     FakeModel,
@@ -162,7 +161,7 @@ def crowded(*needs: int, budget: int = 10, places: int = 4) -> NodeFit:
         for name, need in zip("abcdef", needs, strict=False)
     )
     own = {need.version_key: need.needs["cpu"] for need in members}
-    return NodeFit("local", members, (DeviceFit("cpu", fit(list(own), own, budget)),), places)
+    return NodeFit("local", members, (fit_device("cpu", own, budget),), places)
 
 
 @pytest.mark.parametrize(

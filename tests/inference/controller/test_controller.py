@@ -696,7 +696,7 @@ def test_what_holds_too_much_leaves_and_who_is_busy_after_the_maximum_wait(
     claims.heartbeat(ready=True, ttl_seconds=60, facts={})
     wait(fleet, 1)
     assert fleet.replica.desired == "absent"
-    assert "more than it may" in fleet.replica.reason
+    assert "exceeds its budget" in fleet.replica.reason
 
 
 def test_a_replica_whose_last_use_was_lost_counts_as_used_now(fleet: Fleet) -> None:

@@ -1,4 +1,4 @@
-"""Who leaves memory though nobody wants the room."""
+"""Replicas that leave memory though no other version needs the room."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def serving(fleet: Fleet, *keys: str) -> None:
     fleet.run(RULES.minimum_dwell_seconds)
 
 
-def test_an_idle_one_leaves_when_another_takes_more_than_was_foreseen() -> None:
+def test_an_idle_replica_is_evicted_when_another_takes_more_than_was_foreseen() -> None:
     fleet = world(A, LARGER)
     serving(fleet, "a")
     fleet.ask("larger", work_seconds=60)
@@ -36,7 +36,7 @@ def test_an_idle_one_leaves_when_another_takes_more_than_was_foreseen() -> None:
     ((_, key, reason),) = fleet.retired
     assert (key, reason) == (
         "a",
-        "Put out because local holds 20.0 MiB of cpu memory more than it may.",
+        "Evicted because local exceeds its budget by 20.0 MiB of cpu memory.",
     )
     # What was measured is what is foreseen from now on: they do not come in together again.
     fleet.ask("a")
@@ -44,7 +44,7 @@ def test_an_idle_one_leaves_when_another_takes_more_than_was_foreseen() -> None:
     assert fleet.resident() == {"larger"}
 
 
-def test_idle_ones_leave_when_a_budget_is_lowered_the_longest_idle_first() -> None:
+def test_idle_replicas_are_evicted_when_a_budget_is_lowered_the_longest_idle_first() -> None:
     fleet = world(A, B)
     serving(fleet, "b", "a")
     fleet.limit(replace(NODE, budgets={"cpu": 150 * MIB}), within_seconds=2)
@@ -52,16 +52,16 @@ def test_idle_ones_leave_when_a_budget_is_lowered_the_longest_idle_first() -> No
     assert fleet.resident() == {"a"}
 
 
-def test_idle_ones_leave_when_fewer_hosts_are_allowed() -> None:
+def test_idle_replicas_are_evicted_when_fewer_hosts_are_allowed() -> None:
     fleet = world(A, B)
     serving(fleet, "a", "b")
     fleet.limit(replace(NODE, max_replicas=1), within_seconds=2)
     fleet.run(5)
     assert fleet.resident() == {"b"}
-    assert fleet.retired[0][2] == "Put out because local holds 1 host(s) more than it may."
+    assert fleet.retired[0][2] == "Evicted because local exceeds its budget by 1 host(s)."
 
 
-def test_busy_ones_leave_after_the_maximum_wait_and_finish_what_they_work_on() -> None:
+def test_busy_replicas_are_evicted_after_the_maximum_wait_and_finish_their_requests() -> None:
     fleet = world(A, B)
     running = [fleet.ask(key, work_seconds=40) for key in "ab"]
     fleet.run(10)
@@ -75,7 +75,7 @@ def test_busy_ones_leave_after_the_maximum_wait_and_finish_what_they_work_on() -
     assert at - lowered == pytest.approx(RULES.maximum_wait_seconds, abs=1)
 
 
-def test_pinned_ones_stay_though_a_budget_is_lowered_below_them() -> None:
+def test_pinned_replicas_stay_though_a_budget_is_lowered_below_them() -> None:
     fleet = world(SimModel("p", pinned=True), A)
     serving(fleet, "a")
     fleet.limit(replace(NODE, budgets={"cpu": 100 * MIB}), within_seconds=10)
@@ -89,7 +89,7 @@ def test_pinned_ones_stay_though_a_budget_is_lowered_below_them() -> None:
     assert "may use 50.0 MiB" in refused.refused
 
 
-def test_nobody_leaves_where_pinned_ones_alone_are_too_much() -> None:
+def test_no_replica_is_evicted_where_pinned_ones_alone_exceed_the_budget() -> None:
     fleet = world(SimModel("p", pinned=True), A)
     serving(fleet, "a")
     fleet.limit(replace(NODE, budgets={"cpu": 50 * MIB}), within_seconds=600)
@@ -98,7 +98,7 @@ def test_nobody_leaves_where_pinned_ones_alone_are_too_much() -> None:
     assert fleet.last.overdrawn == ["local"]
 
 
-def test_what_others_relieve_is_relieved_though_pinned_ones_are_too_much_elsewhere() -> None:
+def test_a_device_is_relieved_though_pinned_replicas_exceed_the_budget_of_another() -> None:
     node = replace(NODE, budgets={"cpu": 200 * MIB, "cuda:0": 200 * MIB})
     gpu = SimModel("g", device="cuda:0"), SimModel("h", device="cuda:0")
     fleet = world(SimModel("p", pinned=True), A, *gpu, node=node)
@@ -108,7 +108,7 @@ def test_what_others_relieve_is_relieved_though_pinned_ones_are_too_much_elsewhe
     ((_, key, reason),) = fleet.retired
     assert (key, reason) == (
         "g",
-        "Put out because local holds 50.0 MiB of cuda:0 memory more than it may.",
+        "Evicted because local exceeds its budget by 50.0 MiB of cuda:0 memory.",
     )
 
 
@@ -121,7 +121,7 @@ def test_embedding_models_that_stay_are_the_last_to_leave() -> None:
     assert fleet.resident() == {"e"}
 
 
-def test_what_leaves_already_is_waited_for() -> None:
+def test_a_replica_that_leaves_already_is_waited_for() -> None:
     fleet = world(A, B)
     serving(fleet, "a")
     busy = fleet.ask("b", work_seconds=60)
@@ -149,7 +149,7 @@ def test_copies_beyond_those_wanted_leave_by_their_keep_alive() -> None:
     assert sorted(row.state for row in fleet.rows) == ["ready", "stopped", "stopped"]
 
 
-def test_what_a_person_loads_dwells_though_it_is_kept_alive_for_no_time() -> None:
+def test_a_version_loaded_by_a_person_dwells_though_its_keep_alive_is_zero() -> None:
     fleet = world(SimModel("a", keep_alive_seconds=0))
     fleet.load("a")
     fleet.run_until(lambda: fleet.row("a").state == "ready")
@@ -159,7 +159,7 @@ def test_what_a_person_loads_dwells_though_it_is_kept_alive_for_no_time() -> Non
     assert fleet.resident() == set()
 
 
-def test_what_a_request_brings_leaves_with_it_when_it_is_kept_alive_for_no_time() -> None:
+def test_a_version_loaded_by_a_request_leaves_with_it_when_its_keep_alive_is_zero() -> None:
     fleet = world(SimModel("a", keep_alive_seconds=0))
     request = fleet.ask("a")
     fleet.run_until(lambda: request.is_over)
@@ -192,7 +192,7 @@ def test_an_embedding_model_in_a_crash_loop_keeps_no_room() -> None:
     assert request.refused == ""
 
 
-def test_an_embedding_model_that_only_a_request_brought_makes_room() -> None:
+def test_an_embedding_model_loaded_by_a_request_is_evicted() -> None:
     fleet = world(SimModel("e", is_embedding=True), SimModel("large", mib=150))
     serving(fleet, "e")
     request = fleet.ask("large")
@@ -201,7 +201,7 @@ def test_an_embedding_model_that_only_a_request_brought_makes_room() -> None:
     assert fleet.resident() == {"large"}
 
 
-def test_an_embedding_model_that_only_a_request_brought_goes_after_the_others() -> None:
+def test_an_embedding_model_loaded_by_a_request_is_evicted_after_the_others() -> None:
     fleet = world(SimModel("e", is_embedding=True), A, B)
     serving(fleet, "e", "a")
     request = fleet.ask("b")

@@ -1,27 +1,18 @@
-"""The names of the django-q clusters and of the queues that they read."""
+"""Names of the django-q clusters and of the queues that they read."""
 
 from collections.abc import Mapping
 from typing import Any
 
+# NODE_NAME of a service on one machine.
 DEFAULT_NODE_NAME = "local"
-"""``NODE_NAME`` of a service on one machine."""
-
 MODELS_CLUSTER = "models"
-JOBS_CLUSTER = "jobs"
 
 
 def cluster_queue_name(name: str, node_name: str) -> str:
-    """The queue that cluster ``name`` reads on ``node_name``: what ``async_task(cluster=…)`` takes.
+    """Return the queue of cluster ``name`` on ``node_name``, as ``async_task(cluster=…)`` takes it.
 
-    A replica is started on one node, so each node's models cluster has a queue of its own. Jobs may
-    run anywhere, so all nodes share one queue.
-
-    Args:
-        name: the cluster, a key of ``Q_CLUSTER``.
-        node_name: the node that the cluster runs on, or that shall run the task.
-
-    Returns:
-        ``models`` on the default node, ``models@<node>`` on any other; else ``name``.
+    A replica is started on one node, so each node's models cluster has a queue of its own:
+    ``models`` on the default node, else ``models@<node>``. All nodes share the queue of the jobs.
     """
     if name == MODELS_CLUSTER and node_name != DEFAULT_NODE_NAME:
         return f"{name}@{node_name}"
@@ -29,9 +20,9 @@ def cluster_queue_name(name: str, node_name: str) -> str:
 
 
 def configured_cluster_names(q_cluster: Mapping[str, Any]) -> tuple[str, ...]:
-    """The clusters that a ``Q_CLUSTER`` setting describes, sorted.
+    """Return the clusters that a ``Q_CLUSTER`` setting describes, sorted.
 
-    django-q runs a name that is not among them with the default cluster's settings (its workers,
-    its recycling) and no word of warning.
+    django-q runs any other name with the default cluster's settings (workers, recycling) and does
+    not warn.
     """
     return tuple(sorted({str(q_cluster["name"]), *q_cluster.get("ALT_CLUSTERS", {})}))

@@ -20,7 +20,7 @@ from inference.cluster.cluster import (
     cluster_queue_name,
 )
 from inference.cluster.names import MODELS_CLUSTER, configured_cluster_names
-from inference.cluster.node_probe import probe_node
+from inference.cluster.node import probe_node
 from models_registry.fleet.nodes import register_this_node
 
 logger = logging.getLogger(__name__)

@@ -4,10 +4,9 @@ import errno
 import fcntl
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-from inference_site.embedded.errors import EmbeddedServerError
+from inference_site.embedded import EmbeddedServerError
 
 
 class FileLock:
@@ -17,39 +16,36 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open ``path``, made with mode 0600 when there is none."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
     def try_shared(self) -> bool:
-        """Take the lock beside other shared holders; False when an exclusive one is in the way."""
+        """Take the lock together with other shared holders; return whether that succeeded."""
         return self._try(fcntl.LOCK_SH)
 
     def try_exclusive(self) -> bool:
-        """Take the lock alone; False when anyone else has it."""
+        """Take the lock alone; return whether that succeeded."""
         return self._try(fcntl.LOCK_EX)
 
     def wait_exclusive(self) -> None:
-        """Take the lock alone, waiting until nobody else has it."""
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     def release(self) -> None:
-        """Give the lock back and keep the file open."""
+        """Release the lock and keep the file open."""
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Give the lock back and close the file; harmless when done twice."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def read(self) -> str:
-        """What the exclusive holder wrote into the file."""
+        """Return the text that the exclusive holder wrote."""
         return os.pread(self._descriptor, 4096, 0).decode(errors="replace").strip()
 
     def write(self, text: str) -> None:
-        """Say who holds the lock, for the messages of those who cannot have it."""
+        """Name the holder, for the error messages of other processes."""
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text.encode(), 0)
 
@@ -70,10 +66,5 @@ class FileLock:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()

@@ -1,4 +1,4 @@
-"""Log files of child processes: bounded at each start, and their last lines for error messages."""
+"""Log files of child processes: rotated when opened; their last lines for error messages."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +15,7 @@ def open_log(path: Path, largest_bytes: int = _LARGEST_BYTES) -> BinaryIO:
 
 
 def last_lines(path: Path, count: int = 15, since_bytes: int = 0) -> str:
-    """The last ``count`` lines of ``path`` written after its first ``since_bytes`` bytes."""
+    """Return the last ``count`` lines of ``path`` after its first ``since_bytes`` bytes."""
     if not path.is_file():
         return f"({path} was not written)"
     with path.open("rb") as file:

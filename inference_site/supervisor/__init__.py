@@ -1,1 +1,1 @@
-"""Runs every process of the service on one machine: starts, watches, restarts and stops them."""
+"""Starts, restarts and stops every process of the service on one machine."""

@@ -5,18 +5,13 @@ from pathlib import Path
 
 from inference_site.supervisor.child import ChildSpec
 
-# What is left of the supervisor's deadline when the web process has used its own share.
+# The rest of the supervisor's deadline after the share of the web process.
 CLUSTER_STOP_SECONDS = 5.0
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 def service_processes(host: str, port: int, home: Path) -> list[ChildSpec]:
-    """What ``manage.py up`` runs.
-
-    Args:
-        host, port: where the web process listens.
-        home: BRIGADE_HOME, handed on to all of them.
-    """
+    """Return the processes of ``manage.py up``; the web process listens on ``host:port``."""
     web = ("manage.py", "web", "--host", host, "--port", str(port))
     return [
         _python("web", home, *web, stops_first=True),
@@ -28,7 +23,7 @@ def service_processes(host: str, port: int, home: Path) -> list[ChildSpec]:
 
 def _cluster(name: str, home: Path) -> ChildSpec:
     stop = ("--stop-seconds", f"{CLUSTER_STOP_SECONDS:g}")
-    # django-q reads the name of its cluster when it is imported.
+    # django-q reads Q_CLUSTER_NAME when it is imported.
     return _python(name, home, "manage.py", "cluster", name, *stop, Q_CLUSTER_NAME=name)
 
 

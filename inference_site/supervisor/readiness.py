@@ -1,4 +1,4 @@
-"""Waiting until the service is ready, and saying what is missing meanwhile."""
+"""Wait until the service is ready, and show what is missing until then."""
 
 import asyncio
 import time
@@ -17,7 +17,14 @@ _ANSWER_SECONDS = 10.0
 
 
 class ReadinessWatch:
-    """Asks ``/health/ready`` until it answers 200; a change of what is missing is one line."""
+    """Polls ``/health/ready`` until it answers 200; shows each change of the answer in one line.
+
+    Args:
+        base_url: of the service.
+        screen: shows the lines.
+        on_ready: called once, when the service is ready.
+        patience_seconds: after this time a warning is shown once; nothing is stopped.
+    """
 
     def __init__(
         self,
@@ -26,29 +33,20 @@ class ReadinessWatch:
         on_ready: Callable[[], None],
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """Choose whom to ask.
-
-        Args:
-            base_url: of the service.
-            screen: where to say what is missing.
-            on_ready: called once, when it is ready.
-            patience_seconds: after so long it is said that this takes long; nothing is stopped.
-        """
         self._base_url = base_url
         self._screen = screen
         self._on_ready = on_ready
         self._patience_seconds = patience_seconds
 
     async def run(self, children: Sequence[Child]) -> None:
-        """Ask until the service is ready."""
         began = time.monotonic()
-        said, is_late = "", False
+        shown, is_late = "", False
         timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while missing := await self._missing(session):
-                if missing != said:
+                if missing != shown:
                     self._screen.say(f"Waiting: {missing}", "dim")
-                    said = missing
+                    shown = missing
                 waited_seconds = time.monotonic() - began
                 if waited_seconds > self._patience_seconds and not is_late:
                     self._screen.say(_late(waited_seconds, missing, children), "bold red")
@@ -57,7 +55,7 @@ class ReadinessWatch:
         self._on_ready()
 
     async def _missing(self, session: aiohttp.ClientSession) -> str:
-        """What keeps the service from being ready; empty when nothing does."""
+        """Return what is missing, as one line; "" when the service is ready."""
         try:
             async with session.get(self._base_url + OWN_POLL) as response:
                 if response.status == 200:
@@ -66,16 +64,11 @@ class ReadinessWatch:
         except (aiohttp.ClientConnectionError, TimeoutError):
             return f"the web process does not answer yet at {self._base_url}"
         except (aiohttp.ClientError, ValueError) as error:
-            return f"{self._base_url}/health/ready answers oddly: {error}"
+            return f"{self._base_url}/health/ready gives an invalid answer: {error}"
 
 
 def describe_missing(status: int, body: Any) -> str:
-    """What a readiness answer says is missing, as one line; pure.
-
-    Args:
-        status: its HTTP status.
-        body: its JSON.
-    """
+    """Return what is missing according to a readiness answer, as one line; pure."""
     if not isinstance(body, dict) or "reason" not in body:
         return f"/health/ready answers {status}"
     hosts = body.get("dependencies", {}).get("hosts", {})

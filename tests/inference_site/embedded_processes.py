@@ -83,15 +83,15 @@ def holder(home: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def running_pids(home: Path) -> list[int]:
-    """Every process that works in the data directories of ``home``, and their keepers."""
+    """Every process that works in the data directories of ``home``, and their watchdogs."""
     servers: list[EmbeddedServer] = [PostgresServer(home), ValkeyServer(home)]
-    keepers = [pid for server in servers for pid in keeper_pids(home, server.name)]
-    return [pid for server in servers for pid in server.leftovers()] + keepers
+    watchdogs = [pid for server in servers for pid in watchdog_pids(home, server.name)]
+    return [pid for server in servers for pid in server.leftovers()] + watchdogs
 
 
-def keeper_pids(home: Path, name: str) -> list[int]:
-    """The keeper of one server, told by its command line."""
-    wanted = ["inference_site.embedded.keeper", name, str(home.resolve())]
+def watchdog_pids(home: Path, name: str) -> list[int]:
+    """The watchdog of one server, told by its command line."""
+    wanted = ["inference_site.embedded.watchdog", name, str(home.resolve())]
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from inference_site.embedded import EmbeddedServerError
 from inference_site.embedded.account import give_directory, service_account
-from inference_site.embedded.errors import EmbeddedServerError
 from inference_site.embedded.lifecycle import EmbeddedServers
 from inference_site.embedded.valkey import ValkeyServer
 from tests.inference_site.embedded_processes import (
     ROOT,
-    keeper_pids,
     kill,
     postmaster_pid,
     remember,
     remembered,
     running_pids,
     temporary_home,
+    watchdog_pids,
 )
 from tests.waiting import wait_until
 
@@ -73,10 +73,10 @@ def test_home_below_a_closed_directory_is_used_and_stays_closed() -> None:
 
 
 @needs_root
-def test_servers_below_a_closed_directory_die_with_their_keeper() -> None:
+def test_servers_below_a_closed_directory_die_with_their_watchdog() -> None:
     with temporary_home(mode=0o700) as home, EmbeddedServers(home):
         for name in ("postgres", "valkey"):
-            kill(keeper_pids(home, name)[0])
+            kill(watchdog_pids(home, name)[0])
         wait_until(lambda: not running_pids(home))
 
 

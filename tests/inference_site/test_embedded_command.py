@@ -11,9 +11,9 @@ import pytest
 
 from tests.inference_site.embedded_processes import (
     ROOT,
-    keeper_pids,
     running_pids,
     temporary_home,
+    watchdog_pids,
 )
 from tests.leftovers import nothing_left
 
@@ -71,7 +71,7 @@ def test_terminate_is_passed_on_and_the_servers_stop(home: Path) -> None:
     process = _start(home, "--", "sh", "-c", "echo up; exec sleep 100")
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
-    assert keeper_pids(home, "postgres")
+    assert watchdog_pids(home, "postgres")
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == 128 + signal.SIGTERM

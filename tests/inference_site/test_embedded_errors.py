@@ -7,14 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from inference_site.embedded import postgres
-from inference_site.embedded.errors import EmbeddedServerError
-from inference_site.embedded.keeper import restart_delay_seconds
+from inference_site.embedded import EmbeddedServerError, postgres
 from inference_site.embedded.lifecycle import EmbeddedServers
 from inference_site.embedded.lock import FileLock
 from inference_site.embedded.logs import last_lines, open_log
 from inference_site.embedded.postgres import PostgresServer
 from inference_site.embedded.valkey import ValkeyServer
+from inference_site.embedded.watchdog import restart_delay_seconds
 from tests.inference_site.embedded_processes import running_pids, temporary_home
 
 

@@ -19,14 +19,14 @@ from inference_site.access_log import OWN_POLL
 from inference_site.embedded.lock import FileLock
 from inference_site.management.commands.up import example_request
 from inference_site.supervisor import supervisor
+from inference_site.supervisor.child import Life, restart_delay
 from inference_site.supervisor.preflight import PreflightError, check_port, claim_home
 from inference_site.supervisor.readiness import ReadinessWatch, describe_missing
-from inference_site.supervisor.restarts import Life, restart_decision
 from inference_site.supervisor.screen import Screen
 
 
 def test_first_start_is_at_once() -> None:
-    assert restart_decision([], now=100.0) == 0.0
+    assert restart_delay([], now=100.0) == 0.0
 
 
 def test_short_lives_double_the_pause_up_to_half_a_minute() -> None:
@@ -34,22 +34,22 @@ def test_short_lives_double_the_pause_up_to_half_a_minute() -> None:
     for _ in range(8):
         history.append(Life(clock, clock + 2.0))
         clock += 2.0
-        pauses.append(restart_decision(history, clock))
+        pauses.append(restart_delay(history, clock))
         clock += pauses[-1]
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
 def test_a_long_life_brings_the_pause_back() -> None:
     short = [Life(0, 2), Life(3, 5), Life(7, 9)]
-    assert restart_decision([*short, Life(13, 43)], now=43.0) == 1.0
-    assert restart_decision([*short, Life(13, 42.9)], now=42.9) == 8.0
-    assert restart_decision([*short, Life(13, 43), Life(44, 45)], now=45.0) == 1.0
+    assert restart_delay([*short, Life(13, 43)], now=43.0) == 1.0
+    assert restart_delay([*short, Life(13, 42.9)], now=42.9) == 8.0
+    assert restart_delay([*short, Life(13, 43), Life(44, 45)], now=45.0) == 1.0
 
 
 def test_time_that_has_passed_counts() -> None:
     history = [Life(0, 2), Life(3, 5)]
-    assert restart_decision(history, now=6.5) == 0.5
-    assert restart_decision(history, now=60.0) == 0.0
+    assert restart_delay(history, now=6.5) == 0.5
+    assert restart_delay(history, now=60.0) == 0.0
 
 
 def _screen(directory: Path, **options: Any) -> tuple[Screen, io.StringIO]:
@@ -188,7 +188,7 @@ def test_example_request_can_be_pasted() -> None:
 
 
 class _Servers:
-    """Counts how often it is asked; every third look finds it disturbed, and the 31st is the last.
+    """Counts how often it is asked; every third check is needed, and the 31st is the last.
 
     So is the fifth time that it is asked without a look.
     """
@@ -196,7 +196,7 @@ class _Servers:
     def __init__(self) -> None:
         self.looks = self.asked = 0
 
-    def are_disturbed(self) -> bool:
+    def need_check(self) -> bool:
         self.looks += 1
         if self.looks > 30:
             raise EOFError
@@ -210,13 +210,13 @@ class _Servers:
 
 
 @pytest.mark.parametrize(("ask_seconds", "asked"), [(60.0, 11), (0.0, 5)])
-async def test_servers_are_asked_when_they_are_disturbed_and_now_and_then(
+async def test_servers_are_asked_when_they_need_check_and_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask_seconds: float, asked: int
 ) -> None:
-    monkeypatch.setattr(supervisor, "_LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(supervisor, "_ASK_SECONDS", ask_seconds)
+    monkeypatch.setattr(supervisor, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "_PROBE_SECONDS", ask_seconds)
     servers = _Servers()
     running = supervisor.Supervisor([], _screen(tmp_path)[0], servers)
     with pytest.raises(EOFError):
-        await running._look_after_servers()
+        await running._check_servers()
     assert servers.asked == asked

@@ -13,7 +13,7 @@ from django.db import connections
 from django.db.utils import OperationalError
 from rich.console import Console
 
-from inference_site.embedded.errors import EmbeddedServerError
+from inference_site.embedded import EmbeddedServerError
 from inference_site.embedded.lifecycle import EmbeddedServers
 from inference_site.first_run import FirstRun, base_url, first_run_path, prepare
 from inference_site.supervisor.preflight import PreflightError, check_port, claim_home

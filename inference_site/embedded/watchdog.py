@@ -1,8 +1,8 @@
-"""The keeper: a process that owns one server for as long as somebody holds it.
+"""The watchdog: a process that runs one server for as long as another process holds it.
 
-``python -m inference_site.embedded.keeper NAME HOME`` is started by a holder. It says on its
-standard output why the server could not be started, if so, and ends with status 1; after that the
-log file has its words. The kernel tells the server to stop when the keeper dies.
+A holder starts ``python -m inference_site.embedded.watchdog NAME HOME``. When the server cannot be
+started, the watchdog writes the reason to standard output and ends with status 1. Later errors go
+to the log file. The kernel stops the server when the watchdog dies.
 """
 
 import os
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from inference_site.embedded.errors import EmbeddedServerError
+from inference_site.embedded import EmbeddedServerError
 from inference_site.embedded.lock import FileLock
 from inference_site.embedded.logs import last_lines
 from inference_site.embedded.postgres import PostgresServer
@@ -26,48 +26,25 @@ SERVERS: dict[str, type[EmbeddedServer]] = {
     PostgresServer.name: PostgresServer,
     ValkeyServer.name: ValkeyServer,
 }
-_TICK_SECONDS = 0.1
-# For a kernel that loses a wake-up; none is known to.
-_LOOK_SECONDS = 30.0
+_POLL_SECONDS = 0.1
+# In case a kernel loses a wake-up; none is known to.
+_CHECK_SECONDS = 30.0
 _SHORT_LIFE_SECONDS = 5.0
 _LONGEST_DELAY_SECONDS = 10.0
 
 
-def holders_lock(server: EmbeddedServer) -> FileLock:
-    """The lock that holders share; the keeper takes it alone to stop the server."""
-    return FileLock(server.home / "run" / f"{server.name}.holders.lock")
-
-
-def keeper_lock(server: EmbeddedServer) -> FileLock:
-    """The lock that the one keeper of a server has while it lives."""
-    return FileLock(server.home / "run" / f"{server.name}.keeper.lock")
-
-
-def starts_path(server: EmbeddedServer) -> Path:
-    """The file that counts the starts of a server, by which holders notice a restart."""
-    return server.home / "run" / f"{server.name}.starts"
-
-
-def read_starts(server: EmbeddedServer) -> int:
-    """How often the server has been started in this home."""
-    try:
-        return int(starts_path(server).read_text())
-    except (FileNotFoundError, ValueError):
-        return 0
-
-
 def restart_delay_seconds(short_lives: int) -> float:
-    """How long to wait before the next start, after so many short lives in a row."""
+    """Return the delay of the next start after ``short_lives`` short lives in a row."""
     return min(0.25 * 2**short_lives, _LONGEST_DELAY_SECONDS) if short_lives else 0.0
 
 
-class Keeper:
+class Watchdog:
     """Starts, restarts and stops one server."""
 
     def __init__(self, server: EmbeddedServer) -> None:
         self._server = server
-        self._holders = holders_lock(server)
-        self._told_to_stop = False
+        self._holders = FileLock(server.holders_path)
+        self._must_stop = False
         self._short_lives = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
@@ -90,30 +67,30 @@ class Keeper:
                     f"the last lines of {server.log_path}:\n"
                     + last_lines(server.log_path, since_bytes=log_bytes)
                 )
-            if self._finished():
+            if self._is_finished():
                 break
             time.sleep(0.02)
 
-    def keep(self) -> None:
-        """Keep the server alive until the last holder has gone or a signal comes; then stop it."""
+    def run(self) -> None:
+        """Restart the server until the last holder ends or a signal comes; then stop it."""
         awake, waker = os.pipe()
         for end in (awake, waker):
             os.set_blocking(end, False)
-        # A signal that comes a moment before the wait is in the pipe, and ends it.
+        # A signal that comes just before the wait is in the pipe and ends the wait.
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         threading.Thread(target=self._wait_for_holders, args=(waker,), daemon=True).start()
-        while not self._finished():
+        while not self._is_finished():
             if self._process is None:
                 self._restart()
                 continue
             status = self._process.poll()
             if status is None:
-                select.select([awake], [], [], _LOOK_SECONDS)
+                select.select([awake], [], [], _CHECK_SECONDS)
                 while select.select([awake], [], [], 0)[0]:
                     os.read(awake, 4096)
                 continue
-            self._say(f"{self._server.name} ended with status {status}; starting it again")
+            self._log(f"{self._server.name} ended with status {status}; starting it again")
             lived_seconds = time.monotonic() - self._started_at
             short = lived_seconds < _SHORT_LIFE_SECONDS
             self._short_lives = self._short_lives + 1 if short else 0
@@ -122,68 +99,65 @@ class Keeper:
             self._server.stop(self._process)
 
     def _wait_for_holders(self, waker: int) -> None:
-        """Sleep until the last holder has gone, and wake the main thread.
-
-        The lock that comes then is the keeper's, whichever thread has asked for it.
-        """
+        # The lock belongs to the open file, so the main thread has it, too.
         self._holders.wait_exclusive()
         os.write(waker, b"\0")
 
-    def ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
-        """Signal handler: stop the server and end, whoever holds it."""
-        self._told_to_stop = True
+    def request_stop(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle a signal: stop the server even when it is held."""
+        self._must_stop = True
 
     def _restart(self) -> None:
         deadline = time.monotonic() + restart_delay_seconds(self._short_lives)
-        while time.monotonic() < deadline and not self._finished():
-            time.sleep(_TICK_SECONDS)
-        if self._finished():
+        while time.monotonic() < deadline and not self._is_finished():
+            time.sleep(_POLL_SECONDS)
+        if self._is_finished():
             return
         try:
             self._launch()
         except EmbeddedServerError as error:
-            self._say(str(error))
+            self._log(str(error))
             self._short_lives += 1
 
     def _launch(self) -> subprocess.Popen[bytes]:
-        self._process = self._server.launch()
+        server = self._server
+        self._process = server.launch()
         self._started_at = time.monotonic()
-        temporary = starts_path(self._server).with_suffix(".starts.new")
-        temporary.write_text(str(read_starts(self._server) + 1))
-        temporary.replace(starts_path(self._server))
+        temporary = server.starts_path.with_suffix(".starts.new")
+        temporary.write_text(str(server.read_starts() + 1))
+        temporary.replace(server.starts_path)
         return self._process
 
-    def _finished(self) -> bool:
-        # Kept once taken: a new holder must not come in while the server is being stopped.
-        if not self._told_to_stop and self._holders.try_exclusive():
-            self._told_to_stop = True
-        return self._told_to_stop
+    def _is_finished(self) -> bool:
+        # The lock is kept once taken: no new holder may join while the server is being stopped.
+        if not self._must_stop and self._holders.try_exclusive():
+            self._must_stop = True
+        return self._must_stop
 
     @staticmethod
-    def _say(text: str) -> None:
-        sys.stderr.write(f"keeper {os.getpid()}: {text}\n")
+    def _log(text: str) -> None:
+        sys.stderr.write(f"watchdog {os.getpid()}: {text}\n")
         sys.stderr.flush()
 
 
 def main(name: str, home: Path) -> int:
-    """Keep the server ``name`` of ``home``; the exit status is 1 when it cannot be started."""
     server = SERVERS[name](home)
-    # Never closed: the kernel releases it when nothing of this process is left.
-    lock = keeper_lock(server)
+    # Never closed: the kernel releases it when this process has ended.
+    lock = FileLock(server.watchdog_path)
     if not lock.try_exclusive():
         return 0
     lock.write(f"process {os.getpid()}")
-    keeper = Keeper(server)
+    watchdog = Watchdog(server)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, keeper.ask_to_stop)
+        signal.signal(number, watchdog.request_stop)
     try:
-        keeper.start()
+        watchdog.start()
     except (EmbeddedServerError, OSError) as error:
         sys.stdout.write(str(error))
         return 1
-    # Whoever started the keeper may have gone, and with it the reader of the pipe.
+    # The process that started this one, and reads the pipe, may have ended.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    keeper.keep()
+    watchdog.run()
     return 0
 
 

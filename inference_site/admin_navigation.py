@@ -1,4 +1,4 @@
-"""How the admin looks: its name, its sidebar, and who sees which entry of it."""
+"""The admin's name, its sidebar, and the permission for each entry."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Typed reads of environment variables that fail loudly, naming the variable and the bad value."""
+"""Typed reads of environment variables; an error names the variable and the bad value."""
 
 import json
 import os
@@ -10,15 +10,14 @@ from django.core.exceptions import ImproperlyConfigured
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
-# A letter or two in a long name; all of them begin alike.
+# One or two different letters in a long name; all names have the same prefix.
 _SIMILARITY = 0.9
 
 
 def read_dotenv(path: Path) -> None:
-    """Put ``NAME=value`` lines of ``path`` into the environment; what is set already wins.
+    """Put ``NAME=value`` lines of ``path``, if it exists, into the environment.
 
-    Args:
-        path: the file; nothing happens when there is none.
+    A variable that is already set keeps its value.
 
     Raises:
         ImproperlyConfigured: a line is neither blank, a comment nor an assignment.
@@ -36,17 +35,16 @@ def read_dotenv(path: Path) -> None:
 
 
 class Environment:
-    """Reads of one environment mapping; every method names the variable it could not read."""
+    """Reads one mapping; all reads raise ``ImproperlyConfigured`` for a bad value."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
         self._known: set[str] = set()
 
     def unread(self, prefix: str) -> dict[str, str]:
-        """Names with ``prefix`` that are set and that nobody has asked for so far.
+        """Map names with ``prefix`` that are set but were never read to the most similar read one.
 
-        Returns:
-            Each with the name that was asked for and is most like it; "" where none is.
+        The similar name is "" where there is none.
         """
         names = sorted(name for name in self._values if name.startswith(prefix))
         known = sorted(self._known)
@@ -57,11 +55,10 @@ class Environment:
         }
 
     def text(self, name: str, default: str = "") -> str:
-        """The value of ``name``, or ``default`` when it is unset or empty."""
+        """Return the value, or ``default`` when it is unset or empty."""
         return self._raw(name) or default
 
     def boolean(self, name: str, default: bool) -> bool:
-        """True for 1/true/yes/on, False for 0/false/no/off."""
         raw = self._raw(name)
         if raw is None:
             return default
@@ -73,7 +70,7 @@ class Environment:
         raise ImproperlyConfigured(f"{name}={raw!r}: expected true or false")
 
     def integer(self, name: str, default: int, minimum: int, maximum: int) -> int:
-        """A whole number within [minimum, maximum]."""
+        """Return a whole number within [minimum, maximum]."""
         raw = self._raw(name)
         if not raw:
             return default
@@ -86,7 +83,7 @@ class Environment:
         return value
 
     def number(self, name: str, default: float, minimum: float, maximum: float) -> float:
-        """A number within [minimum, maximum]."""
+        """Return a number within [minimum, maximum]."""
         raw = self._raw(name)
         if not raw:
             return default
@@ -99,18 +96,17 @@ class Environment:
         return value
 
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
-        """One of ``allowed``."""
         value = self._raw(name) or default
         if value not in allowed:
             raise ImproperlyConfigured(f"{name}={value!r}: expected one of {', '.join(allowed)}")
         return value
 
     def words(self, name: str, default: str = "") -> list[str]:
-        """A comma-separated list, blanks dropped."""
+        """Read a comma-separated list without blanks."""
         return [word.strip() for word in self.text(name, default).split(",") if word.strip()]
 
     def word_lists(self, name: str) -> dict[str, tuple[str, ...]]:
-        """A JSON object whose values are lists of strings; empty when it is unset or empty."""
+        """Read a JSON object of lists of strings; empty when it is unset or empty."""
         try:
             found = json.loads(self.text(name, "{}"))
         except ValueError as error:

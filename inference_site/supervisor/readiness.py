@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from inference_site.access_log import OWN_POLL
+from inference_site.log_filters import OWN_POLL
 from inference_site.supervisor.child import Child
 from inference_site.supervisor.screen import Screen
 

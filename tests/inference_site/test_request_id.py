@@ -10,6 +10,7 @@ from inference.request_id import accepted_id, current_request_id
 from inference.runs.service import InferenceService
 from inference_site import settings
 from inference_site.asgi import application
+from inference_site.log_filters import add_request_id
 from tests.inference.test_consumer_chat import Communicator, socket_of
 from tests.inference_site.test_http import connected, error_of, request
 from tests.stack import (  # noqa: F401 - fixtures
@@ -116,7 +117,7 @@ async def test_log_lines_have_the_id(
     database: None,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
 ):
-    caplog.handler.addFilter(settings._add_request_id)
+    caplog.handler.addFilter(add_request_id)
     with caplog.at_level(logging.INFO, "uvicorn.access"):
         async with connected() as connect:
             client = await connect()
@@ -130,7 +131,7 @@ async def test_log_lines_have_the_id(
 
 def test_log_line_outside_of_requests_has_none():
     record = logging.LogRecord("x", logging.INFO, "", 0, "said", (), None)
-    assert settings._add_request_id(record)
+    assert add_request_id(record)
     text = logging.Formatter(settings.LOGGING["formatters"]["line"]["format"]).format(record)
     assert text.endswith("INFO x said")
 

@@ -15,8 +15,8 @@ import pytest
 from aiohttp import web
 from rich.console import Console
 
-from inference_site.access_log import OWN_POLL
 from inference_site.embedded.lock import FileLock
+from inference_site.log_filters import OWN_POLL
 from inference_site.management.commands.up import example_request
 from inference_site.supervisor import supervisor
 from inference_site.supervisor.child import Life, restart_delay

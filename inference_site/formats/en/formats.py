@@ -1,4 +1,4 @@
-"""Dates and times as ISO 8601 has them: whole, and in an order that sorts."""
+"""Dates and times as in ISO 8601."""
 
 DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i:s"

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shlex
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import redis
@@ -15,22 +15,17 @@ from rich.console import Console
 
 from inference_site.embedded import EmbeddedServerError
 from inference_site.embedded.lifecycle import EmbeddedServers
-from inference_site.first_run import FirstRun, base_url, first_run_path, prepare
+from inference_site.first_run import PREPARE_ERRORS, FirstRun, base_url, first_run_path, prepare
 from inference_site.supervisor.preflight import PreflightError, check_port, claim_home
 from inference_site.supervisor.processes import service_processes
 from inference_site.supervisor.readiness import ReadinessWatch
 from inference_site.supervisor.screen import Screen
 from inference_site.supervisor.supervisor import Supervisor
-from models_registry.errors import RegistryError
-from models_registry.gguf.reader import GGUFError
-from models_registry.sources.errors import SourceError
 
-EXPECTED_ERRORS = (PreflightError, EmbeddedServerError, SourceError, GGUFError, RegistryError)
+EXPECTED_ERRORS = (PreflightError, EmbeddedServerError, *PREPARE_ERRORS)
 
 
 class Command(BaseCommand):
-    """Starts servers and processes, shows their logs, and stops them; the exit status says how."""
-
     help = (
         "Run the whole service on this machine: Postgres and Redis (unless DATABASE_URL and "
         "REDIS_URL name yours), migrations, default models, web, model hosts and jobs. "
@@ -38,7 +33,6 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run until SIGINT or SIGTERM."""
         console = Console()
         host, port, home = settings.INFERENCE_HOST, settings.INFERENCE_PORT, settings.BRIGADE_HOME
         try:
@@ -65,7 +59,6 @@ class Command(BaseCommand):
 
     @staticmethod
     def _prepare(console: Console) -> FirstRun | None:
-        """Bring database, models and credentials to where the processes need them."""
         console.print("Preparing the database and the models …", style="dim")
         try:
             with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=5) as client:
@@ -77,12 +70,12 @@ class Command(BaseCommand):
         except OperationalError as error:
             raise CommandError(f"DATABASE_URL: the server does not answer: {error}") from error
         finally:
-            # This process needs them no more, and runs for as long as the service.
+            # This process runs as long as the service and needs no connection any more.
             connections.close_all()
 
     @staticmethod
     def _serve(console: Console, servers: EmbeddedServers, created: FirstRun | None) -> int:
-        """Run the processes until told to stop; the exit status."""
+        """Run the processes until a signal; return the exit status."""
         specs = service_processes(
             settings.INFERENCE_HOST, settings.INFERENCE_PORT, settings.BRIGADE_HOME
         )
@@ -90,7 +83,7 @@ class Command(BaseCommand):
         screen = Screen(console, settings.BRIGADE_HOME / "logs", names)
 
         async def run() -> int:
-            watch = ReadinessWatch(base_url(), screen, _announcement(screen, created))
+            watch = ReadinessWatch(base_url(), screen, partial(_show_ready, screen, created))
             return await Supervisor(specs, screen, servers, watch).run()
 
         try:
@@ -99,32 +92,28 @@ class Command(BaseCommand):
             screen.close()
 
 
-def _announcement(screen: Screen, created: FirstRun | None) -> Callable[[], None]:
-    """What tells the user that the service is ready, and how to talk to it."""
-
-    def announce() -> None:
-        # The shell reads a key that is not shown again from where the first run has put it.
-        stored = f"$(grep -o 'sk-[^\"]*' {shlex.quote(str(first_run_path()))})"
-        key = created.api_key if created else stored
-        screen.say(f"\nReady at {base_url()}", "bold green")
-        if created:
-            screen.say(
-                f"API key (shown once): {created.api_key}\n"
-                f"Admin: {base_url()}/admin/  user {created.admin_user}, "
-                f"password {created.admin_password}\n"
-                f"Both are also in {first_run_path()}"
-            )
-        elif first_run_path().is_file():
-            screen.say(f"The API key of the first run is in {first_run_path()}")
-        screen.say("Try:", "default")
-        screen.say(example_request(base_url(), key), "default")
-
-    return announce
+def _show_ready(screen: Screen, created: FirstRun | None) -> None:
+    """Show the address, the credentials and an example request."""
+    # A key is shown once only: later the shell reads it from the file of the first run.
+    stored = f"$(grep -o 'sk-[^\"]*' {shlex.quote(str(first_run_path()))})"
+    key = created.api_key if created else stored
+    screen.say(f"\nReady at {base_url()}", "bold green")
+    if created:
+        screen.say(
+            f"API key (shown once): {created.api_key}\n"
+            f"Admin: {base_url()}/admin/  user {created.admin_user}, "
+            f"password {created.admin_password}\n"
+            f"Both are also in {first_run_path()}"
+        )
+    elif first_run_path().is_file():
+        screen.say(f"The API key of the first run is in {first_run_path()}")
+    screen.say("Try:", "default")
+    screen.say(example_request(base_url(), key), "default")
 
 
 def example_request(url: str, key: str) -> str:
-    """A first request for a shell, on one line so that it can be pasted."""
-    # One answer in forty of so small a model goes round in circles, and would fill the context.
+    """Return a first request for a shell, on one line so that it can be pasted."""
+    # max_tokens: one answer in forty of so small a model repeats itself and would not end.
     messages = '[{"role": "user", "content": "Hello!"}]'
     body = f'{{"model": "smollm2-135m", "max_tokens": 200, "messages": {messages}}}'
     return (

@@ -2,12 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
+T = TypeVar("T", int, float)
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
 # One or two different letters in a long name; all names have the same prefix.
@@ -15,13 +17,7 @@ _SIMILARITY = 0.9
 
 
 def read_dotenv(path: Path) -> None:
-    """Put ``NAME=value`` lines of ``path``, if it exists, into the environment.
-
-    A variable that is already set keeps its value.
-
-    Raises:
-        ImproperlyConfigured: a line is neither blank, a comment nor an assignment.
-    """
+    """Put ``NAME=value`` lines of a file into the environment; a variable that is set stays."""
     if not path.is_file():
         return
     for number, line in enumerate(path.read_text().splitlines(), start=1):
@@ -42,10 +38,7 @@ class Environment:
         self._known: set[str] = set()
 
     def unread(self, prefix: str) -> dict[str, str]:
-        """Map names with ``prefix`` that are set but were never read to the most similar read one.
-
-        The similar name is "" where there is none.
-        """
+        """Map names with ``prefix`` that were not read to the most similar one that was, or ""."""
         names = sorted(name for name in self._values if name.startswith(prefix))
         known = sorted(self._known)
         return {
@@ -55,7 +48,6 @@ class Environment:
         }
 
     def text(self, name: str, default: str = "") -> str:
-        """Return the value, or ``default`` when it is unset or empty."""
         return self._raw(name) or default
 
     def boolean(self, name: str, default: bool) -> bool:
@@ -70,29 +62,15 @@ class Environment:
         raise ImproperlyConfigured(f"{name}={raw!r}: expected true or false")
 
     def integer(self, name: str, default: int, minimum: int, maximum: int) -> int:
-        """Return a whole number within [minimum, maximum]."""
-        raw = self._raw(name)
-        if not raw:
-            return default
-        try:
-            value = int(raw)
-        except ValueError:
-            raise ImproperlyConfigured(f"{name}={raw!r}: expected a whole number") from None
+        value = self._parsed(name, int, "a whole number", default)
         if not minimum <= value <= maximum:
-            raise ImproperlyConfigured(f"{name}={raw}: expected {minimum} to {maximum}")
+            raise ImproperlyConfigured(f"{name}={value}: expected {minimum} to {maximum}")
         return value
 
     def number(self, name: str, default: float, minimum: float, maximum: float) -> float:
-        """Return a number within [minimum, maximum]."""
-        raw = self._raw(name)
-        if not raw:
-            return default
-        try:
-            value = float(raw)
-        except ValueError:
-            raise ImproperlyConfigured(f"{name}={raw!r}: expected a number") from None
+        value = self._parsed(name, float, "a number", default)
         if not minimum <= value <= maximum:
-            raise ImproperlyConfigured(f"{name}={raw}: expected {minimum:g} to {maximum:g}")
+            raise ImproperlyConfigured(f"{name}={value:g}: expected {minimum:g} to {maximum:g}")
         return value
 
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
@@ -102,7 +80,6 @@ class Environment:
         return value
 
     def words(self, name: str, default: str = "") -> list[str]:
-        """Read a comma-separated list without blanks."""
         return [word.strip() for word in self.text(name, default).split(",") if word.strip()]
 
     def word_lists(self, name: str) -> dict[str, tuple[str, ...]]:
@@ -117,6 +94,15 @@ class Environment:
                 '{"my-model": ["coder", "primary"]}'
             )
         return {key: tuple(words) for key, words in found.items()}
+
+    def _parsed(self, name: str, parse: Callable[[str], T], kind: str, default: T) -> T:
+        raw = self._raw(name)
+        if not raw:
+            return default
+        try:
+            return parse(raw)
+        except ValueError:
+            raise ImproperlyConfigured(f"{name}={raw!r}: expected {kind}") from None
 
     def _raw(self, name: str) -> str | None:
         self._known.add(name)

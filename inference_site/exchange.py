@@ -13,13 +13,10 @@ LINGER_SECONDS = 10.0
 
 
 class Exchange:
-    """Reads a body up to a limit, and answers.
+    """One request: reads the body up to a limit, and sends the answer.
 
-    Args:
-        scope, receive, send: as in ASGI.
-        request_id: for the header of the answer.
-        max_body_bytes: the limit of ``receive``; ``body`` has its own.
-        body_seconds: the time for the whole body with ``receive``.
+    ``receive`` obeys ``max_body_bytes``, and ``body_seconds`` for the whole body; ``body`` has a
+    limit of its own.
     """
 
     def __init__(
@@ -28,7 +25,6 @@ class Exchange:
         receive: Any,
         send: Any,
         request_id: str,
-        *,
         max_body_bytes: int,
         body_seconds: float,
     ) -> None:

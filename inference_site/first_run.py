@@ -58,11 +58,7 @@ def base_url() -> str:
 def prepare(console: Console) -> FirstRun | None:
     """Migrate, seed, fetch the default models and create the first admin and key, as needed.
 
-    Returns:
-        The new credentials, or None when they were created before.
-
-    Raises:
-        PREPARE_ERRORS: a model cannot be fetched, or the settings name an unknown one.
+    Returns the new credentials, or None when there are older ones. Raises ``PREPARE_ERRORS``.
     """
     call_command("migrate", interactive=False, verbosity=0)
     inference = settings.INFERENCE

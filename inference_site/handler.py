@@ -36,14 +36,7 @@ class Handler(ASGIHandler):
         """Answer a request; cancel the view when the client disconnects."""
         request_id = id_of_headers(dict(scope["headers"]))
         current_request_id.set(request_id)
-        exchange = Exchange(
-            scope,
-            receive,
-            send,
-            request_id,
-            max_body_bytes=_page_limit(scope),
-            body_seconds=PAGE_SECONDS,
-        )
+        exchange = Exchange(scope, receive, send, request_id, _page_limit(scope), PAGE_SECONDS)
         try:
             _check_headers(scope)
             if is_api_path(scope["path"]):

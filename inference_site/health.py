@@ -34,11 +34,8 @@ class Probe:
 class Wanted:
     """Desired and observed state in the registry.
 
-    Attributes:
-        replicas: all replicas.
-        pinned: keys of versions that must always be in memory.
-        crowded: nodes where not all desired versions fit at once.
-        config: the preset that the settings load; ``orchestration_mode`` is its mode.
+    ``pinned`` are keys of versions. On ``crowded`` nodes not all desired versions fit at once.
+    ``config`` is the preset that the settings load.
     """
 
     replicas: Sequence[ReplicaStatus] = ()
@@ -75,8 +72,6 @@ def readiness(
     once, those that take turns are not awaited; a version that fits on no node is.
 
     Args:
-        postgres, redis: their probes.
-        wanted: desired and observed state.
         serving: keys of versions that a host with a fresh heartbeat serves.
         can_load: whether the controller loads versions on demand.
     """

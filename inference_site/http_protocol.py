@@ -18,11 +18,7 @@ from inference_site.handler import MAX_HEADER_BYTES, headers_too_large
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection.
-
-    httptools buffers a header of any length, and uvicorn the trailers of a chunked body, before the
-    application is called.
-    """
+    """One connection; bounds what httptools (headers) and uvicorn (trailers) would buffer."""
 
     # Bytes since the end of a head, of a message or of a piece of a body.
     _unfinished_bytes = 0

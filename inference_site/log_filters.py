@@ -11,7 +11,6 @@ OWN_POLL: Final = "/health/ready?from=up"
 
 
 def is_not_own_poll(record: logging.LogRecord) -> bool:
-    """Whether an access log record is not a poll of ``manage.py up``."""
     return not (isinstance(record.args, tuple) and OWN_POLL in record.args)
 
 

@@ -29,15 +29,11 @@ def is_api_path(path: str) -> bool:
     return _API_PATH.match(path) is not None
 
 
-def is_api(request: HttpRequest) -> bool:
-    return is_api_path(request.path_info)
-
-
 class _PagesOnly(MiddlewareMixin):
     """Passes API requests on."""
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        if is_api(request):
+        if is_api_path(request.path_info):
             response: HttpResponseBase = await self.get_response(request)  # type: ignore[misc]
             return response
         return await super().__acall__(request)
@@ -53,7 +49,7 @@ class PageCommon(_PagesOnly, CommonMiddleware):
 
 class PageCsrf(_PagesOnly, CsrfViewMiddleware):
     def process_view(self, request: HttpRequest, *args: Any) -> Any:
-        return None if is_api(request) else super().process_view(request, *args)
+        return None if is_api_path(request.path_info) else super().process_view(request, *args)
 
 
 class PageUsers(_PagesOnly, AuthenticationMiddleware):
@@ -65,13 +61,13 @@ class PageActors(_PagesOnly):
 
     def __call__(self, request: HttpRequest) -> Any:
         # On a synchronous server.
-        if self.async_mode or is_api(request):
+        if self.async_mode or is_api_path(request.path_info):
             return super().__call__(request)
         with acting(request.user):
             return super().__call__(request)
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        if is_api(request):
+        if is_api_path(request.path_info):
             return await super().__acall__(request)
         with acting(request.user):
             return await super().__acall__(request)

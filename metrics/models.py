@@ -4,10 +4,9 @@ from django.db import models
 
 
 class RequestRecord(models.Model):
-    """Outcome, tokens and seconds of one run.
+    """One run. Users, keys and versions are stored by value, because a record outlives them.
 
-    Users, keys and versions are stored by value, because a record outlives them. Seconds are null
-    when the run ended before that phase.
+    Seconds are null when the run ended before that phase.
     """
 
     class Outcome(models.TextChoices):

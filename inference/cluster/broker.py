@@ -19,10 +19,9 @@ _LONGEST_PAUSE_SECONDS = 0.1
 
 
 class ResilientBroker(RedisBroker):
-    """A broker that waits for Redis to return, and pops no task while one is still untaken.
+    """A broker that survives an outage of Redis, and pops no task while one is still untaken.
 
-    The stock pusher ends at the first error, after ten seconds in which it ignores a stop. The
-    retries of the Redis client are off because each would block the sentinel for seconds.
+    The retries of the Redis client are off because each would block the sentinel for seconds.
     """
 
     def __init__(self, list_key: str | None = None) -> None:
@@ -39,9 +38,7 @@ class ResilientBroker(RedisBroker):
     def dequeue(self) -> list[tuple[None, bytes]] | None:
         """Pop one task, waiting up to a second for it.
 
-        Returns:
-            The task as the stock broker gives it. None when there is none, when the task queue
-            still contains one, or while Redis does not answer.
+        Returns None without a task, while one is untaken, and while Redis does not answer.
         """
         if not self._task_queue_is_empty():
             return None

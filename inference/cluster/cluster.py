@@ -1,7 +1,7 @@
 """The main process of a django-q cluster, which runs one sentinel (``sentinel.py``).
 
-When the sentinel dies, its children die with it and the main process ends with status 1, so that a
-supervisor can start it again. docs/cluster.md lists what differs from django-q.
+When the sentinel dies, the main process ends with status 1. docs/cluster.md lists what differs
+from django-q.
 """
 
 import inspect
@@ -20,10 +20,7 @@ from django_q.conf import Conf
 
 from inference.cluster.broker import ResilientBroker
 from inference.cluster.ipc import KernelFlag
-from inference.cluster.names import cluster_queue_name
-from inference.cluster.sentinel import RESULTS_SECONDS, STOP_SIGNALS, run_sentinel, stop_requested
-
-__all__ = ["GuardedCluster", "check_django_q", "cluster_queue_name", "stop_requested"]
+from inference.cluster.sentinel import RESULTS_SECONDS, STOP_SIGNALS, run_sentinel
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +31,13 @@ _NOT_BEFORE_FORK = ("llama_cpp", "torch")
 
 
 class GuardedCluster(django_q_cluster.Cluster):
-    """A cluster; call ``run`` in the main thread of a process of its own."""
+    """A cluster with the settings that django-q was imported with.
+
+    Args:
+        queue_name: ``cluster_queue_name(…)``.
+        stop_seconds: longest duration of a stop; tasks that still run are killed.
+        register: registers the node; called every 30 s until it returns True.
+    """
 
     def __init__(
         self,
@@ -42,13 +45,6 @@ class GuardedCluster(django_q_cluster.Cluster):
         stop_seconds: float = DEFAULT_STOP_SECONDS,
         register: Callable[[], bool] | None = None,
     ) -> None:
-        """Prepare a cluster with the settings that django-q was imported with.
-
-        Args:
-            queue_name: ``cluster_queue_name(…)``.
-            stop_seconds: longest duration of a stop; tasks that still run are killed.
-            register: registers the node; called every 30 s until it returns True.
-        """
         if stop_seconds < MINIMUM_STOP_SECONDS:
             raise ValueError(f"stop_seconds must be at least {MINIMUM_STOP_SECONDS:g}")
         # From here on a stop signal stays pending until run() waits for it. The children inherit
@@ -62,11 +58,10 @@ class GuardedCluster(django_q_cluster.Cluster):
         self.register = register
 
     def run(self) -> int:
-        """Run until SIGTERM or SIGINT (returns 0), or until the sentinel dies (returns 1).
+        """Run in the main thread until a stop signal (returns 0) or the sentinel dies (returns 1).
 
         Raises:
-            ImproperlyConfigured: this django-q2, its settings or the state of this process would
-                make the cluster unreliable.
+            ImproperlyConfigured: the cluster would not be reliable.
         """
         problems = [*check_django_q(), *_fork_problems()]
         if problems:
@@ -84,7 +79,6 @@ class GuardedCluster(django_q_cluster.Cluster):
         return 1
 
     def start(self) -> int:
-        """Start the sentinel and do not wait for it; return the cluster's process id."""
         self.stop_event = KernelFlag()
         self.start_event = KernelFlag()
         self.sentinel = django_q_cluster.get_mp_context().Process(

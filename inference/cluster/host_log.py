@@ -30,7 +30,6 @@ class HostLog:
         self._handler: logging.Handler | None = None
 
     def open(self) -> None:
-        """Write to the file from now on."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("a", buffering=1)
         self._handler = logging.StreamHandler(self._file)
@@ -48,7 +47,6 @@ class HostLog:
         return "\n".join(line[:_LINE_CHARACTERS] for line in lines)
 
     def remove(self) -> None:
-        """Stop writing and delete the file."""
         if self._handler is not None:
             logging.getLogger().removeHandler(self._handler)
             faulthandler.disable()
@@ -58,12 +56,7 @@ class HostLog:
 
 
 class HostLogPublisher:
-    """Copies the last lines of dead hosts of this node into Redis.
-
-    Args:
-        folder: holds the liveness locks and logs.
-        clock: monotonic seconds.
-    """
+    """Copies the last lines of dead hosts of this node into Redis."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder

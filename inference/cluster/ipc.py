@@ -27,7 +27,6 @@ class KernelFlag:
         self._reader, self._writer = os.pipe()
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable once the flag is set."""
         return self._reader
 
     def set(self) -> None:
@@ -39,22 +38,19 @@ class KernelFlag:
         return self.wait(0.0)
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Wait for at most ``timeout_seconds``; return whether the flag is set."""
         return self in _readable([self], timeout_seconds)
 
 
 class KernelQueue:
-    """Pickled messages from many processes to many processes, each read by exactly one.
+    """Pickled messages between many processes, each read by exactly one.
 
-    ``put`` blocks while the socket buffer (about 200 KB) is full. Only a message that a killed
-    reader had already taken is lost.
+    ``put`` blocks while the socket buffer (about 200 KB) is full.
     """
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable while a message waits."""
         return self._reader.fileno()
 
     def put(self, message: object) -> None:
@@ -68,11 +64,7 @@ class KernelQueue:
             socket.send_fds(self._writer, [b"\x00"], [file.fileno()])
 
     def get(self, unless: KernelFlag | None = None) -> Any:
-        """Wait for the next message and take it.
-
-        Args:
-            unless: once this flag is set, return ``"STOP"`` (django-q's end mark) instead.
-        """
+        """Wait for the next message; return django-q's end mark when ``unless`` is set."""
         sources: list[KernelQueue | KernelFlag] = [self]
         if unless is not None:
             sources.append(unless)
@@ -85,11 +77,7 @@ class KernelQueue:
                 continue  # another reader was quicker
 
     def take(self) -> Any:
-        """Take the next message without waiting.
-
-        Raises:
-            BlockingIOError: no message waits.
-        """
+        """Return the next message; raise ``BlockingIOError`` when there is none."""
         # MSG_CMSG_CLOEXEC keeps a received file out of the programs that a task starts.
         data, ancillary, _flags, _address = self._reader.recvmsg(
             _INLINE_BYTES,

@@ -13,20 +13,13 @@ PROBE_SECONDS = 0.2
 
 
 class LivenessLock:
-    """An exclusive lock on a file named after the launch, held while the process lives.
-
-    The file contains the process id and the node of the holder.
-    """
+    """A lock file named after the launch, held by the host and containing its process and node."""
 
     def __init__(self, folder: Path, launch_id: str) -> None:
         self._path = folder / f"host-{launch_id}.lock"
 
     def hold(self) -> None:
-        """Take the lock until the process ends.
-
-        Raises:
-            BlockingIOError: another process holds it.
-        """
+        """Take the lock until the process ends; raise ``BlockingIOError`` when it is held."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + PROBE_SECONDS
@@ -64,7 +57,6 @@ class LivenessLock:
 
 
 def liveness_folder() -> Path:
-    """Return the folder of the liveness locks and logs of this machine's hosts."""
     return Path(settings.BRIGADE_HOME) / "run"
 
 

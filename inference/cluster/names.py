@@ -20,9 +20,5 @@ def cluster_queue_name(name: str, node_name: str) -> str:
 
 
 def configured_cluster_names(q_cluster: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the clusters that a ``Q_CLUSTER`` setting describes, sorted.
-
-    django-q runs any other name with the default cluster's settings (workers, recycling) and does
-    not warn.
-    """
+    """Return the clusters of a ``Q_CLUSTER`` setting; django-q does not refuse other names."""
     return tuple(sorted({str(q_cluster["name"]), *q_cluster.get("ALT_CLUSTERS", {})}))

@@ -37,11 +37,7 @@ def probe_node() -> NodeFacts | None:
 
 
 def publish_node(client: redis.Redis, node: str, launches: Collection[str]) -> set[str]:
-    """Renew the presence of a node, with all launches that are processes of it.
-
-    Returns:
-        The launches that are fenced: their work was requeued, so their processes must end.
-    """
+    """Renew the presence of a node with its launches; return the launches that are fenced."""
     pipeline = client.pipeline(transaction=False)
     pipeline.set(keys.node(node), " ".join(launches), ex=PRESENCE_SECONDS)
     for launch in launches:
@@ -51,7 +47,6 @@ def publish_node(client: redis.Redis, node: str, launches: Collection[str]) -> s
 
 
 def withdraw_node(client: redis.Redis, node: str) -> None:
-    """End the presence of a node that stops."""
     client.delete(keys.node(node))
 
 

@@ -8,14 +8,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill -9 this process when its parent dies, however the parent dies.
+    """Have the kernel kill -9 this process when its parent dies. Linux only.
 
-    Linux only. The kernel watches the *thread* that forked (prctl(2), PR_SET_PDEATHSIG), so fork
-    from the parent's main thread. A child does not inherit the tie.
-
-    Args:
-        parent_pid: the parent's ``os.getpid()`` before the fork, to notice a parent that died
-            before this call.
+    The kernel watches the *thread* that forked (prctl(2), PR_SET_PDEATHSIG), so fork from the
+    parent's main thread. ``parent_pid`` is noted before the fork: the parent may already be dead.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:

@@ -1,10 +1,6 @@
 """django-q's sentinel and its child processes, each of which may be killed -9 at any time.
 
-Written against django-q2 1.11; docs/cluster.md lists the differences and their reasons.
-
-A task in a process that is killed -9 is lost, and so is a task between Redis and a worker when the
-whole cluster dies. Whoever keeps the record of the work must enqueue the task again. A result that
-arrives while the database is away is logged and not recorded.
+Written against django-q2 1.11; docs/cluster.md lists the differences, and how a task can be lost.
 """
 
 import logging
@@ -46,10 +42,10 @@ _stop: KernelFlag | None = None
 
 
 def stop_requested() -> bool:
-    """Whether this worker must stop; a long task checks it regularly, from any thread.
+    """Whether this worker must stop; False outside a worker. Any thread may call it.
 
-    A task that still runs at the stop deadline is killed. A signal handler sets the answer, so it
-    changes only when the main thread returns from C to Python. Always False outside a worker.
+    A task that still runs at the stop deadline is killed. A signal handler sets the flag, so it
+    changes only when the main thread returns from C to Python.
     """
     return _stop is not None and _stop.is_set()
 
@@ -78,7 +74,6 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         self.start()
 
     def spawn_process(self, target: Callable[..., None], *args: Any) -> Process:
-        """Start a child that dies with this process; add a worker to the pool."""
         process: Process = django_q_cluster.get_mp_context().Process(
             target=_run_child,
             args=(target, os.getpid(), *args),
@@ -205,7 +200,6 @@ class GuardedSentinel(django_q_cluster.Sentinel):
 
 
 def run_sentinel(parent_pid: int, *arguments: Any) -> None:
-    """Run a ``GuardedSentinel(*arguments)`` below the main process ``parent_pid`` to its end."""
     die_with_parent(parent_pid)
     try:
         GuardedSentinel(*arguments)

@@ -20,7 +20,6 @@ _DEFAULT_HOME = Path(__file__).resolve().parents[2] / "var"
 
 
 def main(arguments: list[str]) -> int:
-    """Return the command's status; 2 when a server cannot start, 127 without such a command."""
     parser = argparse.ArgumentParser(prog="python -m inference_site.embedded")
     home_default = Path(os.environ.get("BRIGADE_HOME") or _DEFAULT_HOME)
     parser.add_argument("--home", type=Path, default=home_default, help="default: %(default)s")

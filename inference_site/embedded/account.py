@@ -42,12 +42,7 @@ class Account:
 def service_account(data_directory: Path, binary: Path) -> Account | None:
     """Return the account for a server that this process starts; None for the user's own.
 
-    Args:
-        data_directory: the server's data; an existing directory keeps its owner.
-        binary: the server's program.
-
-    Raises:
-        EmbeddedServerError: there is no service account, or it cannot reach the files.
+    An existing ``data_directory`` keeps its owner. The account must be able to run ``binary``.
     """
     if os.geteuid() != 0:
         return None
@@ -66,12 +61,7 @@ def service_account(data_directory: Path, binary: Path) -> Account | None:
 
 
 def demotion(account: Account | None, death_signal: signal.Signals) -> Callable[[], None]:
-    """Return a ``preexec_fn``: the child becomes ``account`` and dies with its parent.
-
-    Args:
-        account: None keeps the user.
-        death_signal: sent to the child by the kernel when its parent dies (Linux only).
-    """
+    """Return a ``preexec_fn``: become ``account``; on Linux, die with the parent."""
     parent = os.getpid()
 
     def demote() -> None:
@@ -87,10 +77,7 @@ def demotion(account: Account | None, death_signal: signal.Signals) -> Callable[
 
 
 def give_directory(path: Path, account: Account | None, mode: int = 0o700) -> None:
-    """Create the directory ``path`` with a mode, owned by ``account``.
-
-    Another server's watchdog may do the same at once, so a correct mode is not set again.
-    """
+    """Create a directory of ``account``; another server's watchdog may do the same at once."""
     path.mkdir(mode=0o700, exist_ok=True)
     owner = account.uid if account else os.geteuid()
     found = path.lstat()

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from inference_site.embedded import EmbeddedServerError
-from inference_site.embedded.lock import FileLock
-from inference_site.embedded.logs import last_lines, open_log
+from inference_site.embedded.files import FileLock, last_lines, open_log
 from inference_site.embedded.server import EmbeddedServer
 from inference_site.embedded.urls import embedded_urls
 from inference_site.embedded.watchdog import SERVERS
@@ -23,8 +22,6 @@ _STOP_SECONDS = 20.0
 
 
 class ServerHold:
-    """The hold of this process on one server."""
-
     def __init__(self, server: EmbeddedServer) -> None:
         self.server = server
         self._holders = FileLock(server.holders_path)
@@ -46,11 +43,7 @@ class ServerHold:
     def wait(self, timeout_seconds: float = _START_SECONDS) -> bool:
         """Wait until the server answers; start a watchdog when there is none.
 
-        Returns:
-            Whether the server was started since the last call.
-
-        Raises:
-            EmbeddedServerError: it cannot be started, or does not answer in time.
+        Returns whether the server was started since the last call.
         """
         deadline = time.monotonic() + timeout_seconds
         while not self.server.answers():
@@ -119,11 +112,7 @@ class ServerHold:
 
 
 class EmbeddedServers:
-    """The Postgres and Valkey of a home, held from ``start`` to ``stop``.
-
-    Any number of processes may hold them at once. They stop when the last one releases them or is
-    killed. Their data stays in the home.
-    """
+    """The Postgres and Valkey of a home, held from ``start`` to ``stop`` together with others."""
 
     def __init__(self, home: Path, postgres: bool = True, valkey: bool = True) -> None:
         self.home = home.resolve()
@@ -133,11 +122,7 @@ class EmbeddedServers:
         self._holds: list[ServerHold] = []
 
     def start(self) -> None:
-        """Hold the servers and wait until they answer; they start in parallel.
-
-        Raises:
-            EmbeddedServerError: one cannot be started; then none is held.
-        """
+        """Hold the servers and wait until they answer; when one cannot start, hold none."""
         if self._holds:
             return
         try:
@@ -161,15 +146,9 @@ class EmbeddedServers:
         return any(hold.needs_check() for hold in self._holds)
 
     def ensure(self, timeout_seconds: float = 30.0) -> list[str]:
-        """Wait until all held servers answer, each for at most ``timeout_seconds``.
+        """Wait until all held servers answer; return the names of those that were started again.
 
         The watchdog restarts a dead server; this call restarts a dead watchdog.
-
-        Returns:
-            The names of the servers that were started again since ``start`` or the last call.
-
-        Raises:
-            EmbeddedServerError: a server does not return; the text has its last log lines.
         """
         return [hold.server.name for hold in self._holds if hold.wait(timeout_seconds)]
 

@@ -51,13 +51,10 @@ class PostgresServer(EmbeddedServer):
         return subprocess.run([*probe, *where, "-d", DATABASE_NAME], check=False).returncode == 0
 
     def prepare_data(self) -> None:
-        """Create the database on first use; remove stale lock files.
-
-        The caller ensures that no process works in the data directory. Postgres refuses a stale
-        ``postmaster.pid`` whose number now belongs to another process of the account.
-        """
         if not self.data_directory.exists():
             self._make_data()
+        # No process uses the directory now. Postgres refuses a stale postmaster.pid whose number
+        # belongs to another process of the account.
         if Path("/proc/self/cwd").exists():
             socket_name = f".s.PGSQL.{DATABASE_PORT}"
             for path in (

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from inference_site.embedded import EmbeddedServerError
 from inference_site.embedded.account import Account, demotion, give_directory, service_account
-from inference_site.embedded.logs import open_log
+from inference_site.embedded.files import open_log
 from inference_site.embedded.urls import socket_directory
 
 # Not the caller's environment: PGPORT, PGDATA and others would change what the programs do.
@@ -48,11 +48,7 @@ class EmbeddedServer(ABC):
     @property
     @abstractmethod
     def binary(self) -> Path:
-        """The server's program.
-
-        Raises:
-            EmbeddedServerError: it is not installed; the text says how to install it.
-        """
+        """The server's program; the error when it is missing says how to install it."""
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -104,7 +100,6 @@ class EmbeddedServer(ABC):
     def run_tool(
         self, command: list[str], given: bytes = b""
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run one of the server's own tools as the server's account."""
         return subprocess.run(
             command,
             input=given,
@@ -117,7 +112,6 @@ class EmbeddedServer(ABC):
         )
 
     def read_starts(self) -> int:
-        """Return how often the server has been started in this home."""
         try:
             return int(self.starts_path.read_text())
         except (FileNotFoundError, ValueError):
@@ -136,7 +130,6 @@ class EmbeddedServer(ABC):
         return found
 
     def _end_leftovers(self) -> None:
-        """Wait for the processes of an earlier run, which end when their parent dies; kill them."""
         deadline = time.monotonic() + _LEFTOVER_GRACE_SECONDS
         while pids := self.leftovers():
             if time.monotonic() > deadline:

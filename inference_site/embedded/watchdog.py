@@ -16,8 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from inference_site.embedded import EmbeddedServerError
-from inference_site.embedded.lock import FileLock
-from inference_site.embedded.logs import last_lines
+from inference_site.embedded.files import FileLock, last_lines
 from inference_site.embedded.postgres import PostgresServer
 from inference_site.embedded.server import EmbeddedServer
 from inference_site.embedded.valkey import ValkeyServer
@@ -39,8 +38,6 @@ def restart_delay_seconds(short_lives: int) -> float:
 
 
 class Watchdog:
-    """Starts, restarts and stops one server."""
-
     def __init__(self, server: EmbeddedServer) -> None:
         self._server = server
         self._holders = FileLock(server.holders_path)
@@ -50,11 +47,7 @@ class Watchdog:
         self._started_at = 0.0
 
     def start(self) -> None:
-        """Start the server and wait until it answers.
-
-        Raises:
-            EmbeddedServerError: it ended first; the text has its last log lines.
-        """
+        """Start the server and wait until it answers."""
         server = self._server
         log_bytes = server.log_path.stat().st_size if server.log_path.is_file() else 0
         process = self._launch()
@@ -104,7 +97,6 @@ class Watchdog:
         os.write(waker, b"\0")
 
     def request_stop(self, _number: int, _frame: FrameType | None) -> None:
-        """Handle a signal: stop the server even when it is held."""
         self._must_stop = True
 
     def _restart(self) -> None:

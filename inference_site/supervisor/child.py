@@ -34,7 +34,7 @@ class ChildSpec:
 
 @dataclass(frozen=True)
 class Life:
-    """One start and end of a process, on a monotonic clock."""
+    """One start and end of a process, in monotonic seconds."""
 
     started_at: float
     ended_at: float
@@ -44,10 +44,7 @@ def restart_delay(history: Sequence[Life], now: float) -> float:
     """Return the seconds from ``now`` until the next start; pure.
 
     Each life shorter than 30 s doubles the delay, from 1 s up to 30 s; a longer one resets it.
-
-    Args:
-        history: the lives of the process, oldest first.
-        now: on the same clock.
+    ``history`` begins with the oldest life.
     """
     if not history:
         return 0.0
@@ -73,7 +70,6 @@ class Child:
         self.ended = asyncio.Event()
 
     async def keep(self) -> None:
-        """Start the process, and restart it whenever it ends, until ``terminate``."""
         try:
             while not await self._stops_within(restart_delay(self.history, time.monotonic())):
                 started_at = time.monotonic()
@@ -97,7 +93,6 @@ class Child:
             self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill the process and its group."""
         self._stopping.set()
         if self._process is not None:
             _kill_group(self._process.pid)

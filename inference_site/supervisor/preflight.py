@@ -5,7 +5,7 @@ import os
 import socket
 from pathlib import Path
 
-from inference_site.embedded.lock import FileLock
+from inference_site.embedded.files import FileLock
 
 
 class PreflightError(Exception):
@@ -38,11 +38,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def claim_home(home: Path) -> FileLock:
-    """Make this process the only supervisor of ``home`` until the lock is closed.
-
-    Raises:
-        PreflightError: another supervisor runs; the text has its process id.
-    """
+    """Make this process the only supervisor of ``home`` until the lock is closed."""
     lock = FileLock(home / "run" / "up.lock")
     if not lock.try_exclusive():
         holder = lock.read() or "a process that has just started"

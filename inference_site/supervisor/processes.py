@@ -12,28 +12,21 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 def service_processes(host: str, port: int, home: Path) -> list[ChildSpec]:
     """Return the processes of ``manage.py up``; the web process listens on ``host:port``."""
-    web = ("manage.py", "web", "--host", host, "--port", str(port))
-    return [
-        _python("web", home, *web, stops_first=True),
-        _cluster("models", home),
-        _cluster("jobs", home),
-        _python("controller", home, "manage.py", "controller"),
-    ]
 
+    def process(name: str, *arguments: str, **variables: str) -> ChildSpec:
+        return ChildSpec(
+            name=name,
+            command=(sys.executable, "manage.py", *arguments),
+            environment={"BRIGADE_HOME": str(home), **variables},
+            directory=_ROOT,
+            stops_first=name == "web",
+        )
 
-def _cluster(name: str, home: Path) -> ChildSpec:
     stop = ("--stop-seconds", f"{CLUSTER_STOP_SECONDS:g}")
-    # django-q reads Q_CLUSTER_NAME when it is imported.
-    return _python(name, home, "manage.py", "cluster", name, *stop, Q_CLUSTER_NAME=name)
-
-
-def _python(
-    name: str, home: Path, *arguments: str, stops_first: bool = False, **variables: str
-) -> ChildSpec:
-    return ChildSpec(
-        name=name,
-        command=(sys.executable, *arguments),
-        environment={"BRIGADE_HOME": str(home), **variables},
-        directory=_ROOT,
-        stops_first=stops_first,
-    )
+    return [
+        process("web", "web", "--host", host, "--port", str(port)),
+        # django-q reads Q_CLUSTER_NAME when it is imported.
+        process("models", "cluster", "models", *stop, Q_CLUSTER_NAME="models"),
+        process("jobs", "cluster", "jobs", *stop, Q_CLUSTER_NAME="jobs"),
+        process("controller", "controller"),
+    ]

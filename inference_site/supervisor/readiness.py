@@ -17,13 +17,9 @@ _ANSWER_SECONDS = 10.0
 
 
 class ReadinessWatch:
-    """Polls ``/health/ready`` until it answers 200; shows each change of the answer in one line.
+    """Polls ``/health/ready`` until it answers 200, then calls ``on_ready``.
 
-    Args:
-        base_url: of the service.
-        screen: shows the lines.
-        on_ready: called once, when the service is ready.
-        patience_seconds: after this time a warning is shown once; nothing is stopped.
+    It shows each change of the answer, and after ``patience_seconds`` a warning.
     """
 
     def __init__(
@@ -55,7 +51,6 @@ class ReadinessWatch:
         self._on_ready()
 
     async def _missing(self, session: aiohttp.ClientSession) -> str:
-        """Return what is missing, as one line; "" when the service is ready."""
         try:
             async with session.get(self._base_url + OWN_POLL) as response:
                 if response.status == 200:

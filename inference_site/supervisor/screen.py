@@ -6,20 +6,16 @@ from typing import BinaryIO
 from rich.console import Console
 from rich.text import Text
 
-from inference_site.embedded.logs import open_log
+from inference_site.embedded.files import open_log
 
 _STYLES = ("cyan", "green", "magenta", "yellow", "blue", "bright_red")
 _LARGEST_LOG_BYTES = 10 * 1024 * 1024
 
 
 class Screen:
-    """Shows lines after the name of their process, and writes them to ``<name>.log``.
+    """Shows lines after the name of their process, and writes them to ``directory/<name>.log``.
 
-    Args:
-        console: the terminal.
-        directory: of the log files.
-        names: of the processes; they determine width and colours.
-        largest_log_bytes: a longer log becomes ``<name>.log.1``.
+    A log over ``largest_log_bytes`` becomes ``<name>.log.1``.
     """
 
     def __init__(
@@ -48,7 +44,6 @@ class Screen:
         self._console.print(text, soft_wrap=True, highlight=False)
 
     def say(self, text: str, style: str = "bold") -> None:
-        """Show a line of the supervisor."""
         self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def log_path(self, name: str) -> Path:

@@ -23,12 +23,8 @@ _SERVER_SECONDS = 5.0
 class Supervisor:
     """Runs the processes of the service until a signal; the second signal kills them.
 
-    Args:
-        specs: the processes.
-        screen: shows their lines.
-        servers: the embedded servers that this process holds; checked every second.
-        watch: reports that the service is ready.
-        stop_seconds: longest duration of an orderly stop.
+    It restarts ``servers`` that die. ``watch`` reports that the service is ready. A stop kills what
+    still runs after ``stop_seconds``.
     """
 
     def __init__(
@@ -74,7 +70,6 @@ class Supervisor:
         return 130 if self._kill.is_set() else 0
 
     def request_stop(self) -> None:
-        """Begin an orderly stop; kill at the second call."""
         if self._stop.is_set():
             self._kill.set()
         else:

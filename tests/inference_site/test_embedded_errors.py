@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from inference_site.embedded import EmbeddedServerError, postgres
+from inference_site.embedded.files import FileLock, last_lines, open_log
 from inference_site.embedded.lifecycle import EmbeddedServers
-from inference_site.embedded.lock import FileLock
-from inference_site.embedded.logs import last_lines, open_log
 from inference_site.embedded.postgres import PostgresServer
 from inference_site.embedded.valkey import ValkeyServer
 from inference_site.embedded.watchdog import restart_delay_seconds

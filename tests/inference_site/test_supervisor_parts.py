@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from rich.console import Console
 
-from inference_site.embedded.lock import FileLock
+from inference_site.embedded.files import FileLock
 from inference_site.log_filters import OWN_POLL
 from inference_site.management.commands.up import example_request
 from inference_site.supervisor import supervisor

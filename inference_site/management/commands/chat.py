@@ -25,15 +25,7 @@ _CONTROL_CHARACTERS = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n"),
 
 
 class Chat:
-    """A conversation: its history and settings.
-
-    Args:
-        target: the server and model.
-        system: text of the system message; "" for none.
-        temperature: None for the server's default.
-        max_tokens: longest answer; None for the server's default.
-        write: shows text as it comes.
-    """
+    """A conversation. ``temperature`` and ``max_tokens`` are the server's where they are None."""
 
     def __init__(
         self,
@@ -102,7 +94,6 @@ async def _session() -> aiohttp.ClientSession:
 
 
 def describe_failure(failure: Failure, target: Target) -> str:
-    """Return one line about a failure, with what to do about it."""
     if failure.kind == "connect":
         return f"Nothing answers at {target.base_url}. Start it with `make run`."
     if failure.kind.startswith("http_401"):
@@ -140,7 +131,6 @@ class Command(BaseCommand):
         parser.add_argument("--message", help="ask this alone, print the answer and end")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Answer one message, from the option or standard input, or hold a conversation."""
         try:
             target = resolve_target(
                 settings.BRIGADE_HOME,
@@ -181,7 +171,6 @@ class Command(BaseCommand):
             raise CommandError(describe_failure(failure, chat.target))
 
     def _converse(self, chat: Chat) -> None:
-        """Read and answer lines until Ctrl-D or /quit."""
         with suppress(ImportError):
             import readline  # noqa: F401  (gives input() history and editing)
         self._write(f"{chat.target.model} at {chat.target.base_url}    {COMMANDS}\n")
@@ -212,7 +201,6 @@ class Command(BaseCommand):
             self.stderr.write(describe_failure(failure, chat.target))
 
     def _obey(self, chat: Chat, line: str) -> str:
-        """Run a command and return the line to show."""
         command, _, argument = line.partition(" ")
         if command == "/reset" and not argument:
             chat.reset()

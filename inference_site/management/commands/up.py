@@ -75,25 +75,20 @@ class Command(BaseCommand):
 
     @staticmethod
     def _serve(console: Console, servers: EmbeddedServers, created: FirstRun | None) -> int:
-        """Run the processes until a signal; return the exit status."""
         specs = service_processes(
             settings.INFERENCE_HOST, settings.INFERENCE_PORT, settings.BRIGADE_HOME
         )
         names = [spec.name for spec in specs]
         screen = Screen(console, settings.BRIGADE_HOME / "logs", names)
 
-        async def run() -> int:
-            watch = ReadinessWatch(base_url(), screen, partial(_show_ready, screen, created))
-            return await Supervisor(specs, screen, servers, watch).run()
-
+        watch = ReadinessWatch(base_url(), screen, partial(_show_ready, screen, created))
         try:
-            return asyncio.run(run())
+            return asyncio.run(Supervisor(specs, screen, servers, watch).run())
         finally:
             screen.close()
 
 
 def _show_ready(screen: Screen, created: FirstRun | None) -> None:
-    """Show the address, the credentials and an example request."""
     # A key is shown once only: later the shell reads it from the file of the first run.
     stored = f"$(grep -o 'sk-[^\"]*' {shlex.quote(str(first_run_path()))})"
     key = created.api_key if created else stored

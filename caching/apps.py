@@ -5,4 +5,3 @@ class CachingConfig(AppConfig):
     """Caches of answers and embeddings; nothing is cached yet."""
 
     name = "caching"
-    default_auto_field = "django.db.models.BigAutoField"

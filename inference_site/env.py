@@ -70,7 +70,7 @@ class Environment:
     def number(self, name: str, default: float, minimum: float, maximum: float) -> float:
         value = self._parsed(name, float, "a number", default)
         if not minimum <= value <= maximum:
-            raise ImproperlyConfigured(f"{name}={value:g}: expected {minimum:g} to {maximum:g}")
+            raise ImproperlyConfigured(f"{name}={value}: expected {minimum:g} to {maximum:g}")
         return value
 
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
@@ -88,7 +88,10 @@ class Environment:
             found = json.loads(self.text(name, "{}"))
         except ValueError as error:
             raise ImproperlyConfigured(f"{name}={self._raw(name)!r}: {error}") from None
-        if not isinstance(found, dict) or not all(map(_is_word_list, found.values())):
+        if not isinstance(found, dict) or not all(
+            isinstance(value, list) and all(isinstance(word, str) for word in value)
+            for value in found.values()
+        ):
             raise ImproperlyConfigured(
                 f"{name}={self._raw(name)!r}: expected a JSON object of lists, such as "
                 '{"my-model": ["coder", "primary"]}'
@@ -107,7 +110,3 @@ class Environment:
     def _raw(self, name: str) -> str | None:
         self._known.add(name)
         return self._values.get(name)
-
-
-def _is_word_list(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(word, str) for word in value)

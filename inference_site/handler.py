@@ -26,10 +26,8 @@ PAGE_SECONDS = 30.0
 class Handler(ASGIHandler):
     """Handles API requests on the event loop only.
 
-    Django's handler starts a thread for every request, to close that thread's database connections.
-    The API queries the database in threads that manage their connections themselves.
-
-    API views read the body after authentication, with ``request.read_body``.
+    Django's handler starts a thread for each, to close database connections; the API's own database
+    threads do that themselves. API views read the body later, with ``request.read_body``.
     """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 
+from inference.api.view import json_response
 from inference.conf import inference_settings
 from inference.database import in_database
 from inference.queue import keys
@@ -46,7 +46,7 @@ class Wanted:
 
 
 async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
-    return _json({"status": "ok"}, 200)
+    return json_response({"status": "ok"})
 
 
 async def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
@@ -55,7 +55,7 @@ async def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
     wanted = postgres.value or Wanted()
     serving, can_load = redis.value or (set(), False)
     content = readiness(postgres, redis, wanted, serving, can_load=can_load)
-    return _json(content, 200 if content["status"] == "ready" else 503)
+    return json_response(content, 200 if content["status"] == "ready" else 503)
 
 
 def readiness(
@@ -119,14 +119,13 @@ def _awaited(wanted: Wanted, serving: Collection[str]) -> list[str]:
     for fit in wanted.crowded:
         here = {one.version_key: one for one in standing if one.node == fit.node}
         members = {one.version_key for one in fit.members}
-        # After the first eviction for another member, members take turns: one that serves is
-        # enough.
+        # After the first eviction, members take turns: one that serves is enough.
         take_turns = not fit.never.union(here).issuperset(members) and members & set(serving)
         out_of_turn = fit.out_of_turn(serving)
         excused |= {
             (fit.node, key)
             for key, replica in here.items()
-            # A replica that is loading has its memory: it is awaited.
+            # A failed replica is always awaited; a loading one, unless members take turns.
             if key not in serving
             and (
                 (take_turns and replica.state != Replica.State.FAILED)
@@ -179,12 +178,13 @@ def _dependency(probe: Probe) -> dict[str, Any]:
 
 async def _probe(ask: Callable[[], Awaitable[Any]]) -> Probe:
     began = time.monotonic()
+    value, error = None, None
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             value = await ask()
-    except Exception as error:  # any error means that the dependency does not answer
-        return Probe(False, _milliseconds(began), error=str(error) or type(error).__name__)
-    return Probe(True, _milliseconds(began), value)
+    except Exception as failure:  # any error means that the dependency does not answer
+        error = str(failure) or type(failure).__name__
+    return Probe(error is None, round((time.monotonic() - began) * 1000, 2), value, error)
 
 
 async def _ask_postgres() -> Wanted:
@@ -223,9 +223,3 @@ async def _ask_redis() -> tuple[set[str], bool]:
 
 def _milliseconds(began: float) -> float:
     return round((time.monotonic() - began) * 1000, 2)
-
-
-def _json(content: dict[str, Any], status: int) -> HttpResponse:
-    return HttpResponse(
-        msgspec.json.encode(content), status=status, content_type="application/json"
-    )

@@ -1,7 +1,6 @@
 """Middleware for pages only: the API has no sessions and no forms.
 
-Django runs each of these in a thread. On the API that would be several switches per request, on
-cores that the models need.
+Django runs each of these in a thread, which would take cores from the models.
 """
 
 import re

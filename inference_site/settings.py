@@ -12,7 +12,7 @@ from inference.conf import InferenceSettings, default_threads
 from inference_site.admin_navigation import UNFOLD as UNFOLD
 from inference_site.embedded.urls import embedded_urls
 from inference_site.env import Environment, read_dotenv
-from inference_site.log_filters import add_request_id, hide_query, is_not_503
+from inference_site.log_filters import add_request_id, hide_query, is_not_503, is_not_own_poll
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read_dotenv(BASE_DIR / ".env")
@@ -243,6 +243,7 @@ LOGGING = {
         "line": {"format": "%(asctime)s %(levelname)s %(name)s %(request_id)s%(message)s"},
     },
     "filters": {
+        "not_own_poll": {"()": "django.utils.log.CallbackFilter", "callback": is_not_own_poll},
         "not_503": {"()": "django.utils.log.CallbackFilter", "callback": is_not_503},
         "no_query": {"()": "django.utils.log.CallbackFilter", "callback": hide_query},
         "request_id": {"()": "django.utils.log.CallbackFilter", "callback": add_request_id},
@@ -264,7 +265,8 @@ LOGGING = {
         "django-q": {"level": "WARNING"},
         # Its lines about WebSockets contain the query, and so the key.
         "uvicorn.error": {"level": "WARNING"},
-        "uvicorn.access": {"filters": ["no_query"]},
+        # In this order: ``hide_query`` cuts the query that ``is_not_own_poll`` compares.
+        "uvicorn.access": {"filters": ["not_own_poll", "no_query"]},
         # Otherwise each 4xx of the API would be a warning that repeats the access log, and each
         # 503 of the readiness probe an error.
         "django.request": {"level": "ERROR", "filters": ["not_503"]},

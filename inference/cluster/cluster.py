@@ -81,22 +81,14 @@ class GuardedCluster(django_q_cluster.Cluster):
     def start(self) -> int:
         self.stop_event = KernelFlag()
         self.start_event = KernelFlag()
+        shared = (self.stop_event, self.start_event, self.cluster_id, self.broker)
         self.sentinel = django_q_cluster.get_mp_context().Process(
             target=run_sentinel,
-            args=(
-                os.getpid(),
-                self.stop_event,
-                self.start_event,
-                self.cluster_id,
-                self.broker,
-                self.stop_seconds,
-                self.register,
-            ),
+            args=(os.getpid(), *shared, self.stop_seconds, self.register),
             name="sentinel",
         )
         self.sentinel.start()
-        pid: int = self.pid
-        return pid
+        return int(self.pid)
 
     def stop(self) -> bool:
         """Stop the sentinel and its children in ``stop_seconds``; return whether it ran."""

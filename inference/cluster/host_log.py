@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import redis
 
@@ -26,16 +26,14 @@ class HostLog:
     def __init__(self, folder: Path, launch_id: str) -> None:
         self._path = folder / f"host-{launch_id}.log"
         self.name = self._path.name
-        self._file: TextIO | None = None
-        self._handler: logging.Handler | None = None
+        self._handler: logging.FileHandler | None = None
 
     def open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("a", buffering=1)
-        self._handler = logging.StreamHandler(self._file)
+        self._handler = logging.FileHandler(self._path)
         self._handler.setFormatter(logging.Formatter(_FORMAT))
         logging.getLogger().addHandler(self._handler)
-        faulthandler.enable(self._file, all_threads=False)
+        faulthandler.enable(self._handler.stream, all_threads=False)
 
     def last_lines(self) -> str:
         """Return the end of the file; "" when it is absent, as for a host of another machine."""
@@ -50,8 +48,7 @@ class HostLog:
         if self._handler is not None:
             logging.getLogger().removeHandler(self._handler)
             faulthandler.disable()
-        if self._file is not None:
-            self._file.close()
+            self._handler.close()
         self._path.unlink(missing_ok=True)
 
 
@@ -64,10 +61,7 @@ class HostLogPublisher:
         self._published_at: dict[str, float] = {}
 
     def publish(self, client: redis.Redis) -> None:
-        """Publish the logs of hosts that died since the last call; remove files that are old.
-
-        A controller on this machine removes the files once it has recorded the death.
-        """
+        """Publish the logs of new dead hosts; remove old files that no controller has removed."""
         now = self._clock()
         dead = abandoned_launches(self._folder)
         for launch in dead:

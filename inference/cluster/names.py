@@ -9,11 +9,7 @@ MODELS_CLUSTER = "models"
 
 
 def cluster_queue_name(name: str, node_name: str) -> str:
-    """Return the queue of cluster ``name`` on ``node_name``, as ``async_task(cluster=…)`` takes it.
-
-    A replica is started on one node, so each node's models cluster has a queue of its own:
-    ``models`` on the default node, else ``models@<node>``. All nodes share the queue of the jobs.
-    """
+    """Return the queue of a cluster, for ``async_task(cluster=…)``; nodes share the jobs' queue."""
     if name == MODELS_CLUSTER and node_name != DEFAULT_NODE_NAME:
         return f"{name}@{node_name}"
     return name

@@ -28,11 +28,7 @@ def main(arguments: list[str]) -> int:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         parser.error("the command to run is missing after --")
-    servers = EmbeddedServers(
-        options.home,
-        postgres=not os.environ.get("DATABASE_URL"),
-        valkey=not os.environ.get("REDIS_URL"),
-    )
+    servers = EmbeddedServers.unless_configured(options.home)
     environment = {
         "DATABASE_URL": servers.database_url,
         "REDIS_URL": servers.redis_url,

@@ -1,8 +1,7 @@
 """The account that a server runs as: Postgres refuses root, so root uses a service account.
 
-When the home is below a directory that the account cannot enter (``/root``), the permissions stay
-as they are. The server gets one Linux capability instead: to read and pass directories. Other
-processes of the account gain nothing: the server's socket is below that same directory.
+Below a directory that the account cannot enter (``/root``), the server gets a Linux capability: to
+read and pass directories. Other processes of the account still cannot reach its socket.
 """
 
 import ctypes

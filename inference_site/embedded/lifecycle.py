@@ -114,6 +114,11 @@ class ServerHold:
 class EmbeddedServers:
     """The Postgres and Valkey of a home, held from ``start`` to ``stop`` together with others."""
 
+    @classmethod
+    def unless_configured(cls, home: Path) -> Self:
+        """Leave out a server whose URL is set in the environment."""
+        return cls(home, not os.environ.get("DATABASE_URL"), not os.environ.get("REDIS_URL"))
+
     def __init__(self, home: Path, postgres: bool = True, valkey: bool = True) -> None:
         self.home = home.resolve()
         self.database_url, self.redis_url = embedded_urls(self.home)
@@ -132,14 +137,13 @@ class EmbeddedServers:
                 hold.take()
             for hold in self._holds:
                 hold.wait()
-        except OSError as error:
+        except BaseException as error:
             self.stop()
+            if not isinstance(error, OSError):
+                raise
             raise EmbeddedServerError(
                 f"cannot use {self.home} ({error}): set BRIGADE_HOME to a directory of yours"
             ) from error
-        except BaseException:
-            self.stop()
-            raise
 
     def need_check(self) -> bool:
         """Whether to call ``ensure``; does not ask the servers themselves."""

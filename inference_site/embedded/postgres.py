@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 from inference_site.embedded import EmbeddedServerError
-from inference_site.embedded.account import give_directory
-from inference_site.embedded.server import EmbeddedServer
+from inference_site.embedded.account import demotion, give_directory
+from inference_site.embedded.server import ENVIRONMENT, EmbeddedServer
 from inference_site.embedded.urls import DATABASE_NAME, DATABASE_PORT, DATABASE_USER
 
 _NEEDED_BYTES = 200 * 1024 * 1024
@@ -83,7 +83,16 @@ class PostgresServer(EmbeddedServer):
         unfinished.rename(self.data_directory)
 
     def _run(self, program: str, arguments: list[str], given: bytes = b"") -> None:
-        done = self.run_tool([str(_program(program)), *arguments], given)
+        done = subprocess.run(
+            [str(_program(program)), *arguments],
+            input=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=ENVIRONMENT,
+            cwd="/",
+            check=False,
+            preexec_fn=demotion(self.account, signal.SIGKILL),
+        )
         # In single-user mode a failed command is only printed.
         if done.returncode != 0 or b"ERROR:" in done.stdout:
             lines = done.stdout.decode(errors="replace").splitlines()

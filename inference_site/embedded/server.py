@@ -15,7 +15,7 @@ from inference_site.embedded.files import open_log
 from inference_site.embedded.urls import socket_directory
 
 # Not the caller's environment: PGPORT, PGDATA and others would change what the programs do.
-_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 _LEFTOVER_GRACE_SECONDS = 1.5
 
 
@@ -68,7 +68,10 @@ class EmbeddedServer(ABC):
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the server and do not wait until it answers."""
-        self._make_socket_directory()
+        if self.sockets.parent != self.home:
+            passes = self.account is not None and self.account.capability is None
+            give_directory(self.sockets.parent, None, 0o711 if passes else 0o700)
+        give_directory(self.sockets, self.account)
         self._end_leftovers()
         self.prepare_data()
         with open_log(self.log_path) as log:
@@ -77,7 +80,7 @@ class EmbeddedServer(ABC):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=_ENVIRONMENT,
+                env=ENVIRONMENT,
                 cwd="/",
                 start_new_session=True,
                 preexec_fn=demotion(self.account, self.death_signal),
@@ -96,20 +99,6 @@ class EmbeddedServer(ABC):
         if self.sockets.parent != self.home and not any(self.sockets.iterdir()):
             self.sockets.rmdir()
             self.sockets.parent.rmdir()
-
-    def run_tool(
-        self, command: list[str], given: bytes = b""
-    ) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            command,
-            input=given,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=_ENVIRONMENT,
-            cwd="/",
-            check=False,
-            preexec_fn=demotion(self.account, signal.SIGKILL),
-        )
 
     def read_starts(self) -> int:
         try:
@@ -141,9 +130,3 @@ class EmbeddedServer(ABC):
                     "cannot be ended: stop them by hand"
                 )
             time.sleep(0.05)
-
-    def _make_socket_directory(self) -> None:
-        if self.sockets.parent != self.home:
-            passes = self.account is not None and self.account.capability is None
-            give_directory(self.sockets.parent, None, 0o711 if passes else 0o700)
-        give_directory(self.sockets, self.account)

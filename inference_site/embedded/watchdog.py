@@ -1,8 +1,7 @@
 """The watchdog: a process that runs one server for as long as another process holds it.
 
-A holder starts ``python -m inference_site.embedded.watchdog NAME HOME``. When the server cannot be
-started, the watchdog writes the reason to standard output and ends with status 1. Later errors go
-to the log file. The kernel stops the server when the watchdog dies.
+A holder starts ``python -m inference_site.embedded.watchdog NAME HOME``. It ends with status 1, and
+the reason on standard output, when the server cannot be started; later errors go to the log.
 """
 
 import os
@@ -26,7 +25,7 @@ SERVERS: dict[str, type[EmbeddedServer]] = {
     ValkeyServer.name: ValkeyServer,
 }
 _POLL_SECONDS = 0.1
-# In case a kernel loses a wake-up; none is known to.
+# In case a kernel loses a wake-up.
 _CHECK_SECONDS = 30.0
 _SHORT_LIFE_SECONDS = 5.0
 _LONGEST_DELAY_SECONDS = 10.0

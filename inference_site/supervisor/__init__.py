@@ -1,1 +1,0 @@
-"""Starts, restarts and stops every process of the service on one machine."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -16,23 +17,17 @@ _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 10.0
 
 
+@dataclass
 class ReadinessWatch:
     """Polls ``/health/ready`` until it answers 200, then calls ``on_ready``.
 
     It shows each change of the answer, and after ``patience_seconds`` a warning.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        screen: Screen,
-        on_ready: Callable[[], None],
-        patience_seconds: float = PATIENCE_SECONDS,
-    ) -> None:
-        self._base_url = base_url
-        self._screen = screen
-        self._on_ready = on_ready
-        self._patience_seconds = patience_seconds
+    base_url: str
+    screen: Screen
+    on_ready: Callable[[], None]
+    patience_seconds: float = PATIENCE_SECONDS
 
     async def run(self, children: Sequence[Child]) -> None:
         began = time.monotonic()
@@ -41,25 +36,25 @@ class ReadinessWatch:
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while missing := await self._missing(session):
                 if missing != shown:
-                    self._screen.say(f"Waiting: {missing}", "dim")
+                    self.screen.say(f"Waiting: {missing}", "dim")
                     shown = missing
                 waited_seconds = time.monotonic() - began
-                if waited_seconds > self._patience_seconds and not is_late:
-                    self._screen.say(_late(waited_seconds, missing, children), "bold red")
+                if waited_seconds > self.patience_seconds and not is_late:
+                    self.screen.say(_late(waited_seconds, missing, children), "bold red")
                     is_late = True
                 await asyncio.sleep(_POLL_SECONDS)
-        self._on_ready()
+        self.on_ready()
 
     async def _missing(self, session: aiohttp.ClientSession) -> str:
         try:
-            async with session.get(self._base_url + OWN_POLL) as response:
+            async with session.get(self.base_url + OWN_POLL) as response:
                 if response.status == 200:
                     return ""
                 return describe_missing(response.status, await response.json())
         except (aiohttp.ClientConnectionError, TimeoutError):
-            return f"the web process does not answer yet at {self._base_url}"
+            return f"the web process does not answer yet at {self.base_url}"
         except (aiohttp.ClientError, ValueError) as error:
-            return f"{self._base_url}/health/ready gives an invalid answer: {error}"
+            return f"{self.base_url}/health/ready gives an invalid answer: {error}"
 
 
 def describe_missing(status: int, body: Any) -> str:

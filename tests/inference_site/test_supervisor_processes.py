@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inference_site.embedded.valkey import ValkeyServer
-from inference_site.supervisor.processes import service_processes
+from inference_site.management.commands.up import service_processes
 from tests.inference_site.embedded_processes import kill, running_pids
 from tests.inference_site.supervisor_processes import POLITE, STUBBORN, alive, supervisor
 from tests.waiting import wait_until

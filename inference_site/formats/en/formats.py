@@ -1,5 +1,3 @@
-"""Dates and times as in ISO 8601."""
-
 DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i:s"
 DATETIME_FORMAT = "Y-m-d H:i:s"

@@ -6,7 +6,7 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -24,27 +24,24 @@ COMMANDS = "/reset  /model NAME  /stats  /quit"
 _CONTROL_CHARACTERS = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n"), ord("\t")})
 
 
+@dataclass
 class Chat:
-    """A conversation. ``temperature`` and ``max_tokens`` are the server's where they are None."""
+    """A conversation; None leaves ``temperature`` and ``max_tokens`` to the server."""
 
-    def __init__(
-        self,
-        target: Target,
-        *,
-        system: str,
-        temperature: float | None,
-        max_tokens: int | None,
-        write: Callable[[str], None],
-    ) -> None:
-        self.target = target
-        self.last: Observation | None = None
-        self._system = system
-        self._temperature = temperature
-        self._max_tokens = max_tokens
-        self._write = write
+    target: Target
+    write: Callable[[str], None]
+    system: str
+    temperature: float | None
+    max_tokens: int | None
+    last: Observation | None = None
+
+    def __post_init__(self) -> None:
         self._messages: list[dict[str, str]] = []
         self._runner = asyncio.Runner()
-        self._session: aiohttp.ClientSession = self._runner.run(_session())
+        self._session: aiohttp.ClientSession = self._runner.run(self._open_session())
+
+    async def _open_session(self) -> aiohttp.ClientSession:
+        return open_session(TIMEOUT_SECONDS)
 
     def close(self) -> None:
         self._runner.run(self._session.close())
@@ -76,21 +73,17 @@ class Chat:
     ) -> None:
         def show(piece: str) -> None:
             said.append(piece)
-            self._write(piece.translate(_CONTROL_CHARACTERS))
+            self.write(piece.translate(_CONTROL_CHARACTERS))
 
-        system = [{"role": "system", "content": self._system}] if self._system else []
+        system = [{"role": "system", "content": self.system}] if self.system else []
         request = CompletionRequest(
-            [*system, *self._messages, question], self._max_tokens, self._temperature
+            [*system, *self._messages, question], self.max_tokens, self.temperature
         )
         await CompletionClient(self._session, self.target).complete(request, observation, show)
 
     def _remember(self, question: dict[str, str], said: list[str]) -> None:
         if said:
             self._messages += [question, {"role": "assistant", "content": "".join(said)}]
-
-
-async def _session() -> aiohttp.ClientSession:
-    return open_session(TIMEOUT_SECONDS)
 
 
 def describe_failure(failure: Failure, target: Target) -> str:
@@ -140,13 +133,8 @@ class Command(BaseCommand):
             )
         except TargetError as error:
             raise CommandError(str(error)) from error
-        chat = Chat(
-            target,
-            system=options["system"],
-            temperature=options["temperature"],
-            max_tokens=options["max_tokens"],
-            write=self._write,
-        )
+        parameters = (options["system"], options["temperature"], options["max_tokens"])
+        chat = Chat(target, self._write, *parameters)
         try:
             if options["message"] is not None or not sys.stdin.isatty():
                 self._answer_once(chat, options["message"] or sys.stdin.read())

@@ -1,9 +1,10 @@
 """``manage.py up``: the whole service on one machine, until Ctrl-C."""
 
 import asyncio
-import os
 import shlex
+import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -16,12 +17,14 @@ from rich.console import Console
 from inference_site.embedded import EmbeddedServerError
 from inference_site.embedded.lifecycle import EmbeddedServers
 from inference_site.first_run import PREPARE_ERRORS, FirstRun, base_url, first_run_path, prepare
+from inference_site.supervisor.child import ChildSpec
 from inference_site.supervisor.preflight import PreflightError, check_port, claim_home
-from inference_site.supervisor.processes import service_processes
 from inference_site.supervisor.readiness import ReadinessWatch
 from inference_site.supervisor.screen import Screen
 from inference_site.supervisor.supervisor import Supervisor
 
+# The rest of the supervisor's deadline after the share of the web process.
+CLUSTER_STOP_SECONDS = 5.0
 EXPECTED_ERRORS = (PreflightError, EmbeddedServerError, *PREPARE_ERRORS)
 
 
@@ -38,13 +41,8 @@ class Command(BaseCommand):
         try:
             with claim_home(home):
                 check_port(host, port)
-                servers = EmbeddedServers(
-                    home,
-                    postgres=not os.environ.get("DATABASE_URL"),
-                    valkey=not os.environ.get("REDIS_URL"),
-                )
                 console.print("Starting the servers …", style="dim")
-                with servers:
+                with EmbeddedServers.unless_configured(home) as servers:
                     created = self._prepare(console)
                     status = self._serve(console, servers, created)
         except EXPECTED_ERRORS as error:
@@ -80,12 +78,33 @@ class Command(BaseCommand):
         )
         names = [spec.name for spec in specs]
         screen = Screen(console, settings.BRIGADE_HOME / "logs", names)
-
         watch = ReadinessWatch(base_url(), screen, partial(_show_ready, screen, created))
         try:
             return asyncio.run(Supervisor(specs, screen, servers, watch).run())
         finally:
             screen.close()
+
+
+def service_processes(host: str, port: int, home: Path) -> list[ChildSpec]:
+    """Return the processes of ``manage.py up``; the web process listens on ``host:port``."""
+
+    def process(name: str, *arguments: str, **variables: str) -> ChildSpec:
+        return ChildSpec(
+            name=name,
+            command=(sys.executable, "manage.py", *arguments),
+            environment={"BRIGADE_HOME": str(home), **variables},
+            directory=settings.BASE_DIR,
+            stops_first=name == "web",
+        )
+
+    stop = ("--stop-seconds", f"{CLUSTER_STOP_SECONDS:g}")
+    return [
+        process("web", "web", "--host", host, "--port", str(port)),
+        # django-q reads Q_CLUSTER_NAME when it is imported.
+        process("models", "cluster", "models", *stop, Q_CLUSTER_NAME="models"),
+        process("jobs", "cluster", "jobs", *stop, Q_CLUSTER_NAME="jobs"),
+        process("controller", "controller"),
+    ]
 
 
 def _show_ready(screen: Screen, created: FirstRun | None) -> None:

@@ -1,6 +1,5 @@
 """``manage.py web``: serve HTTP and WebSocket."""
 
-import logging
 from argparse import ArgumentParser
 from typing import Any
 
@@ -9,7 +8,6 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from inference_site.http_protocol import HttpProtocol
-from inference_site.log_filters import is_not_own_poll
 
 # The supervisor kills after three seconds; requests that still run are cancelled before that.
 STOP_SECONDS = 2
@@ -26,8 +24,6 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=settings.INFERENCE_PORT)
 
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
-        # The first filter, because ``hide_query`` cuts the query that this one compares.
-        logging.getLogger("uvicorn.access").filters.insert(0, is_not_own_poll)
         uvicorn.run(
             "inference_site.asgi:application",
             host=host,

@@ -53,10 +53,7 @@ def model_statistics(slug: str, since: datetime) -> list[VersionStatistics]:
     with connection.cursor() as cursor:
         cursor.execute(query, [since, f"{slug}@"])
         rows = cursor.fetchall()
-    return [
-        VersionStatistics(*counts, total=_percentiles(total), queue=_percentiles(queue))
-        for *counts, total, queue in rows
-    ]
+    return [VersionStatistics(*row[:-2], *map(_percentiles, row[-2:])) for row in rows]
 
 
 def _percentiles(values: list[float | None] | None) -> Percentiles:

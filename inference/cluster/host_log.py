@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import redis
 
@@ -26,11 +26,11 @@ class HostLog:
     def __init__(self, folder: Path, launch_id: str) -> None:
         self._path = folder / f"host-{launch_id}.log"
         self.name = self._path.name
-        self._handler: logging.FileHandler | None = None
+        self._handler: logging.StreamHandler[TextIO] | None = None
 
     def open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._handler = logging.FileHandler(self._path)
+        self._handler = logging.StreamHandler(self._path.open("a", buffering=1))
         self._handler.setFormatter(logging.Formatter(_FORMAT))
         logging.getLogger().addHandler(self._handler)
         faulthandler.enable(self._handler.stream, all_threads=False)
@@ -48,7 +48,7 @@ class HostLog:
         if self._handler is not None:
             logging.getLogger().removeHandler(self._handler)
             faulthandler.disable()
-            self._handler.close()
+            self._handler.stream.close()
         self._path.unlink(missing_ok=True)
 
 

@@ -124,7 +124,7 @@ def remember(servers: EmbeddedServers, word: str) -> None:
 
 
 def remembered(servers: EmbeddedServers) -> tuple[list[str], list[str]]:
-    """What both servers were given, in order."""
+    """Return the values written to both servers, in order."""
     with psycopg.connect(servers.database_url) as connection:
         rows = [row[0] for row in connection.execute("SELECT word FROM words ORDER BY ctid")]
     with redis.Redis.from_url(servers.redis_url, decode_responses=True) as client:

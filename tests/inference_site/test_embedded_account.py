@@ -1,4 +1,4 @@
-"""Who the embedded servers run as, with and without root, in real processes."""
+"""The account of the embedded servers, with and without root, in real processes."""
 
 import os
 import pwd

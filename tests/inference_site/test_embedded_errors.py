@@ -1,4 +1,4 @@
-"""What the embedded servers say when they cannot run."""
+"""Errors of embedded servers that cannot run."""
 
 import importlib.util
 import shutil

@@ -1,4 +1,4 @@
-"""What the first start creates, once, and what later starts leave alone."""
+"""The first start creates models and credentials; later starts keep them."""
 
 import dataclasses
 import json

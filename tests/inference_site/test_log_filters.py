@@ -1,4 +1,4 @@
-"""What the log says of a request."""
+"""The access log without queries and without polls of ``up``."""
 
 import logging
 from collections.abc import Iterator

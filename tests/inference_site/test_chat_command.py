@@ -155,7 +155,7 @@ def test_ctrl_c_stops_the_answer_at_the_server_and_keeps_the_half_said(typed):
     ]
 
 
-def test_failure_is_told_and_the_question_taken_back(typed):
+def test_failure_is_shown_and_the_question_dropped(typed):
     async def script(body):
         if body["messages"][-1]["content"] == "bad":
             yield text("half")
@@ -179,7 +179,7 @@ def test_failed_single_message_is_a_failed_command():
         chat(server, "--message", "hi")
 
 
-def test_service_that_is_not_running_is_told_with_what_to_do(tmp_path):
+def test_service_that_is_not_running_is_reported_with_advice(tmp_path):
     with pytest.raises(CommandError, match="make run"):
         call_command("chat", "--message", "hi")
     stored = {"base_url": "http://127.0.0.1:9", "api_key": "k"}

@@ -78,7 +78,7 @@ def test_check_of_the_roles(settings: Any, role: str, found: list[str]):
         ("INFERENCE_REJECT_WHEN_FULL", "", "Remove it"),
     ],
 )
-def test_check_warns_of_what_is_not_read(settings: Any, name: str, similar: str, advice: str):
+def test_check_warns_of_unread_variables(settings: Any, name: str, similar: str, advice: str):
     settings.INFERENCE_UNREAD = {name: similar}
     (warning,) = check_unread_variables()
     assert warning.id == "inference.W002"

@@ -44,7 +44,7 @@ def _interpreter_for(user: pwd.struct_passwd) -> str:
     pytest.skip("no interpreter is within that user's reach")
 
 
-def test_a_user_lends_no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plain_user_needs_no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert service_account(tmp_path / "postgres", Path("/bin/true")) is None
 
@@ -131,7 +131,7 @@ def test_link_in_place_of_a_directory_is_refused(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sockets").mkdir()
     os.chown(tmp_path / "sockets", 54321, -1)
     with pytest.raises(EmbeddedServerError, match="belongs to user 54321"):

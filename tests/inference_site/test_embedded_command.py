@@ -60,7 +60,7 @@ def test_command_finds_the_servers_and_gives_its_status(home: Path) -> None:
     assert running_pids(home) == []
 
 
-def test_urls_that_are_given_are_left_alone(home: Path) -> None:
+def test_given_urls_are_kept(home: Path) -> None:
     line = 'echo "$DATABASE_URL"; ls -A "$BRIGADE_HOME/sockets"'
     process = _start(home, "--", "sh", "-c", line, DATABASE_URL="postgresql://theirs/db")
     out, _ = process.communicate()
@@ -78,7 +78,7 @@ def test_terminate_is_passed_on_and_the_servers_stop(home: Path) -> None:
     assert running_pids(home) == []
 
 
-def test_missing_command_is_told(home: Path) -> None:
+def test_missing_command_is_reported(home: Path) -> None:
     process = _start(home, "--", "no-such-command")
     _, error = process.communicate()
     assert process.returncode == 127

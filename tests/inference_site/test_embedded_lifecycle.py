@@ -34,7 +34,7 @@ def home() -> Iterator[Path]:
         yield path
 
 
-def test_first_start_makes_what_later_starts_find() -> None:
+def test_later_starts_find_the_data_of_the_first() -> None:
     with temporary_home(empty=True) as home:
         for word in ("one", "two"):
             with EmbeddedServers(home) as servers:
@@ -60,7 +60,7 @@ def test_only_the_servers_asked_for_run(home: Path) -> None:
         assert not (home / "postgres" / "postmaster.pid").exists()
 
 
-def test_last_holder_out_stops_the_servers(home: Path) -> None:
+def test_servers_stop_after_the_last_holder(home: Path) -> None:
     with EmbeddedServers(home) as servers:
         postmaster = 0
         with holder(home):
@@ -143,7 +143,7 @@ def test_servers_that_were_started_again_or_have_no_watchdog_need_a_check(home: 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_watchdog_that_is_told_to_stop_stops_its_server_whoever_holds_it(
+def test_signal_to_a_watchdog_stops_its_server_though_it_is_held(
     home: Path, number: signal.Signals
 ) -> None:
     with EmbeddedServers(home, postgres=False) as servers:

@@ -40,7 +40,7 @@ def test_id_is_taken_as_it_is(given: str):
 
 
 @pytest.mark.parametrize("given", ["", "x" * 129, "é", "a\tb", "a\nb", "a\x7f", None, 7, {}])
-def test_id_that_cannot_be_printed_is_not_taken(given: object):
+def test_unprintable_id_is_refused(given: object):
     assert accepted_id(given) == ""
 
 
@@ -101,7 +101,7 @@ async def test_socket_has_an_id_and_each_request_may_have_its_own(
         assert data["error"]["details"]["request_id"] == "socket"
 
 
-async def test_socket_says_its_id_when_it_opens(
+async def test_socket_sends_its_id_when_it_opens(
     service: InferenceService,  # noqa: F811
     api: Api,  # noqa: F811
 ):
@@ -136,7 +136,7 @@ def test_log_line_outside_of_requests_has_none():
     assert text.endswith("INFO x said")
 
 
-async def test_what_outlives_a_request_has_not_its_id(
+async def test_task_that_outlives_a_request_has_not_its_id(
     model: FakeModel,  # noqa: F811
     api: Api,  # noqa: F811
     service: InferenceService,  # noqa: F811

@@ -57,7 +57,7 @@ def _screen(directory: Path, **options: Any) -> tuple[Screen, io.StringIO]:
     return Screen(Console(file=output), directory, ["web", "models"], **options), output
 
 
-def test_screen_aligns_names_and_takes_text_as_it_is(tmp_path: Path) -> None:
+def test_screen_aligns_names_and_does_not_interpret_markup(tmp_path: Path) -> None:
     screen, output = _screen(tmp_path)
     screen.line("web", b"[bold]not markup[/bold] \x1b[31mred\x1b[0m " + b"x" * 200)
     screen.line("models", b"\xff")
@@ -80,7 +80,7 @@ def test_screen_colours_names_on_a_terminal_alone(tmp_path: Path) -> None:
     assert output.getvalue() == "\x1b[36mweb │ \x1b[0mhello\n"
 
 
-def test_log_is_put_aside_while_it_grows(tmp_path: Path) -> None:
+def test_large_log_is_rotated_while_written(tmp_path: Path) -> None:
     screen, _ = _screen(tmp_path, largest_log_bytes=10)
     for line in (b"0123456789", b"next"):
         screen.line("web", line)
@@ -120,7 +120,7 @@ async def _service(answers: list[tuple[int, Any]]) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def test_watch_says_what_is_missing_and_tells_once_when_ready(tmp_path: Path) -> None:
+async def test_watch_shows_what_is_missing_and_calls_once_when_ready(tmp_path: Path) -> None:
     screen, output = _screen(tmp_path)
     calls: list[str] = []
     loading = (503, {"reason": "Models still loading: a@1"})
@@ -130,7 +130,7 @@ async def test_watch_says_what_is_missing_and_tells_once_when_ready(tmp_path: Pa
     assert output.getvalue() == "Waiting: Models still loading: a@1\n"
 
 
-async def test_watch_that_takes_long_says_so_once_and_goes_on(tmp_path: Path) -> None:
+async def test_watch_warns_once_after_its_patience_and_continues(tmp_path: Path) -> None:
     screen, output = _screen(tmp_path)
     calls: list[str] = []
     loading = (503, {"reason": "Models still loading: a@1"})
@@ -141,7 +141,7 @@ async def test_watch_that_takes_long_says_so_once_and_goes_on(tmp_path: Path) ->
     assert output.getvalue().count("still trying. Models still loading: a@1.") == 1
 
 
-async def test_watch_waits_for_a_service_that_is_not_there_yet(tmp_path: Path) -> None:
+async def test_watch_waits_for_a_web_process_that_does_not_answer_yet(tmp_path: Path) -> None:
     screen, output = _screen(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -151,7 +151,7 @@ async def test_watch_waits_for_a_service_that_is_not_there_yet(tmp_path: Path) -
     assert "the web process does not answer yet" in output.getvalue()
 
 
-def test_taken_port_is_told_before_the_start() -> None:
+def test_taken_port_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(PreflightError, match=f"Port {port} .* is taken.*INFERENCE_PORT"):
@@ -159,7 +159,7 @@ def test_taken_port_is_told_before_the_start() -> None:
     check_port("127.0.0.1", port)
 
 
-def test_address_of_another_machine_is_told() -> None:
+def test_address_of_another_machine_is_refused() -> None:
     with pytest.raises(PreflightError, match="Set INFERENCE_HOST"):
         check_port("192.0.2.1", 8085)
 
@@ -173,7 +173,7 @@ def test_second_supervisor_of_a_home_learns_of_the_first(tmp_path: Path) -> None
     claim_home(tmp_path).close()
 
 
-def test_supervisor_that_has_not_said_its_number_yet_is_told_too(tmp_path: Path) -> None:
+def test_supervisor_that_has_not_written_its_process_id_is_refused_too(tmp_path: Path) -> None:
     with FileLock(tmp_path / "run" / "up.lock") as lock:
         assert lock.try_exclusive()
         with pytest.raises(PreflightError, match="already being run by a process that has just"):
@@ -210,7 +210,7 @@ class _Servers:
 
 
 @pytest.mark.parametrize(("ask_seconds", "asked"), [(60.0, 11), (0.0, 5)])
-async def test_servers_are_asked_when_they_need_check_and_now_and_then(
+async def test_servers_are_asked_when_they_need_a_check_and_regularly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask_seconds: float, asked: int
 ) -> None:
     monkeypatch.setattr(supervisor, "_CHECK_SECONDS", 0.0)

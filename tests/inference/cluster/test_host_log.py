@@ -27,7 +27,7 @@ ctypes.string_at(0)
 """
 
 
-def test_last_lines_are_those_that_were_logged_last(tmp_path: Path) -> None:
+def test_last_lines_are_the_latest_log_lines(tmp_path: Path) -> None:
     log = HostLog(tmp_path / "run", "a")
     assert log.last_lines() == ""
     log.open()
@@ -40,7 +40,7 @@ def test_last_lines_are_those_that_were_logged_last(tmp_path: Path) -> None:
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_a_crash_leaves_its_error_and_where_it_was(tmp_path: Path) -> None:
+def test_a_crash_leaves_its_error_and_stack(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", CRASH, str(tmp_path)], check=False, capture_output=True, timeout=60
     )
@@ -76,7 +76,7 @@ def test_last_lines_of_a_dead_host_are_published_and_its_files_removed_in_the_en
     assert not any(path.exists() for path in files)
 
 
-def test_hosts_of_another_node_in_the_same_folder_are_left_to_it(
+def test_hosts_of_another_node_in_the_same_folder_are_not_published(
     world: QueueWorld, tmp_path: Path
 ) -> None:
     launch = world.new_launch()

@@ -50,7 +50,7 @@ def test_a_node_learns_which_of_its_hosts_are_fenced(world: QueueWorld, node: st
     assert publish_node(world.redis, node, launches) == {silent.launch_id}
 
 
-def test_features_are_the_words_that_are_on() -> None:
+def test_cpu_features_are_the_enabled_ones() -> None:
     assert cpu_features("CPU : SSE3 = 1 | AVX512 = 0 | AMX_INT8 = 1 | REPACK = 1 | ") == [
         *("SSE3", "AMX_INT8", "REPACK")
     ]
@@ -59,7 +59,7 @@ def test_features_are_the_words_that_are_on() -> None:
 @pytest.mark.parametrize(
     ("llama_name", "name"), [("CUDA0", "cuda:0"), ("Vulkan12", "vulkan:12"), ("Metal", "metal")]
 )
-def test_devices_are_written_as_in_the_registry(llama_name: str, name: str) -> None:
+def test_device_names_are_those_of_the_registry(llama_name: str, name: str) -> None:
     assert device_name(llama_name) == name
 
 
@@ -69,7 +69,7 @@ def test_this_machine_has_a_cpu() -> None:
     assert facts.cpu_features
 
 
-def test_a_probe_that_fails_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_probe_returns_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         node_module, "_PROBE_COMMAND", (sys.executable, "-c", "raise SystemExit(1)")
     )

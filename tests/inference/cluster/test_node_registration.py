@@ -64,7 +64,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return found
 
 
-def test_a_node_that_could_not_be_registered_is_tried_until_it_is(guarded: Any) -> None:
+def test_registration_of_a_node_is_retried(guarded: Any) -> None:
     answers = [True]
     guarded._register = lambda: answers.pop()
     guarded.guard()
@@ -96,7 +96,7 @@ def test_a_fenced_host_is_killed_once(guarded: Any, tmp_path: Path) -> None:
     assert set(guarded.written[0]) == {"show", settings.NODE_NAME, "stuck", "serving"}
 
 
-def test_a_host_that_was_fenced_is_killed_though_host_logs_cannot_be_told(
+def test_a_fenced_host_is_killed_though_logs_cannot_be_published(
     guarded: Any, tmp_path: Path
 ) -> None:
     killed: list[str] = []
@@ -121,7 +121,7 @@ def test_a_cluster_without_hosts_publishes_no_node(
     assert guarded.written == [("stop",)]
 
 
-def test_a_database_that_is_away_does_not_stop_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_starts_without_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[Exception | None] = [django.db.OperationalError("away"), None]
 
     def register_this_node(*_: object) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from inference.errors import BodyTimeoutError, PayloadTooLargeError
 
-# A client that still sends a refused body may do so for this long: if the connection was closed at
-# once, it would not receive the answer.
+# A client may send the rest of a refused body for this long. After an immediate close it would not
+# receive the answer.
 LINGER_SECONDS = 10.0
 
 

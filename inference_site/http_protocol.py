@@ -77,7 +77,7 @@ class HttpProtocol(HttpToolsProtocol):
             f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(STATUS_LINE[error.status] + head.encode() + content)
-        # If it was closed at once, a client that still sends would not receive the answer.
+        # After an immediate close, a client that still sends would not receive the answer.
         self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
 

@@ -1,4 +1,4 @@
-"""Django settings, flat, from the environment; a bad value stops the start and says why."""
+"""Django settings from the environment; a bad value stops the start with an error."""
 
 import contextlib
 import os

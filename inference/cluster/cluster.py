@@ -48,7 +48,7 @@ class GuardedCluster(django_q_cluster.Cluster):
         if stop_seconds < MINIMUM_STOP_SECONDS:
             raise ValueError(f"stop_seconds must be at least {MINIMUM_STOP_SECONDS:g}")
         # From here on a stop signal stays pending until run() waits for it. The children inherit
-        # the mask, so a signal to the process group neither kills nor bypasses one of them.
+        # the mask, so a signal to the process group kills none of them and is never lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         # If the parent had set it to SIG_IGN, the kernel would reap the sentinel unnoticed.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

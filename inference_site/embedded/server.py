@@ -16,6 +16,7 @@ from inference_site.embedded.urls import socket_directory
 
 # Not the caller's environment: PGPORT, PGDATA and others would change what the programs do.
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+# Processes of an earlier run end when their parent dies; after this time they are killed.
 _LEFTOVER_GRACE_SECONDS = 1.5
 
 
@@ -48,7 +49,7 @@ class EmbeddedServer(ABC):
     @property
     @abstractmethod
     def binary(self) -> Path:
-        """The server's program; the error when it is missing says how to install it."""
+        """The server's program; raises ``EmbeddedServerError`` when it is not installed."""
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -87,7 +88,7 @@ class EmbeddedServer(ABC):
             )
 
     def stop(self, process: subprocess.Popen[bytes]) -> None:
-        """Stop the server with stronger and stronger signals; remove sockets outside the home."""
+        """Stop the server, at last with SIGKILL; remove a socket directory outside the home."""
         for number, seconds in (*self.stop_signals, (signal.SIGKILL, 10.0)):
             if process.poll() is not None:
                 break

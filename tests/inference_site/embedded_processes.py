@@ -34,7 +34,7 @@ with EmbeddedServers(Path(sys.argv[1])):
 
 @functools.cache
 def _made_data() -> Path:
-    """A Postgres data directory with nothing in it: to copy one is far quicker than to make it."""
+    """An empty Postgres data directory: a copy is far quicker than ``initdb``."""
     parent = Path(tempfile.mkdtemp(prefix="brigade-"))
     parent.chmod(0o755)
     atexit.register(shutil.rmtree, parent)
@@ -90,7 +90,7 @@ def running_pids(home: Path) -> list[int]:
 
 
 def watchdog_pids(home: Path, name: str) -> list[int]:
-    """The watchdog of one server, told by its command line."""
+    """Return the watchdogs of one server, found by their command line."""
     wanted = ["inference_site.embedded.watchdog", name, str(home.resolve())]
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -109,7 +109,7 @@ def postmaster_pid(home: Path) -> int:
 
 
 def kill(pid: int) -> None:
-    """kill -9, and wait until the kernel is done with it."""
+    """Kill -9 a process and wait until the kernel has removed it."""
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{pid}/cwd").is_dir())
 

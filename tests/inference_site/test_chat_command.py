@@ -27,7 +27,7 @@ class Terminal(io.StringIO):
 
 
 class StoppingReader(io.StringIO):
-    """Standard output of somebody who presses Ctrl-C at the word "half"."""
+    """Standard output of a user who presses Ctrl-C at the word "half"."""
 
     def write(self, piece):
         written = super().write(piece)
@@ -43,7 +43,7 @@ def no_service(settings, tmp_path):
 
 @pytest.fixture(autouse=True)
 def minds_ctrl_c():
-    """Shells start what runs in the background with SIGINT ignored."""
+    """Shells start background processes with SIGINT ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -51,7 +51,7 @@ def minds_ctrl_c():
 
 @pytest.fixture
 def typed(monkeypatch):
-    """Makes lines be typed at the prompt; after the last one the user presses Ctrl-D."""
+    """Type lines at the prompt, then press Ctrl-D."""
 
     def type_lines(*lines):
         waiting = iter(lines)

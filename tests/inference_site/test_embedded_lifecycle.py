@@ -1,4 +1,4 @@
-"""The embedded servers as real processes: who starts them, who stops them, what survives."""
+"""The embedded servers as real processes: starts, stops, deaths and their data."""
 
 import os
 import signal
@@ -122,7 +122,7 @@ def test_killed_watchdog_is_replaced(home: Path, name: str) -> None:
 
 
 def restarted(servers: EmbeddedServers) -> list[str]:
-    """Names of servers that were started again; ``up`` tries again too while one dies."""
+    """Return the servers that were started again; retry while one dies, as ``up`` does."""
     try:
         return servers.ensure()
     except EmbeddedServerError:

@@ -1,4 +1,4 @@
-"""Reading the environment: what is taken, and what is refused by name."""
+"""Reading the environment: accepted values, and errors that name the variable."""
 
 import os
 from collections.abc import Callable

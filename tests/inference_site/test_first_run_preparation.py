@@ -31,7 +31,7 @@ def home(tmp_path: Path, settings: Any) -> Path:
 
 @pytest.fixture(autouse=True)
 def fetched(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Keys of the versions whose file was asked for; nothing is downloaded."""
+    """Keys of the versions whose file was fetched; nothing is downloaded."""
     keys: list[str] = []
 
     def fetch(console: Console, version: ModelVersion, models_dir: Path, _fetch: Any) -> None:

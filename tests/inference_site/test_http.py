@@ -1,4 +1,4 @@
-"""Requests over real connections: what is read, what is refused, and how answers are framed."""
+"""Requests over real connections: limits, refusals, and the framing of answers."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ MEBIBYTE = 1 << 20
 
 
 class Connection:
-    """A client that says exactly what it is told to."""
+    """A client that sends exactly the given bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -61,7 +61,7 @@ class Connection:
 
 @asynccontextmanager
 async def connected(app: Any = application) -> AsyncIterator[Callable[[], Any]]:
-    """A server on a free port; gives what makes connections to it."""
+    """A server on a free port; yields a function that connects to it."""
     config = uvicorn.Config(app, http=HttpProtocol, lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     config.load()

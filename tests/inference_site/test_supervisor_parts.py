@@ -188,9 +188,9 @@ def test_example_request_can_be_pasted() -> None:
 
 
 class _Servers:
-    """Counts how often it is asked; every third check is needed, and the 31st is the last.
+    """Counts calls; every third check is needed, and the 31st is the last.
 
-    So is the fifth time that it is asked without a look.
+    The fifth ``ensure`` without a check is the last, too.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A host's lock tells at once that it died."""
+"""A host's lock shows at once that the host died."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""The doors: HTTP through Django, WebSocket through Channels."""
+"""The ASGI application: HTTP through Django, WebSocket through Channels."""
 
 import gc
 import os
@@ -24,8 +24,8 @@ application = ProtocolTypeRouter(
     }
 )
 
-# Not only at the first request, whose client waits.
+# Now, so that the first request does not wait for the import.
 import_module(settings.ROOT_URLCONF)
-# What is loaded stays: the garbage collector need not look through it again and again.
+# Modules stay in memory: exclude them from garbage collection.
 gc.collect()
 gc.freeze()

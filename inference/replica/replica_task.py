@@ -15,9 +15,9 @@ import django.db
 import redis
 from django.conf import settings as django_settings
 
-from inference.cluster.cluster import stop_requested
+from inference.cluster.host_log import HostLog
 from inference.cluster.liveness import LivenessLock, liveness_folder
-from inference.cluster.process_log import ProcessLog
+from inference.cluster.sentinel import stop_requested
 from inference.conf import InferenceSettings, inference_settings
 from inference.engine.backend import ModelLoadError
 from inference.queue.claims import FencedError, HostClaims
@@ -57,7 +57,7 @@ def host_replica(replica_id: int, launch_id: str) -> str:
     settings = inference_settings()
     lock = LivenessLock(liveness_folder(), launch_id)
     lock.hold()
-    log = ProcessLog(liveness_folder(), launch_id)
+    log = HostLog(liveness_folder(), launch_id)
     log.open()
     try:
         ending = _serve(replica, launch, settings)

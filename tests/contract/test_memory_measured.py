@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.cluster.node_probe import probe_node
+from inference.cluster.node import probe_node
 from models_registry.fleet.memory import estimate_bytes
 from models_registry.gguf.reader import read_header
 from tests.model_files import model_file

@@ -96,7 +96,7 @@ def test_nothing_wanted_is_not_ready_and_says_what_to_do():
     assert "Load one" in content["reason"]
 
 
-def test_what_only_requests_brought_in_does_not_count():
+def test_version_loaded_on_demand_does_not_count():
     replicas = [replica("a"), replica("b", "loading", is_on_demand=True)]
     content = readiness(UP, UP, Wanted(replicas), {"a@v1"})
     assert (content["status"], content["progress"]) == ("ready", "1/1")
@@ -105,7 +105,7 @@ def test_what_only_requests_brought_in_does_not_count():
     assert awake["loaded_models"] == ["b"]
 
 
-def test_all_asleep_is_ready_while_models_come_on_demand():
+def test_no_loaded_model_is_ready_while_models_load_on_demand():
     content = readiness(UP, UP, Wanted([replica("a", desired="absent")]), set(), can_load=True)
     assert (content["status"], content["progress"]) == ("ready", "0/0")
     assert content["dependencies"]["hosts"]["status"] == "ok"
@@ -188,13 +188,13 @@ def test_ready_where_members_take_turns_when_no_more_can_come(
         assert "Loaded in turn: c@v1" in content["notice"]
 
 
-def test_member_that_is_on_its_way_is_waited_for():
+def test_member_that_is_loading_is_awaited():
     replicas = [replica("a"), replica("b"), replica("c", "loading")]
     content = readiness(UP, UP, Wanted(replicas, crowded=[crowded(5, 5, 6)]), {"a@v1", "b@v1"})
     assert content["reason"].startswith("Models still loading: c@v1 ")
 
 
-def test_members_that_have_begun_to_take_turns_are_not_waited_for():
+def test_members_that_take_turns_are_not_awaited():
     replicas = [replica("b"), replica("c", "loading"), replica("a", "stopped", desired="absent")]
     wanted = Wanted(replicas, crowded=[crowded(5, 5, 6)])
     content = readiness(UP, UP, wanted, {"b@v1"}, can_load=True)
@@ -203,7 +203,7 @@ def test_members_that_have_begun_to_take_turns_are_not_waited_for():
 
 
 @pytest.mark.parametrize(("serving", "state"), [("", "loading"), ("", "failed"), ("b", "failed")])
-def test_members_that_take_turns_are_waited_for_when_none_serves_or_one_failed(serving, state):
+def test_members_that_take_turns_are_awaited_when_none_serves_or_one_failed(serving, state):
     replicas = [replica("b"), replica("c", state), replica("a", "stopped", desired="absent")]
     wanted = Wanted(replicas, crowded=[crowded(5, 5, 6)])
     content = readiness(UP, UP, wanted, {f"{name}@v1" for name in serving}, can_load=True)
@@ -219,7 +219,7 @@ def test_ready_where_hosts_are_too_few():
     assert "at most 2 hosts" in content["notice"]
 
 
-def test_member_that_fits_nowhere_is_waited_for_with_its_numbers():
+def test_member_that_fits_nowhere_is_awaited_with_its_numbers():
     wanted = Wanted([replica("a")], crowded=[crowded(5, 11)])
     content = readiness(UP, UP, wanted, {"a@v1"})
     assert content["status"] == "not_ready"
@@ -227,7 +227,7 @@ def test_member_that_fits_nowhere_is_waited_for_with_its_numbers():
     assert "it needs 16 bytes, 6 bytes more" in content["reason"]
 
 
-async def test_health_is_open_and_asks_nobody(monkeypatch: pytest.MonkeyPatch):
+async def test_health_needs_no_key_and_no_server(monkeypatch: pytest.MonkeyPatch):
     response = await AsyncClient().get("/health")
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
@@ -266,7 +266,7 @@ async def test_ready_route_is_503_when_a_heartbeat_is_too_old(
     assert (await AsyncClient().get("/health/ready")).status_code == 503
 
 
-async def test_ready_route_tells_when_redis_is_away(
+async def test_ready_route_reports_that_redis_is_away(
     wanted: Replica,
     service: Runtime,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

@@ -12,7 +12,7 @@ from inference.api.openai.models import status_of, version_named
 from inference.api.view import ApiView, json_response
 from inference.database import in_database
 from inference.principal import MODELS_READ
-from metrics.figures import figures_of_model
+from metrics.statistics import model_statistics
 from models_registry.catalogue.routing import fallbacks_of
 from models_registry.catalogue.selectors import ModelStatus, model_statuses
 from models_registry.models import ModelVersion
@@ -56,7 +56,7 @@ class ModelMetrics(ApiView):
         """Requests, tokens and latencies of its versions in the last 24 hours."""
         status = await status_of(model_id)
         since = timezone.now() - timedelta(hours=_METRICS_HOURS)
-        figures = await in_database(figures_of_model, status.model.slug, since)
+        figures = await in_database(model_statistics, status.model.slug, since)
         return json_response(
             {
                 "object": "model.metrics",

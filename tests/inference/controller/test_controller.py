@@ -343,7 +343,7 @@ def test_the_end_of_the_log_of_a_dead_host_is_told(fleet: Fleet) -> None:
 def test_the_end_of_the_log_of_a_host_of_another_machine_is_told(fleet: Fleet) -> None:
     fleet.start().leave()
     fleet.age(fleet.world.settings.lease_seconds)
-    fleet.world.redis.set(keys.last_words(fleet.launch), "the last words", ex=60)
+    fleet.world.redis.set(keys.host_log(fleet.launch), "the last words", ex=60)
     assert fleet.tick().reason.endswith("Its log ends:\nthe last words")
 
 

@@ -1,4 +1,4 @@
-"""What the log says of a request."""
+"""The access log without queries and without polls of ``up``."""
 
 import logging
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import uvicorn
 from django.core.management import call_command
 
 from inference_site import settings
-from inference_site.access_log import OWN_POLL
+from inference_site.log_filters import OWN_POLL, hide_query
 
 
 def _record(path: str) -> logging.LogRecord:
@@ -20,7 +20,7 @@ def _record(path: str) -> logging.LogRecord:
 
 def test_access_log_does_not_have_the_query():
     record = _record("/v1/streams/a?token=secret")
-    assert settings._hide_query(record)
+    assert hide_query(record)
     assert record.getMessage() == '::1:9 - "GET /v1/streams/a HTTP/1.1" 200'
     assert "no_query" in settings.LOGGING["loggers"]["uvicorn.access"]["filters"]
 

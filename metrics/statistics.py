@@ -1,4 +1,4 @@
-"""What the records of a time say of one model: counts, tokens, latencies."""
+"""Counts, tokens and latencies of one model's requests, aggregated by version."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,7 @@ _COLUMNS: Final = """
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Of some seconds; None where nothing was finished."""
+    """Seconds; None where no request finished."""
 
     p50: float | None
     p95: float | None
@@ -29,11 +29,8 @@ class Percentiles:
 
 
 @dataclass(frozen=True)
-class VersionFigures:
-    """What became of the requests of one version.
-
-    ``total`` and ``queue`` are the latencies of those that finished, in seconds.
-    """
+class VersionStatistics:
+    """The requests of one version; ``total`` and ``queue`` are latencies of finished ones."""
 
     version_key: str
     requests: int
@@ -46,13 +43,8 @@ class VersionFigures:
     queue: Percentiles
 
 
-def figures_of_model(slug: str, since: datetime) -> list[VersionFigures]:
-    """Figures of each version of a model that had a request.
-
-    Args:
-        slug: the model's id.
-        since: the beginning of the time that counts.
-    """
+def model_statistics(slug: str, since: datetime) -> list[VersionStatistics]:
+    """Aggregate the requests of model ``slug`` that ended after ``since``, by version."""
     table = RequestRecord._meta.db_table
     query = (
         f'SELECT {_COLUMNS} FROM "{table}" '  # noqa: S608 - both are constants
@@ -61,31 +53,7 @@ def figures_of_model(slug: str, since: datetime) -> list[VersionFigures]:
     with connection.cursor() as cursor:
         cursor.execute(query, [since, f"{slug}@"])
         rows = cursor.fetchall()
-    return [_figures(*row) for row in rows]
-
-
-def _figures(
-    version_key: str,
-    requests: int,
-    failed: int,
-    cancelled: int,
-    prompt_tokens: int,
-    cached_tokens: int,
-    completion_tokens: int,
-    total: list[float | None] | None,
-    queue: list[float | None] | None,
-) -> VersionFigures:
-    return VersionFigures(
-        version_key,
-        requests,
-        failed,
-        cancelled,
-        prompt_tokens,
-        cached_tokens,
-        completion_tokens,
-        _percentiles(total),
-        _percentiles(queue),
-    )
+    return [VersionStatistics(*row[:-2], *map(_percentiles, row[-2:])) for row in rows]
 
 
 def _percentiles(values: list[float | None] | None) -> Percentiles:

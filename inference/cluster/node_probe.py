@@ -10,7 +10,7 @@ from models_registry.fleet.nodes import DeviceFacts, NodeFacts
 logger = logging.getLogger(__name__)
 
 PROBE_SECONDS = 60.0
-_COMMAND = (sys.executable, "-m", "inference.engine.llama_probe")
+_COMMAND = (sys.executable, "-m", "inference.engine.llama.probe")
 
 
 def probe_node() -> NodeFacts | None:

@@ -21,8 +21,8 @@ from models_registry.fleet.memory import kept_sequences
 from models_registry.rules.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from inference.engine.llama_backend import LlamaBackend
-    from inference.engine.llama_runtime import LlamaOptions
+    from inference.engine.llama.generation_backend import LlamaBackend
+    from inference.engine.llama.runtime import LlamaOptions
 
 GivingWay = Callable[[], AbstractContextManager[None]]
 
@@ -54,8 +54,6 @@ class Loaded:
 
 def import_runtime() -> None:
     """Import llama.cpp and what stands on it: a quarter of a second of processor time."""
-    import inference.engine.llama_backend
-    import inference.engine.llama_embedding  # noqa: F401
 
 
 def load_engine(
@@ -87,7 +85,7 @@ def _load_embedding(
     on_progress: Callable[[float], None],
     giving_way: GivingWay,
 ) -> Loaded:
-    from inference.engine.llama_embedding import LlamaEmbeddingBackend
+    from inference.engine.llama.embedding_backend import LlamaEmbeddingBackend
 
     with giving_way():
         backend = LlamaEmbeddingBackend(
@@ -116,7 +114,7 @@ def _load_generation(
     on_progress: Callable[[float], None],
     giving_way: GivingWay,
 ) -> Loaded:
-    from inference.engine.llama_backend import LlamaBackend
+    from inference.engine.llama.generation_backend import LlamaBackend
 
     step_tokens = max(STEP_TOKENS, spec.max_sequences)
     kept = kept_sequences(spec.max_sequences)
@@ -187,7 +185,7 @@ def _draft_backend(
     spec: ModelSpec, target: "LlamaBackend", step_tokens: int, threads: int
 ) -> "LlamaBackend | None":
     """The draft model of a version, if it has one and guesses."""
-    from inference.engine.llama_backend import LlamaBackend
+    from inference.engine.llama.generation_backend import LlamaBackend
 
     if spec.draft_path is None or not _guesses(spec, target):
         return None
@@ -202,7 +200,7 @@ def _draft_backend(
 
 
 def _options(spec: ModelSpec) -> "LlamaOptions":
-    from inference.engine.llama_runtime import LlamaOptions
+    from inference.engine.llama.runtime import LlamaOptions
 
     return LlamaOptions(
         device=spec.device,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.engine.llama_backend import LlamaBackend
+from inference.engine.llama.generation_backend import LlamaBackend
 from inference.prompts.vocabulary import Vocabulary
 from tests.contract.subjects import (
     KEPT_SEQUENCES,

@@ -8,7 +8,7 @@ import pytest
 from inference.engine.backend import DecodeOutcome, ModelLoadError, Span
 from inference.engine.drafter import Drafter, DraftRequest
 from inference.engine.fake_backend import FakeBackend
-from inference.engine.llama_backend import LlamaBackend
+from inference.engine.llama.generation_backend import LlamaBackend
 from inference.engine.model_drafter import ModelDrafter
 from inference.engine.ngram import NgramDrafter
 from inference.messages import SamplingParameters

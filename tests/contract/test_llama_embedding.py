@@ -9,7 +9,7 @@ import pytest
 
 from inference.engine.backend import ModelLoadError
 from inference.engine.embedding import EmbeddingEngine
-from inference.engine.llama_embedding import LlamaEmbeddingBackend
+from inference.engine.llama.embedding_backend import LlamaEmbeddingBackend
 from inference.messages import Embedding, Vectors
 from inference.prompts.vocabulary import Vocabulary
 

@@ -11,7 +11,7 @@ import pytest
 from inference.engine.backend import ModelLoadError
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
-from inference.engine.llama_backend import LlamaBackend
+from inference.engine.llama.generation_backend import LlamaBackend
 from inference.messages import Delta, Frame, Generation, SamplingParameters
 from tests.contract.subjects import GREEDY, MAX_SEQUENCES, STEP_TOKENS, Subject
 from tests.inference.engine.generations import complete, ending, text_of, tokens_of

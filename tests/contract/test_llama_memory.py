@@ -6,7 +6,7 @@ import pytest
 
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
-from inference.engine.llama_backend import LlamaBackend
+from inference.engine.llama.generation_backend import LlamaBackend
 from inference.messages import Generation
 from inference.prompts.vocabulary import Vocabulary
 from tests.contract.recurrent_model import FIRST_BYTE, write_mamba

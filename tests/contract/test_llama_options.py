@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from inference.engine.backend import ModelLoadError, Span
-from inference.engine.llama_backend import LlamaBackend
-from inference.engine.llama_devices import Device, DeviceKind, Placement, list_devices
-from inference.engine.llama_embedding import LlamaEmbeddingBackend
-from inference.engine.llama_runtime import LlamaOptions
+from inference.engine.llama.devices import Device, DeviceKind, Placement, list_devices
+from inference.engine.llama.embedding_backend import LlamaEmbeddingBackend
+from inference.engine.llama.generation_backend import LlamaBackend
+from inference.engine.llama.runtime import LlamaOptions
 from inference.prompts.vocabulary import Vocabulary
 
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")

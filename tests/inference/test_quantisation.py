@@ -12,9 +12,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from inference import quantisation
-from inference.engine import llama_quantize
 from inference.engine.backend import Span
-from inference.engine.llama_backend import LlamaBackend
+from inference.engine.llama import quantize
+from inference.engine.llama.generation_backend import LlamaBackend
 from inference.prompts.vocabulary import Vocabulary
 from inference.quantisation import QUANTISATIONS, QuantisationError, quality_warning, quantise
 from models_registry.errors import RegistryError
@@ -227,7 +227,7 @@ def test_only_what_is_quantised_already_is_warned_of(quantisation_: str, warns: 
 
 
 def test_every_quantisation_has_its_number_in_llama_cpp() -> None:
-    assert len({llama_quantize.file_type(name) for name in QUANTISATIONS}) == len(QUANTISATIONS)
+    assert len({quantize.file_type(name) for name in QUANTISATIONS}) == len(QUANTISATIONS)
 
 
 def _with_models_dir(settings: Any, models_dir: Path) -> Any:

@@ -6,7 +6,7 @@ import pytest
 
 from inference.cluster import node_probe
 from inference.cluster.node_probe import probe_node
-from inference.engine.llama_probe import cpu_features, device_name
+from inference.engine.llama.probe import cpu_features, device_name
 
 
 def test_features_are_the_words_that_are_on() -> None:

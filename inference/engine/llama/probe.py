@@ -1,4 +1,4 @@
-"""``python -m inference.engine.llama_probe``: what llama.cpp finds on this machine, as JSON.
+"""``python -m inference.engine.llama.probe``: what llama.cpp finds on this machine, as JSON.
 
 A program of its own, since a process that forks hosts must not have llama.cpp in it.
 """
@@ -10,7 +10,7 @@ import sys
 
 import llama_cpp
 
-from inference.engine.llama_devices import DeviceKind, list_devices
+from inference.engine.llama.devices import DeviceKind, list_devices
 
 
 def cpu_features(system_info: str) -> list[str]:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from inference.engine.backend import BackendError, DecodeOutcome, Span
 from inference.engine.grammar import DeferredCompiler
-from inference.engine.llama_grammar import grammar_tokenizer
-from inference.engine.llama_runtime import (
+from inference.engine.llama.grammar_tokenizer import grammar_tokenizer
+from inference.engine.llama.runtime import (
     DEFAULT_OPTIONS,
     AbortFlag,
     BatchBuffers,
@@ -20,7 +20,7 @@ from inference.engine.llama_runtime import (
     new_context,
     token_bytes,
 )
-from inference.engine.llama_sampler import LlamaSampler
+from inference.engine.llama.sampler import LlamaSampler
 from inference.messages import SamplingParameters
 
 _OUTCOMES = {0: DecodeOutcome.DONE, 1: DecodeOutcome.NO_CELLS, 2: DecodeOutcome.ABORTED}

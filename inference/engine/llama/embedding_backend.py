@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.engine.backend import BackendError, ModelLoadError, Span
-from inference.engine.llama_runtime import (
+from inference.engine.llama.runtime import (
     DEFAULT_OPTIONS,
     BatchBuffers,
     LlamaOptions,

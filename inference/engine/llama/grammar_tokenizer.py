@@ -6,7 +6,7 @@ from typing import Any
 import llama_cpp
 from llguidance import LLTokenizer
 
-from inference.engine.llama_runtime import token_bytes
+from inference.engine.llama.runtime import token_bytes
 
 # How llguidance tells a control token from the same text spelled out: UTF-8 has no such byte.
 _CONTROL_MARK = b"\xff"

@@ -1,6 +1,6 @@
 """Quantise a GGUF file; run as a program, so that it can be stopped and its crash harms nobody.
 
-    python -m inference.engine.llama_quantize SOURCE TARGET TYPE THREADS
+    python -m inference.engine.llama.quantize SOURCE TARGET TYPE THREADS
 
 It writes lines to standard output: ``size BYTES`` once, how large the tensors will be, and then
 ``tensor DONE TOTAL`` for each. It ends with status 0 when TARGET is written and its vocabulary
@@ -16,7 +16,7 @@ from pathlib import Path
 import llama_cpp
 
 from inference.engine.backend import ModelLoadError
-from inference.engine.llama_runtime import load_model
+from inference.engine.llama.runtime import load_model
 
 # What llama.cpp says while it works; llama_model_quantize has no other way to tell.
 _SIZE = re.compile(r"quant size\s*=\s*([\d.]+) MiB")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gguf import GGMLQuantizationType
 
 from inference.engine.backend import ModelLoadError, Span
-from inference.engine.llama_devices import CPU_ALONE, Placement, device_array, list_devices, place
+from inference.engine.llama.devices import CPU_ALONE, Placement, device_array, list_devices, place
 
 logger = logging.getLogger("llama.cpp")
 _recent_errors: deque[str] = deque(maxlen=5)
@@ -35,7 +35,7 @@ _TILED_PAIRS = 12_000
 class LlamaOptions:
     """How a version is put into memory and computed; the words are the registry's.
 
-    ``device``, ``gpu_layers`` and ``tensor_split`` are as ``llama_devices.place`` takes them.
+    ``device``, ``gpu_layers`` and ``tensor_split`` are as ``devices.place`` takes them.
     ``flash_attention`` is auto, on or off; the cache types are ggml's, such as f16 and q8_0.
     """
 

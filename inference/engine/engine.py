@@ -6,12 +6,12 @@ from collections.abc import Callable
 from inference.engine.backend import Backend, BackendError, DecodeOutcome, GrammarError
 from inference.engine.batches import Chunk, batches
 from inference.engine.config import EngineConfig
-from inference.engine.drafter import Drafter, DraftRequest
+from inference.engine.drafting.drafter import Drafter, DraftRequest
+from inference.engine.drafting.speculation import Speculation
 from inference.engine.kv_cache import KvCache
 from inference.engine.logprobs import token_logprob
 from inference.engine.scheduler import Conditions, StepPlan, schedule
 from inference.engine.sequence import Sequence, Status
-from inference.engine.speculation import Speculation
 from inference.engine.step_cost import StepCosts
 from inference.messages import (
     Failed,

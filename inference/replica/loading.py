@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from inference.conf import InferenceSettings
 from inference.engine.config import EngineConfig
-from inference.engine.drafter import Drafter
+from inference.engine.drafting.drafter import Drafter
+from inference.engine.drafting.model_drafter import ModelDrafter
+from inference.engine.drafting.ngram_drafter import NgramDrafter
 from inference.engine.embedding import EmbeddingEngine
 from inference.engine.engine import Engine
 from inference.engine.engine_thread import StepEngine
-from inference.engine.model_drafter import ModelDrafter
-from inference.engine.ngram import NgramDrafter
 from models_registry.fleet.memory import kept_sequences
 from models_registry.rules.spec import ModelSpec
 

@@ -9,8 +9,8 @@ learnt while they are checked. Nothing here asks a clock: step times come from `
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 
-from inference.engine.acceptance import GradeAcceptance, SequenceAcceptance
-from inference.engine.drafter import Draft, Drafter, DraftRequest
+from inference.engine.drafting.acceptance import GradeAcceptance, SequenceAcceptance
+from inference.engine.drafting.drafter import Draft, Drafter, DraftRequest
 
 # Guesses must promise so many times the tokens that the time they take is worth: a promise is not
 # exact, and of several ones the best looks better than it is.

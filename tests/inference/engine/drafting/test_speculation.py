@@ -5,8 +5,8 @@ from collections.abc import Callable, Hashable
 
 import pytest
 
-from inference.engine.drafter import Draft, DraftRequest
-from inference.engine.speculation import (
+from inference.engine.drafting.drafter import Draft, DraftRequest
+from inference.engine.drafting.speculation import (
     CONTROL_EVERY_STEPS,
     PROBE_SHARE,
     PROBE_TOKENS,

@@ -6,7 +6,7 @@ with the hash chains of LZ77 compressors (RFC 1951, section 4) in place of a sca
 
 from collections.abc import Hashable
 
-from inference.engine.drafter import Draft, DraftRequest
+from inference.engine.drafting.drafter import Draft, DraftRequest
 
 # Of the pairs found again half went on alike in answers of SmolLM2, of three tokens 7 in 10, of
 # four more than 8: a pair is worth a guess where guesses cost little.

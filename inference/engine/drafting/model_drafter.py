@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.engine.backend import Backend, DecodeOutcome, ModelLoadError, Span
-from inference.engine.drafter import Draft, DraftRequest
+from inference.engine.drafting.drafter import Draft, DraftRequest
 from inference.engine.step_cost import StepCost
 
 # A token is a rival of the likeliest when it is at least 1/e² as likely; the fewer there are, the

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from inference.engine.backend import DecodeOutcome, ModelLoadError
-from inference.engine.drafter import Draft, DraftRequest
+from inference.engine.drafting.drafter import Draft, DraftRequest
+from inference.engine.drafting.model_drafter import ModelDrafter
+from inference.engine.drafting.speculation import Speculation
 from inference.engine.fake_backend import FakeBackend, letter_after
-from inference.engine.model_drafter import ModelDrafter
-from inference.engine.speculation import Speculation
 
 
 def drafter_over(

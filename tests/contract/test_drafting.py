@@ -9,11 +9,11 @@ from inference.engine.backend import DecodeOutcome, ModelLoadError, Span
 from inference.engine.drafting.drafter import Drafter, DraftRequest
 from inference.engine.drafting.model_drafter import ModelDrafter
 from inference.engine.drafting.ngram_drafter import NgramDrafter
-from inference.engine.fake_backend import FakeBackend
 from inference.engine.llama.generation_backend import LlamaBackend
 from inference.messages import SamplingParameters
 from tests.contract.conftest import THREADS
 from tests.contract.subjects import GREEDY, Subject
+from tests.inference.engine.fake_backend import FakeBackend
 
 KV_CELLS = 1024
 STEP_TOKENS = 128

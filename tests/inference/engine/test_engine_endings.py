@@ -2,8 +2,8 @@
 
 import pytest
 
-from inference.engine.fake_backend import END_OF_GENERATION
 from inference.messages import Delta, Failed, Finished, SamplingParameters, Usage
+from tests.inference.engine.fake_backend import END_OF_GENERATION
 from tests.inference.engine.generations import (
     GREEDY,
     alone,

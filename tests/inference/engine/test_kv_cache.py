@@ -7,7 +7,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from inference.engine.backend import BackendError, DecodeOutcome, Span
 from inference.engine.config import EngineConfig
-from inference.engine.fake_backend import FakeBackend
 from inference.engine.kv_cache import (
     FIRST_HIT_AGE,
     FIRST_HIT_SHARE,
@@ -17,6 +16,7 @@ from inference.engine.kv_cache import (
     KvCache,
 )
 from inference.engine.sequence import NO_SLOT, Sequence
+from tests.inference.engine.fake_backend import FakeBackend
 from tests.inference.engine.generations import generation
 
 BEGINNING = "once upon a time "

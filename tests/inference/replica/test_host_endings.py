@@ -6,12 +6,12 @@ from functools import partial
 import pytest
 
 from inference.engine.backend import BackendError
-from inference.engine.fake_backend import FakeBackend
 from inference.messages import Drain, Failed, Finished, Generation, Usage, encode
 from inference.queue import keys
 from inference.queue.blame import PROVEN_TOKENS
 from inference.queue.claims import LAST, FencedError
 from inference.replica.host import STUCK_EXIT_STATUS
+from tests.inference.engine.fake_backend import FakeBackend
 from tests.inference.queue.world import QueueWorld
 from tests.inference.replica.running_host import RunningHost, check_whole, read_all
 from tests.waiting import wait_until

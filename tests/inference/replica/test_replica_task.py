@@ -14,7 +14,6 @@ from inference.cluster.liveness import LivenessLock
 from inference.engine.backend import ModelLoadError
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
-from inference.engine.fake_backend import FakeBackend
 from inference.messages import Drain, encode
 from inference.queue import keys
 from inference.replica import replica_task
@@ -26,6 +25,7 @@ from models_registry.gguf.kept import header_facts
 from models_registry.gguf.reader import read_header
 from models_registry.models import ModelVersion, Replica
 from models_registry.rules.spec import ModelSpec
+from tests.inference.engine.fake_backend import FakeBackend
 from tests.inference.queue.world import QueueWorld
 from tests.models_registry.fleet_rows import a_node, a_version
 from tests.models_registry.gguf_samples import write_llama

@@ -7,7 +7,7 @@ from inference.engine.backend import DecodeOutcome, ModelLoadError
 from inference.engine.drafting.drafter import Draft, DraftRequest
 from inference.engine.drafting.model_drafter import ModelDrafter
 from inference.engine.drafting.speculation import Speculation
-from inference.engine.fake_backend import FakeBackend, letter_after
+from tests.inference.engine.fake_backend import FakeBackend, letter_after
 
 
 def drafter_over(

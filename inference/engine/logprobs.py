@@ -1,5 +1,3 @@
-"""Log-probabilities of sampled tokens, from raw logits."""
-
 import numpy as np
 import numpy.typing as npt
 
@@ -14,8 +12,8 @@ def token_logprob(
 
     Args:
         backend: spells the tokens.
-        logits: shape (vocabulary_size,), before penalties, bias and temperature, so that the
-            numbers describe the model and not the request.
+        logits: shape (vocabulary_size,), before penalties, bias and temperature: the numbers
+            describe the model and not the request.
         token_id: the token that was sampled.
         top_count: how many alternatives to list, the likeliest first; 0 lists none.
     """

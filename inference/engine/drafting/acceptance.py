@@ -1,41 +1,40 @@
-"""How often guessed tokens turn out right, learnt as they are checked."""
+"""Estimate the probability that drafted tokens are right, from the tokens checked so far."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# Guesses nobody has checked yet are tried: one of two tokens is taken to be right. It counts as
-# much as this many checked tokens, and so does the mean of all grades for each of them.
+# Prior: before any check a drafted token is right with this probability. The prior counts as much
+# as FIRST_WEIGHT checked tokens. The mean of all grades has the same weight in each grade.
 FIRST_CHANCE = 0.5
 FIRST_WEIGHT = 4.0
-# What was seen this many checks ago counts 1/e: of a grade in all sequences, and of one sequence.
+# A check this many checks ago counts 1/e: for a grade over all sequences, and for one sequence.
 GRADE_MEMORY_TOKENS = 200
 SEQUENCE_MEMORY_TOKENS = 20
-# So many right tokens, of a sequence that is as good as the others, one starts with.
+# Prior of a sequence: this many right tokens where the average sequence has as many.
 SEQUENCE_WEIGHT = 2.0
-# No guess is taken for certain.
 MAX_CHANCE = 0.98
 
 
 @dataclass
-class _Decaying:
-    """Two sums whose past fades as new terms are added."""
+class _DecayingRatio:
+    """Numerator and denominator; each new term makes the earlier ones count less."""
 
     keep: float
-    above: float = 0.0
-    below: float = 0.0
+    numerator: float = 0.0
+    denominator: float = 0.0
 
-    def add(self, above: float, below: float) -> None:
-        self.above = self.keep * self.above + above
-        self.below = self.keep * self.below + below
+    def add(self, numerator: float, denominator: float) -> None:
+        self.numerator = self.keep * self.numerator + numerator
+        self.denominator = self.keep * self.denominator + denominator
 
 
 class GradeAcceptance:
-    """The share of right tokens of each grade, over all sequences."""
+    """The share of right tokens for each grade, over all sequences."""
 
     def __init__(self, top_grade: int) -> None:
         keep = 1 - 1 / GRADE_MEMORY_TOKENS
-        self._grades = [_Decaying(keep) for _ in range(top_grade + 1)]
-        self._all = _Decaying(keep)
+        self._grades = [_DecayingRatio(keep) for _ in range(top_grade + 1)]
+        self._all = _DecayingRatio(keep)
 
     def chance(self, grade: int) -> float:
         """The probability that a token of this grade is right, 0 to 1."""
@@ -43,21 +42,20 @@ class GradeAcceptance:
 
     @property
     def mean_chance(self) -> float:
-        """The same for a token whose grade is not known yet."""
+        """The probability for a token whose grade is not known yet."""
         return _share(self._all, FIRST_CHANCE)
 
     def observe(self, grade: int, right: bool) -> None:
-        """Take in one checked token."""
         self._grades[grade].add(right, 1.0)
         self._all.add(right, 1.0)
 
 
 class SequenceAcceptance:
-    """How one sequence's drafts fare against the average of their grades."""
+    """How often the drafts of one sequence are right, relative to the average of their grades."""
 
     def __init__(self, average: GradeAcceptance) -> None:
         self._average = average
-        self._fared = _Decaying(1 - 1 / SEQUENCE_MEMORY_TOKENS)
+        self._ratio = _DecayingRatio(1 - 1 / SEQUENCE_MEMORY_TOKENS)
 
     def chances(self, grades: Iterable[int]) -> list[float]:
         """The probability of each token of a draft, given that those before it are right."""
@@ -72,19 +70,20 @@ class SequenceAcceptance:
     def observe(self, grades: list[int], draft: list[int], sampled: list[int]) -> None:
         """Compare a draft, or its beginning, with the tokens sampled in its place.
 
-        What follows the first wrong token was guessed for another text and says nothing.
+        Tokens after the first wrong one were guessed for another text and are ignored.
         """
         for grade, guess, truth in zip(grades, draft, sampled, strict=False):
             right = guess == truth
-            self._fared.add(right, self._average.chance(grade))
+            self._ratio.add(right, self._average.chance(grade))
             self._average.observe(grade, right)
             if not right:
                 return
 
     @property
     def _factor(self) -> float:
-        return (self._fared.above + SEQUENCE_WEIGHT) / (self._fared.below + SEQUENCE_WEIGHT)
+        ratio = self._ratio
+        return (ratio.numerator + SEQUENCE_WEIGHT) / (ratio.denominator + SEQUENCE_WEIGHT)
 
 
-def _share(counts: _Decaying, first: float) -> float:
-    return (counts.above + FIRST_WEIGHT * first) / (counts.below + FIRST_WEIGHT)
+def _share(counts: _DecayingRatio, first: float) -> float:
+    return (counts.numerator + FIRST_WEIGHT * first) / (counts.denominator + FIRST_WEIGHT)

@@ -1,4 +1,4 @@
-"""What guesses tokens ahead of the model: a common form for lookup and for a draft model."""
+"""The interface of drafters, which guess tokens ahead of the model."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class DraftRequest:
-    """``tokens`` more of ``token_ids`` (prompt and output so far) are wanted.
+    """A request for ``tokens`` more of ``token_ids`` (prompt and output so far).
 
     ``key`` names the sequence: from one request to the next its ``token_ids`` only grow.
     """
@@ -19,10 +19,9 @@ class DraftRequest:
 
 @dataclass(frozen=True)
 class Draft:
-    """Guessed tokens, as many as asked for or fewer.
+    """At most as many tokens as asked for, each with a grade from 0 to ``Drafter.top_grade``.
 
-    ``grades`` say of each token how sure the drafter is, from 0 to ``Drafter.top_grade``; what a
-    grade is worth is learnt from what becomes of the guesses.
+    A higher grade means a surer guess; the probability behind it is learnt from checked drafts.
     """
 
     token_ids: list[int] = field(default_factory=list)
@@ -32,15 +31,15 @@ class Draft:
 class Drafter(Protocol):
     """A source of drafts, used by one thread.
 
-    ``is_free`` means that a guess costs next to nothing, so that one is made for every token and
-    its worth is known before any is computed.
+    ``is_free`` means that a draft costs next to nothing: it is made for every sequence, and its
+    grades are known before anything is computed.
     """
 
     top_grade: int
     is_free: bool
 
     def seconds(self, tokens: int, rounds: int) -> float:
-        """What it takes to compute ``tokens`` guesses or tokens before them in ``rounds`` steps."""
+        """Time to compute ``tokens`` tokens, drafted or before the draft, in ``rounds`` steps."""
         ...
 
     def propose(self, requests: list[DraftRequest]) -> list[Draft]:
@@ -48,5 +47,5 @@ class Drafter(Protocol):
         ...
 
     def forget(self, key: Hashable) -> None:
-        """Drop what is kept for a sequence that has ended; unknown keys are ignored."""
+        """Drop the state of a sequence that has ended; unknown keys are ignored."""
         ...

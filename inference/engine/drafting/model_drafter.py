@@ -12,7 +12,7 @@ from inference.engine.backend import Backend, DecodeOutcome, ModelLoadError, Spa
 from inference.engine.drafting.drafter import Draft, DraftRequest
 from inference.engine.step_cost import StepCost
 
-# A token is a rival of the likeliest when it is at least 1/e² as likely; the fewer there are, the
+# A token is a rival of the likeliest when it is at least 1/e² as likely. The fewer rivals, the
 # surer the draft model is. Counting them costs a fifth of computing the probability.
 RIVAL_LOGITS = 2.0
 RIVALS = (1, 2, 4)
@@ -35,11 +35,11 @@ class _Slot:
 
 
 class ModelDrafter:
-    """Keeps a cache of its own, and brings a sequence up to date when a draft of it is wanted.
+    """Drafts from a second model, whose own KV cache follows the sequences that want drafts.
 
     A sequence far behind catches up by one batch a call and gets an empty draft until it has, so
-    that a long prompt holds up the others no longer than in the model itself. When the cache is
-    full the sequence unused for longest leaves it, and is computed anew when it is wanted again.
+    that a long prompt delays the others no longer than in the model itself. When the cache is full
+    the least recently used sequence is dropped, and computed again when a draft of it is wanted.
     """
 
     top_grade = len(RIVALS)
@@ -58,7 +58,7 @@ class ModelDrafter:
         """Draft with ``backend`` for ``target``.
 
         Args:
-            backend: the draft model with empty slots.
+            backend: the draft model, with no sequence in its cache.
             target: the model that the drafts are for.
             kv_cells: of ``backend``.
             max_sequences: of ``backend``, at least as many as get drafts in one step.
@@ -66,8 +66,7 @@ class ModelDrafter:
             clock: gives monotonic seconds.
 
         Raises:
-            ModelLoadError: the two do not have the same vocabulary, or the draft model cannot take
-                a token back.
+            ModelLoadError: the vocabularies differ, or the draft model is recurrent.
         """
         if backend.recurrent:
             raise ModelLoadError(
@@ -82,17 +81,17 @@ class ModelDrafter:
         self._cost = StepCost()
         self._is_measured = False
         self._free_ids = list(range(max_sequences - 1, -1, -1))
-        # In the order of their last use.
+        # Least recently used first.
         self._slots: dict[Hashable, _Slot] = {}
 
     def seconds(self, tokens: int, rounds: int) -> float:
-        """Time of so many equal steps of the draft model; none until one has been measured."""
+        """Time of ``rounds`` equal steps of the draft model; 0 until one step has been measured."""
         if not rounds or not self._is_measured:
             return 0.0
         return rounds * self._cost.seconds(max(1, round(tokens / rounds)))
 
     def propose(self, requests: list[DraftRequest]) -> list[Draft]:
-        """What the draft model says next; empty for a sequence that it has yet to catch up with."""
+        """The greedy continuation of each text; empty while the draft model still catches up."""
         drafts = [Draft() for _ in requests]
         used = {request.key for request in requests}
         feeds: list[tuple[int, list[int]]] = []
@@ -105,21 +104,20 @@ class ModelDrafter:
             if self._make_room(promised_cells + cells, used):
                 promised_cells += cells
                 feeds.append((index, request.token_ids[slot.confirmed :]))
-        # The shortest first: whoever is behind waits for the others and not they for it.
+        # Shortest first: a sequence that must catch up waits for the others, not they for it.
         feeds.sort(key=lambda feed: len(feed[1]))
         while feeds:
             feeds = self._round(requests, drafts, feeds)
         return drafts
 
     def forget(self, key: Hashable) -> None:
-        """Free the cells of a sequence."""
         slot = self._slots.pop(key, None)
         if slot is not None:
             self._backend.truncate(slot.sequence_id, 0)
             self._free_ids.append(slot.sequence_id)
 
     def _enter(self, request: DraftRequest, used: set[Hashable]) -> bool:
-        """Have the sequence in the cache as far as it is right; False when no slot is left."""
+        """Give the sequence a slot and drop its wrong guesses; False when all slots are in use."""
         slot = self._slots.pop(request.key, None)
         if slot is None:
             while not self._free_ids and self._drop_unused(used):
@@ -132,7 +130,7 @@ class ModelDrafter:
         return True
 
     def _keep_right_guesses(self, slot: _Slot, token_ids: list[int]) -> None:
-        """Confirm what the text has taken up; the last token is computed anew for its output."""
+        """Confirm the guesses that the text contains; leave its last token to compute for the logits."""
         known = min(slot.confirmed, len(token_ids) - 1)
         for guess, truth in zip(slot.guesses, token_ids[known:-1], strict=False):
             if guess != truth:
@@ -143,14 +141,14 @@ class ModelDrafter:
         slot.confirmed, slot.guesses = known, []
 
     def _make_room(self, cells: int, used: set[Hashable]) -> bool:
-        """Have so many cells free; False when others that are in use have them."""
+        """Free ``cells`` cells; False when sequences in use hold them."""
         while sum(slot.cells for slot in self._slots.values()) + cells > self._kv_cells:
             if not self._drop_unused(used):
                 return False
         return True
 
     def _drop_unused(self, used: set[Hashable]) -> bool:
-        """Forget the sequence unused for longest; False when all are in use."""
+        """Forget the least recently used sequence; False when all are in use."""
         key = next((key for key in self._slots if key not in used), None)
         if key is None:
             return False
@@ -160,7 +158,7 @@ class ModelDrafter:
     def _round(
         self, requests: list[DraftRequest], drafts: list[Draft], feeds: list[tuple[int, list[int]]]
     ) -> list[tuple[int, list[int]]]:
-        """Compute one batch, take a guess where a text is complete, return what to compute next."""
+        """Compute one batch, draft a token where a text is complete; return what to compute next."""
         spans: list[Span] = []
         taken: list[int] = []
         room = self._step_tokens
@@ -206,7 +204,7 @@ def _likeliest(logits: npt.NDArray[np.float32]) -> tuple[int, int]:
 
 
 def _common_vocabulary(draft: Backend, target: Backend) -> int:
-    """How many token ids both know. Raises ``ModelLoadError`` when they mean different things."""
+    """The number of token ids in both vocabularies. Raises ``ModelLoadError`` when they differ."""
     sizes = draft.vocabulary_size, target.vocabulary_size
     if abs(sizes[0] - sizes[1]) > MAX_SIZE_DIFFERENCE:
         raise ModelLoadError(

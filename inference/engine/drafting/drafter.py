@@ -17,7 +17,7 @@ class DraftRequest:
     tokens: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Draft:
     """At most as many tokens as asked for, each with a grade from 0 to ``Drafter.top_grade``.
 

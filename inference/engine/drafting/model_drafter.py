@@ -34,6 +34,16 @@ class _Slot:
         return self.confirmed + len(self.guesses)
 
 
+@dataclass
+class _PendingDraft:
+    """A draft of ``tokens`` tokens; ``feed`` is computed before its next token."""
+
+    draft: Draft
+    tokens: int
+    slot: _Slot
+    feed: list[int]
+
+
 class ModelDrafter:
     """Drafts from a second model, whose own KV cache follows the sequences that want drafts.
 
@@ -79,35 +89,35 @@ class ModelDrafter:
         self._step_tokens = step_tokens
         self._clock = clock
         self._cost = StepCost()
-        self._is_measured = False
         self._free_ids = list(range(max_sequences - 1, -1, -1))
         # Least recently used first.
         self._slots: dict[Hashable, _Slot] = {}
 
     def seconds(self, tokens: int, rounds: int) -> float:
         """Time of ``rounds`` equal steps of the draft model; 0 until one step has been measured."""
-        if not rounds or not self._is_measured:
+        if not rounds or not self._cost.is_known:
             return 0.0
         return rounds * self._cost.seconds(max(1, round(tokens / rounds)))
 
     def propose(self, requests: list[DraftRequest]) -> list[Draft]:
         """The greedy continuation of each text; empty while the draft model still catches up."""
-        drafts = [Draft() for _ in requests]
         used = {request.key for request in requests}
-        feeds: list[tuple[int, list[int]]] = []
-        promised_cells = 0
-        for index, request in enumerate(requests):
-            if not request.tokens or not self._enter(request, used):
+        drafts = [Draft() for _ in requests]
+        pending: list[_PendingDraft] = []
+        reserved_cells = 0
+        for request, draft in zip(requests, drafts, strict=True):
+            slot = self._slot_of(request, used) if request.tokens else None
+            if slot is None:
                 continue
-            slot = self._slots[request.key]
             cells = len(request.token_ids) + request.tokens - 1 - slot.cells
-            if self._make_room(promised_cells + cells, used):
-                promised_cells += cells
-                feeds.append((index, request.token_ids[slot.confirmed :]))
+            if self._make_room(reserved_cells + cells, used):
+                reserved_cells += cells
+                feed = request.token_ids[slot.confirmed :]
+                pending.append(_PendingDraft(draft, request.tokens, slot, feed))
         # Shortest first: a sequence that must catch up waits for the others, not they for it.
-        feeds.sort(key=lambda feed: len(feed[1]))
-        while feeds:
-            feeds = self._round(requests, drafts, feeds)
+        pending.sort(key=lambda each: len(each.feed))
+        while pending:
+            pending = self._compute_batch(pending)
         return drafts
 
     def forget(self, key: Hashable) -> None:
@@ -116,21 +126,21 @@ class ModelDrafter:
             self._backend.truncate(slot.sequence_id, 0)
             self._free_ids.append(slot.sequence_id)
 
-    def _enter(self, request: DraftRequest, used: set[Hashable]) -> bool:
-        """Give the sequence a slot and drop its wrong guesses; False when all slots are in use."""
+    def _slot_of(self, request: DraftRequest, used: set[Hashable]) -> _Slot | None:
+        """The slot of the sequence, without wrong guesses; None when all slots are in use."""
         slot = self._slots.pop(request.key, None)
         if slot is None:
             while not self._free_ids and self._drop_unused(used):
                 pass
             if not self._free_ids:
-                return False
+                return None
             slot = _Slot(self._free_ids.pop())
         self._slots[request.key] = slot
         self._keep_right_guesses(slot, request.token_ids)
-        return True
+        return slot
 
     def _keep_right_guesses(self, slot: _Slot, token_ids: list[int]) -> None:
-        """Confirm the guesses that the text contains; leave its last token to compute for the logits."""
+        """Confirm the guesses that the text contains; its last token is computed for the logits."""
         known = min(slot.confirmed, len(token_ids) - 1)
         for guess, truth in zip(slot.guesses, token_ids[known:-1], strict=False):
             if guess != truth:
@@ -155,21 +165,16 @@ class ModelDrafter:
         self.forget(key)
         return True
 
-    def _round(
-        self, requests: list[DraftRequest], drafts: list[Draft], feeds: list[tuple[int, list[int]]]
-    ) -> list[tuple[int, list[int]]]:
-        """Compute one batch, draft a token where a text is complete; return what to compute next."""
+    def _compute_batch(self, pending: list[_PendingDraft]) -> list[_PendingDraft]:
+        """Draft a token for each text that is complete; return the drafts that need more."""
         spans: list[Span] = []
-        taken: list[int] = []
         room = self._step_tokens
-        for index, tokens in feeds:
-            slot = self._slots[requests[index].key]
-            count = min(len(tokens), room)
+        for each in pending:
+            count = min(len(each.feed), room)
             if not count:
                 break
-            outputs = int(count == len(tokens))
-            spans.append(Span(slot.sequence_id, slot.cells, tokens[:count], outputs))
-            taken.append(index)
+            outputs = int(count == len(each.feed))
+            spans.append(Span(each.slot.sequence_id, each.slot.cells, each.feed[:count], outputs))
             room -= count
         started = self._clock()
         outcome = self._backend.decode(spans)
@@ -177,23 +182,21 @@ class ModelDrafter:
             for span in spans:
                 self._backend.truncate(span.sequence_id, span.start)
             return []
-        following = []
-        for span_index, (index, span) in enumerate(zip(taken, spans, strict=True)):
-            request, draft = requests[index], drafts[index]
-            slot = self._slots[request.key]
-            if draft.token_ids:
-                slot.guesses += span.token_ids
+        unfinished = []
+        for index, (each, span) in enumerate(zip(pending, spans, strict=False)):
+            if each.draft.token_ids:
+                each.slot.guesses += span.token_ids
             else:
-                slot.confirmed += len(span.token_ids)
+                each.slot.confirmed += len(span.token_ids)
             if span.outputs:
-                token_id, grade = _likeliest(self._backend.logits(span_index)[: self._common_size])
-                draft.token_ids.append(token_id)
-                draft.grades.append(grade)
-                if len(draft.token_ids) < request.tokens:
-                    following.append((index, [token_id]))
+                token_id, grade = _likeliest(self._backend.logits(index)[: self._common_size])
+                each.draft.token_ids.append(token_id)
+                each.draft.grades.append(grade)
+                if len(each.draft.token_ids) < each.tokens:
+                    each.feed = [token_id]
+                    unfinished.append(each)
         self._cost.observe(self._step_tokens - room, self._clock() - started)
-        self._is_measured = True
-        return following
+        return unfinished
 
 
 def _likeliest(logits: npt.NDArray[np.float32]) -> tuple[int, int]:

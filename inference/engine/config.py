@@ -1,5 +1,3 @@
-"""What an engine needs to know before its first step."""
-
 from dataclasses import dataclass
 
 
@@ -7,18 +5,17 @@ from dataclasses import dataclass
 class EngineConfig:
     """Limits of one engine.
 
-    ``kv_cells`` tokens of attention state are shared by at most ``max_sequences`` sequences.
-    One step decodes at most ``step_tokens`` tokens. While other sequences wait for their next
-    token, a long prompt gets so many of these that the step takes at most ``max_slowdown`` times as
-    long, ``prefill_budget_tokens`` until the engine knows how long steps take; what else may be
-    longer is in the scheduler.
+    ``kv_cells`` tokens of attention state are shared by at most ``max_sequences`` sequences. A step
+    decodes at most ``step_tokens`` tokens. While other sequences wait for their next token, a long
+    prompt may make the step at most ``max_slowdown`` times as long; until step times are known it
+    gets ``prefill_budget_tokens``. ``scheduler`` lists the exceptions.
 
-    Up to ``max_draft_tokens`` are guessed ahead for each of at most ``max_drafting_sequences``:
-    with more, a batch is wide enough, and a guess costs what a token costs.
+    Up to ``max_draft_tokens`` are guessed ahead for each of at most ``max_drafting_sequences``
+    sequences: with more sequences a batch is wide, and a guess costs as much as a token.
 
-    Sequences that have ended are kept to share beginnings with, at most ``kept_sequences`` with
-    ``kept_cells`` cells of their own, and not for longer than others generate ``hold_tokens``,
-    unless the model is one that cannot (``shares_prefixes``).
+    Unless ``shares_prefixes`` is false (recurrent models), ended sequences are kept to share their
+    beginnings: at most ``kept_sequences`` with ``kept_cells`` cells of their own, and at most until
+    others have generated ``hold_tokens`` tokens.
     """
 
     kv_cells: int

@@ -1,4 +1,4 @@
-"""Batched embedding of texts: the second kind of engine, driven like the first."""
+"""Batched embedding of texts, with the same interface as the generation engine."""
 
 import time
 from collections import deque
@@ -22,16 +22,13 @@ class EmbeddingBackend(Protocol):
 
     def embed(self, inputs: list[list[int]]) -> npt.NDArray[np.float32]:
         """Unit vectors of shape (len(inputs), dimensions)."""
-        ...
 
-    def close(self) -> None:
-        """Free the model."""
-        ...
+    def close(self) -> None: ...
 
 
 @dataclass
 class _Job:
-    """One ``Embedding`` with the number of its texts taken and the vectors it has so far."""
+    """An ``Embedding``: how many of its texts are in a batch or done, and the vectors so far."""
 
     embedding: Embedding
     submitted_at: float
@@ -56,17 +53,15 @@ class EmbeddingEngine:
 
     @property
     def is_idle(self) -> bool:
-        """No job waits."""
         return not self._jobs and not self._cancelled
 
     @property
     def running_sequences(self) -> int:
-        """Jobs that have begun or wait."""
         return len(self._jobs)
 
     @property
     def waiting_sequences(self) -> int:
-        """Always 0: a job begins with the next step."""
+        """Always 0: a job starts with the next step."""
         return 0
 
     @property
@@ -75,7 +70,7 @@ class EmbeddingEngine:
         return 0
 
     def submit(self, embedding: Embedding) -> list[tuple[str, Frame]]:
-        """Queue texts; one that is empty or too long fails the job, here and not in llama.cpp."""
+        """Queue a job; an empty or too long text fails it here, before llama.cpp sees it."""
         if not embedding.inputs or not all(embedding.inputs):
             message = "An empty text cannot be embedded. Leave it out."
             return [(embedding.id, Failed("invalid_value", message))]
@@ -92,14 +87,13 @@ class EmbeddingEngine:
         return []
 
     def cancel(self, embedding_id: str) -> None:
-        """Drop a job; its remaining texts are not computed."""
         job = self._jobs.pop(embedding_id, None)
         if job is not None:
             self._cancelled.append(embedding_id)
             self._turns = deque(other for other in self._turns if other is not job)
 
     def step(self) -> list[tuple[str, Frame]]:
-        """Embed one batch; a job whose last text is done gives its vectors."""
+        """Embed one batch; return the vectors of each job that is complete."""
         outputs: list[tuple[str, Frame]] = [
             (job_id, Finished("cancelled", Usage(0, 0))) for job_id in self._cancelled
         ]
@@ -122,10 +116,10 @@ class EmbeddingEngine:
         return outputs
 
     def check_integrity(self) -> None:
-        """Nothing is kept between steps, so there is nothing to compare."""
+        """Nothing is kept between steps, so there is nothing to check."""
 
     def _take_batch(self) -> list[tuple[_Job, int]]:
-        """Jobs and numbers of their texts; a text that does not fit begins the next batch."""
+        """Jobs and the indices of their texts; a text that does not fit begins the next batch."""
         batch: list[tuple[_Job, int]] = []
         tokens = 0
         while self._turns and len(batch) < self.backend.max_inputs:

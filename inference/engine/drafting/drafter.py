@@ -40,12 +40,9 @@ class Drafter(Protocol):
 
     def seconds(self, tokens: int, rounds: int) -> float:
         """Time to compute ``tokens`` tokens, drafted or before the draft, in ``rounds`` steps."""
-        ...
 
     def propose(self, requests: list[DraftRequest]) -> list[Draft]:
         """A draft for each request, in order; an empty one where there is no guess."""
-        ...
 
     def forget(self, key: Hashable) -> None:
         """Drop the state of a sequence that has ended; unknown keys are ignored."""
-        ...

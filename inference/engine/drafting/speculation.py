@@ -9,8 +9,10 @@ right is learnt while they are checked. No clock is read here: times come from `
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 
+from inference.engine.config import EngineConfig
 from inference.engine.drafting.acceptance import GradeAcceptance, SequenceAcceptance
 from inference.engine.drafting.drafter import Draft, Drafter, DraftRequest
+from inference.engine.sequence import Sequence
 
 # Guesses must gain this many times the tokens that could be computed in the time they take: the
 # estimate is not exact, and the best of several estimates looks better than it is.
@@ -30,23 +32,34 @@ class Speculation:
     """Drafts for the decoding sequences of an engine; stops by itself where it does not pay."""
 
     def __init__(
-        self, drafter: Drafter, max_tokens: int, step_seconds: Callable[[int], float]
+        self, drafter: Drafter, config: EngineConfig, step_seconds: Callable[[int], float]
     ) -> None:
-        """Start with nothing learnt.
-
-        Args:
-            drafter: source of the guesses.
-            max_tokens: guesses per sequence and step at most.
-            step_seconds: estimated seconds of a step with so many tokens.
-        """
+        """``step_seconds`` estimates the seconds of a step with so many tokens."""
         self._drafter = drafter
-        self._max_tokens = max_tokens
+        self._max_tokens = config.max_draft_tokens
+        self._max_sequences = config.max_drafting_sequences
         self._step_seconds = step_seconds
         self._average = GradeAcceptance(drafter.top_grade)
         self._sequences: dict[Hashable, SequenceAcceptance] = {}
         self._unchecked: dict[Hashable, Draft] = {}
         self._steps_with_drafts = 0
         self._probe_seconds = 0.0
+
+    def draft_behind(self, chunks: list[tuple[Sequence, int]], room_tokens: int) -> list[list[int]]:
+        """Tokens to compute behind each chunk of a step, at most ``room_tokens``; mostly none."""
+        drafts: list[list[int]] = [[] for _ in chunks]
+        decoding = [i for i, (sequence, _) in enumerate(chunks) if sequence.is_decoding]
+        if not 0 < len(decoding) <= self._max_sequences:
+            return drafts
+        requests = [
+            DraftRequest(sequence.id, sequence.token_ids, sequence.remaining_tokens - 1)
+            for sequence in (chunks[index][0] for index in decoding)
+        ]
+        prompt_tokens = sum(count for _, count in chunks) - len(decoding)
+        proposed = self.draft(requests, prompt_tokens, room_tokens)
+        for index, draft in zip(decoding, proposed, strict=True):
+            drafts[index] = draft
+        return drafts
 
     def draft(
         self, requests: list[DraftRequest], prompt_tokens: int, room_tokens: int

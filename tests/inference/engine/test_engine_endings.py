@@ -80,8 +80,12 @@ def test_engine_same_seed_says_the_same_and_another_does_not():
 @pytest.mark.parametrize(
     ("prompt", "max_tokens", "message"),
     [
-        ("", 1, "prompt of 0 tokens"),
-        ("x" * 60, 5, "prompt of 60 tokens and 5 new tokens need between 1 and 64 KV cells"),
+        ("", 1, "prompt has 0 tokens"),
+        (
+            "x" * 60,
+            5,
+            "has 60 tokens and the answer up to 5. Together they must fit into 64 KV cells",
+        ),
         ("x" * 65, 1, "Shorten the prompt"),
     ],
 )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from inference.engine.backend import DecodeOutcome, ModelLoadError
+from inference.engine.config import EngineConfig
 from inference.engine.drafting.drafter import Draft, DraftRequest
 from inference.engine.drafting.model_drafter import ModelDrafter
 from inference.engine.drafting.speculation import Speculation
@@ -251,7 +252,7 @@ def test_model_drafter_gets_to_draft_under_the_policy():
         step_tokens=64,
         clock=lambda: next(ticks) * 1e-4,
     )
-    speculation = Speculation(drafter, 8, lambda _tokens: 0.01)
+    speculation = Speculation(drafter, EngineConfig(8, 1, max_draft_tokens=8), lambda _tokens: 0.01)
     whole = text("start")
     drafted = 0
     for _ in range(20):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from inference.engine.logprobs import token_logprob
+from inference.engine.sampling import token_logprob
 from tests.inference.engine.fake_backend import END_OF_GENERATION, VOCABULARY_SIZE, FakeBackend
 
 BACKEND = FakeBackend(1)

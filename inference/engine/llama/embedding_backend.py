@@ -1,5 +1,3 @@
-"""llama.cpp behind the engine's ``EmbeddingBackend``, for BERT-type models."""
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from inference.engine.llama.runtime import (
 
 
 class LlamaEmbeddingBackend:
-    """Embeds many texts in one pass, each a sequence of its own.
+    """The engine's ``EmbeddingBackend`` for BERT-type models: each text of a batch is a sequence.
 
     An encoder attends in both directions, so a text must lie in one micro-batch as a whole.
     """
@@ -33,7 +31,7 @@ class LlamaEmbeddingBackend:
         options: LlamaOptions = DEFAULT_OPTIONS,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
-        """Load ``path``. Raises ``ModelLoadError`` when it is no embedding model."""
+        """Load ``path``. Raises ``ModelLoadError``, also when it is not an embedding model."""
         self.placement = options.placement()
         self._model = load_model(path, placement=self.placement, on_progress=on_progress)
         self.max_input_tokens = int(llama_cpp.llama_model_n_ctx_train(self._model))
@@ -55,7 +53,6 @@ class LlamaEmbeddingBackend:
         self._buffers = BatchBuffers(self.step_tokens)
 
     def embed(self, inputs: list[list[int]]) -> npt.NDArray[np.float32]:
-        """Unit vectors of shape (len(inputs), dimensions)."""
         spans = [Span(i, 0, tokens, outputs=1) for i, tokens in enumerate(inputs)]
         self._buffers.fill(spans)
         self._buffers.request_all_outputs()
@@ -75,7 +72,6 @@ class LlamaEmbeddingBackend:
         return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
 
     def close(self) -> None:
-        """Free context and model."""
         if self._context:
             llama_cpp.llama_free(self._context)
             llama_cpp.llama_model_free(self._model)

@@ -1,5 +1,3 @@
-"""A llama.cpp vocabulary as llguidance reads it."""
-
 import ctypes
 from typing import Any
 
@@ -8,16 +6,16 @@ from llguidance import LLTokenizer
 
 from inference.engine.llama.runtime import token_bytes
 
-# How llguidance tells a control token from the same text spelled out: UTF-8 has no such byte.
+# llguidance's mark of a control token, to tell it from the same text: UTF-8 has no such byte.
 _CONTROL_MARK = b"\xff"
 
 
 def grammar_tokenizer(vocabulary: Any) -> LLTokenizer | None:
-    """The vocabulary for matching; takes about 5 µs a token to make.
+    """Convert a llama.cpp vocabulary for llguidance; takes about 5 µs a token.
 
-    Control tokens are those that are no text for the reader of an answer, ``<tool_call>`` is not
-    one of them, and those that end it, which llama.cpp also finds among plain ones (``</s>``).
-    (``llguidance.llamacpp`` draws the line elsewhere.)
+    Control tokens are those that are not part of an answer's text (``<tool_call>`` is part of it),
+    and those that end it, among which llama.cpp also counts plain ones (``</s>``).
+    ``llguidance.llamacpp`` decides differently.
 
     Args:
         vocabulary: llama.cpp's; its model must live as long as the result.

@@ -84,7 +84,7 @@ def test_engine_same_seed_says_the_same_and_another_does_not():
         (
             "x" * 60,
             5,
-            "has 60 tokens and the answer up to 5. Together they must fit into 64 KV cells",
+            "the answer up to 5. Together they must fit into 64 KV cells",
         ),
         ("x" * 65, 1, "Shorten the prompt"),
     ],

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.engine.backend import Backend, DecodeOutcome, ModelLoadError, Span
+from inference.engine.config import EngineConfig
 from inference.engine.drafting.drafter import Draft, DraftRequest
 from inference.engine.step_cost import StepCost
 
@@ -59,10 +60,7 @@ class ModelDrafter:
         self,
         backend: Backend,
         target: Backend,
-        *,
-        kv_cells: int,
-        max_sequences: int,
-        step_tokens: int,
+        config: EngineConfig,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Draft with ``backend`` for ``target``.
@@ -70,9 +68,7 @@ class ModelDrafter:
         Args:
             backend: the draft model, with no sequence in its cache.
             target: the model that the drafts are for.
-            kv_cells: of ``backend``.
-            max_sequences: of ``backend``, at least as many as get drafts in one step.
-            step_tokens: of ``backend``, at least ``max_sequences``.
+            config: of ``backend``; as many sequences as get drafts in one step, or more.
             clock: gives monotonic seconds.
 
         Raises:
@@ -85,11 +81,11 @@ class ModelDrafter:
             )
         self._common_size = _common_vocabulary(backend, target)
         self._backend = backend
-        self._kv_cells = kv_cells
-        self._step_tokens = step_tokens
+        self._kv_cells = config.kv_cells
+        self._step_tokens = config.step_tokens
         self._clock = clock
         self._cost = StepCost()
-        self._free_ids = list(range(max_sequences - 1, -1, -1))
+        self._free_ids = list(range(config.max_sequences - 1, -1, -1))
         # Least recently used first.
         self._slots: dict[Hashable, _Slot] = {}
 

@@ -7,7 +7,6 @@ import numpy.typing as npt
 
 from inference.engine.backend import BackendError, ModelLoadError, Span
 from inference.engine.llama.runtime import (
-    DEFAULT_OPTIONS,
     BatchBuffers,
     LlamaOptions,
     load_model,
@@ -27,8 +26,7 @@ class LlamaEmbeddingBackend:
         *,
         step_tokens: int,
         max_inputs: int,
-        threads: int,
-        options: LlamaOptions = DEFAULT_OPTIONS,
+        options: LlamaOptions,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
         """Load ``path``. Raises ``ModelLoadError``, also when it is not an embedding model."""
@@ -41,9 +39,7 @@ class LlamaEmbeddingBackend:
         parameters = options.context_parameters()
         parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = self.step_tokens
         parameters.n_seq_max = max_inputs
-        parameters.kv_unified = True
         parameters.embeddings = True
-        parameters.n_threads = parameters.n_threads_batch = threads
         self._context = new_context(self._model, parameters)
         if llama_cpp.llama_pooling_type(self._context) == llama_cpp.LLAMA_POOLING_TYPE_NONE:
             raise ModelLoadError(

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.engine.backend import BackendError, DecodeOutcome, Span
+from inference.engine.config import EngineConfig
 from inference.engine.grammar import DeferredCompiler
 from inference.engine.llama.grammar_tokenizer import grammar_tokenizer
 from inference.engine.llama.runtime import (
-    DEFAULT_OPTIONS,
     AbortFlag,
     BatchBuffers,
     LlamaOptions,
@@ -30,26 +30,19 @@ class LlamaBackend:
     def __init__(
         self,
         path: Path,
-        *,
-        kv_cells: int,
-        max_sequences: int,
-        kept_sequences: int = 0,
-        step_tokens: int,
-        threads: int,
-        options: LlamaOptions = DEFAULT_OPTIONS,
+        config: EngineConfig,
+        options: LlamaOptions,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
         """Load ``path``. Raises ``ModelLoadError``."""
         self.placement = options.placement()
         self._model = load_model(path, placement=self.placement, on_progress=on_progress)
         parameters = options.context_parameters()
-        parameters.n_ctx = kv_cells
-        parameters.n_batch = step_tokens
-        parameters.n_ubatch = min(step_tokens, 512)
-        parameters.n_seq_max = max_sequences + kept_sequences
-        parameters.n_outputs_max = max_sequences + kept_sequences
-        parameters.kv_unified = True
-        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.n_ctx = config.kv_cells
+        parameters.n_batch = config.step_tokens
+        parameters.n_ubatch = min(config.step_tokens, 512)
+        parameters.n_seq_max = config.max_sequences + config.kept_sequences
+        parameters.n_outputs_max = config.step_outputs
         self._context = new_context(self._model, parameters)
         self.recurrent = bool(
             llama_cpp.llama_model_is_recurrent(self._model)
@@ -60,7 +53,7 @@ class LlamaBackend:
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
         self._grammars = DeferredCompiler(lambda: grammar_tokenizer(self._vocabulary))
-        self._buffers = BatchBuffers(step_tokens)
+        self._buffers = BatchBuffers(config.step_tokens)
         self._rows: list[int] = []
         self._abort = AbortFlag(self._context)
         self.piece = lru_cache(maxsize=None)(self._piece)
@@ -135,9 +128,9 @@ class LlamaBackend:
     def _warm_up(self) -> None:
         """Run two small batches, so that the first client does not wait for pages to be read.
 
-        One token and several tokens use different code in llama.cpp: a build that crashes must do so
-        now and not under a client's request. One thread does it: more threads would keep the low
-        priority of loading, and wait for each other where a core is busy.
+        One token and several tokens use different code in llama.cpp: a broken build must crash now
+        and not under a client's request. One thread does it: more would keep the low priority of
+        loading, and wait for each other where a core is busy.
         """
         threads = llama_cpp.llama_n_threads(self._context)
         llama_cpp.llama_set_n_threads(self._context, 1, 1)

@@ -37,6 +37,7 @@ class LlamaOptions:
     ``flash_attention`` is auto, on or off; the cache types are ggml's, such as f16 and q8_0.
     """
 
+    threads: int
     device: str = "auto"
     gpu_layers: int = -1
     tensor_split: tuple[float, ...] = ()
@@ -63,10 +64,9 @@ class LlamaOptions:
         parameters.type_k = GGMLQuantizationType[self.cache_type_k.upper()].value
         parameters.type_v = GGMLQuantizationType[self.cache_type_v.upper()].value
         parameters.no_perf = True
+        parameters.kv_unified = True
+        parameters.n_threads = parameters.n_threads_batch = self.threads
         return parameters
-
-
-DEFAULT_OPTIONS = LlamaOptions()
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator,unused-ignore]

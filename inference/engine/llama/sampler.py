@@ -42,8 +42,8 @@ class LlamaSampler:
         """Sample the next token. Raises ``GrammarError``.
 
         Args:
-            logits: shape (vocabulary_size,), llama.cpp's own buffer: excluded tokens are set to -inf
-                in it, where the chain reads them.
+            logits: shape (vocabulary_size,), llama.cpp's own buffer, in which the logits of
+                excluded tokens are set to -inf before the chain reads them.
             row: of the logits in the last batch.
         """
         if self._matcher is None:

@@ -17,9 +17,7 @@ def drafter_over(
     return ModelDrafter(
         backend,
         FakeBackend(64),
-        kv_cells=backend.kv_cells,
-        max_sequences=max_sequences,
-        step_tokens=step_tokens,
+        EngineConfig(backend.kv_cells, max_sequences, step_tokens=step_tokens),
     )
 
 
@@ -180,9 +178,7 @@ def test_model_drafter_knows_what_its_steps_take():
     drafter = ModelDrafter(
         FakeBackend(256),
         FakeBackend(64),
-        kv_cells=256,
-        max_sequences=4,
-        step_tokens=64,
+        EngineConfig(256, 4, step_tokens=64),
         clock=lambda: float(next(now)),
     )
     # Otherwise it would not be asked, and never be measured.
@@ -247,9 +243,7 @@ def test_model_drafter_gets_to_draft_under_the_policy():
     drafter = ModelDrafter(
         FakeBackend(256),
         FakeBackend(64),
-        kv_cells=256,
-        max_sequences=4,
-        step_tokens=64,
+        EngineConfig(256, 4, step_tokens=64),
         clock=lambda: next(ticks) * 1e-4,
     )
     speculation = Speculation(drafter, EngineConfig(8, 1, max_draft_tokens=8), lambda _tokens: 0.01)

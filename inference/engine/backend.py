@@ -15,15 +15,15 @@ class BackendError(Exception):
 
 
 class ModelLoadError(Exception):
-    """The model could not be loaded; the message gives the reason."""
+    pass
 
 
 class GrammarError(Exception):
-    """The grammar of one generation cannot be followed; other generations are not affected."""
+    """The grammar of one generation cannot be followed."""
 
 
 class DecodeOutcome(Enum):
-    """The result of a decode; nothing of the batch counts as computed unless it is DONE."""
+    """The result of a decode; unless it is DONE nothing of the batch counts as computed."""
 
     DONE = "done"
     NO_CELLS = "no cells"
@@ -32,15 +32,12 @@ class DecodeOutcome(Enum):
 
 @dataclass(frozen=True)
 class Span:
-    """Consecutive tokens of one sequence in a step batch.
-
-    ``start`` is the position of the first token; logits are kept for the last ``outputs`` tokens.
-    """
+    """Consecutive tokens of one sequence in a step batch, from position ``start`` on."""
 
     sequence_id: int
     start: int
     token_ids: list[int]
-    outputs: int
+    outputs: int  # logits are kept for this many last tokens
 
 
 class Backend(Protocol):
@@ -55,7 +52,7 @@ class Backend(Protocol):
     tiled_pairs: int
 
     def decode(self, spans: list[Span]) -> DecodeOutcome:
-        """Compute ``spans`` in one batch. Raises ``BackendError`` when the runtime fails."""
+        """Compute ``spans`` in one batch. Raises ``BackendError``."""
 
     def is_ready_for_grammars(self) -> bool:
         """Whether ``new_sampler`` takes a grammar without waiting; if not, preparation starts."""
@@ -63,38 +60,30 @@ class Backend(Protocol):
     def new_sampler(
         self, sampling: SamplingParameters, prompt: list[int], output: list[int], grammar: str = ""
     ) -> Any:
-        """A sampler for one sequence; its penalties count the tokens of ``prompt`` and ``output``.
+        """A sampler whose penalties count ``prompt`` and ``output``. Raises ``GrammarError``.
 
-        With a grammar the whole answer, ``output`` and all that follows, matches it, and the answer
-        can end only where the grammar is complete. Raises ``GrammarError`` when that is impossible.
+        With a grammar the whole answer, ``output`` and all that follows, must match it.
         """
 
     def free_sampler(self, sampler: Any) -> None: ...
 
     def sample(self, sampler: Any, span_index: int, output: int = 0) -> int:
-        """The token that follows output ``output`` of span ``span_index`` of the last decode.
-
-        Raises ``GrammarError`` when the sampler's grammar cannot be followed further.
-        """
+        """The token that follows an output of a span, both by index. Raises ``GrammarError``."""
 
     def logits(self, span_index: int, output: int = 0) -> npt.NDArray[np.float32]:
-        """Raw logits of one of a span's outputs, the first is 0; valid until the next decode.
-
-        Shape (vocabulary_size,). Call before ``sample``, which may change them.
-        """
+        """Raw logits, shape (vocabulary_size,), valid until the next decode or ``sample``."""
 
     def share(self, source: int, target: int, start: int, end: int) -> None:
-        """Let ``target`` have the KV cells of ``source`` at positions ``start`` to ``end``.
+        """Replace the cells of ``target`` at positions ``start`` to ``end`` by those of ``source``.
 
-        They replace the cells of ``target`` there. Nothing is copied; a cell is freed when no
-        sequence has it any more.
+        Nothing is copied; a cell is freed when no sequence has it any more.
         """
 
     def truncate(self, sequence_id: int, length: int) -> None:
         """Free a sequence's KV cells from position ``length`` on."""
 
     def stored_tokens(self, sequence_id: int) -> int:
-        """KV cells that a sequence holds, as the runtime counts them."""
+        """KV cells of a sequence, as the runtime counts them."""
 
     def piece(self, token_id: int) -> bytes:
         """The bytes of a token; none for control tokens."""

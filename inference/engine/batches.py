@@ -36,10 +36,6 @@ def batches(chunks: SequenceOf[Chunk], tiled_pairs: int) -> list[list[Chunk]]:
     Usually one batch is best, because weights are read once. When a prompt computed beside answers
     has many cells to attend to, the prompts come first and the answers in a second batch: in one
     batch the queries of answers would share tiles with those of prompts and attend to their cells.
-
-    Args:
-        chunks: the step.
-        tiled_pairs: as in ``Backend``.
     """
     answers = [chunk for chunk in chunks if chunk.sequence.is_stepping]
     prompts = [chunk for chunk in chunks if not chunk.sequence.is_stepping]

@@ -3,30 +3,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """Limits of one engine.
-
-    ``kv_cells`` tokens of attention state are shared by at most ``max_sequences`` sequences. A step
-    decodes at most ``step_tokens`` tokens. While other sequences wait for their next token, a long
-    prompt may make the step at most ``max_slowdown`` times as long; until step times are known it
-    gets ``prefill_budget_tokens``. ``scheduler`` lists the exceptions.
-
-    Up to ``max_draft_tokens`` are guessed ahead for each of at most ``max_drafting_sequences``
-    sequences: with more sequences a batch is wide, and a guess costs as much as a token.
-
-    Unless ``shares_prefixes`` is false (recurrent models), ended sequences are kept to share their
-    beginnings: at most ``kept_sequences`` with ``kept_cells`` cells of their own, and at most until
-    others have generated ``hold_tokens`` tokens.
-    """
+    """Limits of one engine."""
 
     kv_cells: int
     max_sequences: int
     step_tokens: int = 512
-    prefill_budget_tokens: int = 128
+    # While other sequences wait for their next token, a long prompt may make a step this many times
+    # as long (``scheduler`` has exceptions). Until step times are known it gets the budget.
     max_slowdown: float = 2.0
+    prefill_budget_tokens: int = 128
+    # Ended sequences are kept to share their beginnings, with at most so many cells of their own,
+    # and at most until others have generated ``hold_tokens``.
     kept_sequences: int = 32
     kept_cells: int = 8192
     hold_tokens: int = 2048
-    shares_prefixes: bool = True
+    shares_prefixes: bool = True  # false for recurrent models
+    # With more sequences a batch is wide, and a guess costs as much as a token.
     max_draft_tokens: int = 16
     max_drafting_sequences: int = 4
 

@@ -13,8 +13,6 @@ from inference.messages import Embedding, Failed, Finished, Frame, Started, Timi
 
 
 class EmbeddingBackend(Protocol):
-    """A loaded embedding model, used by one thread."""
-
     dimensions: int
     max_input_tokens: int
     max_inputs: int
@@ -28,8 +26,6 @@ class EmbeddingBackend(Protocol):
 
 @dataclass
 class _Job:
-    """An ``Embedding``: how many of its texts are in a batch or done, and the vectors so far."""
-
     embedding: Embedding
     submitted_at: float
     taken: int = 0
@@ -61,12 +57,10 @@ class EmbeddingEngine:
 
     @property
     def waiting_sequences(self) -> int:
-        """Always 0: a job starts with the next step."""
         return 0
 
     @property
     def used_cells(self) -> int:
-        """Always 0: nothing is kept between steps."""
         return 0
 
     def submit(self, embedding: Embedding) -> list[tuple[str, Frame]]:
@@ -93,7 +87,6 @@ class EmbeddingEngine:
             self._turns = deque(other for other in self._turns if other is not job)
 
     def step(self) -> list[tuple[str, Frame]]:
-        """Embed one batch; return the vectors of each job that is complete."""
         outputs: list[tuple[str, Frame]] = [
             (job_id, Finished("cancelled", Usage(0, 0))) for job_id in self._cancelled
         ]
@@ -119,7 +112,7 @@ class EmbeddingEngine:
         """Nothing is kept between steps, so there is nothing to check."""
 
     def _take_batch(self) -> list[tuple[_Job, int]]:
-        """Jobs and the indices of their texts; a text that does not fit begins the next batch."""
+        """Jobs and indices of their texts; a text that does not fit begins the next batch."""
         batch: list[tuple[_Job, int]] = []
         tokens = 0
         while self._turns and len(batch) < self.backend.max_inputs:

@@ -121,7 +121,6 @@ class Engine:
         return outputs
 
     def check_integrity(self) -> None:
-        """Raise ``BackendError`` when the backend's cells or sequence ids differ from ours."""
         self._cache.check_integrity()
 
     def _plan(self) -> StepPlan:
@@ -146,7 +145,6 @@ class Engine:
         return free
 
     def _chunks(self, plan: StepPlan) -> list[Chunk]:
-        """The chunks of the plan, with tokens drafted behind them."""
         if self._speculation is None:
             return [Chunk(sequence, count) for sequence, count in plan.chunks]
         tokens = sum(count for _, count in plan.chunks)
@@ -162,7 +160,6 @@ class Engine:
         ]
 
     def _decode(self, batch: list[Chunk]) -> DecodeOutcome:
-        """Compute a batch and record its cost."""
         spans = [chunk.span for chunk in batch]
         tokens = sum(len(span.token_ids) for span in spans)
         self._cache.make_room(tokens)
@@ -206,7 +203,6 @@ class Engine:
         return outputs
 
     def _undo(self, batch: list[Chunk], outcome: DecodeOutcome) -> None:
-        """Remove from the cache what an unfinished decode left there."""
         for sequence in (chunk.sequence for chunk in batch):
             if self.backend.recurrent:
                 sequence.computed_tokens = 0
@@ -241,7 +237,6 @@ class Engine:
         return outputs
 
     def _add(self, sequence: Sequence, token_id: int, logprob: TokenLogprob | None) -> list[Output]:
-        """Append a token to a sequence; end the sequence if the token completes it."""
         if sequence.first_token_at is None:
             sequence.first_token_at = self._clock()
         sequence.token_ids.append(token_id)
@@ -256,7 +251,6 @@ class Engine:
         return outputs
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> list[Output]:
-        """End a sequence; return its last frames."""
         outputs: list[Output] = []
         tail = sequence.flush()
         if tail is not None:
@@ -269,7 +263,6 @@ class Engine:
         return outputs
 
     def _fail(self, sequence: Sequence, error: GrammarError) -> list[Output]:
-        """End a sequence whose grammar cannot be followed further."""
         self._release(sequence)
         message = (
             f"The answer cannot follow its grammar further: {error}. "
@@ -278,7 +271,6 @@ class Engine:
         return [(sequence.id, Failed("grammar_failed", message))]
 
     def _release(self, sequence: Sequence) -> None:
-        """Release everything that a sequence holds."""
         if sequence.status is Status.RUNNING:
             self._running.remove(sequence)
             self._cache.release(sequence)
@@ -294,7 +286,6 @@ class Engine:
         del self._by_id[sequence.id]
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Return a running sequence to the waiting ones."""
         self._running.remove(sequence)
         self._cache.release(sequence)
         sequence.status = Status.WAITING

@@ -23,29 +23,23 @@ class StepEngine(Protocol):
     is_full: bool
 
     @property
-    def is_idle(self) -> bool:
-        pass
+    def is_idle(self) -> bool: ...
 
     @property
-    def running_sequences(self) -> int:
-        pass
+    def running_sequences(self) -> int: ...
 
     @property
     def waiting_sequences(self) -> int:
         """Items taken but not in progress."""
 
     @property
-    def used_cells(self) -> int:
-        pass
+    def used_cells(self) -> int: ...
 
-    def submit(self, item: Any) -> Outputs:
-        pass
+    def submit(self, item: Any) -> Outputs: ...
 
-    def cancel(self, item_id: str) -> None:
-        pass
+    def cancel(self, item_id: str) -> None: ...
 
-    def step(self) -> Outputs:
-        """Compute one batch."""
+    def step(self) -> Outputs: ...
 
     def check_integrity(self) -> None:
         """Raise ``BackendError`` when cells or sequence ids leaked."""
@@ -54,8 +48,7 @@ class StepEngine(Protocol):
 class EngineThread:
     """Runs an engine until ``stop``; the methods may be called from any other thread.
 
-    ``failure`` is the exception that ended the thread, if any: the model's state is then unknown
-    and the process should end.
+    After a ``failure`` the model's state is unknown and the process should end.
     """
 
     def __init__(self, engine: StepEngine, abort: Callable[[], None] | None = None) -> None:
@@ -71,7 +64,6 @@ class EngineThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the current step and end the thread."""
         self._mailbox.put(None)
         self._thread.join()
 
@@ -90,7 +82,7 @@ class EngineThread:
             self._abort()
 
     def step_seconds(self, now: float) -> float:
-        """How long the current step has been running at monotonic time ``now``; 0 between steps."""
+        """Duration of the current step at monotonic time ``now``; 0 between steps."""
         began = self._step_began_at
         return now - began if began is not None else 0.0
 

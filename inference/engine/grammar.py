@@ -36,24 +36,19 @@ class GrammarCompiler:
     """Compiles grammars for one vocabulary and keeps the recent ones; for one thread."""
 
     def __init__(self, tokenizer: LLTokenizer | None) -> None:
-        """``tokenizer`` is None for a vocabulary without a token that ends an answer."""
         self._tokenizer = tokenizer
         self._compiled = lru_cache(maxsize=_RECENT_GRAMMARS)(_compiled)
 
     def matcher(self, grammar: str) -> "GrammarMatcher":
-        """A matcher at the beginning of an answer.
-
-        Raises:
-            GrammarError: it cannot be compiled; the message is llguidance's.
-        """
-        if self._tokenizer is None:
+        """Raises ``GrammarError`` with llguidance's message when the grammar cannot be compiled."""
+        if self._tokenizer is None:  # no token of the vocabulary ends an answer
             raise GrammarError("the model has no token that ends an answer")
         prototype = self._compiled(self._tokenizer, grammar)
         return GrammarMatcher(prototype.deep_copy(), self._tokenizer.vocab_size)
 
 
 class DeferredCompiler:
-    """A compiler that is created in a thread of its own when the first grammar needs it.
+    """Creates a compiler in a thread of its own when the first grammar needs it.
 
     The table of a vocabulary takes about 5 µs a token: for 262,144 tokens longer than the rest of
     loading a small model. Two thirds of that time hold the interpreter lock.
@@ -68,7 +63,7 @@ class DeferredCompiler:
         return self._future().done()
 
     def get(self) -> GrammarCompiler:
-        """Wait for the compiler. Raises ``GrammarError`` where none can be created."""
+        """Wait for the compiler. Raises ``GrammarError``."""
         try:
             return self._future().result()
         except ValueError as error:
@@ -96,12 +91,10 @@ class GrammarMatcher:
         self._seconds_left = _START_SECONDS
 
     def excluded(self) -> npt.NDArray[np.bool_]:
-        """Which tokens may not come next, shape (vocabulary_size,); never all of them.
+        """Mask of the tokens that may not come next, shape (vocabulary_size,); never all of them.
 
         After a complete answer that cannot continue only tokens that end a generation are allowed.
-
-        Raises:
-            GrammarError: nothing can come next, or the grammar exceeds its limits.
+        Raises ``GrammarError`` when nothing can come next or the grammar exceeds its limits.
         """
         started = time.thread_time()
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
@@ -113,11 +106,7 @@ class GrammarMatcher:
         return unpacked.view(np.bool_)
 
     def restrict(self, logits: npt.NDArray[np.float32]) -> None:
-        """Set the logits of excluded tokens to -inf, in place; shape (vocabulary_size,).
-
-        Raises:
-            GrammarError: as ``excluded`` does.
-        """
+        """Set the logits of excluded tokens to -inf, in place; raises as ``excluded`` does."""
         np.putmask(logits, self.excluded(), np.float32(-np.inf))
 
     def consume(self, token_ids: list[int]) -> None:

@@ -43,7 +43,6 @@ class KvCache:
 
     @property
     def used_cells(self) -> int:
-        """Cells that hold a token, kept ones included."""
         return self._tree.cells + self._private_cells
 
     @property
@@ -70,8 +69,8 @@ class KvCache:
     def allocate(self, sequence: Sequence) -> None:
         """Give a sequence an id and the longest known beginning of its tokens.
 
-        The last token must be computed for its logits, so it is not shared. Nor is a beginning
-        that became known after ``update_sharing``: the plan of the step does not count with it.
+        The last token is not shared: it must be computed for its logits. Nor is a beginning that
+        became known after ``update_sharing``: the plan of the step does not count with it.
         """
         salt = sequence.generation.cache_salt
         match = self._tree.match(salt, sequence.token_ids[: sequence.shareable_tokens])
@@ -93,9 +92,8 @@ class KvCache:
     def expire(self, generated_tokens: int) -> None:
         """Forget sequences kept for too long, after a step with ``generated_tokens``.
 
-        This is the ski-rental rule: keeping until the cost of keeping equals the expected cost of
-        computing again costs at most twice the optimum. In addition nothing is kept for longer than
-        several times the average age of a hit, because a later hit is unlikely.
+        The ski-rental rule: keeping until its cost equals the expected cost of computing again
+        costs at most twice the optimum. Also, hits on very old sequences are unlikely.
         """
         self._generated_tokens += generated_tokens
         patience = self._config.hold_tokens * max(self._hit_share, MIN_HIT_SHARE)
@@ -108,7 +106,6 @@ class KvCache:
             self._hit_share -= HIT_WEIGHT * self._hit_share
 
     def make_room(self, tokens: int) -> None:
-        """Forget kept sequences until ``tokens`` cells are free."""
         while self._kept and self._config.kv_cells - self.used_cells < tokens:
             self._forget_oldest()
 
@@ -167,7 +164,6 @@ class KvCache:
         )
 
     def _hold(self, sequence: Sequence, end: int) -> None:
-        """Put a sequence's tokens into the tree, and share cells that another sequence has too."""
         overlap = self._tree.hold(
             sequence.sequence_id,
             sequence.generation.cache_salt,
@@ -177,7 +173,6 @@ class KvCache:
             self._backend.share(overlap.other, sequence.sequence_id, overlap.start, overlap.end)
 
     def _keep(self, sequence: Sequence) -> None:
-        """Keep a finished sequence for others, and forget kept ones beyond the limits."""
         # Removes drafted tokens after the end of the answer.
         self._backend.truncate(sequence.sequence_id, sequence.computed_tokens)
         self._hold(sequence, sequence.computed_tokens)

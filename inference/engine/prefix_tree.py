@@ -44,8 +44,6 @@ class _Node:
 
 @dataclass
 class _Path:
-    """The end and the length of a holder's tokens in the tree."""
-
     end: _Node
     length: int
     pinned: bool
@@ -65,7 +63,6 @@ class PrefixTree:
         self.pinned_cells = 0
 
     def match(self, salt: str, token_ids: list[int]) -> Match:
-        """The longest beginning of ``token_ids`` that has a holder."""
         node = self._roots.get(salt)
         length = pinned = 0
         holder = NO_HOLDER
@@ -83,12 +80,9 @@ class PrefixTree:
         return Match(length, holder, pinned)
 
     def hold(self, holder: int, salt: str, token_ids: list[int]) -> Overlap | None:
-        """Extend the tokens of ``holder`` to ``token_ids``, which begin with them.
+        """Extend the tokens of ``holder`` to ``token_ids``; a new holder is pinned.
 
-        A new holder is pinned; ``salt`` is used for a new holder only.
-
-        Returns:
-            The part of the new tokens that another holder has too; None when there is none.
+        Returns the part of the new tokens that another holder has too, if any.
         """
         path = self._paths.get(holder)
         if path is None:
@@ -124,7 +118,6 @@ class PrefixTree:
                 self._unpin(node)
 
     def cut(self, holder: int, length: int) -> None:
-        """Shorten the tokens of a holder to the first ``length``."""
         path = self._paths[holder]
         while path.length > length:
             end = path.end
@@ -159,7 +152,6 @@ class PrefixTree:
         return counts
 
     def is_within_another(self, holder: int) -> bool:
-        """Whether another holder has all tokens of ``holder``."""
         path = self._paths[holder]
         return path.length == 0 or len(path.end.holders) > 1
 

@@ -11,11 +11,7 @@ from inference.messages import TokenLogprob
 def sample(
     backend: Backend, sequence: Sequence, span_index: int, draft: list[int]
 ) -> list[tuple[int, TokenLogprob | None]]:
-    """Sample after each drafted token, until the sampled token differs from the drafted one.
-
-    Returns:
-        At least one token, each with its log-probability if the generation asks for them.
-    """
+    """Sample after each drafted token, until the sampled token differs from the drafted one."""
     top_logprobs = sequence.generation.top_logprobs
     sampled: list[tuple[int, TokenLogprob | None]] = []
     for output in range(len(draft) + 1):
@@ -34,21 +30,16 @@ def sample(
 
 
 def ends(backend: Backend, sequence: Sequence, token_id: int) -> bool:
-    """Whether the token ends the answer."""
     return backend.ends_generation(token_id) and not sequence.generation.ignore_eos
 
 
 def token_logprob(
     backend: Backend, logits: npt.NDArray[np.float32], token_id: int, top_count: int
 ) -> TokenLogprob:
-    """The natural log-probability of a token and of its likeliest alternatives.
+    """The natural log-probability of a token and of its ``top_count`` likeliest alternatives.
 
-    Args:
-        backend: spells the tokens.
-        logits: shape (vocabulary_size,), before penalties, bias and temperature: the numbers
-            describe the model and not the request.
-        token_id: the token that was sampled.
-        top_count: how many alternatives to list, the likeliest first; 0 lists none.
+    ``logits``, shape (vocabulary_size,), must be those before penalties, bias and temperature, so
+    that the numbers describe the model and not the request.
     """
     peak = float(logits.max())
     log_total = peak + float(np.log(np.exp(logits - peak, dtype=np.float64).sum()))

@@ -33,31 +33,23 @@ MAX_PAUSED_STEPS = 8
 
 @dataclass(frozen=True)
 class Conditions:
-    """The state that a step depends on besides its sequences.
+    """The state that a step depends on besides its sequences."""
 
-    ``free_cells`` includes cells that are only kept. ``steps_since_stall`` counts steps since a
-    stall; ``paused_steps`` counts the steps in a row in which running sequences paused.
-    """
-
-    free_cells: int
+    free_cells: int  # kept ones included
     steps_since_stall: int = 0
-    paused_steps: int = 0
+    paused_steps: int = 0  # in a row
 
 
 @dataclass
 class StepPlan:
-    """A step: ``chunks`` are sequences, each with a number of its pending tokens.
-
-    ``is_full``: a sequence was not admitted for lack of cells or slots. ``stalls``: the step is
-    long for the answers that run. ``pauses``: some running sequences compute nothing.
-    """
+    """A step: ``chunks`` are sequences, each with a number of its pending tokens."""
 
     chunks: list[tuple[Sequence, int]] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)
     admitted: list[Sequence] = field(default_factory=list)
-    is_full: bool = False
-    stalls: bool = False
-    pauses: bool = False
+    is_full: bool = False  # a sequence was not admitted for lack of cells or slots
+    stalls: bool = False  # the step is long for the answers that run
+    pauses: bool = False  # some running sequences compute nothing
 
 
 def schedule(
@@ -67,15 +59,7 @@ def schedule(
     conditions: Conditions,
     costs: StepCosts,
 ) -> StepPlan:
-    """Plan the next step; no argument is changed. A preempted sequence is in no chunk.
-
-    Args:
-        running: sequences that hold KV cells; ``own_cells`` is set.
-        waiting: sequences that hold none; what they can share is set.
-        config: the engine's limits.
-        conditions: free cells and counts from earlier steps.
-        costs: estimates step times.
-    """
+    """Plan the next step; no argument is changed. A preempted sequence is in no chunk."""
     plan = StepPlan()
     remaining = sorted(running, key=lambda sequence: sequence.rank)
     free_cells = conditions.free_cells
@@ -114,11 +98,7 @@ def _admit(
     free_cells: int,
     config: EngineConfig,
 ) -> int:
-    """Admit waiting sequences by rank while slots and cells last.
-
-    Returns:
-        Free cells left after the admitted sequences pin what they share.
-    """
+    """Admit waiting sequences by rank while slots and cells last; return the free cells left."""
     reserved = sum(map(_reserved_cells, remaining))
     followers = 0
     for candidate in sorted(waiting, key=lambda sequence: sequence.rank):
@@ -168,10 +148,7 @@ def _reserved_cells(sequence: Sequence) -> int:
 
 
 def _worth_awaiting(candidate: Sequence, leader: Sequence) -> int:
-    """How many tokens ``candidate`` can share once ``leader`` has computed its prompt.
-
-    0 when that is hardly more than now, or ``leader`` has the lower rank.
-    """
+    """How many tokens ``candidate`` can share after the prefill of ``leader``, if worth waiting."""
     if leader.rank > candidate.rank:
         return 0
     if leader.generation.cache_salt != candidate.generation.cache_salt:
@@ -211,7 +188,6 @@ def _budget(
 def _prefill(
     plan: StepPlan, prefilling: SequenceOf[Sequence], free_cells: int, budget: int
 ) -> None:
-    """Distribute the budget by rank."""
     for sequence in prefilling:
         count = min(_to_compute(sequence), budget, free_cells)
         if count > 0:

@@ -25,10 +25,6 @@ class Sequence:
     KV cache under ``sequence_id``. The others are pending: a part of the prompt, or the token
     sampled last. A preempted sequence, or one continued after its host died, differs from a new
     one only in having output already.
-
-    For the scheduler the KV cache sets ``shareable_tokens``, the length of the beginning that a
-    waiting sequence can share, and ``unpinned_tokens``, its tokens not held by running sequences.
-    ``own_cells`` of a running sequence would be free without it, once all of lower rank have gone.
     """
 
     def __init__(self, generation: Generation, arrival: int, now: float) -> None:
@@ -40,8 +36,11 @@ class Sequence:
         self.cached_tokens = 0
         self.drafted_tokens = 0
         self.accepted_tokens = 0
+        # The KV cache sets these for the scheduler. While the sequence waits: the length of the
+        # beginning that it can share, and its tokens that running sequences do not hold.
         self.shareable_tokens = 0
         self.unpinned_tokens = len(self.token_ids)
+        # While it runs: cells that are free without it, once all of lower rank have gone.
         self.own_cells = 0
         self.sequence_id = NO_SLOT
         self.sampler: Any = None
@@ -67,7 +66,6 @@ class Sequence:
 
     @property
     def pending_tokens(self) -> int:
-        """Tokens to compute before the next can be sampled."""
         return len(self.token_ids) - self.computed_tokens
 
     @property
@@ -76,7 +74,7 @@ class Sequence:
 
     @property
     def is_decoding(self) -> bool:
-        """Whether only the token sampled last is pending, so that the next step samples another."""
+        """Whether only the token sampled last is pending."""
         return self.is_stepping and self.pending_tokens == 1
 
     @property
@@ -128,7 +126,7 @@ class Sequence:
         self._emitted_characters += len(self._stops.feed(text))
 
     def emit(self, token_id: int, piece: bytes, logprob: TokenLogprob | None) -> Delta:
-        """Add the text of a sampled token; return its frame with the text that may be shown now."""
+        """Add a sampled token; return its frame with the text that may be shown now."""
         text = self._utf8.decode(piece)
         if logprob is not None:
             logprob = msgspec.structs.replace(logprob, text_offset=self._decoded_characters)
@@ -139,7 +137,7 @@ class Sequence:
         return Delta(text=shown, token_ids=[token_id], logprobs=self._due_logprobs())
 
     def flush(self) -> Delta | None:
-        """The text still held back, when the sequence ends without a stop string."""
+        """Return the text still held back, when the sequence ends without a stop string."""
         if self.stop_matched:
             return None
         tail = self._utf8.decode(b"", final=True)
@@ -150,7 +148,6 @@ class Sequence:
         return Delta(text=text, token_ids=[], logprobs=logprobs) if text or logprobs else None
 
     def _due_logprobs(self) -> list[TokenLogprob]:
-        """Log-probabilities of tokens whose text has been emitted in full."""
         due = [lp for end, lp in self._held_logprobs if end <= self._emitted_characters]
         if due:
             self._held_logprobs = self._held_logprobs[len(due) :]

@@ -44,7 +44,6 @@ class StepCost:
         return bool(self._weight)
 
     def observe(self, tokens: int, seconds: float) -> None:
-        """Add a measured step of at least one token."""
         seconds = max(seconds, MIN_SECONDS)
         if self._weight:
             expected = self.seconds(tokens)
@@ -72,17 +71,14 @@ class StepCost:
         return self._pace * (self._mean_seconds + slope * (tokens - self._mean_tokens))
 
     def tokens_within(self, seconds: float, limit: int) -> int | None:
-        """The most tokens, up to ``limit``, that a step of ``seconds`` computes.
-
-        None while all measured steps had the same number of tokens.
-        """
+        """The most tokens of a step of ``seconds``; None while all steps had the same number."""
         if not self._variance:
             return None
         return bisect_right(range(1, limit + 1), seconds, key=self.seconds)
 
 
 class StepCosts:
-    """The cost of tokens with an output, apart from that of prompt tokens without one.
+    """Tokens with an output and prompt tokens without one have different costs.
 
     A token of an answer also goes through the output matrix, which for a small model takes longer
     than all its layers.
@@ -101,16 +97,7 @@ class StepCosts:
             self._prompts.observe(prompt_tokens, max(seconds - base, MIN_SECONDS))
 
     def prompt_tokens_within(self, answer_tokens: int, slowdown: float, limit: int) -> int | None:
-        """How many prompt tokens make a step at most ``slowdown`` times as long.
-
-        Args:
-            answer_tokens: of the step, at least one.
-            slowdown: above 1.
-            limit: the highest result.
-
-        Returns:
-            The number; None while too little is known.
-        """
+        """How many prompt tokens keep a step within ``slowdown`` times its time; None: unknown."""
         if not self.answers.is_known:
             return None
         return self._prompts.tokens_within(

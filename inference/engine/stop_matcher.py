@@ -9,8 +9,7 @@ class StopMatcher:
     def feed(self, text: str) -> str:
         """Add a piece; return the text that certainly precedes any stop string.
 
-        After a match ``matched`` is true and nothing more is returned, as in OpenAI's API: the stop
-        string itself is not part of the answer.
+        After a match nothing more is returned: a stop string is not part of the answer.
         """
         if self.matched:
             return ""
@@ -32,7 +31,6 @@ class StopMatcher:
         return held
 
     def _possible_stop_length(self, text: str) -> int:
-        """Length of the longest end of ``text`` that begins a stop string."""
         longest = min(len(text), max(len(stop) for stop in self._stops) - 1)
         for length in range(longest, 0, -1):
             end = text[-length:]

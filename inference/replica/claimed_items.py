@@ -46,17 +46,10 @@ class ClaimedItems:
         return [Running(each.item.crashes, each.proven) for each in self._claimed.values()]
 
     def begin(self, item: WorkItem, waited_seconds: float, now: float) -> None:
-        """Add a claimed item; the frame numbers of a continued one go on.
-
-        Args:
-            item: the claimed item.
-            waited_seconds: its time in the queue.
-            now: monotonic seconds.
-        """
+        """Add a claimed item at monotonic time ``now``; a continued one keeps its frame numbers."""
         self._claimed[item.id] = _Claimed(item, waited_seconds, now, item.emitted_frames + 1)
 
     def overdue(self, now: float, limit_seconds: float) -> list[str]:
-        """Ids of items that have run longer than the limit."""
         return [
             item_id
             for item_id, claimed in self._claimed.items()

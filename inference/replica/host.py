@@ -37,8 +37,6 @@ STUCK_EXIT_STATUS = 70
 
 @dataclass(frozen=True)
 class HostConfig:
-    """Limits of a host; times in seconds."""
-
     max_items: int
     heartbeat_seconds: float
     lease_seconds: float
@@ -60,8 +58,6 @@ class Host:
     returned true; work still running after ``stop_seconds`` is then left for other hosts.
 
     Args:
-        claims: the host's view of Redis.
-        engine: computes; its thread is started and stopped here.
         abort: stops a decode in progress.
         facts: constant facts in each heartbeat.
         stop_requested: asked in every round.
@@ -101,7 +97,6 @@ class Host:
 
     @property
     def has_served(self) -> bool:
-        """Whether any generation has finished here."""
         return self._items.served > 0
 
     def run(self) -> None:
@@ -155,7 +150,6 @@ class Host:
                 self._next_look_at = 0.0
 
     def _exchange(self) -> None:
-        """Publish frames and fetch messages and work."""
         self._next_look_at = time.monotonic() + IDLE_LOOK_SECONDS
         pending = self._claims.publish(self._unsent, self._config.stream_ttl_seconds)
         if self._unsent:
@@ -199,8 +193,8 @@ class Host:
     def _collect(self, wait_seconds: float) -> None:
         """Number the frames from the engine, waiting for some if work is running.
 
-        The tokens of several steps are published together: publishing takes processor time here, in
-        Redis and in the web process, which the model needs.
+        Frames of several steps are published together, because publishing takes processor time
+        from the model: here, in Redis and in the web process.
         """
         outputs: list[tuple[str, Frame]] = []
         busy = len(self._items) >= BUSY_ITEMS

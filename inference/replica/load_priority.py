@@ -19,8 +19,6 @@ LASTING_NICENESS = 15
 
 
 class LoadPriority:
-    """The priority of the thread that loads a model, and of the threads it starts."""
-
     def __init__(self) -> None:
         self._adjustable_thread_id: int | None = None
         self._is_idle_only = True
@@ -29,8 +27,8 @@ class LoadPriority:
     def lower(self) -> None:
         """Take a small share; called by the loading thread before its first import.
 
-        Python code needs a share: a thread that is put off while it holds the interpreter lock puts
-        off the heartbeats of the process too.
+        Python code needs a share: a thread put off while it holds the interpreter lock puts off the
+        heartbeats too.
         """
         thread_id = threading.get_native_id()
         self._adjustable_thread_id = thread_id if can_raise_priority() else None
@@ -55,10 +53,7 @@ class LoadPriority:
             self._set_policy(os.SCHED_OTHER)
 
     def restore(self) -> None:
-        """Give threads that the load left running, such as a driver's, the usual priority.
-
-        Where it may not be raised they keep the lower one.
-        """
+        """Give threads that the load left running, such as a driver's, the usual priority."""
         if self._adjustable_thread_id is None:
             return
         for name in os.listdir("/proc/self/task"):
@@ -73,9 +68,9 @@ class LoadPriority:
 
 
 def can_raise_priority() -> bool:
-    """Whether this process may take a thread out of SCHED_IDLE again.
+    """Whether this process may take a thread out of SCHED_IDLE again, found by trying.
 
-    It needs CAP_SYS_NICE or an RLIMIT_NICE of 20, and other kernel rules may apply, so try it.
+    It needs CAP_SYS_NICE or an RLIMIT_NICE of 20, and other rules of the kernel may apply.
     """
     allowed: list[bool] = []
 

@@ -37,17 +37,13 @@ EMBEDDING_MAX_JOBS = 64
 
 @dataclass(frozen=True)
 class Loaded:
-    """An engine ready to step, for at most ``max_items`` at a time.
-
-    ``abort`` stops a decode; ``device`` is for people; ``notice`` names options of the version that
-    this machine cannot fulfil, or is ""; ``close`` frees the memory.
-    """
+    """An engine ready to step."""
 
     engine: StepEngine
     max_items: int
     abort: Callable[[], None] | None
-    device: str
-    notice: str
+    device: str  # for people
+    notice: str  # names options of the version that this machine cannot fulfil
     close: Callable[[], None]
 
 
@@ -63,16 +59,13 @@ def load_engine(
     on_progress: Callable[[float], None],
     idle_only: IdleOnly = nullcontext,
 ) -> Loaded:
-    """Load ``spec``.
+    """Load ``spec``. Raises ``ModelLoadError``.
 
     Args:
         spec: what to load.
         settings: of the service.
         on_progress: is called with the loaded fraction, 0 to 1.
         idle_only: entered around llama.cpp's work, but not around Python's.
-
-    Raises:
-        ModelLoadError: with the reason.
     """
     from inference.engine.llama.runtime import LlamaOptions
 

@@ -2,7 +2,6 @@ import psutil
 
 
 def resident_bytes() -> int:
-    """Memory of this process, mapped files included."""
     return int(psutil.Process().memory_info().rss)
 
 

@@ -42,14 +42,9 @@ PROGRESS_BYTES = 1 << 20
 
 
 def host_replica(replica_id: int, launch_id: str) -> str:
-    """Be the replica until it is drained; end at once when the announcement is out of date.
+    """Be the replica until it is drained; end at once when ``launch_id`` is out of date.
 
-    Args:
-        replica_id: row of the replica.
-        launch_id: the launch that was announced.
-
-    Returns:
-        How it ended, for django-q's record.
+    Returns how it ended, for django-q's record.
     """
     replica = observed.begin_launch(replica_id, uuid.UUID(launch_id), os.getpid())
     if replica is None:
@@ -202,8 +197,7 @@ class Launch:
     def _checked_spec(self) -> ModelSpec:
         """The spec, without its draft model if that model's file fails the check.
 
-        Raises:
-            ModelLoadError: the version's file is absent or was changed since it was checked.
+        Raises ``ModelLoadError`` when the version's file is absent or has changed since its check.
         """
 
         def report(done_bytes: int, total_bytes: int | None, _phase: str) -> None:

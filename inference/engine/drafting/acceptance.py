@@ -17,8 +17,6 @@ MAX_CHANCE = 0.98
 
 @dataclass
 class _DecayingRatio:
-    """Numerator and denominator; each new term makes the earlier ones count less."""
-
     keep: float
     numerator: float = 0.0
     denominator: float = 0.0
@@ -29,7 +27,7 @@ class _DecayingRatio:
 
 
 class GradeAcceptance:
-    """The share of right tokens for each grade, over all sequences."""
+    """The probability that a drafted token is right, for each grade, over all sequences."""
 
     def __init__(self, top_grade: int) -> None:
         keep = 1 - 1 / GRADE_MEMORY_TOKENS
@@ -37,7 +35,6 @@ class GradeAcceptance:
         self._all = _DecayingRatio(keep)
 
     def chance(self, grade: int) -> float:
-        """The probability that a token of this grade is right, 0 to 1."""
         return _share(self._grades[grade], self.mean_chance)
 
     @property
@@ -64,14 +61,10 @@ class SequenceAcceptance:
 
     @property
     def mean_chance(self) -> float:
-        """The probability of a token whose grade is not known yet."""
         return min(MAX_CHANCE, self._factor * self._average.mean_chance)
 
     def observe(self, grades: list[int], draft: list[int], sampled: list[int]) -> None:
-        """Compare a draft, or its beginning, with the tokens sampled in its place.
-
-        Tokens after the first wrong one were guessed for another text and are ignored.
-        """
+        """Compare a draft, or its beginning, with the sampled tokens up to the first difference."""
         for grade, guess, truth in zip(grades, draft, sampled, strict=False):
             right = guess == truth
             self._ratio.add(right, self._average.chance(grade))

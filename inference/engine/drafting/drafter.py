@@ -7,10 +7,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class DraftRequest:
-    """A request for ``tokens`` more of ``token_ids`` (prompt and output so far).
-
-    ``key`` names the sequence: from one request to the next its ``token_ids`` only grow.
-    """
+    """A request for ``tokens`` more of ``token_ids``, which only grow from request to request."""
 
     key: Hashable
     token_ids: list[int]
@@ -19,23 +16,18 @@ class DraftRequest:
 
 @dataclass
 class Draft:
-    """At most as many tokens as asked for, each with a grade from 0 to ``Drafter.top_grade``.
-
-    A higher grade means a surer guess; the probability behind it is learnt from checked drafts.
-    """
+    """At most as many tokens as asked for; ``grades`` say how sure each guess is."""
 
     token_ids: list[int] = field(default_factory=list)
     grades: list[int] = field(default_factory=list)
 
 
 class Drafter(Protocol):
-    """A source of drafts, used by one thread.
+    """A source of drafts, used by one thread."""
 
-    ``is_free`` means that a draft costs next to nothing: it is made for every sequence, and its
-    grades are known before anything is computed.
-    """
-
+    # Grades are 0 to top_grade. The probability behind a grade is learnt from checked drafts.
     top_grade: int
+    # A draft costs next to nothing, so every sequence gets one.
     is_free: bool
 
     def seconds(self, tokens: int, rounds: int) -> float:

@@ -24,10 +24,8 @@ MAX_SIZE_DIFFERENCE = 128
 
 @dataclass
 class _Slot:
-    """One sequence in the draft model's cache: ``confirmed`` tokens of its text, then guesses."""
-
     sequence_id: int
-    confirmed: int = 0
+    confirmed: int = 0  # tokens of the text; the guesses follow them
     guesses: list[int] = field(default_factory=list)
 
     @property
@@ -63,16 +61,9 @@ class ModelDrafter:
         config: EngineConfig,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Draft with ``backend`` for ``target``.
+        """Draft with ``backend``, an empty one with the limits of ``config``, for ``target``.
 
-        Args:
-            backend: the draft model, with no sequence in its cache.
-            target: the model that the drafts are for.
-            config: of ``backend``; as many sequences as get drafts in one step, or more.
-            clock: gives monotonic seconds.
-
-        Raises:
-            ModelLoadError: the vocabularies differ, or the draft model is recurrent.
+        Raises ``ModelLoadError`` when the vocabularies differ or the draft model is recurrent.
         """
         if backend.recurrent:
             raise ModelLoadError(
@@ -147,14 +138,12 @@ class ModelDrafter:
         slot.confirmed, slot.guesses = known, []
 
     def _make_room(self, cells: int, used: set[Hashable]) -> bool:
-        """Free ``cells`` cells; False when sequences in use hold them."""
         while sum(slot.cells for slot in self._slots.values()) + cells > self._kv_cells:
             if not self._drop_unused(used):
                 return False
         return True
 
     def _drop_unused(self, used: set[Hashable]) -> bool:
-        """Forget the least recently used sequence; False when all are in use."""
         key = next((key for key in self._slots if key not in used), None)
         if key is None:
             return False

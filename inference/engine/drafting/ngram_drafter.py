@@ -31,14 +31,10 @@ class NgramIndex:
         self._older: list[int] = []
 
     def longest_match(self, token_ids: list[int]) -> tuple[int, int]:
-        """Find an earlier occurrence of the end of the text.
+        """Find an earlier occurrence of the end of the text, which has grown since the last call.
 
-        Args:
-            token_ids: the text: that of the previous call, with or without more tokens.
-
-        Returns:
-            The position after the earlier occurrence and its length in tokens, at most
-            ``MAX_MATCH_TOKENS``; the newest of the longest. The length is 0 when there is none.
+        Returns the position after the newest of the longest occurrences, and its length in tokens:
+        0 for none, at most ``MAX_MATCH_TOKENS``.
         """
         self._extend(token_ids)
         best, best_length = _NOWHERE, 0

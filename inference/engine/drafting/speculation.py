@@ -34,7 +34,6 @@ class Speculation:
     def __init__(
         self, drafter: Drafter, config: EngineConfig, step_seconds: Callable[[int], float]
     ) -> None:
-        """``step_seconds`` estimates the seconds of a step with so many tokens."""
         self._drafter = drafter
         self._max_tokens = config.max_draft_tokens
         self._max_sequences = config.max_drafting_sequences
@@ -64,15 +63,12 @@ class Speculation:
     def draft(
         self, requests: list[DraftRequest], prompt_tokens: int, room_tokens: int
     ) -> list[list[int]]:
-        """The guesses to compute in the next step.
+        """The guesses to compute in the next step, for each request.
 
         Args:
             requests: one for each decoding sequence; ``tokens`` is the most it may take.
             prompt_tokens: computed in the same step.
             room_tokens: the most guesses of all sequences together.
-
-        Returns:
-            For each request the tokens to append, often none.
         """
         self._unchecked.clear()
         if not requests:
@@ -94,17 +90,15 @@ class Speculation:
         ]
 
     def observe(self, key: Hashable, sampled: list[int]) -> None:
-        """Learn from the tokens that a sequence gained in the step after ``draft``.
+        """Learn from the tokens that a sequence gained after ``draft``.
 
-        A guess that was not computed is compared too: this costs nothing, and shows when guesses
-        become worth computing.
+        Guesses that were not computed count too, which shows when guesses become worth computing.
         """
         draft = self._unchecked.pop(key, None)
         if draft is not None:
             self._sequences[key].observe(draft.grades, draft.token_ids, sampled)
 
     def forget(self, key: Hashable) -> None:
-        """Drop the state of a sequence that has ended; unknown keys are ignored."""
         self._sequences.pop(key, None)
         self._unchecked.pop(key, None)
         self._drafter.forget(key)
@@ -134,13 +128,11 @@ class Speculation:
         return [probe] if probe.tokens and self._pay_for_probe(cost) else []
 
     def _drafting_seconds(self, tokens: int, depth: int) -> float:
-        """Time of the drafter for ``tokens`` guesses, at most ``depth`` for one sequence."""
         # A sequence whose guesses were all right has two tokens to begin with instead of one.
         sequences = -(-tokens // depth) if depth else 0
         return self._drafter.seconds(tokens + sequences, depth)
 
     def _worth_computing(self, useful_tokens: int, room_tokens: int) -> dict[Hashable, int]:
-        """The number of guesses that each sequence takes into the step."""
         keys = list(self._unchecked)
         chances = [self._sequences[key].chances(self._unchecked[key].grades) for key in keys]
         counts = best_counts(
@@ -162,7 +154,6 @@ class Speculation:
         return {keys[best]: PROBE_TOKENS}
 
     def _pay_for_probe(self, seconds: float) -> bool:
-        """Pay for a probe out of the time reserved for probes; False when too little is left."""
         if seconds > self._probe_seconds:
             return False
         self._probe_seconds -= seconds
@@ -185,9 +176,6 @@ def best_counts(
         useful_tokens: of the step without guesses.
         room_tokens: guesses in all at most.
         seconds: seconds of a step, given the number of guesses and the most for one sequence.
-
-    Returns:
-        For each sequence the number of its guesses to take.
     """
     ranked: list[tuple[float, int, int]] = []
     for sequence, sequence_chances in enumerate(chances):

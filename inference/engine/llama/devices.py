@@ -31,15 +31,10 @@ class Device:
 
 @dataclass(frozen=True)
 class Placement:
-    """The devices for a model; none means the CPU.
-
-    ``notice`` names a requested device or option that is not available; "" if there is none.
-    """
-
-    devices: tuple[Device, ...] = ()
+    devices: tuple[Device, ...] = ()  # none: the CPU
     gpu_layers: int = 0
     tensor_split: tuple[float, ...] = ()
-    notice: str = ""
+    notice: str = ""  # names a requested device or option that is not available
 
     def __str__(self) -> str:
         return ", ".join(f"{item.name} ({item.description})" for item in self.devices) or "CPU"
@@ -49,7 +44,6 @@ CPU_ALONE = Placement()
 
 
 def list_devices() -> list[Device]:
-    """The devices that this build of llama.cpp can compute on, in ggml's order."""
     ggml = _ggml()
     found = []
     for index in range(ggml.ggml_backend_dev_count()):
@@ -71,8 +65,7 @@ def place(
     """Choose among ``available``; without a match the CPU is used, and ``notice`` says so.
 
     Args:
-        device: ``auto`` for every GPU, ``cpu``, a kind such as ``cuda``, or a device such as
-            ``cuda:0``.
+        device: ``auto`` for every GPU, ``cpu``, a kind such as ``cuda``, or one such as ``cuda:0``.
         gpu_layers: layers for the chosen devices, -1 for all; with 0 they are not used.
         tensor_split: shares of the chosen devices; empty to divide by their free memory.
         available: from ``list_devices``.

@@ -15,10 +15,7 @@ from inference.engine.llama.runtime import (
 
 
 class LlamaEmbeddingBackend:
-    """The engine's ``EmbeddingBackend`` for BERT-type models: each text of a batch is a sequence.
-
-    An encoder attends in both directions, so a text must lie in one micro-batch as a whole.
-    """
+    """The engine's ``EmbeddingBackend`` for BERT-type models; each text is a sequence."""
 
     def __init__(
         self,
@@ -29,10 +26,11 @@ class LlamaEmbeddingBackend:
         options: LlamaOptions,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
-        """Load ``path``. Raises ``ModelLoadError``, also when it is not an embedding model."""
+        """Raises ``ModelLoadError``, also when ``path`` is not an embedding model."""
         self.placement = options.placement()
         self._model = load_model(path, placement=self.placement, on_progress=on_progress)
         self.max_input_tokens = int(llama_cpp.llama_model_n_ctx_train(self._model))
+        # An encoder attends in both directions, so a text must fit into one micro-batch.
         self.step_tokens = max(step_tokens, self.max_input_tokens)
         self.max_inputs = max_inputs
         self.dimensions = int(llama_cpp.llama_model_n_embd(self._model))

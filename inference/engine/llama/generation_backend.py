@@ -34,7 +34,7 @@ class LlamaBackend:
         options: LlamaOptions,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
-        """Load ``path``. Raises ``ModelLoadError``."""
+        """Raises ``ModelLoadError``."""
         self.placement = options.placement()
         self._model = load_model(path, placement=self.placement, on_progress=on_progress)
         parameters = options.context_parameters()
@@ -87,7 +87,6 @@ class LlamaBackend:
         return sampler.choose(self.logits(span_index, output), self._rows[span_index] + output)
 
     def logits(self, span_index: int, output: int = 0) -> npt.NDArray[np.float32]:
-        """A view into llama.cpp's buffer."""
         row = self._rows[span_index] + output
         pointer = llama_cpp.llama_get_logits_ith(self._context, row)
         if not pointer:

@@ -53,7 +53,6 @@ def _quantise(source: str, target: str, quantisation: str, threads: int, *, dry_
 
 
 def file_type(quantisation: str) -> int:
-    """llama.cpp's number for files of a quantisation such as Q4_0."""
     prefix = "ALL" if quantisation == "F32" else "MOSTLY"
     number: int = getattr(llama_cpp, f"LLAMA_FTYPE_{prefix}_{quantisation}")
     return number

@@ -31,11 +31,7 @@ _TILED_PAIRS = 12_000
 
 @dataclass(frozen=True)
 class LlamaOptions:
-    """Options of a version, in the registry's words.
-
-    ``device``, ``gpu_layers`` and ``tensor_split`` are those of ``devices.place``.
-    ``flash_attention`` is auto, on or off; the cache types are ggml's, such as f16 and q8_0.
-    """
+    """Options of a version, in the registry's words; ``devices.place`` explains the devices."""
 
     threads: int
     device: str = "auto"
@@ -49,10 +45,9 @@ class LlamaOptions:
         return place(self.device, self.gpu_layers, self.tensor_split, list_devices())
 
     def tiled_pairs(self, placement: Placement) -> int:
-        """The value for ``Backend.tiled_pairs``.
+        """For ``Backend.tiled_pairs``; ``ggml_compute_forward_flash_attn_ext_f16`` has the tiles.
 
-        Attention works in tiles (in ``ggml_compute_forward_flash_attn_ext_f16``) on a CPU with keys
-        and values in F16, to which llama.cpp converts F32.
+        It is used on a CPU with keys and values in F16, to which llama.cpp converts F32.
         """
         types = {self.cache_type_k, self.cache_type_v}
         has_tiles = self.flash_attention != "off" and types <= {"f16", "f32"}
@@ -87,16 +82,9 @@ def load_model(
     vocabulary_only: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> llama_cpp.llama_model_p:
-    """Map a GGUF file.
+    """Map a GGUF file; ``on_progress`` is called with the loaded fraction, 0 to 1.
 
-    Args:
-        path: of the file.
-        placement: the devices for its layers.
-        vocabulary_only: read the tokeniser and no weights.
-        on_progress: is called with the loaded fraction, 0 to 1.
-
-    Raises:
-        ModelLoadError: with llama.cpp's reason.
+    Raises ``ModelLoadError`` with llama.cpp's reason.
     """
     llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
@@ -199,7 +187,6 @@ class BatchBuffers:
         return rows
 
     def request_all_outputs(self) -> None:
-        """Keep an output of every token, for pooling."""
         self._logits[: self.batch.n_tokens] = 1
 
 

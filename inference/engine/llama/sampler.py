@@ -41,10 +41,8 @@ class LlamaSampler:
     def choose(self, logits: npt.NDArray[np.float32], row: int) -> int:
         """Sample the next token. Raises ``GrammarError``.
 
-        Args:
-            logits: shape (vocabulary_size,), llama.cpp's own buffer, in which the logits of
-                excluded tokens are set to -inf before the chain reads them.
-            row: of the logits in the last batch.
+        ``logits`` are llama.cpp's own buffer of ``row`` in the last batch: excluded tokens are set
+        to -inf in it, where the chain reads them.
         """
         if self._matcher is None:
             return self._chosen(logits, row)

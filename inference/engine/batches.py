@@ -31,12 +31,10 @@ class Chunk:
 
 
 def batches(chunks: SequenceOf[Chunk], tiled_pairs: int) -> list[list[Chunk]]:
-    """Divide a step into batches that are computed one after the other.
-
-    Usually one batch is best, because weights are read once. When a prompt computed beside answers
-    has many cells to attend to, the prompts come first and the answers in a second batch: in one
-    batch the queries of answers would share tiles with those of prompts and attend to their cells.
-    """
+    """Divide a step into batches that are computed one after the other."""
+    # Usually one batch is best: weights are read once. When a prompt beside answers has many
+    # cells to attend to, the answers get a second batch: in the first their queries would share
+    # tiles with those of prompts and attend to their cells.
     answers = [chunk for chunk in chunks if chunk.sequence.is_stepping]
     prompts = [chunk for chunk in chunks if not chunk.sequence.is_stepping]
     if tiled_pairs and answers and max(map(_pairs, prompts), default=0) >= tiled_pairs:

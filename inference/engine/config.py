@@ -8,12 +8,13 @@ class EngineConfig:
     kv_cells: int
     max_sequences: int
     step_tokens: int = 512
-    # While other sequences wait for their next token, a long prompt may make a step this many times
-    # as long (``scheduler`` has exceptions). Until step times are known it gets the budget.
-    max_slowdown: float = 2.0
+    # While other sequences wait for their next token, a long prompt may make a step
+    # ``max_slowdown`` times as long (``scheduler`` has exceptions). Until step times are known it
+    # gets the budget.
     prefill_budget_tokens: int = 128
-    # Ended sequences are kept to share their beginnings, with at most so many cells of their own,
-    # and at most until others have generated ``hold_tokens``.
+    max_slowdown: float = 2.0
+    # Ended sequences are kept to share their beginnings, together with at most ``kept_cells`` cells
+    # of their own, and at most until others have generated ``hold_tokens``.
     kept_sequences: int = 32
     kept_cells: int = 8192
     hold_tokens: int = 2048

@@ -46,16 +46,14 @@ class StepEngine(Protocol):
 
 
 class EngineThread:
-    """Runs an engine until ``stop``; the methods may be called from any other thread.
-
-    After a ``failure`` the model's state is unknown and the process should end.
-    """
+    """Runs an engine until ``stop``; the methods may be called from any other thread."""
 
     def __init__(self, engine: StepEngine, abort: Callable[[], None] | None = None) -> None:
         self._engine = engine
         self._abort = abort
         self._mailbox: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self.outputs: queue.SimpleQueue[Outputs] = queue.SimpleQueue()
+        # After a failure the model's state is unknown and the process should end.
         self.failure: BaseException | None = None
         self._step_began_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)

@@ -48,12 +48,10 @@ class GrammarCompiler:
 
 
 class DeferredCompiler:
-    """Creates a compiler in a thread of its own when the first grammar needs it.
+    """Creates a compiler in a thread of its own when the first grammar needs it."""
 
-    The table of a vocabulary takes about 5 µs a token: for 262,144 tokens longer than the rest of
-    loading a small model. Two thirds of that time hold the interpreter lock.
-    """
-
+    # The table of a vocabulary takes about 5 µs a token: for 262,144 tokens longer than the rest of
+    # loading a small model. Two thirds of that time hold the interpreter lock.
     def __init__(self, make_tokenizer: Callable[[], LLTokenizer | None]) -> None:
         self._make_tokenizer = make_tokenizer
         self._compiler: Future[GrammarCompiler] | None = None
@@ -93,7 +91,6 @@ class GrammarMatcher:
     def excluded(self) -> npt.NDArray[np.bool_]:
         """Mask of the tokens that may not come next, shape (vocabulary_size,); never all of them.
 
-        After a complete answer that cannot continue only tokens that end a generation are allowed.
         Raises ``GrammarError`` when nothing can come next or the grammar exceeds its limits.
         """
         started = time.thread_time()
@@ -110,7 +107,6 @@ class GrammarMatcher:
         np.putmask(logits, self.excluded(), np.float32(-np.inf))
 
     def consume(self, token_ids: list[int]) -> None:
-        """Add the next tokens of the answer. Raises ``GrammarError`` when they do not match."""
         # A complete answer that cannot continue takes nothing more, not even the end token.
         if not self._matcher.is_stopped():
             self._matcher.consume_tokens(token_ids)

@@ -57,6 +57,7 @@ class KvCache:
     def update_sharing(self, waiting: Iterable[Sequence]) -> None:
         """Set what each waiting sequence could share and what each running one would free."""
         for sequence in waiting:
+            # The last token is not shared: it must be computed for its logits.
             match = self._tree.match(sequence.generation.cache_salt, sequence.token_ids[:-1])
             sequence.shareable_tokens = match.length
             sequence.unpinned_tokens = len(sequence.token_ids) - match.pinned
@@ -67,11 +68,9 @@ class KvCache:
             sequence.own_cells = private + published
 
     def allocate(self, sequence: Sequence) -> None:
-        """Give a sequence an id and the longest known beginning of its tokens.
-
-        The last token is not shared: it must be computed for its logits. Nor is a beginning that
-        became known after ``update_sharing``: the plan of the step does not count with it.
-        """
+        """Give a sequence an id and the longest known beginning of its tokens."""
+        # A beginning that became known after ``update_sharing`` is not shared: the plan of the step
+        # does not count with it.
         salt = sequence.generation.cache_salt
         match = self._tree.match(salt, sequence.token_ids[: sequence.shareable_tokens])
         if match.holder in self._kept:
@@ -90,12 +89,10 @@ class KvCache:
         sequence.computed_tokens = sequence.shareable_tokens = len(shared)
 
     def expire(self, generated_tokens: int) -> None:
-        """Forget sequences kept for too long, after a step with ``generated_tokens``.
-
-        The ski-rental rule: keeping until its cost equals the expected cost of computing again
-        costs at most twice the optimum. Also, hits on very old sequences are unlikely.
-        """
+        """Forget sequences kept for too long, after a step with ``generated_tokens``."""
         self._generated_tokens += generated_tokens
+        # The ski-rental rule: keeping until its cost equals the expected cost of computing again
+        # costs at most twice the optimum. Also, hits on very old sequences are unlikely.
         patience = self._config.hold_tokens * max(self._hit_share, MIN_HIT_SHARE)
         patience = min(patience, HIT_AGES * max(self._hit_age, MIN_HIT_AGE))
         while self._kept:
@@ -129,7 +126,7 @@ class KvCache:
         sequence.computed_tokens = 0
 
     def forget_kept(self) -> bool:
-        """Free all kept sequences; False when there were none."""
+        """False when there were no kept sequences."""
         had_any = bool(self._kept)
         while self._kept:
             self._forget_oldest()

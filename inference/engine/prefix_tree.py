@@ -12,14 +12,11 @@ NO_HOLDER = -1
 
 @dataclass(frozen=True)
 class Match:
-    """The longest beginning of some token ids that is in the tree.
-
-    ``holder`` has all ``length`` tokens of it; pinned holders have the first ``pinned`` of them.
-    """
+    """The longest beginning of some token ids that is in the tree."""
 
     length: int = 0
-    holder: int = NO_HOLDER
-    pinned: int = 0
+    holder: int = NO_HOLDER  # has all of them
+    pinned: int = 0  # the first that pinned holders have
 
 
 @dataclass(frozen=True)
@@ -50,15 +47,12 @@ class _Path:
 
 
 class PrefixTree:
-    """Paths of token ids from a root; each salt has a root of its own.
-
-    ``cells`` counts the tokens with any holder, ``pinned_cells`` those with a pinned holder; a
-    token with several holders counts once.
-    """
+    """Paths of token ids from a root; each salt has a root of its own."""
 
     def __init__(self) -> None:
         self._roots: dict[str, _Node] = {}
         self._paths: dict[int, _Path] = {}
+        # Tokens with any holder, and with a pinned one; a token with several holders counts once.
         self.cells = 0
         self.pinned_cells = 0
 
@@ -80,14 +74,11 @@ class PrefixTree:
         return Match(length, holder, pinned)
 
     def hold(self, holder: int, salt: str, token_ids: list[int]) -> Overlap | None:
-        """Extend the tokens of ``holder`` to ``token_ids``; a new holder is pinned.
-
-        Returns the part of the new tokens that another holder has too, if any.
-        """
+        """Extend the tokens of ``holder``, and return the part that another holder has too."""
         path = self._paths.get(holder)
         if path is None:
             root = self._roots.setdefault(salt, _Node([], None))
-            path = self._paths[holder] = _Path(root, 0, pinned=True)
+            path = self._paths[holder] = _Path(root, 0, pinned=True)  # the salt never changes
         start = position = path.length
         overlapped: _Node | None = None
         while position < len(token_ids):
@@ -128,7 +119,6 @@ class PrefixTree:
             path.end = self._without(end, holder, path)
 
     def release(self, holder: int) -> None:
-        """Remove a holder, and the tokens that no other has."""
         if holder not in self._paths:
             return
         self.cut(holder, 0)
@@ -224,7 +214,6 @@ def common_length(first: list[int], second: list[int], start: int = 0) -> int:
 
 
 def _upward(node: _Node) -> list[_Node]:
-    """The node and its ancestors, without the root."""
     nodes = []
     while node.parent is not None:
         nodes.append(node)

@@ -17,7 +17,8 @@ def sample(
     for output in range(len(draft) + 1):
         logits = None
         if top_logprobs is not None:
-            # Sampling may change the logits in place.
+            # Log-probabilities describe the model and not the request: they are taken before
+            # penalties, bias and temperature, and sampling may change the logits in place.
             logits = backend.logits(span_index, output).copy()
         token_id = backend.sample(sequence.sampler, span_index, output)
         logprob = None
@@ -36,11 +37,7 @@ def ends(backend: Backend, sequence: Sequence, token_id: int) -> bool:
 def token_logprob(
     backend: Backend, logits: npt.NDArray[np.float32], token_id: int, top_count: int
 ) -> TokenLogprob:
-    """The natural log-probability of a token and of its ``top_count`` likeliest alternatives.
-
-    ``logits``, shape (vocabulary_size,), must be those before penalties, bias and temperature, so
-    that the numbers describe the model and not the request.
-    """
+    """The natural log-probability of a token and of the likeliest ones, from raw ``logits``."""
     peak = float(logits.max())
     log_total = peak + float(np.log(np.exp(logits - peak, dtype=np.float64).sum()))
     top: list[tuple[str, bytes, float]] = []

@@ -164,15 +164,13 @@ def _budget(
     conditions: Conditions,
     costs: StepCosts,
 ) -> int:
-    """How many prompt tokens this step computes beside the running sequences' next tokens.
-
-    Short prompts are computed at once, by rank. A long one gets as many tokens as keep the step
-    within ``config.max_slowdown`` times its length without them, and more in a stall.
-    """
+    """How many prompt tokens this step computes beside the running sequences' next tokens."""
     steps = len(plan.chunks)
     most = config.step_tokens - steps
     if not steps or not prefilling:
         return most
+    # Short prompts are computed whole, by rank. A long one gets as many tokens as keep the step
+    # within ``max_slowdown`` times its time without them, and more in a stall.
     whole = 0
     for tokens in map(_to_compute, prefilling):
         if whole + tokens > SHORT_PROMPT_TOKENS:

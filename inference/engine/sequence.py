@@ -79,16 +79,13 @@ class Sequence:
 
     @property
     def priority(self) -> int:
-        """1 low to 3 high."""
         return self.generation.priority
 
     @property
     def prefill_end(self) -> int:
-        """Up to where many tokens may be computed in one step.
-
-        A greedy generation continued after its host died repeats its steps one by one: computed as
-        one chunk, its tokens would be rounded differently and the text could change.
-        """
+        """Up to where many tokens may be computed in one step."""
+        # A greedy generation continued after its host died repeats its steps one by one: computed
+        # as one chunk, its tokens would be rounded differently and the text could change.
         if self.generation.emitted_token_ids and self.generation.sampling.temperature == 0:
             return len(self.generation.prompt_token_ids)
         return len(self.token_ids)
@@ -107,7 +104,7 @@ class Sequence:
     @property
     def rank(self) -> tuple[int, int]:
         """Sort key: higher priority first, then the older."""
-        return (-self.generation.priority, self.arrival)
+        return (-self.priority, self.arrival)
 
     @property
     def usage(self) -> Usage:

@@ -8,7 +8,8 @@ FIRST_SHARE = 0.05
 # The prior counts as much as one step that had one token more or less than the average.
 FIRST_WEIGHT = 1.0
 # A step this long ago counts 1/e. The line is a property of model and machine and is kept long; the
-# machine's present pace is not.
+# machine's present pace is not. While all steps have one token nothing is learnt about the price of
+# more, and what was learnt before must not be forgotten.
 LINE_MEMORY_STEPS = 10_000
 LEVEL_MEMORY_STEPS = 200
 # Early on the line's memory is this share of all steps, so that unusual first steps soon count
@@ -24,11 +25,7 @@ MIN_SECONDS = 1e-9
 
 
 class StepCost:
-    """Seconds as a straight line over tokens, by least squares, times the machine's present pace.
-
-    The line has a long memory: while all steps have one token nothing is learnt about the price of
-    more, and what was learnt before must not be forgotten.
-    """
+    """Seconds as a least-squares line over tokens, times the machine's present pace."""
 
     def __init__(self) -> None:
         self._pace = 1.0
@@ -78,13 +75,11 @@ class StepCost:
 
 
 class StepCosts:
-    """Tokens with an output and prompt tokens without one have different costs.
-
-    A token of an answer also goes through the output matrix, which for a small model takes longer
-    than all its layers.
-    """
+    """Tokens with an output and prompt tokens without one have different costs."""
 
     def __init__(self) -> None:
+        # A token of an answer also goes through the output matrix, which for a small model takes
+        # longer than all its layers.
         self.answers = StepCost()
         self._prompts = StepCost()
 

@@ -7,11 +7,8 @@ class StopMatcher:
         self.matched = False
 
     def feed(self, text: str) -> str:
-        """Add a piece; return the text that certainly precedes any stop string.
-
-        After a match nothing more is returned: a stop string is not part of the answer.
-        """
-        if self.matched:
+        """Add a piece; return the text that certainly precedes any stop string."""
+        if self.matched:  # a stop string is not part of the answer, nor is anything after it
             return ""
         if not self._stops:
             return text

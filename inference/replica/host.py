@@ -54,9 +54,6 @@ def heartbeat_ttl_seconds(lease_seconds: float) -> int:
 class Host:
     """Serves one loaded engine.
 
-    ``run`` returns after a ``Drain`` message once all work is done, or after ``stop_requested``
-    returned true; work still running after ``stop_seconds`` is then left for other hosts.
-
     Args:
         abort: stops a decode in progress.
         facts: constant facts in each heartbeat.
@@ -100,7 +97,10 @@ class Host:
         return self._items.served > 0
 
     def run(self) -> None:
-        """Serve. Raises ``FencedError`` when fenced, or the exception that ended the engine."""
+        """Serve until drained, or until ``stop_requested`` and for at most ``stop_seconds`` more.
+
+        Raises ``FencedError`` when fenced, or the exception that ended the engine.
+        """
         self._thread.start()
         try:
             while not self._is_done():
@@ -179,23 +179,19 @@ class Host:
         self._unsent.extend(Numbered(item_id, 1, last, mark=LAST) for item_id, last in ended)
 
     def _claim_limit(self) -> tuple[int, int]:
-        """How many items may be claimed, and above which priority.
-
-        A full host still claims some items of higher priority: they preempt what it runs.
-        """
+        """How many items may be claimed, and above which priority."""
         room = self._config.max_items - len(self._items)
         if room > 0 and not self._engine.is_full:
             return room, ANY_PRIORITY
+        # A full host still claims some items of higher priority: they preempt what it runs.
         lowest = self._items.lowest_priority
         overflow = max(1, self._config.max_items // 4) if lowest < HIGHEST_PRIORITY else 0
         return min(room, 0) + overflow, lowest
 
     def _collect(self, wait_seconds: float) -> None:
-        """Number the frames from the engine, waiting for some if work is running.
-
-        Frames of several steps are published together, because publishing takes processor time
-        from the model: here, in Redis and in the web process.
-        """
+        """Number the frames from the engine, waiting for some if work is running."""
+        # Frames of several steps are published together, because publishing takes processor time
+        # from the model: here, in Redis and in the web process.
         outputs: list[tuple[str, Frame]] = []
         busy = len(self._items) >= BUSY_ITEMS
         together_until = self._published_at + (BUSY_COALESCE_SECONDS if busy else COALESCE_SECONDS)

@@ -25,11 +25,9 @@ class LoadPriority:
         self._usual = os.getpriority(os.PRIO_PROCESS, 0)
 
     def lower(self) -> None:
-        """Take a small share; called by the loading thread before its first import.
-
-        Python code needs a share: a thread put off while it holds the interpreter lock puts off the
-        heartbeats too.
-        """
+        """Take a small share; called by the loading thread before its first import."""
+        # Python code needs a share: while a thread holds the interpreter lock and does not run,
+        # there are no heartbeats either.
         thread_id = threading.get_native_id()
         self._adjustable_thread_id = thread_id if can_raise_priority() else None
         niceness = LASTING_NICENESS if self._adjustable_thread_id is None else SHARE_NICENESS
@@ -68,10 +66,8 @@ class LoadPriority:
 
 
 def can_raise_priority() -> bool:
-    """Whether this process may take a thread out of SCHED_IDLE again, found by trying.
-
-    It needs CAP_SYS_NICE or an RLIMIT_NICE of 20, and other rules of the kernel may apply.
-    """
+    """Whether this process may take a thread out of SCHED_IDLE again."""
+    # It needs CAP_SYS_NICE or an RLIMIT_NICE of 20, and other rules of the kernel may apply: try.
     allowed: list[bool] = []
 
     def attempt() -> None:

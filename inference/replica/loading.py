@@ -59,13 +59,9 @@ def load_engine(
     on_progress: Callable[[float], None],
     idle_only: IdleOnly = nullcontext,
 ) -> Loaded:
-    """Load ``spec``. Raises ``ModelLoadError``.
+    """Load ``spec``; ``idle_only`` is entered around llama.cpp's work, but not around Python's.
 
-    Args:
-        spec: what to load.
-        settings: of the service.
-        on_progress: is called with the loaded fraction, 0 to 1.
-        idle_only: entered around llama.cpp's work, but not around Python's.
+    ``on_progress`` is called with the loaded fraction, 0 to 1. Raises ``ModelLoadError``.
     """
     from inference.engine.llama.runtime import LlamaOptions
 

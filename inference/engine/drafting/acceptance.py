@@ -39,7 +39,6 @@ class GradeAcceptance:
 
     @property
     def mean_chance(self) -> float:
-        """The probability for a token whose grade is not known yet."""
         return _share(self._all, FIRST_CHANCE)
 
     def observe(self, grade: int, right: bool) -> None:

@@ -63,13 +63,7 @@ class Speculation:
     def draft(
         self, requests: list[DraftRequest], prompt_tokens: int, room_tokens: int
     ) -> list[list[int]]:
-        """The guesses to compute in the next step, for each request.
-
-        Args:
-            requests: one for each decoding sequence; ``tokens`` is the most it may take.
-            prompt_tokens: computed in the same step.
-            room_tokens: the most guesses of all sequences together.
-        """
+        """The guesses of the next step for each request, at most ``room_tokens`` together."""
         self._unchecked.clear()
         if not requests:
             return []
@@ -90,12 +84,10 @@ class Speculation:
         ]
 
     def observe(self, key: Hashable, sampled: list[int]) -> None:
-        """Learn from the tokens that a sequence gained after ``draft``.
-
-        Guesses that were not computed count too, which shows when guesses become worth computing.
-        """
+        """Learn from the tokens that a sequence gained after ``draft``."""
         draft = self._unchecked.pop(key, None)
         if draft is not None:
+            # Includes guesses that were not computed: this shows when they become worth computing.
             self._sequences[key].observe(draft.grades, draft.token_ids, sampled)
 
     def forget(self, key: Hashable) -> None:

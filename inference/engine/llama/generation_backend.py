@@ -125,12 +125,10 @@ class LlamaBackend:
         return bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token_id))
 
     def _warm_up(self) -> None:
-        """Run two small batches, so that the first client does not wait for pages to be read.
-
-        One token and several tokens use different code in llama.cpp: a broken build must crash now
-        and not under a client's request. One thread does it: more would keep the low priority of
-        loading, and wait for each other where a core is busy.
-        """
+        """Run two small batches, so that the first client does not wait for pages to be read."""
+        # One token and several use different code in llama.cpp: a broken build must crash now and
+        # not under a client's request. One thread does it: more would keep the low priority of
+        # loading, and wait for each other where a core is busy.
         threads = llama_cpp.llama_n_threads(self._context)
         llama_cpp.llama_set_n_threads(self._context, 1, 1)
         token = max(0, int(llama_cpp.llama_vocab_bos(self._vocabulary)))

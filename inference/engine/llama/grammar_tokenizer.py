@@ -13,10 +13,6 @@ _CONTROL_MARK = b"\xff"
 def grammar_tokenizer(vocabulary: Any) -> LLTokenizer | None:
     """Convert a llama.cpp vocabulary for llguidance, at about 5 µs a token.
 
-    Control tokens are those that are not part of an answer's text (``<tool_call>`` is part of it),
-    and those that end it, among which llama.cpp also counts plain ones (``</s>``).
-    ``llguidance.llamacpp`` decides differently.
-
     The model of ``vocabulary`` must live as long as the result, which is None for a vocabulary
     without a token that ends an answer.
     """
@@ -28,6 +24,8 @@ def grammar_tokenizer(vocabulary: Any) -> LLTokenizer | None:
         is_end = llama_cpp.llama_vocab_is_eog(vocabulary, token_id)
         if is_end:
             ends.append(token_id)
+        # Tokens that are not part of an answer's text (``<tool_call>`` is part of it) or end it;
+        # some of the latter are plain (``</s>``). ``llguidance.llamacpp`` decides differently.
         is_control = is_end or attributes & llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
         tokens.append(_CONTROL_MARK + spelling if is_control else spelling)
     if not ends:

@@ -45,10 +45,9 @@ class LlamaOptions:
         return place(self.device, self.gpu_layers, self.tensor_split, list_devices())
 
     def tiled_pairs(self, placement: Placement) -> int:
-        """For ``Backend.tiled_pairs``; ``ggml_compute_forward_flash_attn_ext_f16`` has the tiles.
-
-        It is used on a CPU with keys and values in F16, to which llama.cpp converts F32.
-        """
+        """For ``Backend.tiled_pairs``."""
+        # ggml_compute_forward_flash_attn_ext_f16 has the tiles. It is used on a CPU with keys and
+        # values in F16, to which llama.cpp converts F32.
         types = {self.cache_type_k, self.cache_type_v}
         has_tiles = self.flash_attention != "off" and types <= {"f16", "f32"}
         return _TILED_PAIRS if has_tiles and not placement.devices else 0
@@ -140,11 +139,7 @@ def token_bytes(vocabulary: Any, token_id: int, *, special: bool) -> bytes:
 
 
 class BatchBuffers:
-    """One reusable ``llama_batch`` over NumPy arrays.
-
-    ``seq_id`` in llama.cpp is an array of pointers; here they always point into one array of
-    values, so that filling a span takes four slice assignments.
-    """
+    """One reusable ``llama_batch`` over NumPy arrays."""
 
     def __init__(self, max_tokens: int) -> None:
         self.max_tokens = max_tokens
@@ -153,6 +148,8 @@ class BatchBuffers:
         self._sequence_counts = np.ones(max_tokens, dtype=np.int32)
         self._sequence_values = np.zeros(max_tokens, dtype=np.int32)
         self._logits = np.zeros(max_tokens, dtype=np.int8)
+        # ``seq_id`` in llama.cpp is an array of pointers. These always point into one array of
+        # values, so that filling a span takes four slice assignments.
         base, size = self._sequence_values.ctypes.data, self._sequence_values.itemsize
         self._pointers = np.array([base + size * i for i in range(max_tokens)], dtype=np.uintp)
         self.batch = llama_cpp.llama_batch(
@@ -191,14 +188,12 @@ class BatchBuffers:
 
 
 class AbortFlag:
-    """Stops ``llama_decode`` from another thread without Python code in the decode.
-
-    llama.cpp calls its abort callback after every graph node, about a thousand times a step. A
-    Python callback would take the interpreter lock each time. C's ``strlen`` has a suitable
-    signature: 0 for an empty string continues, 1 for a string of one character aborts.
-    """
+    """Stops ``llama_decode`` from another thread without Python code in the decode."""
 
     def __init__(self, context: llama_cpp.llama_context_p) -> None:
+        # llama.cpp calls its abort callback after every graph node, about a thousand times a step.
+        # A Python callback would take the interpreter lock each time. C's ``strlen`` has a suitable
+        # signature: 0 for an empty string continues, 1 for a string of one character aborts.
         self._text = ctypes.create_string_buffer(b"", 2)
         strlen = ctypes.CDLL(None).strlen
         self._callback = ctypes.cast(strlen, llama_cpp.ggml_abort_callback)

@@ -39,13 +39,10 @@ class LlamaSampler:
             llama_cpp.llama_sampler_chain_add(self._chain, link)
 
     def choose(self, logits: npt.NDArray[np.float32], row: int) -> int:
-        """Sample the next token. Raises ``GrammarError``.
-
-        ``logits`` are llama.cpp's own buffer of ``row`` in the last batch: excluded tokens are set
-        to -inf in it, where the chain reads them.
-        """
+        """Sample from ``logits``, llama.cpp's own of a row. Raises ``GrammarError``."""
         if self._matcher is None:
             return self._chosen(logits, row)
+        # Writes to llama.cpp's buffer, where the chain reads the logits.
         self._matcher.restrict(logits)
         token_id = self._chosen(logits, row)
         self._matcher.consume([token_id])

@@ -79,7 +79,7 @@ class Launch:
         client: redis.Redis = redis.Redis.from_url(
             django_settings.REDIS_URL, socket_timeout=10, socket_connect_timeout=2
         )
-        self._claims = HostClaims(client, launch_id, self._spec.version_key)
+        self._claims = HostClaims(client, str(self._id), self._spec.version_key)
         self._bytes_before = private_bytes()
         self._facts: dict[str, Any] = {
             "node": replica.node.name,
@@ -110,10 +110,9 @@ class Launch:
             on_draining=lambda: self._observe(Replica.State.DRAINING),
             free=loaded.close,
         )
-        # The host frees the memory before the state below lets others use it: the process may end
-        # too late for them.
+        # It frees the memory before STOPPED gives the room to others: the process may end too late.
         host.run()
-        # An item may be what kills hosts: only a host that has served one proves its replica sound.
+        # An item may be the cause of crashes: a host that served none proves nothing.
         reset = {"crashes": 0} if host.has_served else {}
         nothing = {"reason": "", "process_id": None, "resident_bytes": None, "device": ""}
         self._observe(Replica.State.STOPPED, **nothing, **reset)

@@ -165,9 +165,8 @@ def best_counts(
 
     Args:
         chances: for each sequence the probability of each guess, given the ones before it.
-        useful_tokens: of the step without guesses.
-        room_tokens: guesses in all at most.
-        seconds: seconds of a step, given the number of guesses and the most for one sequence.
+        useful_tokens: of the step without guesses; ``room_tokens`` limits the guesses.
+        seconds: time of a step, given the number of guesses and the most for one sequence.
     """
     ranked: list[tuple[float, int, int]] = []
     for sequence, sequence_chances in enumerate(chances):

@@ -69,11 +69,9 @@ def _links(
     """Samplers in the order of llama.cpp's default chain."""
     links = []
     if sampling.logit_bias:
-        entries = [
-            llama_cpp.llama_logit_bias(token, bias) for token, bias in sampling.logit_bias.items()
-        ]
-        array = (llama_cpp.llama_logit_bias * len(entries))(*entries)
-        links.append(llama_cpp.llama_sampler_init_logit_bias(vocabulary_size, len(entries), array))
+        biases = [llama_cpp.llama_logit_bias(*item) for item in sampling.logit_bias.items()]
+        array = (llama_cpp.llama_logit_bias * len(biases))(*biases)
+        links.append(llama_cpp.llama_sampler_init_logit_bias(vocabulary_size, len(biases), array))
     if sampling.repeat_penalty != 1.0:
         link = llama_cpp.llama_sampler_init_penalties(
             vocabulary_size, REPEAT_PENALTY_TOKENS, sampling.repeat_penalty, 0.0, 0.0
@@ -96,12 +94,11 @@ def _links(
     if sampling.min_p > 0:
         links.append(llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1))
     links.append(llama_cpp.llama_sampler_init_temp(sampling.temperature))
-    # A continued generation must not repeat its first random numbers.
-    seed = None if sampling.seed is None else (sampling.seed + len(output)) % SEEDS
-    links.append(
-        llama_cpp.llama_sampler_init_dist(llama_cpp.LLAMA_DEFAULT_SEED if seed is None else seed)
-    )
-    return links
+    seed = llama_cpp.LLAMA_DEFAULT_SEED
+    if sampling.seed is not None:
+        # A continued generation must not repeat its first random numbers.
+        seed = (sampling.seed + len(output)) % SEEDS
+    return [*links, llama_cpp.llama_sampler_init_dist(seed)]
 
 
 def _changes_logits(sampling: SamplingParameters) -> bool:

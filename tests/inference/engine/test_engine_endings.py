@@ -89,7 +89,7 @@ def test_engine_same_seed_says_the_same_and_another_does_not():
         ("x" * 65, 1, "Shorten the prompt"),
     ],
 )
-def test_engine_fails_at_once_what_can_never_fit(prompt, max_tokens, message):
+def test_engine_fails_a_generation_that_can_never_fit(prompt, max_tokens, message):
     engine, _ = fake_engine(kv_cells=64)
     ((id_, frame),) = engine.submit(generation("big", prompt, max_tokens=max_tokens))
     assert id_ == "big"
@@ -99,7 +99,7 @@ def test_engine_fails_at_once_what_can_never_fit(prompt, max_tokens, message):
     assert engine.is_idle
 
 
-def test_engine_holds_what_just_fits():
+def test_engine_runs_a_generation_that_just_fits():
     engine, _ = fake_engine(kv_cells=64)
     item = generation(prompt="x" * 60, max_tokens=4, sampling=GREEDY)
     frames = complete(engine, item)["g"]

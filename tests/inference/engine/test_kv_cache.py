@@ -166,7 +166,7 @@ def test_kv_cache_separates_tenants_by_their_salt():
     rig.check()
 
 
-def test_kv_cache_survey_tells_what_is_shared_and_pinned():
+def test_kv_cache_counts_shared_and_pinned_tokens():
     rig = Rig()
     kept = rig.computed(BEGINNING + "kept")
     rig.cache.release(kept)
@@ -176,7 +176,7 @@ def test_kv_cache_survey_tells_what_is_shared_and_pinned():
     assert waiting.unpinned_tokens == len("kept!")
 
 
-def test_kv_cache_survey_tells_what_each_would_set_free_after_those_below_it():
+def test_kv_cache_counts_the_cells_each_would_free_after_lower_ranks():
     rig = Rig()
     low = rig.computed(BEGINNING + "low", priority=1)
     high = rig.computed(BEGINNING + "high", priority=3)
@@ -269,7 +269,7 @@ def test_kv_cache_without_ids_to_keep_takes_new_sequences_still():
     assert rig.cache.kept_sequences == 0
 
 
-def test_kv_cache_never_evicts_what_runs():
+def test_kv_cache_never_forgets_running_sequences():
     rig = Rig(kv_cells=40)
     running = rig.computed(BEGINNING)
     rig.cache.release(rig.computed(BEGINNING + "kept"))
@@ -353,7 +353,7 @@ def come_back(rig: Rig, times: int, after_tokens: int) -> None:
         rig.cache.expire(after_tokens)
 
 
-def test_kv_cache_does_not_hold_what_nobody_asks_for():
+def test_kv_cache_forgets_sequences_without_hits():
     rig = Rig(hold_tokens=1000)
     rig.cache.release(rig.computed("a long time ago"))
     assert kept_for_tokens(rig) == 1000 * FIRST_HIT_SHARE
@@ -365,14 +365,14 @@ def test_kv_cache_does_not_hold_what_nobody_asks_for():
     rig.check()
 
 
-def test_kv_cache_holds_longer_what_is_asked_for_again():
+def test_kv_cache_keeps_longer_after_hits():
     rig = Rig(hold_tokens=1000)
     come_back(rig, times=30, after_tokens=90)
     rig.cache.release(rig.computed("a long time ago"))
     assert HIT_AGES * 90 < kept_for_tokens(rig) < HIT_AGES * FIRST_HIT_AGE
 
 
-def test_kv_cache_does_not_wait_for_what_would_have_come_long_ago():
+def test_kv_cache_forgets_sequences_older_than_usual_hits():
     rig = Rig(hold_tokens=1000)
     come_back(rig, times=60, after_tokens=2)
     rig.cache.release(rig.computed("a long time ago"))

@@ -103,7 +103,7 @@ def test_a_last_frame_ends_the_claim(last: Frame, mark: int) -> None:
     assert len(items) == 1
 
 
-def test_what_comes_after_the_end_is_passed_over() -> None:
+def test_frames_after_the_end_are_dropped() -> None:
     items = claimed(generation())
     items.number([("a", ENDED)])
     assert items.number([("a", delta(1)), ("unknown", delta(1))]) == []
@@ -120,7 +120,7 @@ def test_an_embedding_is_never_proven() -> None:
     assert items.running == [Running(0, proven=False)]
 
 
-def test_overdue_names_what_runs_longer_than_the_limit() -> None:
+def test_overdue_lists_items_over_the_limit() -> None:
     items = ClaimedItems()
     items.begin(Generation("old", "m@v", [1], 5), 0.0, now=10.0)
     items.begin(Generation("new", "m@v", [1], 5), 0.0, now=60.0)

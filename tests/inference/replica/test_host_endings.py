@@ -209,7 +209,7 @@ def test_a_suspect_and_one_not_proven_are_kept_apart(world: QueueWorld, first: s
             check_whole(item, entries)
 
 
-def test_a_host_given_up_for_dead_ends_and_touches_nothing(world: QueueWorld) -> None:
+def test_a_fenced_host_ends_and_writes_nothing(world: QueueWorld) -> None:
     with RunningHost(world, paced=True) as host:
         item = world.enqueued(max_tokens=60)
         host.advance(item, 1)

@@ -18,7 +18,7 @@ from inference.replica.load_priority import (
     can_raise_priority,
 )
 
-privileged = pytest.mark.skipif(not can_raise_priority(), reason="needs a right")
+privileged = pytest.mark.skipif(not can_raise_priority(), reason="needs CAP_SYS_NICE")
 
 TRIAL = """
 import os, resource
@@ -58,7 +58,7 @@ def loading(priority: LoadPriority) -> Iterator[int]:
 
 
 @privileged
-def test_a_load_takes_only_what_others_leave_until_it_was_patient() -> None:
+def test_a_load_runs_on_idle_cores_only_for_a_while() -> None:
     priority = LoadPriority()
     with loading(priority) as thread:
         priority.review(IDLE_ONLY_SECONDS - 0.1)
@@ -70,7 +70,7 @@ def test_a_load_takes_only_what_others_leave_until_it_was_patient() -> None:
 
 
 @privileged
-def test_a_load_that_was_patient_gives_way_no_more() -> None:
+def test_a_load_that_took_long_gets_a_share() -> None:
     priority = LoadPriority()
     priority.review(IDLE_ONLY_SECONDS)
     with loading(priority) as thread:

@@ -179,7 +179,7 @@ def test_an_orderly_end_makes_up_for_deaths_only_after_service(
     assert replica.crashes == crashes
 
 
-def test_a_load_gives_way_to_answers(
+def test_a_load_runs_on_idle_cores(
     world: QueueWorld, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     priorities: list[tuple[int, int]] = []

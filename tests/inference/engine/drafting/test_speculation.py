@@ -154,7 +154,7 @@ def test_best_counts_leave_a_long_prompt_alone_where_a_batch_is_dear():
     assert best_counts([[0.98] * 8], 129, 100, lambda tokens, _: GPU(129 + tokens)) == [8]
 
 
-def test_speculation_goes_without_now_and_then_to_know_what_that_takes():
+def test_speculation_skips_a_step_now_and_then_to_measure_it():
     speculation = Speculation(ScriptedDrafter(), CONFIG, GPU)
     lengths = always_right(speculation, 2 * CONTROL_EVERY_STEPS)
     assert lengths.count(0) == 2

@@ -104,7 +104,7 @@ class Sequence:
     @property
     def rank(self) -> tuple[int, int]:
         """Sort key: higher priority first, then the older."""
-        return (-self.priority, self.arrival)
+        return (-self.generation.priority, self.arrival)
 
     @property
     def usage(self) -> Usage:

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> str | None:
     try:
         load_model(Path(target), vocabulary_only=True)
     except ModelLoadError as error:
-        return f"What was written cannot be read: {error}"
+        return f"The written file cannot be read: {error}"
     return None
 
 

@@ -131,7 +131,7 @@ def test_kv_cache_does_not_share_the_answer_of_one_that_runs():
 
 
 def test_kv_cache_shares_no_more_than_the_plan_of_the_step_counts_with():
-    """Who gives way in that step may have left more to share."""
+    """A sequence preempted in that step may have left more to share."""
     rig = Rig()
     first = rig.computed("question?")
     rig.say(first, " answer.")

@@ -32,7 +32,7 @@ print(can_raise_priority())
 
 @contextmanager
 def loading(priority: LoadPriority) -> Iterator[int]:
-    """A thread that has lowered its priority and gives way; its id."""
+    """A thread that loads on idle cores; its id."""
     lowered, done = threading.Event(), threading.Event()
     ids: list[int] = []
     policies: list[int] = []

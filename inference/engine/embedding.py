@@ -35,6 +35,11 @@ class _Job:
 class EmbeddingEngine:
     """Fills each step with texts of all jobs in turn, so that no short job waits for a long one."""
 
+    # A job starts with the next step, and nothing is kept between steps.
+    is_full = False
+    waiting_sequences = 0
+    used_cells = 0
+
     def __init__(
         self, backend: EmbeddingBackend, clock: Callable[[], float] = time.monotonic
     ) -> None:
@@ -45,8 +50,6 @@ class EmbeddingEngine:
         self._cancelled: list[str] = []
         self.step_tokens_in_flight = 0
 
-    is_full = False
-
     @property
     def is_idle(self) -> bool:
         return not self._jobs and not self._cancelled
@@ -54,14 +57,6 @@ class EmbeddingEngine:
     @property
     def running_sequences(self) -> int:
         return len(self._jobs)
-
-    @property
-    def waiting_sequences(self) -> int:
-        return 0
-
-    @property
-    def used_cells(self) -> int:
-        return 0
 
     def submit(self, embedding: Embedding) -> list[tuple[str, Frame]]:
         """Queue a job; an empty or too long text fails it here, before llama.cpp sees it."""
@@ -109,7 +104,7 @@ class EmbeddingEngine:
         return outputs
 
     def check_integrity(self) -> None:
-        """Nothing is kept between steps, so there is nothing to check."""
+        pass
 
     def _take_batch(self) -> list[tuple[_Job, int]]:
         """Jobs and indices of their texts; a text that does not fit begins the next batch."""

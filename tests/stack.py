@@ -30,12 +30,6 @@ from inference.engine.config import EngineConfig
 from inference.engine.embedding import EmbeddingEngine
 from inference.engine.engine import Engine
 from inference.engine.engine_thread import StepEngine
-from inference.engine.fake_backend import (
-    END_OF_GENERATION,
-    VOCABULARY_SIZE,
-    FakeBackend,
-    FakeSampler,
-)
 from inference.messages import TERMINAL, Frame, SamplingParameters, WorkItem
 from inference.models import every_scope, issue_key
 from inference.prompts.tokenizer import Tokenizer
@@ -46,6 +40,12 @@ from inference.runs import runtime as runtime_module
 from inference.runs.runtime import Runtime
 from metrics.models import RequestRecord
 from models_registry.models import Model, ModelVersion
+from tests.inference.engine.fake_backend import (
+    END_OF_GENERATION,
+    VOCABULARY_SIZE,
+    FakeBackend,
+    FakeSampler,
+)
 from tests.waiting import wait_until
 
 TEMPLATE = (

@@ -91,7 +91,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "management": {"controller", "cluster", "quantisation", "conf"},
     },
 }
-LLAMA_CPP_FILES = ("inference/engine/llama_*.py", "inference/prompts/vocabulary.py")
+LLAMA_CPP_FILES = ("inference/engine/llama/[!_]*.py", "inference/prompts/vocabulary.py")
 
 
 def imported(source: str, package: str = "") -> set[str]:

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 # Several guard cycles of the cluster, each of which may wait for Redis.
 PRESENCE_SECONDS = 5
 _PROBE_SECONDS = 60.0
-_PROBE_COMMAND = (sys.executable, "-m", "inference.engine.llama_probe")
+_PROBE_COMMAND = (sys.executable, "-m", "inference.engine.llama.probe")
 
 
 def probe_node() -> NodeFacts | None:

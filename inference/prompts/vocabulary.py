@@ -10,8 +10,8 @@ import llama_cpp
 from llguidance import LLTokenizer
 
 from inference.engine.grammar import GrammarCompiler
-from inference.engine.llama_grammar import grammar_tokenizer
-from inference.engine.llama_runtime import load_model, token_bytes
+from inference.engine.llama.grammar_tokenizer import grammar_tokenizer
+from inference.engine.llama.runtime import load_model, token_bytes
 from inference.prompts.marks import is_unmistakable, marks_of
 from models_registry.rules.chat_templates import texts_of_template
 
@@ -58,7 +58,7 @@ class Vocabulary:
         return tuple(control), tuple(others)
 
     def grammar_tokenizer(self) -> LLTokenizer | None:
-        """The vocabulary for matching, as ``llama_grammar`` makes it; may not outlive this."""
+        """The vocabulary for matching, as ``grammar_tokenizer`` makes it; may not outlive this."""
         return grammar_tokenizer(self._vocabulary)
 
     @cached_property

@@ -17,7 +17,7 @@ PROGRAM = """
 import json, sys
 from types import SimpleNamespace
 import llama_cpp, numpy
-import inference.engine.llama_backend, inference.engine.llama_embedding
+import inference.engine.llama.generation_backend, inference.engine.llama.embedding_backend
 from inference.replica.loading import load_engine
 from inference.replica.process_memory import private_bytes
 from inference.messages import Embedding, Generation, SamplingParameters

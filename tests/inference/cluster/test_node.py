@@ -15,7 +15,7 @@ from inference.cluster.node import (
     publish_node,
     withdraw_node,
 )
-from inference.engine.llama_probe import cpu_features, device_name
+from inference.engine.llama.probe import cpu_features, device_name
 from inference.queue import keys
 from tests.inference.queue.world import QueueWorld
 

@@ -1,46 +1,42 @@
-"""Speculative decoding that pays: how many guessed tokens to compute beside those that must be.
+"""Speculative decoding: decide how many drafted tokens each step computes.
 
-Guessed tokens make a step longer and, where they are right, save steps. The best number is the one
-with the most useful tokens per second of step time: next to none where each token of a batch costs
-as much as a step, many where a batch costs hardly more than one token. Whether guesses are right is
-learnt while they are checked. Nothing here asks a clock: step times come from ``step_seconds``.
+Drafted tokens make a step longer and, where they are right, save steps. The best number gives the
+most useful tokens per second of step time: next to none where each token of a batch costs as much
+as a step, many where a batch costs hardly more than one token. The probability that drafts are
+right is learnt while they are checked. No clock is read here: times come from ``step_seconds``.
 """
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 
-from inference.engine.acceptance import GradeAcceptance, SequenceAcceptance
-from inference.engine.drafter import Draft, Drafter, DraftRequest
+from inference.engine.config import EngineConfig
+from inference.engine.drafting.acceptance import GradeAcceptance, SequenceAcceptance
+from inference.engine.drafting.drafter import Draft, Drafter, DraftRequest
+from inference.engine.sequence import Sequence
 
-# Guesses must promise so many times the tokens that the time they take is worth: a promise is not
-# exact, and of several ones the best looks better than it is.
+# Guesses must gain this many times the tokens that could be computed in the time they take: the
+# estimate is not exact, and the best of several estimates looks better than it is.
 MIN_RETURN = 1.3
-# Guesses less likely than this are never worth the doubt about step times.
+# Less likely guesses are never computed, because step times are uncertain.
 MIN_CHANCE = 0.02
-# So many steps with guesses, and one goes without: else nobody would know what that takes.
+# One step in this many with guesses runs without any, so that the time of such a step stays known.
 CONTROL_EVERY_STEPS = 50
-# While guesses do not pay, this share of the step time goes to trying so many, lest one mistaken
-# step time, or a text that did not repeat itself, keeps them off for ever.
+# While guesses do not pay, this share of the step time is spent on probes of PROBE_TOKENS guesses.
+# Otherwise one wrong step time, or a text without repetition, would turn guesses off for ever.
 PROBE_SHARE = 0.01
 PROBE_TOKENS = 2
 MIN_PROBE_CHANCE = 0.3
 
 
 class Speculation:
-    """Drafts for the decoding sequences of an engine; off by itself where it does not pay."""
+    """Drafts for the decoding sequences of an engine; stops by itself where it does not pay."""
 
     def __init__(
-        self, drafter: Drafter, max_tokens: int, step_seconds: Callable[[int], float]
+        self, drafter: Drafter, config: EngineConfig, step_seconds: Callable[[int], float]
     ) -> None:
-        """Begin with nothing learnt.
-
-        Args:
-            drafter: guesses.
-            max_tokens: guesses per sequence and step at most.
-            step_seconds: what a step of so many tokens takes, as far as is known.
-        """
         self._drafter = drafter
-        self._max_tokens = max_tokens
+        self._max_tokens = config.max_draft_tokens
+        self._max_sequences = config.max_drafting_sequences
         self._step_seconds = step_seconds
         self._average = GradeAcceptance(drafter.top_grade)
         self._sequences: dict[Hashable, SequenceAcceptance] = {}
@@ -48,20 +44,26 @@ class Speculation:
         self._steps_with_drafts = 0
         self._probe_seconds = 0.0
 
+    def draft_behind(self, chunks: list[tuple[Sequence, int]], room_tokens: int) -> list[list[int]]:
+        """Tokens to compute behind each chunk of a step, at most ``room_tokens``; mostly none."""
+        drafts: list[list[int]] = [[] for _ in chunks]
+        decoding = [i for i, (sequence, _) in enumerate(chunks) if sequence.is_decoding]
+        if not 0 < len(decoding) <= self._max_sequences:
+            return drafts
+        requests = [
+            DraftRequest(sequence.id, sequence.token_ids, sequence.remaining_tokens - 1)
+            for sequence in (chunks[index][0] for index in decoding)
+        ]
+        prompt_tokens = sum(count for _, count in chunks) - len(decoding)
+        proposed = self.draft(requests, prompt_tokens, room_tokens)
+        for index, draft in zip(decoding, proposed, strict=True):
+            drafts[index] = draft
+        return drafts
+
     def draft(
         self, requests: list[DraftRequest], prompt_tokens: int, room_tokens: int
     ) -> list[list[int]]:
-        """Guesses worth computing in the next step.
-
-        Args:
-            requests: one for each decoding sequence; ``tokens`` is the most it may take, such as
-                one less than it may still say.
-            prompt_tokens: computed in the same step.
-            room_tokens: how many guesses the step has room for in all.
-
-        Returns:
-            For each request the tokens to append, often none.
-        """
+        """The guesses of the next step for each request, at most ``room_tokens`` together."""
         self._unchecked.clear()
         if not requests:
             return []
@@ -82,23 +84,19 @@ class Speculation:
         ]
 
     def observe(self, key: Hashable, sampled: list[int]) -> None:
-        """Learn from the tokens a sequence has gained in the step after ``draft``.
-
-        A guess that was not computed is compared too: it costs nothing, and shows when it begins
-        to be worth computing.
-        """
+        """Learn from the tokens that a sequence gained after ``draft``."""
         draft = self._unchecked.pop(key, None)
         if draft is not None:
+            # Includes guesses that were not computed: this shows when they become worth computing.
             self._sequences[key].observe(draft.grades, draft.token_ids, sampled)
 
     def forget(self, key: Hashable) -> None:
-        """Drop what is kept for a sequence that has ended; unknown keys are ignored."""
         self._sequences.pop(key, None)
         self._unchecked.pop(key, None)
         self._drafter.forget(key)
 
     def _worth_asking(self, requests: list[DraftRequest], useful_tokens: int) -> list[DraftRequest]:
-        """The requests whose guesses pay for the drafter's own time too, cut to what pays."""
+        """The requests whose guesses pay for the drafter's time too, cut to the best length."""
         chances = [
             [self._sequences[request.key].mean_chance] * request.tokens for request in requests
         ]
@@ -119,16 +117,14 @@ class Speculation:
         shortest = min(requests, key=lambda request: len(request.token_ids))
         probe = replace(shortest, tokens=min(shortest.tokens, PROBE_TOKENS))
         cost = self._drafter.seconds(len(probe.token_ids) + probe.tokens, probe.tokens)
-        return [probe] if probe.tokens and self._affords_probe(cost) else []
+        return [probe] if probe.tokens and self._pay_for_probe(cost) else []
 
     def _drafting_seconds(self, tokens: int, depth: int) -> float:
-        """Time of the drafter for so many guesses, at most ``depth`` of a sequence."""
         # A sequence whose guesses were all right has two tokens to begin with instead of one.
         sequences = -(-tokens // depth) if depth else 0
         return self._drafter.seconds(tokens + sequences, depth)
 
     def _worth_computing(self, useful_tokens: int, room_tokens: int) -> dict[Hashable, int]:
-        """How many of its guesses each sequence takes into the step."""
         keys = list(self._unchecked)
         chances = [self._sequences[key].chances(self._unchecked[key].grades) for key in keys]
         counts = best_counts(
@@ -145,12 +141,11 @@ class Speculation:
             return {}
         best = max(range(len(keys)), key=lambda index: chances[index][0])
         price = self._step_seconds(useful_tokens + PROBE_TOKENS) - self._step_seconds(useful_tokens)
-        if chances[best][0] < MIN_PROBE_CHANCE or not self._affords_probe(price):
+        if chances[best][0] < MIN_PROBE_CHANCE or not self._pay_for_probe(price):
             return {}
         return {keys[best]: PROBE_TOKENS}
 
-    def _affords_probe(self, seconds: float) -> bool:
-        """Pay for a probe if there is enough time left for probes."""
+    def _pay_for_probe(self, seconds: float) -> bool:
         if seconds > self._probe_seconds:
             return False
         self._probe_seconds -= seconds
@@ -165,17 +160,13 @@ def best_counts(
 ) -> list[int]:
     """How many guesses of each sequence give the most useful tokens per second.
 
-    A guess is useful if it and all before it are right. So guesses are worth taking in the order of
-    that probability, over all sequences, and only their total is to be found.
+    A guess is useful if it and all before it are right. Guesses are therefore taken in the order of
+    that probability, over all sequences, and only their total has to be found.
 
     Args:
         chances: for each sequence the probability of each guess, given the ones before it.
-        useful_tokens: of the step without guesses.
-        room_tokens: guesses in all at most.
-        seconds: of a step with so many guesses, of which one sequence has so many at most.
-
-    Returns:
-        For each sequence the number of its guesses to take.
+        useful_tokens: of the step without guesses; ``room_tokens`` limits the guesses.
+        seconds: time of a step, given the number of guesses and the most for one sequence.
     """
     ranked: list[tuple[float, int, int]] = []
     for sequence, sequence_chances in enumerate(chances):

@@ -1,5 +1,3 @@
-"""How one sequence's next token is chosen from llama.cpp's logits."""
-
 from typing import Any
 
 import llama_cpp
@@ -9,14 +7,14 @@ import numpy.typing as npt
 from inference.engine.grammar import GrammarMatcher
 from inference.messages import SEEDS, SamplingParameters
 
-# How many tokens the repeat penalty looks back on: llama.cpp's own default.
+# The repeat penalty counts this many last tokens: llama.cpp's default.
 REPEAT_PENALTY_TOKENS = 64
 
 
 class LlamaSampler:
-    """A sampler chain in llama.cpp's order; plain greedy needs none.
+    """A sampler chain in llama.cpp's order; greedy sampling without penalties needs none.
 
-    With a grammar it chooses among what ``matcher`` allows, which has consumed ``output`` already.
+    ``matcher`` restricts the tokens to a grammar; it has consumed ``output`` already.
     """
 
     def __init__(
@@ -41,25 +39,16 @@ class LlamaSampler:
             llama_cpp.llama_sampler_chain_add(self._chain, link)
 
     def choose(self, logits: npt.NDArray[np.float32], row: int) -> int:
-        """The next token.
-
-        Args:
-            logits: shape (vocabulary_size,), llama.cpp's own buffer: what the grammar excludes is
-                set to -inf in it, where the chain finds it.
-            row: of the last batch, that the logits belong to.
-
-        Raises:
-            GrammarError: the grammar allows nothing, or exceeds its limits.
-        """
+        """Sample from ``logits``, llama.cpp's own of a row. Raises ``GrammarError``."""
         if self._matcher is None:
             return self._chosen(logits, row)
+        # Writes to llama.cpp's buffer, where the chain reads the logits.
         self._matcher.restrict(logits)
         token_id = self._chosen(logits, row)
         self._matcher.consume([token_id])
         return token_id
 
     def close(self) -> None:
-        """Free the chain and its links."""
         if self._chain is not None:
             llama_cpp.llama_sampler_free(self._chain)
             self._chain = None
@@ -77,14 +66,12 @@ def _links(
     vocabulary_size: int,
     look_back: int,
 ) -> list[Any]:
-    """Samplers in the order of llama.cpp's default chain; OpenAI's penalties see ``look_back``."""
+    """Samplers in the order of llama.cpp's default chain."""
     links = []
     if sampling.logit_bias:
-        entries = [
-            llama_cpp.llama_logit_bias(token, bias) for token, bias in sampling.logit_bias.items()
-        ]
-        array = (llama_cpp.llama_logit_bias * len(entries))(*entries)
-        links.append(llama_cpp.llama_sampler_init_logit_bias(vocabulary_size, len(entries), array))
+        biases = [llama_cpp.llama_logit_bias(*item) for item in sampling.logit_bias.items()]
+        array = (llama_cpp.llama_logit_bias * len(biases))(*biases)
+        links.append(llama_cpp.llama_sampler_init_logit_bias(vocabulary_size, len(biases), array))
     if sampling.repeat_penalty != 1.0:
         link = llama_cpp.llama_sampler_init_penalties(
             vocabulary_size, REPEAT_PENALTY_TOKENS, sampling.repeat_penalty, 0.0, 0.0
@@ -107,12 +94,11 @@ def _links(
     if sampling.min_p > 0:
         links.append(llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1))
     links.append(llama_cpp.llama_sampler_init_temp(sampling.temperature))
-    # A continued generation must not draw its first numbers again.
-    seed = None if sampling.seed is None else (sampling.seed + len(output)) % SEEDS
-    links.append(
-        llama_cpp.llama_sampler_init_dist(llama_cpp.LLAMA_DEFAULT_SEED if seed is None else seed)
-    )
-    return links
+    seed = llama_cpp.LLAMA_DEFAULT_SEED
+    if sampling.seed is not None:
+        # A continued generation must not repeat its first random numbers.
+        seed = (sampling.seed + len(output)) % SEEDS
+    return [*links, llama_cpp.llama_sampler_init_dist(seed)]
 
 
 def _changes_logits(sampling: SamplingParameters) -> bool:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Hashable
 
 import pytest
 
-from inference.engine.drafter import Draft, DraftRequest
-from inference.engine.speculation import (
+from inference.engine.config import EngineConfig
+from inference.engine.drafting.drafter import Draft, DraftRequest
+from inference.engine.drafting.speculation import (
     CONTROL_EVERY_STEPS,
     PROBE_SHARE,
     PROBE_TOKENS,
@@ -16,6 +17,7 @@ from inference.engine.speculation import (
 
 RIGHT, WRONG = 1, 2
 MAX_TOKENS = 8
+CONFIG = EngineConfig(kv_cells=1, max_sequences=1, max_draft_tokens=MAX_TOKENS)
 
 # Seconds of a step by tokens, as measured: two CPU cores, where each token of a batch costs about
 # half a step of one, and a GPU, where it costs next to nothing.
@@ -57,7 +59,7 @@ def decode(
     steps: int = 400,
 ) -> tuple[float, float]:
     """Seconds per token of an endless text whose guesses are right so often; guesses per token."""
-    speculation = Speculation(drafter, MAX_TOKENS, seconds)
+    speculation = Speculation(drafter, CONFIG, seconds)
     draw = random.Random(1)
     elapsed, tokens, drafted = 0.0, 0, 0
     for _ in range(steps):
@@ -115,7 +117,7 @@ def test_speculation_weighs_the_draft_models_own_time():
 
 def test_speculation_that_did_not_pay_is_taken_up_again_when_it_does():
     drafter = ScriptedDrafter()
-    speculation = Speculation(drafter, MAX_TOKENS, CPU)
+    speculation = Speculation(drafter, CONFIG, CPU)
     request = DraftRequest("s", [0] * 10, MAX_TOKENS)
 
     def step(truth: int) -> int:
@@ -138,7 +140,7 @@ def test_speculation_tries_a_draft_model_again_for_a_small_share_of_the_time():
 
 
 def test_speculation_prefers_the_sequence_whose_guesses_are_right():
-    speculation = Speculation(ScriptedDrafter(), MAX_TOKENS, CPU)
+    speculation = Speculation(ScriptedDrafter(), CONFIG, CPU)
     requests = [DraftRequest(key, [0] * 10, MAX_TOKENS) for key in ("good", "bad")]
     for _ in range(30):
         good, bad = speculation.draft(requests, 0, 100)
@@ -152,14 +154,14 @@ def test_best_counts_leave_a_long_prompt_alone_where_a_batch_is_dear():
     assert best_counts([[0.98] * 8], 129, 100, lambda tokens, _: GPU(129 + tokens)) == [8]
 
 
-def test_speculation_goes_without_now_and_then_to_know_what_that_takes():
-    speculation = Speculation(ScriptedDrafter(), MAX_TOKENS, GPU)
+def test_speculation_skips_a_step_now_and_then_to_measure_it():
+    speculation = Speculation(ScriptedDrafter(), CONFIG, GPU)
     lengths = always_right(speculation, 2 * CONTROL_EVERY_STEPS)
     assert lengths.count(0) == 2
 
 
 def test_speculation_doubts_a_step_time_that_keeps_it_off():
-    speculation = Speculation(ScriptedDrafter(), MAX_TOKENS, lambda tokens: tokens**2)
+    speculation = Speculation(ScriptedDrafter(), CONFIG, lambda tokens: tokens**2)
     lengths = always_right(speculation, 4000)
     assert max(lengths) == PROBE_TOKENS
     assert lengths.count(0) > 0.98 * 4000
@@ -167,7 +169,7 @@ def test_speculation_doubts_a_step_time_that_keeps_it_off():
 
 def test_speculation_beside_a_long_prompt_only_probes_where_a_batch_is_dear():
     for prompt_tokens, most in ((0, MAX_TOKENS), (128, PROBE_TOKENS)):
-        speculation = Speculation(ScriptedDrafter(), MAX_TOKENS, CPU)
+        speculation = Speculation(ScriptedDrafter(), CONFIG, CPU)
         assert max(always_right(speculation, 100, prompt_tokens)) == most
 
 
@@ -183,7 +185,7 @@ def always_right(speculation: Speculation, steps: int, prompt_tokens: int = 0) -
 
 
 def test_speculation_keeps_to_what_a_sequence_and_the_step_have_room_for():
-    speculation = Speculation(ScriptedDrafter(), MAX_TOKENS, GPU)
+    speculation = Speculation(ScriptedDrafter(), CONFIG, GPU)
     none, three = (DraftRequest(key, [0], tokens) for key, tokens in (("a", 0), ("b", 3)))
     assert [len(draft) for draft in speculation.draft([none, three], 0, 100)] == [0, 3]
     assert [len(draft) for draft in speculation.draft([none, three], 0, 2)] == [0, 2]
@@ -193,7 +195,7 @@ def test_speculation_keeps_to_what_a_sequence_and_the_step_have_room_for():
 
 def test_speculation_passes_on_that_a_sequence_has_ended():
     drafter = ScriptedDrafter()
-    speculation = Speculation(drafter, MAX_TOKENS, GPU)
+    speculation = Speculation(drafter, CONFIG, GPU)
     speculation.draft([DraftRequest("s", [0], 3)], 0, 100)
     speculation.forget("s")
     speculation.observe("s", [RIGHT])

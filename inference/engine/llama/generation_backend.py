@@ -1,5 +1,3 @@
-"""llama.cpp behind the engine's ``Backend``, through llama-cpp-python's low-level API."""
-
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -9,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.engine.backend import BackendError, DecodeOutcome, Span
+from inference.engine.config import EngineConfig
 from inference.engine.grammar import DeferredCompiler
-from inference.engine.llama_grammar import grammar_tokenizer
-from inference.engine.llama_runtime import (
-    DEFAULT_OPTIONS,
+from inference.engine.llama.grammar_tokenizer import grammar_tokenizer
+from inference.engine.llama.runtime import (
     AbortFlag,
     BatchBuffers,
     LlamaOptions,
@@ -20,38 +18,31 @@ from inference.engine.llama_runtime import (
     new_context,
     token_bytes,
 )
-from inference.engine.llama_sampler import LlamaSampler
+from inference.engine.llama.sampler import LlamaSampler
 from inference.messages import SamplingParameters
 
 _OUTCOMES = {0: DecodeOutcome.DONE, 1: DecodeOutcome.NO_CELLS, 2: DecodeOutcome.ABORTED}
 
 
 class LlamaBackend:
-    """One model on one device with a KV cache that all sequences share."""
+    """The engine's ``Backend`` on llama-cpp-python's low-level API."""
 
     def __init__(
         self,
         path: Path,
-        *,
-        kv_cells: int,
-        max_sequences: int,
-        kept_sequences: int = 0,
-        step_tokens: int,
-        threads: int,
-        options: LlamaOptions = DEFAULT_OPTIONS,
+        config: EngineConfig,
+        options: LlamaOptions,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
-        """Load ``path``. Raises ``ModelLoadError`` with the reason when that fails."""
+        """Raises ``ModelLoadError``."""
         self.placement = options.placement()
         self._model = load_model(path, placement=self.placement, on_progress=on_progress)
         parameters = options.context_parameters()
-        parameters.n_ctx = kv_cells
-        parameters.n_batch = step_tokens
-        parameters.n_ubatch = min(step_tokens, 512)
-        parameters.n_seq_max = max_sequences + kept_sequences
-        parameters.n_outputs_max = max_sequences + kept_sequences
-        parameters.kv_unified = True
-        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.n_ctx = config.kv_cells
+        parameters.n_batch = config.step_tokens
+        parameters.n_ubatch = min(config.step_tokens, 512)
+        parameters.n_seq_max = config.max_sequences + config.kept_sequences
+        parameters.n_outputs_max = config.step_outputs
         self._context = new_context(self._model, parameters)
         self.recurrent = bool(
             llama_cpp.llama_model_is_recurrent(self._model)
@@ -62,7 +53,7 @@ class LlamaBackend:
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
         self._grammars = DeferredCompiler(lambda: grammar_tokenizer(self._vocabulary))
-        self._buffers = BatchBuffers(step_tokens)
+        self._buffers = BatchBuffers(config.step_tokens)
         self._rows: list[int] = []
         self._abort = AbortFlag(self._context)
         self.piece = lru_cache(maxsize=None)(self._piece)
@@ -70,7 +61,6 @@ class LlamaBackend:
         self._warm_up()
 
     def decode(self, spans: list[Span]) -> DecodeOutcome:
-        """Compute spans in one ``llama_decode``."""
         self._rows = self._buffers.fill(spans)
         self._abort.clear()
         status = llama_cpp.llama_decode(self._context, self._buffers.batch)
@@ -79,13 +69,11 @@ class LlamaBackend:
         return _OUTCOMES[status]
 
     def is_ready_for_grammars(self) -> bool:
-        """Whether a sampler with a grammar is to be had at once; if not, it is prepared."""
         return self._grammars.is_ready()
 
     def new_sampler(
         self, sampling: SamplingParameters, prompt: list[int], output: list[int], grammar: str = ""
     ) -> LlamaSampler:
-        """A sampler that has seen ``prompt`` and ``output``. Raises ``GrammarError``."""
         matcher = None
         if grammar:
             matcher = self._grammars.get().matcher(grammar)
@@ -93,15 +81,12 @@ class LlamaBackend:
         return LlamaSampler(self._context, self.vocabulary_size, sampling, prompt, output, matcher)
 
     def free_sampler(self, sampler: LlamaSampler) -> None:
-        """Free what a sampler holds in llama.cpp."""
         sampler.close()
 
     def sample(self, sampler: LlamaSampler, span_index: int, output: int = 0) -> int:
-        """The token that follows one of a span's outputs."""
         return sampler.choose(self.logits(span_index, output), self._rows[span_index] + output)
 
     def logits(self, span_index: int, output: int = 0) -> npt.NDArray[np.float32]:
-        """Raw logits of one of a span's outputs, a view into llama.cpp's buffer."""
         row = self._rows[span_index] + output
         pointer = llama_cpp.llama_get_logits_ith(self._context, row)
         if not pointer:
@@ -109,30 +94,24 @@ class LlamaBackend:
         return np.ctypeslib.as_array(pointer, shape=(self.vocabulary_size,))
 
     def truncate(self, sequence_id: int, length: int) -> None:
-        """Remove a sequence's cells from position ``length`` on."""
         if not llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, length, -1):
             raise BackendError(f"cannot cut sequence {sequence_id} at {length}")
 
     def share(self, source: int, target: int, start: int, end: int) -> None:
-        """Add ``target`` to the sequences that a range of ``source``'s cells belong to."""
         if not llama_cpp.llama_memory_seq_rm(self._memory, target, start, end):
             raise BackendError(f"cannot cut sequence {target} from {start} to {end}")
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, start, end)
 
     def stored_tokens(self, sequence_id: int) -> int:
-        """Cells a sequence holds, from its last position."""
         return int(llama_cpp.llama_memory_seq_pos_max(self._memory, sequence_id)) + 1
 
     def token_name(self, token_id: int) -> bytes:
-        """A token's bytes with control tokens spelled out."""
         return token_bytes(self._vocabulary, token_id, special=True)
 
     def abort(self) -> None:
-        """Stop the decode in progress."""
         self._abort.set()
 
     def close(self) -> None:
-        """Free context and model."""
         self._grammars.finish()
         if self._context:
             llama_cpp.llama_free(self._context)
@@ -146,12 +125,10 @@ class LlamaBackend:
         return bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token_id))
 
     def _warm_up(self) -> None:
-        """Run two small batches, so that the first client does not wait for pages to be read.
-
-        One token and several take different ways through llama.cpp: a build that crashes on one of
-        them shall do so now, and not under a client's request. One thread does it: others would
-        keep the priority that loading has, and wait for each other where a core is busy.
-        """
+        """Run two small batches, so that the first client does not wait for pages to be read."""
+        # One token and several use different code in llama.cpp: a broken build must crash now and
+        # not under a client's request. One thread does it: more would keep the low priority of
+        # loading, and wait for each other where a core is busy.
         threads = llama_cpp.llama_n_threads(self._context)
         llama_cpp.llama_set_n_threads(self._context, 1, 1)
         token = max(0, int(llama_cpp.llama_vocab_bos(self._vocabulary)))

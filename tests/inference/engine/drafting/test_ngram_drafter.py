@@ -4,9 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.engine import ngram
-from inference.engine.drafter import Draft, DraftRequest
-from inference.engine.ngram import MAX_MATCH_TOKENS, MIN_MATCH_TOKENS, NgramDrafter, NgramIndex
+from inference.engine.drafting import ngram_drafter
+from inference.engine.drafting.drafter import Draft, DraftRequest
+from inference.engine.drafting.ngram_drafter import (
+    MAX_MATCH_TOKENS,
+    MIN_MATCH_TOKENS,
+    NgramDrafter,
+    NgramIndex,
+)
 
 
 def draft(text: str, tokens: int = 4) -> str:
@@ -88,13 +93,13 @@ def match_length(text: list[int], position: int) -> int:
 
 
 def test_ngram_index_searches_only_the_end_of_a_long_text(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ngram, "MAX_INDEXED_TOKENS", 10)
+    monkeypatch.setattr(ngram_drafter, "MAX_INDEXED_TOKENS", 10)
     assert draft("abc" + "." * 7 + "ab", 1) == ""
     assert draft("." * 7 + "abc" + "ab", 1) == "c"
 
 
 def test_ngram_index_looks_at_few_candidates(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ngram, "MAX_CANDIDATES", 2)
+    monkeypatch.setattr(ngram_drafter, "MAX_CANDIDATES", 2)
     assert draft("xabc" + "1ab2" + "3ab4" + "xab", 1) == "4"
-    monkeypatch.setattr(ngram, "MAX_CANDIDATES", 3)
+    monkeypatch.setattr(ngram_drafter, "MAX_CANDIDATES", 3)
     assert draft("xabc" + "1ab2" + "3ab4" + "xab", 1) == "c"

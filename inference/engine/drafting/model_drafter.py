@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.engine.backend import Backend, DecodeOutcome, ModelLoadError, Span
-from inference.engine.drafter import Draft, DraftRequest
+from inference.engine.config import EngineConfig
+from inference.engine.drafting.drafter import Draft, DraftRequest
 from inference.engine.step_cost import StepCost
 
-# A token is a rival of the likeliest when it is at least 1/e² as likely; the fewer there are, the
+# A token is a rival of the likeliest when it is at least 1/e² as likely. The fewer rivals, the
 # surer the draft model is. Counting them costs a fifth of computing the probability.
 RIVAL_LOGITS = 2.0
 RIVALS = (1, 2, 4)
@@ -23,10 +24,8 @@ MAX_SIZE_DIFFERENCE = 128
 
 @dataclass
 class _Slot:
-    """One sequence in the draft model's cache: ``confirmed`` tokens of its text, then guesses."""
-
     sequence_id: int
-    confirmed: int = 0
+    confirmed: int = 0  # tokens of the text; the guesses follow them
     guesses: list[int] = field(default_factory=list)
 
     @property
@@ -34,12 +33,22 @@ class _Slot:
         return self.confirmed + len(self.guesses)
 
 
+@dataclass
+class _PendingDraft:
+    """A draft of ``tokens`` tokens; ``feed`` is computed before its next token."""
+
+    draft: Draft
+    tokens: int
+    slot: _Slot
+    feed: list[int]
+
+
 class ModelDrafter:
-    """Keeps a cache of its own, and brings a sequence up to date when a draft of it is wanted.
+    """Drafts from a second model, whose own KV cache follows the sequences that want drafts.
 
     A sequence far behind catches up by one batch a call and gets an empty draft until it has, so
-    that a long prompt holds up the others no longer than in the model itself. When the cache is
-    full the sequence unused for longest leaves it, and is computed anew when it is wanted again.
+    that a long prompt delays the others no longer than in the model itself. When the cache is full
+    the least recently used sequence is dropped, and computed again when a draft of it is wanted.
     """
 
     top_grade = len(RIVALS)
@@ -49,25 +58,12 @@ class ModelDrafter:
         self,
         backend: Backend,
         target: Backend,
-        *,
-        kv_cells: int,
-        max_sequences: int,
-        step_tokens: int,
+        config: EngineConfig,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Draft with ``backend`` for ``target``.
+        """Draft with ``backend``, an empty one with the limits of ``config``, for ``target``.
 
-        Args:
-            backend: the draft model with empty slots.
-            target: the model that the drafts are for.
-            kv_cells: of ``backend``.
-            max_sequences: of ``backend``, at least as many as get drafts in one step.
-            step_tokens: of ``backend``, at least ``max_sequences``.
-            clock: gives monotonic seconds.
-
-        Raises:
-            ModelLoadError: the two do not have the same vocabulary, or the draft model cannot take
-                a token back.
+        Raises ``ModelLoadError`` when the vocabularies differ or the draft model is recurrent.
         """
         if backend.recurrent:
             raise ModelLoadError(
@@ -76,63 +72,62 @@ class ModelDrafter:
             )
         self._common_size = _common_vocabulary(backend, target)
         self._backend = backend
-        self._kv_cells = kv_cells
-        self._step_tokens = step_tokens
+        self._kv_cells = config.kv_cells
+        self._step_tokens = config.step_tokens
         self._clock = clock
         self._cost = StepCost()
-        self._is_measured = False
-        self._free_ids = list(range(max_sequences - 1, -1, -1))
-        # In the order of their last use.
+        self._free_ids = list(range(config.max_sequences - 1, -1, -1))
+        # Least recently used first.
         self._slots: dict[Hashable, _Slot] = {}
 
     def seconds(self, tokens: int, rounds: int) -> float:
-        """Time of so many equal steps of the draft model; none until one has been measured."""
-        if not rounds or not self._is_measured:
+        """Time of ``rounds`` equal steps of the draft model; 0 until one step has been measured."""
+        if not rounds or not self._cost.is_known:
             return 0.0
         return rounds * self._cost.seconds(max(1, round(tokens / rounds)))
 
     def propose(self, requests: list[DraftRequest]) -> list[Draft]:
-        """What the draft model says next; empty for a sequence that it has yet to catch up with."""
-        drafts = [Draft() for _ in requests]
+        """The greedy continuation of each text; empty while the draft model still catches up."""
         used = {request.key for request in requests}
-        feeds: list[tuple[int, list[int]]] = []
-        promised_cells = 0
-        for index, request in enumerate(requests):
-            if not request.tokens or not self._enter(request, used):
+        drafts = [Draft() for _ in requests]
+        pending: list[_PendingDraft] = []
+        reserved_cells = 0
+        for request, draft in zip(requests, drafts, strict=True):
+            slot = self._slot_of(request, used) if request.tokens else None
+            if slot is None:
                 continue
-            slot = self._slots[request.key]
             cells = len(request.token_ids) + request.tokens - 1 - slot.cells
-            if self._make_room(promised_cells + cells, used):
-                promised_cells += cells
-                feeds.append((index, request.token_ids[slot.confirmed :]))
-        # The shortest first: whoever is behind waits for the others and not they for it.
-        feeds.sort(key=lambda feed: len(feed[1]))
-        while feeds:
-            feeds = self._round(requests, drafts, feeds)
+            if self._make_room(reserved_cells + cells, used):
+                reserved_cells += cells
+                feed = request.token_ids[slot.confirmed :]
+                pending.append(_PendingDraft(draft, request.tokens, slot, feed))
+        # Shortest first: a sequence that must catch up waits for the others, not they for it.
+        pending.sort(key=lambda each: len(each.feed))
+        while pending:
+            pending = self._compute_batch(pending)
         return drafts
 
     def forget(self, key: Hashable) -> None:
-        """Free the cells of a sequence."""
         slot = self._slots.pop(key, None)
         if slot is not None:
             self._backend.truncate(slot.sequence_id, 0)
             self._free_ids.append(slot.sequence_id)
 
-    def _enter(self, request: DraftRequest, used: set[Hashable]) -> bool:
-        """Have the sequence in the cache as far as it is right; False when no slot is left."""
+    def _slot_of(self, request: DraftRequest, used: set[Hashable]) -> _Slot | None:
+        """The slot of the sequence, without wrong guesses; None when all slots are in use."""
         slot = self._slots.pop(request.key, None)
         if slot is None:
             while not self._free_ids and self._drop_unused(used):
                 pass
             if not self._free_ids:
-                return False
+                return None
             slot = _Slot(self._free_ids.pop())
         self._slots[request.key] = slot
         self._keep_right_guesses(slot, request.token_ids)
-        return True
+        return slot
 
     def _keep_right_guesses(self, slot: _Slot, token_ids: list[int]) -> None:
-        """Confirm what the text has taken up; the last token is computed anew for its output."""
+        """Confirm the guesses that the text contains; its last token is computed for the logits."""
         known = min(slot.confirmed, len(token_ids) - 1)
         for guess, truth in zip(slot.guesses, token_ids[known:-1], strict=False):
             if guess != truth:
@@ -143,35 +138,28 @@ class ModelDrafter:
         slot.confirmed, slot.guesses = known, []
 
     def _make_room(self, cells: int, used: set[Hashable]) -> bool:
-        """Have so many cells free; False when others that are in use have them."""
         while sum(slot.cells for slot in self._slots.values()) + cells > self._kv_cells:
             if not self._drop_unused(used):
                 return False
         return True
 
     def _drop_unused(self, used: set[Hashable]) -> bool:
-        """Forget the sequence unused for longest; False when all are in use."""
         key = next((key for key in self._slots if key not in used), None)
         if key is None:
             return False
         self.forget(key)
         return True
 
-    def _round(
-        self, requests: list[DraftRequest], drafts: list[Draft], feeds: list[tuple[int, list[int]]]
-    ) -> list[tuple[int, list[int]]]:
-        """Compute one batch, take a guess where a text is complete, return what to compute next."""
+    def _compute_batch(self, pending: list[_PendingDraft]) -> list[_PendingDraft]:
+        """Draft a token for each text that is complete; return the drafts that need more."""
         spans: list[Span] = []
-        taken: list[int] = []
         room = self._step_tokens
-        for index, tokens in feeds:
-            slot = self._slots[requests[index].key]
-            count = min(len(tokens), room)
+        for each in pending:
+            count = min(len(each.feed), room)
             if not count:
                 break
-            outputs = int(count == len(tokens))
-            spans.append(Span(slot.sequence_id, slot.cells, tokens[:count], outputs))
-            taken.append(index)
+            outputs = int(count == len(each.feed))
+            spans.append(Span(each.slot.sequence_id, each.slot.cells, each.feed[:count], outputs))
             room -= count
         started = self._clock()
         outcome = self._backend.decode(spans)
@@ -179,23 +167,21 @@ class ModelDrafter:
             for span in spans:
                 self._backend.truncate(span.sequence_id, span.start)
             return []
-        following = []
-        for span_index, (index, span) in enumerate(zip(taken, spans, strict=True)):
-            request, draft = requests[index], drafts[index]
-            slot = self._slots[request.key]
-            if draft.token_ids:
-                slot.guesses += span.token_ids
+        unfinished = []
+        for index, (each, span) in enumerate(zip(pending, spans, strict=False)):
+            if each.draft.token_ids:
+                each.slot.guesses += span.token_ids
             else:
-                slot.confirmed += len(span.token_ids)
+                each.slot.confirmed += len(span.token_ids)
             if span.outputs:
-                token_id, grade = _likeliest(self._backend.logits(span_index)[: self._common_size])
-                draft.token_ids.append(token_id)
-                draft.grades.append(grade)
-                if len(draft.token_ids) < request.tokens:
-                    following.append((index, [token_id]))
+                token_id, grade = _likeliest(self._backend.logits(index)[: self._common_size])
+                each.draft.token_ids.append(token_id)
+                each.draft.grades.append(grade)
+                if len(each.draft.token_ids) < each.tokens:
+                    each.feed = [token_id]
+                    unfinished.append(each)
         self._cost.observe(self._step_tokens - room, self._clock() - started)
-        self._is_measured = True
-        return following
+        return unfinished
 
 
 def _likeliest(logits: npt.NDArray[np.float32]) -> tuple[int, int]:
@@ -206,7 +192,7 @@ def _likeliest(logits: npt.NDArray[np.float32]) -> tuple[int, int]:
 
 
 def _common_vocabulary(draft: Backend, target: Backend) -> int:
-    """How many token ids both know. Raises ``ModelLoadError`` when they mean different things."""
+    """The number of token ids in both vocabularies. Raises ``ModelLoadError`` when they differ."""
     sizes = draft.vocabulary_size, target.vocabulary_size
     if abs(sizes[0] - sizes[1]) > MAX_SIZE_DIFFERENCE:
         raise ModelLoadError(

@@ -1,5 +1,3 @@
-"""llama.cpp behind the engine's ``EmbeddingBackend``, for BERT-type models."""
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.engine.backend import BackendError, ModelLoadError, Span
-from inference.engine.llama_runtime import (
-    DEFAULT_OPTIONS,
+from inference.engine.llama.runtime import (
     BatchBuffers,
     LlamaOptions,
     load_model,
@@ -18,10 +15,7 @@ from inference.engine.llama_runtime import (
 
 
 class LlamaEmbeddingBackend:
-    """Embeds many texts in one pass, each a sequence of its own.
-
-    An encoder attends in both directions, so a text must lie in one micro-batch as a whole.
-    """
+    """The engine's ``EmbeddingBackend`` for BERT-type models; each text is a sequence."""
 
     def __init__(
         self,
@@ -29,23 +23,21 @@ class LlamaEmbeddingBackend:
         *,
         step_tokens: int,
         max_inputs: int,
-        threads: int,
-        options: LlamaOptions = DEFAULT_OPTIONS,
+        options: LlamaOptions,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
-        """Load ``path``. Raises ``ModelLoadError`` when it is no embedding model."""
+        """Raises ``ModelLoadError``, also when ``path`` is not an embedding model."""
         self.placement = options.placement()
         self._model = load_model(path, placement=self.placement, on_progress=on_progress)
         self.max_input_tokens = int(llama_cpp.llama_model_n_ctx_train(self._model))
+        # An encoder attends in both directions, so a text must fit into one micro-batch.
         self.step_tokens = max(step_tokens, self.max_input_tokens)
         self.max_inputs = max_inputs
         self.dimensions = int(llama_cpp.llama_model_n_embd(self._model))
         parameters = options.context_parameters()
         parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = self.step_tokens
         parameters.n_seq_max = max_inputs
-        parameters.kv_unified = True
         parameters.embeddings = True
-        parameters.n_threads = parameters.n_threads_batch = threads
         self._context = new_context(self._model, parameters)
         if llama_cpp.llama_pooling_type(self._context) == llama_cpp.LLAMA_POOLING_TYPE_NONE:
             raise ModelLoadError(
@@ -55,7 +47,6 @@ class LlamaEmbeddingBackend:
         self._buffers = BatchBuffers(self.step_tokens)
 
     def embed(self, inputs: list[list[int]]) -> npt.NDArray[np.float32]:
-        """Unit vectors of shape (len(inputs), dimensions)."""
         spans = [Span(i, 0, tokens, outputs=1) for i, tokens in enumerate(inputs)]
         self._buffers.fill(spans)
         self._buffers.request_all_outputs()
@@ -75,7 +66,6 @@ class LlamaEmbeddingBackend:
         return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
 
     def close(self) -> None:
-        """Free context and model."""
         if self._context:
             llama_cpp.llama_free(self._context)
             llama_cpp.llama_model_free(self._model)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inference.engine.acceptance import (
+from inference.engine.drafting.acceptance import (
     FIRST_CHANCE,
     MAX_CHANCE,
     GradeAcceptance,

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from inference.engine.backend import DecodeOutcome, ModelLoadError
-from inference.engine.drafter import Draft, DraftRequest
-from inference.engine.fake_backend import FakeBackend, letter_after
-from inference.engine.model_drafter import ModelDrafter
-from inference.engine.speculation import Speculation
+from inference.engine.config import EngineConfig
+from inference.engine.drafting.drafter import Draft, DraftRequest
+from inference.engine.drafting.model_drafter import ModelDrafter
+from inference.engine.drafting.speculation import Speculation
+from tests.inference.engine.fake_backend import FakeBackend, letter_after
 
 
 def drafter_over(
@@ -16,9 +17,7 @@ def drafter_over(
     return ModelDrafter(
         backend,
         FakeBackend(64),
-        kv_cells=backend.kv_cells,
-        max_sequences=max_sequences,
-        step_tokens=step_tokens,
+        EngineConfig(backend.kv_cells, max_sequences, step_tokens=step_tokens),
     )
 
 
@@ -179,9 +178,7 @@ def test_model_drafter_knows_what_its_steps_take():
     drafter = ModelDrafter(
         FakeBackend(256),
         FakeBackend(64),
-        kv_cells=256,
-        max_sequences=4,
-        step_tokens=64,
+        EngineConfig(256, 4, step_tokens=64),
         clock=lambda: float(next(now)),
     )
     # Otherwise it would not be asked, and never be measured.
@@ -246,12 +243,10 @@ def test_model_drafter_gets_to_draft_under_the_policy():
     drafter = ModelDrafter(
         FakeBackend(256),
         FakeBackend(64),
-        kv_cells=256,
-        max_sequences=4,
-        step_tokens=64,
+        EngineConfig(256, 4, step_tokens=64),
         clock=lambda: next(ticks) * 1e-4,
     )
-    speculation = Speculation(drafter, 8, lambda _tokens: 0.01)
+    speculation = Speculation(drafter, EngineConfig(8, 1, max_draft_tokens=8), lambda _tokens: 0.01)
     whole = text("start")
     drafted = 0
     for _ in range(20):

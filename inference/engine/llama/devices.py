@@ -1,4 +1,4 @@
-"""Which devices a model is put on: what llama.cpp found, and what is chosen of it."""
+"""Choose the devices for a model among those that llama.cpp finds."""
 
 import ctypes
 import re
@@ -21,7 +21,7 @@ class DeviceKind(IntEnum):
 
 @dataclass(frozen=True)
 class Device:
-    """A device as ggml lists it; ``name`` is such as ``CUDA0``, ``index`` its place in the list."""
+    """A device as ggml lists it, at ``index``; ``name`` is for example ``CUDA0``."""
 
     index: int
     name: str
@@ -31,18 +31,12 @@ class Device:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model goes: no ``devices`` means the CPU alone.
-
-    ``notice`` says what was asked for and could not be had; "" when there is nothing to say.
-    """
-
-    devices: tuple[Device, ...] = ()
+    devices: tuple[Device, ...] = ()  # none: the CPU
     gpu_layers: int = 0
     tensor_split: tuple[float, ...] = ()
-    notice: str = ""
+    notice: str = ""  # names a requested device or option that is not available
 
     def __str__(self) -> str:
-        """The devices for people to read."""
         return ", ".join(f"{item.name} ({item.description})" for item in self.devices) or "CPU"
 
 
@@ -50,7 +44,6 @@ CPU_ALONE = Placement()
 
 
 def list_devices() -> list[Device]:
-    """What this build of llama.cpp can compute on, in ggml's order."""
     ggml = _ggml()
     found = []
     for index in range(ggml.ggml_backend_dev_count()):
@@ -69,14 +62,13 @@ def list_devices() -> list[Device]:
 def place(
     device: str, gpu_layers: int, tensor_split: Sequence[float], available: Sequence[Device]
 ) -> Placement:
-    """Choose among ``available``; what cannot be had is replaced by the CPU, with a notice.
+    """Choose among ``available``; without a match the CPU is used, and ``notice`` says so.
 
     Args:
-        device: ``auto`` for every GPU there is, ``cpu``, a kind as in ``cuda``, or one as in
-            ``cuda:0``.
+        device: ``auto`` for every GPU, ``cpu``, a kind such as ``cuda``, or one such as ``cuda:0``.
         gpu_layers: layers for the chosen devices, -1 for all; with 0 they are not used.
-        tensor_split: shares of the chosen devices; empty to go by their free memory.
-        available: as ``list_devices`` gives them.
+        tensor_split: shares of the chosen devices; empty to divide by their free memory.
+        available: from ``list_devices``.
     """
     if device == "cpu" or gpu_layers == 0:
         return CPU_ALONE
@@ -96,14 +88,22 @@ def place(
 
 
 def device_array(devices: Sequence[Device]) -> ctypes.Array[ctypes.c_void_p]:
-    """llama.cpp's NULL-terminated list of them; an empty one keeps it from choosing itself."""
+    """llama.cpp's NULL-terminated list; without entries llama.cpp chooses no devices itself."""
     get = _ggml().ggml_backend_dev_get
     return (ctypes.c_void_p * (len(devices) + 1))(*(get(item.index) for item in devices))
 
 
+def memory_bytes(device: Device) -> int:
+    ggml = _ggml()
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    handle = ctypes.c_void_p(ggml.ggml_backend_dev_get(device.index))
+    ggml.ggml_backend_dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
+    return total.value
+
+
 def _chosen(device: str, available: Sequence[Device]) -> tuple[Device, ...]:
     if device == "auto":
-        # As llama.cpp's own default: an integrated GPU shares the CPU's memory and helps little.
+        # llama.cpp's own default: an integrated GPU shares the CPU's memory and helps little.
         discrete = tuple(item for item in available if item.kind is DeviceKind.GPU)
         return discrete or tuple(
             item for item in available if item.kind is DeviceKind.INTEGRATED_GPU
@@ -115,7 +115,7 @@ def _chosen(device: str, available: Sequence[Device]) -> tuple[Device, ...]:
 
 
 def _ggml() -> ctypes.CDLL:
-    """ggml's registry of devices, which llama-cpp-python loads with libllama and does not wrap."""
+    """ggml's device functions, which llama-cpp-python loads with libllama but does not wrap."""
     library: ctypes.CDLL = llama_cpp.llama_cpp._lib
     library.ggml_backend_dev_count.restype = ctypes.c_size_t
     library.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from inference.engine.fake_backend import END_OF_GENERATION, VOCABULARY_SIZE, FakeBackend
-from inference.engine.logprobs import token_logprob
+from inference.engine.sampling import token_logprob
+from tests.inference.engine.fake_backend import END_OF_GENERATION, VOCABULARY_SIZE, FakeBackend
 
 BACKEND = FakeBackend(1)
 

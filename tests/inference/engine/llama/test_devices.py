@@ -2,7 +2,7 @@
 
 import pytest
 
-from inference.engine.llama_devices import Device, DeviceKind, list_devices, place
+from inference.engine.llama.devices import Device, DeviceKind, list_devices, place
 
 CPU = Device(0, "CPU", "a processor", DeviceKind.CPU)
 BLAS = Device(1, "BLAS", "a library", DeviceKind.ACCELERATOR)

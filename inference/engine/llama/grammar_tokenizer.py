@@ -1,29 +1,20 @@
-"""A llama.cpp vocabulary as llguidance reads it."""
-
 import ctypes
 from typing import Any
 
 import llama_cpp
 from llguidance import LLTokenizer
 
-from inference.engine.llama_runtime import token_bytes
+from inference.engine.llama.runtime import token_bytes
 
-# How llguidance tells a control token from the same text spelled out: UTF-8 has no such byte.
+# llguidance's mark of a control token, to tell it from the same text: UTF-8 has no such byte.
 _CONTROL_MARK = b"\xff"
 
 
 def grammar_tokenizer(vocabulary: Any) -> LLTokenizer | None:
-    """The vocabulary for matching; takes about 5 µs a token to make.
+    """Convert a llama.cpp vocabulary for llguidance, at about 5 µs a token.
 
-    Control tokens are those that are no text for the reader of an answer, ``<tool_call>`` is not
-    one of them, and those that end it, which llama.cpp also finds among plain ones (``</s>``).
-    (``llguidance.llamacpp`` draws the line elsewhere.)
-
-    Args:
-        vocabulary: llama.cpp's; its model must live as long as the result.
-
-    Returns:
-        None for a vocabulary without a token that ends an answer.
+    The model of ``vocabulary`` must live as long as the result, which is None for a vocabulary
+    without a token that ends an answer.
     """
     tokens: list[bytes] = []
     ends: list[int] = []
@@ -33,6 +24,8 @@ def grammar_tokenizer(vocabulary: Any) -> LLTokenizer | None:
         is_end = llama_cpp.llama_vocab_is_eog(vocabulary, token_id)
         if is_end:
             ends.append(token_id)
+        # Tokens that are not part of an answer's text (``<tool_call>`` is part of it) or end it;
+        # some of the latter are plain (``</s>``). ``llguidance.llamacpp`` decides differently.
         is_control = is_end or attributes & llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
         tokens.append(_CONTROL_MARK + spelling if is_control else spelling)
     if not ends:

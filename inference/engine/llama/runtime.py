@@ -1,4 +1,4 @@
-"""What both llama.cpp backends share: loading a file, logging, the batch buffers."""
+"""Functions of both llama.cpp backends: options, loading, logging, batch buffers."""
 
 import ctypes
 import logging
@@ -14,31 +14,26 @@ import numpy.typing as npt
 from gguf import GGMLQuantizationType
 
 from inference.engine.backend import ModelLoadError, Span
-from inference.engine.llama_devices import CPU_ALONE, Placement, device_array, list_devices, place
+from inference.engine.llama.devices import CPU_ALONE, Placement, device_array, list_devices, place
 
 logger = logging.getLogger("llama.cpp")
 _recent_errors: deque[str] = deque(maxlen=5)
-_GGML_LOG_WARN, _GGML_LOG_ERROR = 3, 4
+GGML_LOG_WARN, GGML_LOG_ERROR = 3, 4
 _FLASH_ATTENTION = {
     "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
     "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
     "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
-
-
-# Attending so many cells in tiles saves what it costs to read the weights once more (135M
-# parameters on two cores; larger models have more of both).
+# From this many pairs of a query and a cell on, attention in tiles saves as much as reading the
+# weights once more costs (135M parameters on two cores; with larger models both grow).
 _TILED_PAIRS = 12_000
 
 
 @dataclass(frozen=True)
 class LlamaOptions:
-    """How a version is put into memory and computed; the words are the registry's.
+    """Options of a version, in the registry's words; ``devices.place`` explains the devices."""
 
-    ``device``, ``gpu_layers`` and ``tensor_split`` are as ``llama_devices.place`` takes them.
-    ``flash_attention`` is auto, on or off; the cache types are ggml's, such as f16 and q8_0.
-    """
-
+    threads: int
     device: str = "auto"
     gpu_layers: int = -1
     tensor_split: tuple[float, ...] = ()
@@ -47,41 +42,35 @@ class LlamaOptions:
     cache_type_v: str = "f16"
 
     def placement(self) -> Placement:
-        """Where the model goes on this machine."""
         return place(self.device, self.gpu_layers, self.tensor_split, list_devices())
 
     def tiled_pairs(self, placement: Placement) -> int:
-        """From how many pairs of a query and a cell on prompts are best attended by themselves.
-
-        0 where that is never so. Batches are attended in tiles (in
-        ``ggml_compute_forward_flash_attn_ext_f16``) on a CPU with keys and values in F16, which
-        llama.cpp makes of F32.
-        """
+        """For ``Backend.tiled_pairs``."""
+        # ggml_compute_forward_flash_attn_ext_f16 has the tiles. It is used on a CPU with keys and
+        # values in F16, to which llama.cpp converts F32.
         types = {self.cache_type_k, self.cache_type_v}
         has_tiles = self.flash_attention != "off" and types <= {"f16", "f32"}
         return _TILED_PAIRS if has_tiles and not placement.devices else 0
 
     def context_parameters(self) -> llama_cpp.llama_context_params:
-        """llama.cpp's defaults with these options in."""
         parameters = llama_cpp.llama_context_default_params()
         parameters.flash_attn_type = _FLASH_ATTENTION[self.flash_attention]
         parameters.type_k = GGMLQuantizationType[self.cache_type_k.upper()].value
         parameters.type_v = GGMLQuantizationType[self.cache_type_v.upper()].value
         parameters.no_perf = True
+        parameters.kv_unified = True
+        parameters.n_threads = parameters.n_threads_batch = self.threads
         return parameters
-
-
-DEFAULT_OPTIONS = LlamaOptions()
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator,unused-ignore]
 def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
     line = text.decode("utf-8", "replace").strip()
-    if level == _GGML_LOG_ERROR and line:
+    if level == GGML_LOG_ERROR and line:
         _recent_errors.append(line)
         logger.error(line)
-    elif level == _GGML_LOG_WARN and line:
-        # Mostly about contexts longer than a model was trained for, which admission prevents.
+    elif level == GGML_LOG_WARN and line:
+        # Mostly a context longer than the model was trained for, which admission prevents.
         logger.debug(line)
 
 
@@ -92,16 +81,9 @@ def load_model(
     vocabulary_only: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> llama_cpp.llama_model_p:
-    """Map a GGUF file.
+    """Map a GGUF file; ``on_progress`` is called with the loaded fraction, 0 to 1.
 
-    Args:
-        path: the file.
-        placement: the devices it goes to.
-        vocabulary_only: read the tokeniser and no weights.
-        on_progress: is told the loaded fraction, 0 to 1.
-
-    Raises:
-        ModelLoadError: with llama.cpp's own reason.
+    Raises ``ModelLoadError`` with llama.cpp's reason.
     """
     llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
@@ -126,30 +108,27 @@ def load_model(
         raise ModelLoadError(f"The model file {path} does not exist.")
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
-        reason = "; ".join(_recent_errors) or "llama.cpp gave no reason"
-        raise ModelLoadError(f"llama.cpp could not load {path.name}: {reason}")
+        raise ModelLoadError(f"llama.cpp could not load {path.name}: {_failure_reason()}")
     return model
 
 
 def new_context(
     model: llama_cpp.llama_model_p, parameters: llama_cpp.llama_context_params
 ) -> llama_cpp.llama_context_p:
-    """A context over a model.
-
-    Raises:
-        ModelLoadError: most often too little memory for the KV cache.
-    """
+    """Raises ``ModelLoadError``, most often for lack of memory for the KV cache."""
     context = llama_cpp.llama_init_from_model(model, parameters)
     if not context:
-        reason = "; ".join(_recent_errors) or "llama.cpp gave no reason"
         raise ModelLoadError(
-            f"llama.cpp could not make a context of {parameters.n_ctx} tokens: {reason}"
+            f"llama.cpp could not make a context of {parameters.n_ctx} tokens: {_failure_reason()}"
         )
     return context
 
 
+def _failure_reason() -> str:
+    return "; ".join(_recent_errors) or "llama.cpp gave no reason"
+
+
 def token_bytes(vocabulary: Any, token_id: int, *, special: bool) -> bytes:
-    """The bytes of a token; the buffer grows to what llama.cpp asks for."""
     size = 64
     while True:
         buffer = ctypes.create_string_buffer(size)
@@ -160,11 +139,7 @@ def token_bytes(vocabulary: Any, token_id: int, *, special: bool) -> bytes:
 
 
 class BatchBuffers:
-    """One reusable ``llama_batch`` over NumPy arrays, filled span by span.
-
-    ``seq_id`` in llama.cpp is an array of pointers; ours point once and for all into one array of
-    values, so that filling a span is four slice assignments.
-    """
+    """One reusable ``llama_batch`` over NumPy arrays."""
 
     def __init__(self, max_tokens: int) -> None:
         self.max_tokens = max_tokens
@@ -173,6 +148,8 @@ class BatchBuffers:
         self._sequence_counts = np.ones(max_tokens, dtype=np.int32)
         self._sequence_values = np.zeros(max_tokens, dtype=np.int32)
         self._logits = np.zeros(max_tokens, dtype=np.int8)
+        # ``seq_id`` in llama.cpp is an array of pointers. These always point into one array of
+        # values, so that filling a span takes four slice assignments.
         base, size = self._sequence_values.ctypes.data, self._sequence_values.itemsize
         self._pointers = np.array([base + size * i for i in range(max_tokens)], dtype=np.uintp)
         self.batch = llama_cpp.llama_batch(
@@ -207,19 +184,16 @@ class BatchBuffers:
         return rows
 
     def request_all_outputs(self) -> None:
-        """Want an output of every token, as pooling over a text does."""
         self._logits[: self.batch.n_tokens] = 1
 
 
 class AbortFlag:
-    """Lets another thread stop ``llama_decode`` without Python in the loop.
-
-    llama.cpp asks its abort callback after every graph node, about a thousand times a step. A
-    Python callback would take the interpreter lock each time. C's ``strlen`` has a fitting
-    signature instead: on an empty string it is 0, go on; on a one-character string 1, abort.
-    """
+    """Stops ``llama_decode`` from another thread without Python code in the decode."""
 
     def __init__(self, context: llama_cpp.llama_context_p) -> None:
+        # llama.cpp calls its abort callback after every graph node, about a thousand times a step.
+        # A Python callback would take the interpreter lock each time. C's ``strlen`` has a suitable
+        # signature: 0 for an empty string continues, 1 for a string of one character aborts.
         self._text = ctypes.create_string_buffer(b"", 2)
         strlen = ctypes.CDLL(None).strlen
         self._callback = ctypes.cast(strlen, llama_cpp.ggml_abort_callback)
@@ -228,11 +202,9 @@ class AbortFlag:
         )
 
     def set(self) -> None:
-        """Abort the decode in progress."""
         self._text[0] = b"x"
 
     def clear(self) -> None:
-        """Let decodes run."""
         self._text[0] = b"\0"
 
 

@@ -169,7 +169,7 @@ class FakeBackend:
         self.samplers_open += 1
         # A continued generation must not draw its first numbers again.
         seed = None if sampling.seed is None else sampling.seed + len(output)
-        draw = random.Random(seed)  # noqa: S311
+        draw = random.Random(seed)
         return FakeSampler(sampling, draw, list(prompt), list(output), matcher)
 
     def free_sampler(self, sampler: FakeSampler) -> None:

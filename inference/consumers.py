@@ -1,23 +1,7 @@
 """Chat over a WebSocket: ``{"event": …, "data": {…}}`` in both directions.
 
-All events but ``follow_download`` need the scope inference.
-
-    in   stream_chat      as POST /v1/chat/completions, or {"prompt": "…"}; "request_id" is echoed,
-                          and named in log and record instead of the connection's own
-         stop_generation  {"stream_id"}: of this or another connection of the same user
-         resume           {"stream_id", "index"}: go on after frame ``index``
-         follow_download  {"download_id"}: tell how a model's file comes along; needs models.read
-    out  loading          {"stream_id", "fraction"}: its model is on its way into memory
-         stream_start     {"stream_id", "model", "version"}; "deprecation" of a version that is
-                          deprecated, "ignored" with the parameters that have no effect
-         stream_token     {"stream_id", "index", "choice", "token"}; where tools are called also
-                          "tool_calls", pieces of calls as in chunks of the HTTP route
-         stream_end       {"stream_id", "index", "finish_reason", "usage"}
-         download         as GET /api/models/downloads/{id}: at once, then each second in which
-                          something has changed, until it has ended
-         error            {"stream_id", "error": {…}}; of follow_download {"download_id", "error"}
-
-``index`` is the number of a frame; a client that was cut off resumes from the last it has seen.
+docs/api.md describes the events. ``index`` in them is the number of a frame: a client that was cut
+off resumes from the last it has seen.
 """
 
 import asyncio
@@ -206,6 +190,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _send_frames(self, run: Run, request_id: Any, ignored: list[str]) -> None:
         readers = readers_of(run.header) if run.header.call_syntax else None
         started, reason, place = False, "", {}
+        if run.is_over:  # the client has read all of it, and may have missed that it was the end
+            last = run.choices[-1].finished
+            started, reason = last is not None, last.reason if last else ""
+            place = {"stream_id": run.header.id, "index": run.choices[-1].position, "choice": 0}
         while not run.is_over:
             entry = await run.next(LOADING_POLL_SECONDS)
             if entry is None:

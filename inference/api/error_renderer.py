@@ -111,7 +111,7 @@ def error_response(error: InferenceError) -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
     """Django's handler for addresses that no route has."""
     meant = _route_meant(request.path_info)
-    advice = f"Use {meant}: the base URL ends in /v1." if meant else "See the README."
+    advice = f"Use {meant}: the base URL ends in /v1." if meant else "See docs/api.md."
     return error_response(
         NotFoundError(f"There is no route {request.method} {request.path}. {advice}")
     )

@@ -193,7 +193,9 @@ class ChatConsumer(AsyncWebsocketConsumer):
         if run.is_over:  # the client has read all of it, and may have missed that it was the end
             last = run.choices[-1].finished
             started, reason = last is not None, last.reason if last else ""
-            place = {"stream_id": run.header.id, "index": run.choices[-1].position, "choice": 0}
+            choice = len(run.choices) - 1
+            index = run.choices[choice].position
+            place = {"stream_id": run.header.id, "index": index, "choice": choice}
         while not run.is_over:
             entry = await run.next(LOADING_POLL_SECONDS)
             if entry is None:

@@ -340,6 +340,19 @@ async def test_consumer_resumes_without_gap_or_repetition(
         assert rest[-1][1]["usage"] == whole[-1][1]["usage"]
 
 
+async def test_consumer_that_resumes_after_the_last_frame_gets_the_end(
+    api: Api,  # noqa: F811
+    model: FakeModel,  # noqa: F811
+):
+    model.say("all of it")
+    async with socket_of(api) as socket:
+        await socket.send("stream_chat", model=model.slug, prompt="Hi")
+        *_, (_, end) = await socket.until("stream_end")
+    async with socket_of(api) as socket:
+        await socket.send("resume", stream_id=end["stream_id"], index=end["index"])
+        assert await socket.receive() == ("stream_end", end)
+
+
 async def test_consumer_streams_calls_and_resumes_them(api: Api, model: FakeModel):  # noqa: F811
     arguments = '{"city": "Paris"}'
     model.say(f'{{"name": "weather", "arguments": {arguments}}}')

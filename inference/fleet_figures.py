@@ -1,4 +1,4 @@
-"""Figures of hosts and queues out of Redis, for the registry's overview."""
+"""Figures of hosts and queues, read from Redis for the registry's overview."""
 
 from functools import cache
 from typing import Any
@@ -15,7 +15,7 @@ _FIELDS = ("running", "waiting", "tokens_per_second")
 
 
 def fleet_figures(subjects: Subjects) -> LiveFigures:
-    """What Redis has of these hosts, versions and nodes; a ``FigureSource``."""
+    """A ``FigureSource``."""
     pipeline = _client().pipeline(transaction=False)
     for launch_id in subjects.launch_ids:
         pipeline.hmget(keys.host(launch_id), _FIELDS)
@@ -27,18 +27,16 @@ def fleet_figures(subjects: Subjects) -> LiveFigures:
         answers: list[Any] = pipeline.execute()
     except redis.RedisError as error:
         return LiveFigures(fault=f"Redis is out of reach, so live figures are missing: {error}")
-    hosts, rest = _split(answers, len(subjects.launch_ids))
-    queues, nodes = _split(rest, len(subjects.version_keys))
+    replies = iter(answers)
+    hosts = {launch_id: next(replies) for launch_id in subjects.launch_ids}
     return LiveFigures(
         hosts={
-            launch_id: _host(values)
-            for launch_id, values in zip(subjects.launch_ids, hosts, strict=True)
-            if values[0] is not None
+            launch_id: HostFigures(int(running), int(waiting or 0), float(rate or 0))
+            for launch_id, (running, waiting, rate) in hosts.items()
+            if running is not None
         },
-        queued=dict(zip(subjects.version_keys, queues, strict=True)),
-        alive_nodes=frozenset(
-            name for name, seen in zip(subjects.nodes, nodes, strict=True) if seen
-        ),
+        queued={version_key: next(replies) for version_key in subjects.version_keys},
+        alive_nodes=frozenset(name for name in subjects.nodes if next(replies)),
     )
 
 
@@ -50,12 +48,3 @@ def _client() -> redis.Redis:
         socket_connect_timeout=_PATIENCE_SECONDS,
     )
     return client
-
-
-def _host(values: list[bytes | None]) -> HostFigures:
-    running, waiting, rate = (float(value or 0) for value in values)
-    return HostFigures(int(running), int(waiting), rate)
-
-
-def _split(answers: list[Any], count: int) -> tuple[list[Any], list[Any]]:
-    return answers[:count], answers[count:]

@@ -64,7 +64,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "prompts": {"engine", "errors"},
         "cluster": {"queue"},
         "replica": {"cluster", "engine", "queue", "messages", "conf"},
-        "controller": {"cluster", "queue", "messages", "conf"},
+        "controller": {"cluster", "queue", "messages", "errors", "conf"},
         "runs": {
             *("prompts", "queue", "streams", "principal", "request_id"),
             *("messages", "errors", "conf", "database"),

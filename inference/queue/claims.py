@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgspec
 from redis import Redis
 
+from inference.errors import InternalError, QueueTimeoutError
 from inference.messages import (
     Control,
     Failed,
@@ -27,23 +29,23 @@ logger = logging.getLogger(__name__)
 NOTHING, PROVEN, LAST, SERVED = 0, 1, 2, 3
 
 EXPIRED = Failed(
-    "queue_timeout",
+    QueueTimeoutError.default_code,
     "The request waited longer than the queue timeout and was not started. Try again later.",
-    # Those before it in the queue are still at work.
+    # The requests before it in the queue are still at work.
     retry_after_seconds=10.0,
 )
 UNREADABLE = Failed(
-    "internal_error", "The request was stored in a form that this version cannot read."
+    InternalError.default_code, "The request was stored in a form that this version cannot read."
 )
 
 
 class FencedError(Exception):
-    """This host was given up for dead; others do its work, so it must end."""
+    """This host was declared dead; others do its work, so it must end."""
 
 
 @dataclass(frozen=True)
 class Numbered:
-    """A frame with its place in its generation's stream and what it means for the claim."""
+    """A frame with its place in its stream; ``mark`` says what becomes of the claim."""
 
     id: str
     number: int
@@ -53,7 +55,7 @@ class Numbered:
 
 @dataclass(frozen=True)
 class Pending:
-    """What there was for a host to fetch a moment ago: messages for it, items of its version."""
+    """The number of messages that wait for a host, and of items that wait for its version."""
 
     messages: int
     items: int
@@ -79,17 +81,10 @@ class HostClaims:
 
     def heartbeat(self, *, ready: bool, ttl_seconds: int, facts: dict[str, Any]) -> None:
         """Renew the lease and show the host's live figures. Raises ``FencedError``."""
-        fields: list[Any] = []
-        for name, value in {"version_key": self._version_key, **facts}.items():
-            fields += [name, value]
+        fields = {"version_key": self._version_key, **facts}
         alive = self._heartbeat(
-            keys=[
-                keys.HOSTS,
-                self._ready,
-                keys.host(self._launch_id),
-                self._fenced,
-            ],
-            args=[self._launch_id, int(ready), ttl_seconds, *fields],
+            keys=[keys.HOSTS, self._ready, keys.host(self._launch_id), self._fenced],
+            args=[self._launch_id, int(ready), ttl_seconds, *chain(*fields.items())],
         )
         if not alive:
             raise FencedError(self._launch_id)
@@ -100,11 +95,11 @@ class HostClaims:
         """Take waiting items, only those above a priority; of new ones no more than a fair share.
 
         Returns:
-            (item, seconds it waited) of each claimed one, and (id, last frame) of those that are
-            not to be run: too late, or not readable. They are claimed too until that is published.
+            (item, seconds it waited) of each, and (id, last frame) of items that are not to be run:
+            too late, or not readable. They are claimed too until that frame is published.
 
         Raises:
-            FencedError: the host was given up.
+            FencedError: the host was fenced.
         """
         answer = self._claim(
             keys=[self._queue, self._claims, self._fenced, self._ready],
@@ -128,16 +123,18 @@ class HostClaims:
         Args:
             proof: whether each generation in flight is proven, by id.
         """
-        arguments = [value for pair in proof.items() for value in (pair[0], int(pair[1]))]
+        arguments: list[Any] = [
+            *chain(*((item_id, int(proven)) for item_id, proven in proof.items()))
+        ]
         if arguments and not self._reassert(keys=[self._claims, self._fenced], args=arguments):
             raise FencedError(self._launch_id)
 
     def give_back_unknown(self, known: Collection[str], stream_ttl_seconds: int) -> list[str]:
-        """Requeue claims that the host does not know of: the reply to its call was lost.
+        """Requeue claims that the host does not know of, because the reply to its call was lost.
 
         Args:
-            known: ids of all that the host has claimed and not ended in Redis.
-            stream_ttl_seconds: how long the stream of one that was cancelled is kept.
+            known: ids of all items that the host has claimed and not ended in Redis.
+            stream_ttl_seconds: how long the stream of a cancelled item is kept.
 
         Returns:
             Ids given back.
@@ -153,11 +150,7 @@ class HostClaims:
         return unknown
 
     def publish(self, frames: Sequence[Numbered], ttl_seconds: int) -> Pending:
-        """Append frames to their streams, and see what waits; of no frames only the latter.
-
-        Raises:
-            FencedError: the host was given up.
-        """
+        """Append frames, if any, to their streams, and count what waits. Raises ``FencedError``."""
         arguments: list[Any] = [ttl_seconds]
         for entry in frames:
             frame = entry.frame
@@ -172,7 +165,6 @@ class HostClaims:
         return Pending(*pending)
 
     def controls(self) -> list[Control]:
-        """Messages for this host, without waiting."""
         messages: Any = self._redis.lpop(self._control, 100)
         return [decode_control(message) for message in messages or []]
 
@@ -188,10 +180,10 @@ class HostClaims:
         return [decode_control(answer[1]), *self.controls()]
 
     def abandon(self, *, crashed: bool) -> None:
-        """Let the next sweep take back at once what this host had claimed.
+        """Let the next sweep take back the claims at once.
 
         Args:
-            crashed: whether what was claimed may be to blame.
+            crashed: whether a claimed item may be to blame.
         """
         pipeline = self._redis.pipeline()
         if not crashed:
@@ -200,7 +192,7 @@ class HostClaims:
         pipeline.execute()
 
     def leave(self) -> None:
-        """Forget this host once it has nothing claimed."""
+        """Remove this host, which has no claims left, from Redis."""
         pipeline = self._redis.pipeline()
         pipeline.zrem(keys.HOSTS, self._launch_id)
         pipeline.zrem(self._ready, self._launch_id)

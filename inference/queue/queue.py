@@ -9,16 +9,28 @@ from inference.conf import InferenceSettings
 from inference.errors import InvalidRequestError, ModelBusyError, ModelLoadingError
 from inference.messages import Cancel, Finished, Usage, WorkItem, encode
 from inference.queue import keys
-from inference.queue.order import head_start_seconds
 from inference.queue.scripts import script
 
-# An item outlives its own deadline and run by this, so that a late look finds it.
+# An item outlives its own deadline and run by this, so that it is found even when late.
 ITEM_SLACK_SECONDS = 600
 
 
-class Queue:
-    """Enqueues generations for the hosts of a version, and stops them wherever they are."""
+def head_start_seconds(strategy: str, priority: int, ageing_seconds: float) -> float:
+    """Seconds by which an item is treated as having come earlier than it has.
 
+    With the strategy ``priority`` every level above low is worth ``ageing_seconds`` of waiting: a
+    high-priority arrival overtakes everything that has waited less than that, and nothing starves.
+    With ``fifo`` nothing overtakes.
+
+    Args:
+        strategy: ``fifo`` or ``priority``.
+        priority: 1 low, 2 normal, 3 high.
+        ageing_seconds: the worth of one level.
+    """
+    return 0.0 if strategy == "fifo" else (priority - 1) * ageing_seconds
+
+
+class Queue:
     def __init__(self, redis: Redis, settings: InferenceSettings) -> None:
         self._settings = settings
         self._enqueue = redis.register_script(script("enqueue"))
@@ -30,9 +42,9 @@ class Queue:
         """Queue items of one version and priority, all or none.
 
         Args:
-            items: what to queue.
+            items: to queue.
             keep_alive_seconds: how long the version is to stay after its last request, below 0
-                for ever; None leaves what an earlier request asked for.
+                for ever; None keeps the wish of an earlier request.
 
         Raises:
             ModelBusyError: the version's queue has no room for all of them.
@@ -74,8 +86,8 @@ class Queue:
         )
         if outcome == 0:
             raise ModelBusyError(
-                f"The queue of {version_key} is full "
-                f"({settings.max_queue_size} waiting). Try again in a moment.",
+                f"The queue of {version_key} is full ({settings.max_queue_size} waiting). "
+                "Try again in a moment.",
                 retry_after_ms=1000,
             )
         if outcome < 0:
@@ -86,7 +98,6 @@ class Queue:
 
     async def cancel(self, version_key: str, item_id: str) -> bool:
         """Stop a waiting or running item; False when it had already ended."""
-        ended = Finished("cancelled", Usage(0, 0))
         outcome = await cast(
             "Awaitable[int]",
             self._cancel(
@@ -94,7 +105,7 @@ class Queue:
                 args=[
                     item_id,
                     encode(Cancel(item_id)),
-                    encode(ended),
+                    encode(Finished("cancelled", Usage(0, 0))),
                     self._settings.stream_ttl_seconds,
                 ],
             ),

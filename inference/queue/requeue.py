@@ -1,7 +1,5 @@
 """Give claimed items back to their queue."""
 
-from typing import Any
-
 from redis import Redis
 
 from inference.messages import Finished, Generation, Usage, WorkItem, encode
@@ -16,15 +14,11 @@ class Requeue:
         self._requeue = redis.register_script(script("requeue"))
 
     def __call__(self, item: WorkItem, launch_id: str, stream_ttl_seconds: int) -> None:
-        """Take ``item`` from the claims of ``launch_id``; it says what was emitted so far."""
-        arguments: list[Any] = [
-            item.id,
-            encode(item),
-            item.crashes,
-            item.emitted_frames + 1,
-            encode(_cancelled(item)),
-            stream_ttl_seconds,
-        ]
+        """Take ``item``, with what was emitted so far, from the claims of ``launch_id``."""
+        usage = Usage(0, 0)
+        if isinstance(item, Generation) and item.emitted_frames:
+            # The client has these tokens, even if the item is cancelled and never runs again.
+            usage = Usage(len(item.prompt_token_ids), len(item.emitted_token_ids))
         self._requeue(
             keys=[
                 keys.queue(item.version_key),
@@ -33,12 +27,12 @@ class Requeue:
                 keys.claims(launch_id),
                 keys.stream(item.id),
             ],
-            args=arguments,
+            args=[
+                item.id,
+                encode(item),
+                item.crashes,
+                item.emitted_frames + 1,
+                encode(Finished("cancelled", usage)),
+                stream_ttl_seconds,
+            ],
         )
-
-
-def _cancelled(item: WorkItem) -> Finished:
-    """The last frame of ``item`` if it is never taken up again; counts what the client got."""
-    if not isinstance(item, Generation) or not item.emitted_frames:
-        return Finished("cancelled", Usage(0, 0))
-    return Finished("cancelled", Usage(len(item.prompt_token_ids), len(item.emitted_token_ids)))

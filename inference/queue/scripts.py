@@ -12,15 +12,14 @@ from redis.exceptions import NoScriptError
 
 @cache
 def script(name: str) -> str:
-    """The text of ``<name>.lua``."""
     return (Path(__file__).parent / f"{name}.lua").read_text()
 
 
 class DirectScript:
     """A script on a connection kept for it alone, for the call that is made at every token.
 
-    It goes past the client's pool, retries and telemetry, which cost several times what the
-    call itself does. The script must bear being run twice: a call whose connection turns out to
+    It bypasses the client's pool, retries and telemetry, which cost several times as much as the
+    call itself. The script must bear being run twice: a call whose connection turns out to
     be dead is made once more.
     """
 
@@ -31,7 +30,7 @@ class DirectScript:
         self._connection: redis.Connection | None = None
 
     def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """What the script returns. Raises ``redis.RedisError``."""
+        """Run the script. Raises ``redis.RedisError``."""
         arguments = (len(keys), *keys, *args)
         try:
             return self._call("EVALSHA", self._digest, *arguments)

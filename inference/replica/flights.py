@@ -12,7 +12,7 @@ from inference.messages import (
     Frame,
     WorkItem,
 )
-from inference.queue.blame import PROVEN_TOKENS, Running
+from inference.queue.blame import PROVEN_TOKENS, Claim
 from inference.queue.claims import LAST, NOTHING, PROVEN, SERVED, Numbered
 
 
@@ -52,9 +52,9 @@ class Flights:
         return min((flight.item.priority for flight in self._flights.values()), default=0)
 
     @property
-    def running(self) -> list[Running]:
+    def running(self) -> list[Claim]:
         """What decides whether more may be claimed."""
-        return [Running(f.item.crashes, f.proven) for f in self._flights.values()]
+        return [Claim(f.item.crashes, f.proven) for f in self._flights.values()]
 
     def begin(self, item: WorkItem, waited_seconds: float, now: float = 0.0) -> None:
         """Take up a claimed item; a continued one goes on with the frame numbers it had.

@@ -21,9 +21,9 @@ from inference.queue import keys
 logger = logging.getLogger(__name__)
 
 BLOCK_SECONDS = 2.0
-# A stream that says nothing for this long is looked at: its item may be lost with Redis.
+# A stream that is silent for this long is checked: its item may be lost with Redis.
 SILENCE_SECONDS = 4.0
-# How long Redis may be away before those who wait are told.
+# How long Redis may be away before the followers are told.
 OUTAGE_SECONDS = 20.0
 RETRY_SECONDS = 0.2
 
@@ -62,8 +62,8 @@ class StreamReader:
     A new follower must not wait until the running read ends, so each reader also reads a stream
     of its own, the doorbell, which it writes to when the set of followed streams changes.
 
-    The reads go over one connection that is kept while anything is followed, past the client's
-    pool, retries and telemetry: those cost several times what the read of a token does.
+    The reads use one connection, kept while anything is followed, which bypasses the client's pool,
+    retries and telemetry: those cost several times as much as the read of a token.
     """
 
     def __init__(self, client: Redis) -> None:
@@ -95,7 +95,7 @@ class StreamReader:
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(
                     # Not in the context of the request that happens to need it first.
-                    self._read_for_ever(),
+                    self._read_forever(),
                     name="stream reader",
                     context=contextvars.Context(),
                 )
@@ -121,7 +121,6 @@ class StreamReader:
         }
 
     async def close(self) -> None:
-        """Stop reading."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -134,9 +133,9 @@ class StreamReader:
             pipeline.expire(self._doorbell, 3600)
             await pipeline.execute()
         except redis.RedisError as error:
-            logger.debug("the reader will look by itself: %s", error)
+            logger.debug("the reader reads again by itself: %s", error)
 
-    async def _read_for_ever(self) -> None:
+    async def _read_forever(self) -> None:
         try:
             while self._subscriptions:
                 try:
@@ -161,10 +160,10 @@ class StreamReader:
                 self._doorbell_id = entries[-1][0].decode()
             else:
                 self._read_entries(name, entries)
-        await self._look_after_silent()
+        await self._end_lost()
 
     async def _read_blocking(self, *streams: str) -> Any:
-        """The answer to ``XREAD`` of streams and positions; None when nothing came in time."""
+        """Call ``XREAD`` with streams and positions; None when nothing came in time."""
         if self._connection is None:
             self._connection = await self._redis.connection_pool.get_connection()
         block_ms = int(BLOCK_SECONDS * 1000)
@@ -202,8 +201,8 @@ class StreamReader:
                 follower.ended = True
                 self._drop(follower)
 
-    async def _look_after_silent(self) -> None:
-        """End followers whose generation is in Redis no more: nobody will ever write to it."""
+    async def _end_lost(self) -> None:
+        """End followers whose generation is no longer in Redis: nobody will ever write to it."""
         now = time.monotonic()
         silent = [
             follower

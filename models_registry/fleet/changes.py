@@ -1,4 +1,4 @@
-"""What the residency plan decides, written into the fleet's rows."""
+"""The decisions of the residency plan, written into the fleet's rows."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
@@ -18,7 +18,7 @@ from models_registry.fleet.footprints import (
 from models_registry.models import Footprint, ModelVersion, Node, Replica
 from models_registry.plan.plan import Start
 
-# What a decision about a replica goes by.
+# The columns of a replica that a decision about it depends on.
 _PLANNED_FOR: Final = ("desired", "on_demand", "launch_id", "state")
 
 
@@ -26,7 +26,7 @@ def row_for(start: Start, holding: Collection[int] = ()) -> Replica | None:
     """The row in which a replica is to be started, wanted from now on.
 
     Args:
-        start: what the plan has decided.
+        start: the decision.
         holding: ids of replicas whose process still runs. With a new launch in such a row the
             memory of the old one would be forgotten, so it is left as it is.
 
@@ -64,7 +64,7 @@ def retire(seen: Replica, reason: str) -> bool:
 
     Args:
         seen: its row as the plan was told of it.
-        reason: why, for people; "" where what the row says already stands.
+        reason: why, for people; "" keeps the row's reason.
 
     Returns:
         False where its row is gone or another by now: a person or its host was faster, so the plan
@@ -80,11 +80,10 @@ def retire(seen: Replica, reason: str) -> bool:
 
 
 def _decide(replica: Replica, desired: str, **fields: Any) -> None:
-    """Write what the plan wants of a replica.
+    """Write the plan's wish for a replica.
 
-    It is in the audit trail where a person or a setting is behind the replica, whose wish is taken
-    back or followed. What comes and goes with requests alone is nobody's decision: of that, only
-    the row itself is there, from when it was added.
+    It enters the audit trail (by ``save``) only where a person or a setting is behind the replica,
+    whose wish is taken back or followed; not where it comes and goes with requests.
     """
     if not replica.on_demand and replica.desired != desired:
         replica.desired = desired
@@ -93,7 +92,7 @@ def _decide(replica: Replica, desired: str, **fields: Any) -> None:
 
 
 def explain(replicas: Iterable[Replica], reasons: Mapping[str, str]) -> None:
-    """Tell with each replica that waits for room why it does.
+    """Write why it waits into the row of each replica that waits for room.
 
     Args:
         replicas: rows, with their versions at hand.
@@ -113,13 +112,13 @@ def measure(
 ) -> None:
     """Correct what is set aside for a replica on the CPU by what its process holds.
 
-    After the load the buffers of a step are not touched yet, so what is foreseen for them is
-    added; a process that holds more is believed. What is on a GPU stays as foreseen, and so does
-    what was loaded with other options than the version has by now.
+    After the load the buffers of a step are not touched yet, so their estimate is added; a process
+    that holds more is believed. The estimate stays for a GPU, and for a replica that was loaded
+    with other options than its version has by now.
 
     Args:
         replica: a ready one, with version and node at hand.
-        private_bytes: of its process, less what that held before the load.
+        private_bytes: of its process, less those it held before the load.
         footprints: of its version at least; see ``footprints_of``.
     """
     if set(replica.needed_bytes) != {CPU}:
@@ -131,7 +130,7 @@ def measure(
     loaded = private_bytes if replica.resident_bytes is None else replica.resident_bytes
     holds = max(loaded + late_bytes(version, node), private_bytes)
     needed, known = holds + mapped_bytes(version, node), replica.needed_bytes[CPU]
-    # Changed by less than a hundredth, it is not worth a write each second.
+    # A change of less than a hundredth is not worth a write each second.
     if abs(needed - known) > needed * 0.01:
         Replica.objects.filter(pk=replica.pk).update(needed_bytes={CPU: needed})
     if is_news(footprints.get((version.pk, options)), holds):
@@ -139,8 +138,7 @@ def measure(
 
 
 def _locked() -> QuerySet[Replica]:
-    """Rows that nobody else changes until the transaction ends."""
-    # In the usual order those of version and node would be joined, and locked as well.
+    # Without order_by, the default order would join version and node, and lock them as well.
     return Replica.objects.select_for_update().order_by("pk")
 
 

@@ -1,7 +1,6 @@
-"""Live figures of hosts and queues, handed in by whoever can see them.
+"""Live figures of hosts and queues, which change many times a second and are no rows.
 
-They change many times a second and are no rows of the registry. The app that serves requests
-registers a source for them when it starts; without one there are none.
+The app that serves requests registers a source for them when it starts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,11 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class HostFigures:
-    """What one host does at the moment.
-
-    ``running`` and ``waiting`` count its sequences, ``tokens_per_second`` those it generates of
-    all of them together.
-    """
+    """The sequences of one host, and the tokens it generates for all of them together."""
 
     running: int = 0
     waiting: int = 0
@@ -23,9 +18,9 @@ class HostFigures:
 
 @dataclass(frozen=True)
 class LiveFigures:
-    """All figures of one moment: of hosts by launch id, of queues by version key.
+    """Figures of hosts by launch id, and the length of queues by version key.
 
-    ``alive_nodes`` names the machines whose cluster takes tasks. ``fault`` says why figures are
+    ``alive_nodes`` are the machines whose cluster takes tasks. ``fault`` says why figures are
     missing; "" when none are.
     """
 
@@ -37,7 +32,7 @@ class LiveFigures:
 
 @dataclass(frozen=True)
 class Subjects:
-    """What figures are asked for."""
+    """The hosts, queues and nodes whose figures are asked for."""
 
     launch_ids: Sequence[str]
     version_keys: Sequence[str]
@@ -56,7 +51,6 @@ def register_figures(source: FigureSource) -> None:
 
 
 def read_figures(subjects: Subjects) -> LiveFigures:
-    """The figures of now."""
     if not _sources:
-        return LiveFigures(fault="Nothing in this process knows the figures of the hosts.")
+        return LiveFigures(fault="No source of live figures is registered in this process.")
     return _sources[0](subjects)

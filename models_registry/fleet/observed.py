@@ -10,11 +10,10 @@ from models_registry.models import Replica
 
 
 def observe(launch_id: uuid.UUID, state: str, **fields: Any) -> bool:
-    """Record what a launch of a replica does now.
+    """Record the state of a launch of a replica.
 
     Returns:
-        False when the replica has a newer launch, which this one must give way to, or this one
-        was given up.
+        False when the replica has a newer launch, or this launch has failed: its host must end.
     """
     replicas = Replica.objects.filter(launch_id=launch_id).exclude(state=Replica.State.FAILED)
     return bool(replicas.update(state=state, state_since=Now(), **fields))
@@ -23,7 +22,7 @@ def observe(launch_id: uuid.UUID, state: str, **fields: Any) -> bool:
 def note_progress(launch_id: uuid.UUID, load_fraction: float) -> None:
     """Record that a load has moved, and how far it is, from 0 to 1.
 
-    ``state_since`` becomes this moment, so that a load that no longer moves can be told from one
+    ``state_since`` becomes this moment, so that a load that stands still can be told from one
     that takes long.
     """
     loading = Replica.objects.filter(launch_id=launch_id, state=Replica.State.LOADING)
@@ -48,7 +47,7 @@ def begin_launch(replica_id: int, launch_id: uuid.UUID, process_id: int) -> Repl
         return None
     found = Replica.objects.select_related("version__model", "version__draft_model__model", "node")
     replica = found.get(pk=replica_id)
-    # Of the row that the host goes by; somebody may edit it while it is being loaded.
+    # The row that the host reads now may be edited while it loads.
     replica.loaded_options = options_of(
         replica.version, replica.placed_on, replica.node.cpu_features
     )

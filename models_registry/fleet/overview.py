@@ -1,4 +1,4 @@
-"""The whole fleet at one moment, as an overview shows it: nodes, replicas, queues, downloads."""
+"""The whole fleet at one moment: nodes, replicas, queues, downloads."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,14 @@ from typing import Final
 from django.db.models import Q
 from django.utils import timezone
 
-from models_registry.fleet.census import version_keys
-from models_registry.fleet.live_figures import HostFigures, LiveFigures, Subjects, read_figures
+from models_registry.fleet.live_figures import HostFigures, Subjects, read_figures
+from models_registry.fleet.snapshot import version_keys
 from models_registry.models import ACTIVE, Download, Node, Replica
 from models_registry.plan.facts import OCCUPYING
 
-# A download that has ended stays in sight for so long, so that nobody misses how.
+# An ended download is shown for so long, so that nobody misses how it ended.
 _ENDED_SHOWN: Final = timedelta(minutes=10)
 _SERVING: Final = (Replica.State.READY, Replica.State.DRAINING)
-_NO_FIGURES: Final = HostFigures()
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Holding:
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """What a device of a node may hold for models, and who holds it."""
+    """A device of a node, and the replicas that hold its memory."""
 
     name: str
     description: str
@@ -40,17 +39,15 @@ class DeviceMemory:
 
     @property
     def used_bytes(self) -> int:
-        """Held by replicas that are loaded."""
         return sum(one.held_bytes for one in self.holdings if not one.is_reserved)
 
     @property
     def reserved_bytes(self) -> int:
-        """Set aside for replicas that are being loaded."""
         return sum(one.held_bytes for one in self.holdings if one.is_reserved)
 
     @property
     def free_bytes(self) -> int:
-        """What is left; below 0 where replicas turned out larger than foreseen."""
+        """Below 0 where replicas turned out larger than estimated."""
         return self.budget_bytes - self.used_bytes - self.reserved_bytes
 
 
@@ -66,7 +63,7 @@ class NodeState:
 
 @dataclass(frozen=True)
 class ReplicaState:
-    """A replica with what its host does at the moment."""
+    """A replica with the figures of its host."""
 
     replica: Replica
     figures: HostFigures
@@ -74,7 +71,6 @@ class ReplicaState:
 
     @property
     def is_serving(self) -> bool:
-        """Whether it answers requests."""
         return self.replica.state in _SERVING
 
 
@@ -82,7 +78,7 @@ class ReplicaState:
 class Overview:
     """Everything at ``seen_at``.
 
-    ``queued`` are the requests that wait, by version key, for versions that have any;
+    ``queued`` counts the waiting requests, by version key, of versions that have any;
     ``fault`` says why live figures are missing, "" when they are there.
     """
 
@@ -95,24 +91,21 @@ class Overview:
 
     @property
     def tokens_per_second(self) -> float:
-        """Of all hosts together."""
         return sum(one.figures.tokens_per_second for one in self.replicas)
 
     @property
     def running(self) -> int:
-        """Sequences that all hosts run."""
         return sum(one.figures.running for one in self.replicas)
 
     @property
     def waiting(self) -> int:
-        """Requests that wait in queues."""
         return sum(self.queued.values())
 
 
 def read_overview() -> Overview:
-    """The fleet as it is now. Reads the database, and the live figures once."""
     now = timezone.now()
-    rows = list(_shown_replicas())
+    at_rest = Q(desired=Replica.Desired.ABSENT, state=Replica.State.STOPPED)
+    rows = list(Replica.objects.select_related("version__model", "node").exclude(at_rest))
     nodes = list(Node.objects.filter(seen_at__isnull=False))
     figures = read_figures(
         Subjects(
@@ -124,7 +117,14 @@ def read_overview() -> Overview:
     return Overview(
         seen_at=now,
         nodes=tuple(node_state(node, rows, node.name in figures.alive_nodes) for node in nodes),
-        replicas=tuple(_replica_state(row, figures) for row in rows),
+        replicas=tuple(
+            ReplicaState(
+                replica=row,
+                figures=figures.hosts.get(str(row.launch_id), HostFigures()),
+                queued=figures.queued.get(row.version.key, 0),
+            )
+            for row in rows
+        ),
         queued={key: count for key, count in figures.queued.items() if count},
         downloads=tuple(shown_downloads(now)),
         fault=figures.fault,
@@ -132,17 +132,17 @@ def read_overview() -> Overview:
 
 
 def shown_downloads(now: datetime) -> Iterable[Download]:
-    """Downloads that go on, and those that ended a moment ago; newest first."""
+    """Downloads that go on or ended a moment ago; newest first."""
     shown = Q(state__in=ACTIVE) | Q(finished_at__gte=now - _ENDED_SHOWN)
     return Download.objects.select_related("version__model", "requested_by").filter(shown)
 
 
 def node_state(node: Node, replicas: Sequence[Replica], is_alive: bool) -> NodeState:
-    """A node with what the replicas on it hold.
+    """A node with the memory that its replicas hold.
 
     Args:
         node: the machine.
-        replicas: of whichever node, with versions and models.
+        replicas: of any nodes, with versions and models.
         is_alive: whether its cluster takes tasks.
     """
     own = [row for row in replicas if row.node_id == node.pk and row.state in OCCUPYING]
@@ -169,17 +169,3 @@ def _holdings(device: str, replicas: Iterable[Replica]) -> Iterable[Holding]:
         held = int(row.needed_bytes.get(device, 0))
         if held:
             yield Holding(row.version.key, held, row.state not in _SERVING)
-
-
-def _shown_replicas() -> Iterable[Replica]:
-    """All but those that nobody wants and that left nothing to tell."""
-    at_rest = Q(desired=Replica.Desired.ABSENT, state=Replica.State.STOPPED)
-    return Replica.objects.select_related("version__model", "node").exclude(at_rest)
-
-
-def _replica_state(row: Replica, figures: LiveFigures) -> ReplicaState:
-    return ReplicaState(
-        replica=row,
-        figures=figures.hosts.get(str(row.launch_id), _NO_FIGURES),
-        queued=figures.queued.get(row.version.key, 0),
-    )

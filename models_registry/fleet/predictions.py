@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, Q, Sum
 
 from models_registry.models import ModelVersion, Prediction
 from models_registry.plan.history import HORIZON_SECONDS, Arrivals
@@ -14,6 +14,14 @@ from models_registry.plan.prediction import Preload, judge
 from models_registry.rules.outcome import Outcome
 
 KEPT_ROWS: Final = 10_000
+MEANING: Final = (
+    "Hit: a request came in the predicted time. Waste: none came. Missed: a request came for a "
+    "version that was out of memory and not predicted."
+)
+HEADERS: Final = (
+    *("version", "hits", "wastes", "missed", "pending", "precision", "recall", "idle GiB·h"),
+)
+_GIB_HOUR: Final = (1 << 30) * 3600
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Tally:
 
     @property
     def recall(self) -> float | None:
-        """The share of versions asked for out of memory that was foreseen; None without any."""
+        """The predicted share of versions that were asked for out of memory; None without any."""
         asked = self.hits + self.missed
         return self.hits / asked if asked else None
 
@@ -57,30 +65,44 @@ def tallies(since: datetime) -> dict[str, Tally]:
 
 
 def total(parts: Iterable[Tally]) -> Tally:
-    """Several tallies together."""
     parts = list(parts)
     return Tally(
-        hits=sum(one.hits for one in parts),
-        wastes=sum(one.wastes for one in parts),
-        missed=sum(one.missed for one in parts),
-        pending=sum(one.pending for one in parts),
-        wasted_byte_seconds=sum(one.wasted_byte_seconds for one in parts),
+        **{field.name: sum(getattr(one, field.name) for one in parts) for field in fields(Tally)}
     )
 
 
+def rows_of(found: dict[str, Tally]) -> list[tuple[str, ...]]:
+    """A table row under ``HEADERS`` for each version, and a last one for all together.
+
+    Args:
+        found: tallies by version key.
+    """
+    rows = []
+    for key, tally in {**found, "all": total(found.values())}.items():
+        counts = (tally.hits, tally.wastes, tally.missed, tally.pending)
+        shares = ("-" if one is None else f"{one:.0%}" for one in (tally.precision, tally.recall))
+        rows.append((key, *map(str, counts), *shares, gib_hours(tally.wasted_byte_seconds)))
+    return rows
+
+
+def gib_hours(byte_seconds: float) -> str:
+    return f"{byte_seconds / _GIB_HOUR:.2f}"
+
+
 def open_predictions(now: datetime) -> list[Prediction]:
-    """Those whose time is not over, or that are not judged yet."""
-    return list(_predictions().filter(Q(outcome=Outcome.PENDING) | Q(until__gt=now)))
+    """Predictions whose time is not over, or that are not judged yet."""
+    rows = Prediction.objects.select_related("version__model")
+    return list(rows.filter(Q(outcome=Outcome.PENDING) | Q(until__gt=now)))
 
 
 def drop_unwatched(since: datetime) -> int:
-    """Forget those not judged that were made before anybody watched; returns how many."""
+    """Delete the pending predictions made before ``since``, whose requests nobody has counted."""
     pending = Prediction.objects.filter(outcome=Outcome.PENDING, made_at__lt=since)
     return pending.delete()[0]
 
 
 def note_preloads(preloads: Iterable[Preload], now: datetime, *, acted_on: bool) -> None:
-    """Write down what is preloaded, or would have been."""
+    """Write down the predictions of this moment, whether or not they are acted on."""
     until = now + timedelta(seconds=HORIZON_SECONDS)
     for one in preloads:
         _note(
@@ -94,7 +116,7 @@ def note_preloads(preloads: Iterable[Preload], now: datetime, *, acted_on: bool)
 
 
 def note_missed(version_key: str, now: datetime, probability: float, needed_bytes: int) -> None:
-    """Write down that a version was asked for, out of memory and unforeseen."""
+    """Write down that a version was asked for, out of memory and not predicted."""
     _note(
         version_key,
         made_at=now,
@@ -112,7 +134,7 @@ def settle(
     now: datetime,
     grace_seconds: float,
 ) -> None:
-    """Judge those that are pending by the requests that became known.
+    """Judge the pending predictions by the requests that became known.
 
     Args:
         predictions: as ``open_predictions`` gave them.
@@ -135,10 +157,6 @@ def settle(
             row.outcome = outcome
             row.wasted_byte_seconds = row.needed_bytes * idle_seconds
             row.save(update_fields=["outcome", "wasted_byte_seconds"])
-
-
-def _predictions() -> QuerySet[Prediction]:
-    return Prediction.objects.select_related("version__model")
 
 
 def _note(version_key: str, **fields: object) -> None:

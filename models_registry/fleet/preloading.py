@@ -1,4 +1,4 @@
-"""What the settings want in memory from the start: a list of models, or the members of a preset."""
+"""The versions that the settings want in memory: a list of models, or the members of a preset."""
 
 from collections.abc import Iterable, Sequence
 
@@ -26,19 +26,16 @@ def configured_versions(models: Sequence[str], preset_name: str) -> list[ModelVe
         if version is None:
             raise RegistryError(
                 f"{name!r} is to be loaded (INFERENCE_PRELOAD_MODELS or INFERENCE_CONFIG), but "
-                "the registry does not know it. GET /v1/models lists what there is."
+                "the registry does not know it. GET /v1/models lists the known models."
             )
         versions[version.pk] = version
     return list(versions.values())
 
 
 def forget_other_wishes(wanted: Iterable[ModelVersion], node: Node) -> int:
-    """Want nothing in memory but ``wanted``, as a start of ``node`` with other settings asks for.
+    """Want nothing in memory of ``node`` but ``wanted``, as its start with other settings asks for.
 
-    Pinned versions stay, and so does all on other machines. The audit trail has what goes.
-
-    Returns:
-        How many replicas are no longer wanted.
+    Pinned versions stay. The audit trail names the replicas that go; returns how many they are.
     """
     others = node.replicas.filter(desired=Replica.Desired.RESIDENT, version__pinned=False)
     forgotten = list(others.exclude(version__in=[version.pk for version in wanted]))
@@ -49,20 +46,16 @@ def forget_other_wishes(wanted: Iterable[ModelVersion], node: Node) -> int:
 
 
 def configured_now() -> list[ModelVersion]:
-    """The versions that the settings preload; none where they name what is not there."""
+    """The versions that the settings preload; none where they name an unknown model or preset."""
     wishes = settings.INFERENCE
     try:
         return configured_versions(wishes.preload_models, wishes.config_preset)
-    except RegistryError:  # the controller says so
+    except RegistryError:  # the controller logs it
         return []
 
 
 def configured_preset(models: Sequence[str], preset_name: str) -> Preset | None:
-    """The preset that the settings load; None where they name none, or models instead.
-
-    Args:
-        models, preset_name: as ``configured_versions`` takes them.
-    """
+    """The preset that the settings load; None where they name none, or models instead."""
     wanted = "" if models else preset_name
     return Preset.objects.filter(name=wanted).first() if wanted else None
 
@@ -73,8 +66,7 @@ def _members(preset_name: str) -> list[str]:
     preset = configured_preset((), preset_name)
     if preset is None:
         raise RegistryError(
-            f"There is no preset {preset_name!r} (INFERENCE_CONFIG). The admin lists those there "
-            "are."
+            f"There is no preset {preset_name!r} (INFERENCE_CONFIG). The admin lists the presets."
         )
     members = preset.members.select_related("model", "version__model")
     return [member.version.key if member.version else member.model.slug for member in members]

@@ -1,7 +1,4 @@
-"""Counted claims on models: who needs which, and what that means for memory.
-
-``inference.model_manager`` is what programs call; the routes and the residency plan use these.
-"""
+"""Counted claims of programs on models; programs call ``inference.model_manager``."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,13 +29,13 @@ _LAST_USED_STEP: Final = timedelta(minutes=1)
 # Any numbers that no other pair of advisory locks here begins with.
 _NAMES: Final = 0x7265
 _REQUIREMENTS: Final = 0x7266
-# A released row is kept so long, so that giving it up once more, or registering anew, finds it.
+# A released row is kept so long, so that releasing it once more, or registering anew, finds it.
 RELEASED_KEPT: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class Registered:
-    """What came of ``register``: ``references`` counts all claims on the version.
+    """The result of ``register``; ``references`` counts all claims on the version.
 
     ``is_new`` is false where the requester had registered the same already. ``download`` is under
     way where the file was not there.
@@ -52,11 +49,11 @@ class Registered:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the registrations of one version want of its residency.
+    """The registrations of one version together.
 
     ``device`` is the wish of the oldest that has one, "" where none has. Without references,
-    ``released_at`` is when the last one went, and ``loaded_at`` since when it has been in memory
-    without a person's word; None where it is not.
+    ``released_at`` is the time of the last release, and ``loaded_at`` the time from which it has
+    been in memory on demand; None where it is not.
     """
 
     references: int = 0
@@ -66,12 +63,7 @@ class Claim:
     loaded_at: datetime | None = None
 
     def is_left_over(self, now: datetime, idle_seconds: float) -> bool:
-        """Whether what is in memory was only for those who have gone.
-
-        Args:
-            now: the time.
-            idle_seconds: since the last request for the version.
-        """
+        """Whether the version is in memory only for registrations that were released."""
         if self.released_at is None or self.loaded_at is None:
             return False
         unused_since = now - timedelta(seconds=min(idle_seconds, 1e9))
@@ -88,14 +80,14 @@ def register(
     models_dir: Path,
     actor: Any = None,
 ) -> Registered:
-    """Count ``requester`` as somebody who needs a model, until it releases it.
+    """Count ``requester`` as a program that needs a model, until it releases it.
 
-    A file that is not there is fetched. Whoever asks for the same as an active registration shares
-    its version; otherwise the name means what it means now.
+    A file that is not there is fetched. A requirement equal to that of an active registration
+    shares its version; otherwise the required name is resolved now.
 
     Args:
-        model_id: what the requester calls it. Others may use the same for the same requirement.
-        requirement: what is needed.
+        model_id: the requester's name for it. Others may use the same for the same requirement.
+        requirement: for the model.
         requester: the program that asks; asking twice counts once.
         models_dir: where the files are.
         actor: the user who asks, for the audit trail.
@@ -107,16 +99,16 @@ def register(
     _check_name(requester, "requester_module_id")
     wanted = msgspec.to_builtins(read_requirement(requirement))
     with acting(actor), transaction.atomic():
-        _take_turns(_NAMES, model_id)
-        # Equal requirements under different names must find each other. Always after the name:
-        # so nobody waits for somebody who waits for them.
-        _take_turns(_REQUIREMENTS, msgspec.json.encode(wanted).decode())
+        _lock(_NAMES, model_id)
+        # Equal requirements under different names must find each other. Always locked after the
+        # name, so that there is no deadlock.
+        _lock(_REQUIREMENTS, msgspec.json.encode(wanted).decode())
         known = Registration.objects.select_related("version__model")
         row = known.filter(model_id=model_id, requester=requester).first()
         active = Registration.objects.filter(released_at__isnull=True)
         if row is not None and row.is_active and row.requirement == wanted:
             _check(requirement, row.version, models_dir)
-            # Also a file that failed, or that somebody removed, is fetched once more.
+            # A file that failed, or that somebody removed, is fetched once more, too.
             download = _fetch(row.version, actor)
             return Registered(row, False, count_references(row.version), download)
         others = active.filter(model_id=model_id).exclude(requester=requester).first()
@@ -137,14 +129,14 @@ def register(
 
 
 def release(registration: Registration, actor: Any = None) -> int:
-    """Give up a reference; one that was given up already stays so.
+    """Release a reference, unless it is released already.
 
     Returns:
         The references to its version that are left. At 0 it leaves memory once it is idle, unless
         somebody else wants it there.
     """
     with acting(actor), transaction.atomic():
-        _take_turns(_NAMES, registration.model_id)
+        _lock(_NAMES, registration.model_id)
         registration.refresh_from_db()
         if registration.is_active:
             registration.released_at = database_now()
@@ -153,9 +145,9 @@ def release(registration: Registration, actor: Any = None) -> int:
 
 
 def forget_released() -> None:
-    """Delete what was released long ago; not while its version is in memory, maybe since then."""
+    """Delete registrations released long ago, but not while their version is in memory."""
     with transaction.atomic():
-        # Locked, so that nobody registers one anew between the look and its end.
+        # Locked, so that nobody registers one anew between reading and deleting it.
         rows = Registration.objects.select_for_update(skip_locked=True).order_by("pk")
         old = rows.filter(released_at__lt=database_now() - RELEASED_KEPT)
         gone = old.exclude(version__replicas__desired=Replica.Desired.RESIDENT)
@@ -170,13 +162,13 @@ def find_registration(**fields: str) -> Registration | None:
 
 
 def active_registrations() -> QuerySet[Registration]:
-    """All references there are, the oldest first, with their versions."""
+    """Registrations that are not released, the oldest first, with their versions."""
     rows = Registration.objects.filter(released_at__isnull=True)
     return rows.select_related("version__model", "version__draft_model").order_by("since", "id")
 
 
 def note_use(registration: Registration) -> None:
-    """Remember that everybody's registration of this ``model_id`` was used now, to the minute."""
+    """Note the use, to the minute, in every active registration of this ``model_id``."""
     now = timezone.now()
     stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - _LAST_USED_STEP)
     same = Registration.objects.filter(model_id=registration.model_id, released_at__isnull=True)
@@ -184,12 +176,11 @@ def note_use(registration: Registration) -> None:
 
 
 def count_references(version: ModelVersion) -> int:
-    """Active registrations of a version, under whatever names."""
     return Registration.objects.filter(version=version, released_at__isnull=True).count()
 
 
 def claims() -> dict[int, Claim]:
-    """What registrations want, by version id."""
+    """The claims on all versions that have or had registrations, by version id."""
     held: dict[int, list[Registration]] = {}
     for row in Registration.objects.filter(released_at__isnull=True).order_by("since", "id"):
         held.setdefault(row.version_id, []).append(row)
@@ -213,7 +204,7 @@ def _claim_of(rows: list[Registration]) -> Claim:
 
 
 def _loaded_at(version_ids: Iterable[int]) -> dict[int, datetime]:
-    """Since when versions have been in memory that no person has loaded."""
+    """Times from which versions have been in memory that no person has loaded."""
     loaded: dict[int, datetime] = {}
     by_people = set()
     for replica in Replica.objects.filter(
@@ -229,10 +220,10 @@ def _loaded_at(version_ids: Iterable[int]) -> dict[int, datetime]:
     }
 
 
-def _take_turns(lock: int, subject: str) -> None:
-    """Let one transaction at a time change the registrations of a subject."""
+def _lock(kind: int, subject: str) -> None:
+    """Lock the registrations of a subject until the transaction ends."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [lock, subject])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [kind, subject])
 
 
 def _check_name(value: str, field: str) -> None:
@@ -241,7 +232,7 @@ def _check_name(value: str, field: str) -> None:
 
 
 def _check(requirement: ModelRequirement, version: ModelVersion, models_dir: Path) -> None:
-    """Raise ``RequirementError`` unless a version is what is required, as far as is known."""
+    """Raise ``RequirementError`` unless a version meets it, as far as its row tells."""
     was_read = version.architecture or version.file_state == ModelVersion.FileState.READY
     check_requirement(
         requirement,
@@ -251,9 +242,9 @@ def _check(requirement: ModelRequirement, version: ModelVersion, models_dir: Pat
 
 
 def _version_named(name: str) -> ModelVersion:
-    """The version of an id, or of the model that comes from a Hugging Face repository.
+    """The version of a model id, or of a Hugging Face repository.
 
-    A repository is matched with the sources first, else by its last part with the ids.
+    A repository is looked up among the sources, then by its last part among the ids.
     """
     version = find_version(name)
     if version is None and "/" in name:
@@ -263,7 +254,7 @@ def _version_named(name: str) -> ModelVersion:
         version = version or find_version(name.rpartition("/")[2].lower())
     if version is None:
         raise RequirementError(
-            f"The model {name!r} is not registered. GET /v1/models lists those that are; "
+            f"The model {name!r} is not registered. GET /v1/models lists the registered models; "
             "POST /api/models/download adds one.",
             "name",
         )
@@ -271,7 +262,6 @@ def _version_named(name: str) -> ModelVersion:
 
 
 def _fetch(version: ModelVersion, actor: Any) -> Download | None:
-    """Start to fetch a file that is not there."""
     if version.file_state == ModelVersion.FileState.READY:
         return None
     if not version.sources.exists():

@@ -16,7 +16,7 @@ from inference import consumers
 from inference.api import delivery
 from inference.messages import Delta, Failed, Finished, Started, Usage
 from inference.queue import keys
-from inference.queue.demand import DemandReader, Which
+from inference.queue.demand import DemandReader, Refused
 from inference.runs import availability, resolution
 from inference.runs.availability import load_fraction
 from inference.runs.service import InferenceService
@@ -237,7 +237,7 @@ async def test_a_load_that_comes_to_nothing_ends_the_stream_with_the_reason(
 ):
     response = await api.post(PATH, chat(version, stream=True))
     no_room = Failed("model_unavailable", "No room.")
-    await asyncio.to_thread(lambda: controller.refuse(version.key, no_room, Which.ALL))
+    await asyncio.to_thread(lambda: controller.refuse(version.key, no_room, Refused.ALL))
     (error,) = sse_events(await body_of(response))
     assert error["error"]["code"] == "model_unavailable"
     assert error["error"]["message"] == "No room."

@@ -39,8 +39,6 @@ _SELF: Final = Principal(0, "service", frozenset({INFERENCE}))
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a function failed: a code for programs, a message for people."""
-
     code: str
     message: str
     details: dict[str, Any] = field(default_factory=dict)
@@ -64,8 +62,6 @@ class Result:
 def _as_result(
     function: Callable[P, Awaitable[dict[str, Any]]],
 ) -> Callable[P, Awaitable[Result]]:
-    """Put the return value of ``function``, or an error that people are shown, into a result."""
-
     @functools.wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> Result:
         try:
@@ -90,17 +86,10 @@ async def register_model(
     """Count a program as one that needs a model, until it calls ``release_model``.
 
     Call it at every start: asking again for the same counts once. A file that is not there is
-    fetched in the background.
-
-    Args:
-        model_id: a name for this need, used in the other functions. Programs may share one.
-        model_config: the requirement for the model.
-        requester_module_id: the program that asks.
+    fetched in the background. Programs may share a ``model_id``, their name for this need.
 
     Returns:
-        ``registered``, ``model_id``, ``new_registration``, ``model_type``, ``model_name``,
-        ``reference_count`` (all claims on the same version), ``version``, and ``download_id``
-        where its file is being fetched.
+        See ``registration_data``; ``reference_count`` is of all claims on the same version.
     """
     registered = await in_database(
         register,
@@ -113,7 +102,6 @@ async def register_model(
 
 
 def registration_data(registered: Registered) -> dict[str, Any]:
-    """The data that ``register_model`` returns."""
     row, download = registered.registration, registered.download
     data = {
         "registered": True,
@@ -147,11 +135,7 @@ async def release_model(model_id: str, requester_module_id: str) -> dict[str, An
 
 @_as_result
 async def generate_embeddings(texts: str | Sequence[str], model_id: str) -> dict[str, Any]:
-    """Embed texts, none of them empty, by a registered model; loads it if need be.
-
-    Returns:
-        As ``inference.runs.embedding.embed_registered``.
-    """
+    """Embed texts, none of them empty; see ``inference.runs.embedding.embed_registered``."""
     return await embed_registered(inference_service(), _SELF, texts, model_id)
 
 

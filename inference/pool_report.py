@@ -23,12 +23,7 @@ async def pool_report(service: InferenceService) -> dict[str, Any]:
 
 
 def report_of(pool: Pool, last_used: dict[str, float]) -> dict[str, Any]:
-    """The report: pure.
-
-    Args:
-        pool: as the registry sees it.
-        last_used: time of the last request for each version, by key.
-    """
+    """The report, with the times of the last requests by version key: pure."""
     loaded = [model for model in pool.models if model.is_loaded]
     serving = sum(
         replica.state == Replica.State.READY for model in pool.models for replica in model.replicas

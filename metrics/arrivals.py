@@ -23,8 +23,6 @@ def count_arrivals(
 ) -> list[tuple[str, str, float, int]]:
     """Count the requests that ended after ``after`` and not after ``until``, by their arrival.
 
-    Successive times count each request once.
-
     Returns:
         Kind, version key, arrival of the first (Unix seconds) and number of the requests of each
         kind, version, and minute or hour.

@@ -31,11 +31,12 @@ CONTROL_SECONDS = 3600
 class FleetActions:
     """Announces launches to clusters, sends messages to hosts, and writes the replicas' rows."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, load_stall_seconds: float) -> None:
         self._redis = client
+        self._load_stall_seconds = load_stall_seconds
 
     def start(self, replica: Replica, start: Start) -> None:
-        """Announce a new launch of a replica, with the room that was set aside for it."""
+        """Announce a new launch of a replica."""
         _remove_files(str(replica.launch_id))
         replica.launch_id = uuid.uuid4()
         replica.reason = ""
@@ -49,16 +50,13 @@ class FleetActions:
         )
         self._announce(replica)
 
-    def act(self, replica: Replica, action: Action) -> None:
-        """Do any action but the two that have a method of their own."""
+    def act(self, replica: Replica, action: Action, host: HostFacts) -> None:
         match action:
             case Action.ANNOUNCE_AGAIN:
                 self._set_state(replica, Replica.State.STARTING)
                 self._announce(replica)
             case Action.DRAIN:
-                self.tell_to_drain(str(replica.launch_id))
-                ready = _unchanged(replica).filter(state=Replica.State.READY)
-                ready.update(state=Replica.State.DRAINING, state_since=Now())
+                self.drain(replica)
             case Action.KILL:
                 if fence(self._redis, str(replica.launch_id)):
                     logger.warning("%s does not end and is fenced", replica)
@@ -69,11 +67,22 @@ class FleetActions:
                 self._set_state(replica, Replica.State.STOPPED)
             case Action.FORGIVE:
                 Replica.objects.filter(pk=replica.pk).update(crashes=0)
-            case Action.NOTE_READY | Action.FAIL_LOAD:
-                raise ValueError(f"There is a method of its own to {action.value}")
+            case Action.NOTE_READY:
+                self._note_ready(replica, host)
+            case Action.FAIL_LOAD:
+                self._fail_load(replica)
 
-    def note_ready(self, replica: Replica, host: HostFacts) -> None:
-        """Record that a launch serves: it could not itself while the database was away."""
+    def drain(self, replica: Replica) -> None:
+        self.tell_to_drain(str(replica.launch_id))
+        ready = _unchanged(replica).filter(state=Replica.State.READY)
+        ready.update(state=Replica.State.DRAINING, state_since=Now())
+
+    def tell_to_drain(self, launch: str) -> None:
+        self._redis.rpush(keys.control(launch), encode(Drain()))
+        self._redis.expire(keys.control(launch), CONTROL_SECONDS)
+
+    def _note_ready(self, replica: Replica, host: HostFacts) -> None:
+        """Record that a launch serves, which its host could not while the database was away."""
         _unchanged(replica).filter(state=replica.state).update(
             state=Replica.State.READY,
             state_since=Now(),
@@ -84,32 +93,24 @@ class FleetActions:
         )
         logger.info("%s is ready, as its host shows", replica)
 
-    def fail_load(self, replica: Replica, stalled_seconds: float) -> None:
-        """Fail a launch whose load has not moved for so long."""
+    def _fail_load(self, replica: Replica) -> None:
         reason = (
             f"{replica.version.key} could not be loaded: it stood at {replica.load_fraction:.0%} "
-            f"for {stalled_seconds:g} s (INFERENCE_LOAD_STALL). See whether the disk of "
+            f"for {self._load_stall_seconds:g} s (INFERENCE_LOAD_STALL). See whether the disk of "
             f"{replica.node.name} answers."
         )
-        failed = (
-            _unchanged(replica)
-            .filter(state=Replica.State.LOADING)
-            .update(
-                state=Replica.State.FAILED,
-                state_since=Now(),
-                reason=reason,
-                crashes=replica.crashes + 1,
-                load_failed=True,
-                process_id=None,
-            )
+        loading = _unchanged(replica).filter(state=Replica.State.LOADING)
+        failed = loading.update(
+            state=Replica.State.FAILED,
+            state_since=Now(),
+            reason=reason,
+            crashes=replica.crashes + 1,
+            load_failed=True,
+            process_id=None,
         )
         if failed:  # it has not become ready meanwhile
             logger.error("%s", reason)
             fence(self._redis, str(replica.launch_id))
-
-    def tell_to_drain(self, launch: str) -> None:
-        self._redis.rpush(keys.control(launch), encode(Drain()))
-        self._redis.expire(keys.control(launch), CONTROL_SECONDS)
 
     def _note_death(self, replica: Replica) -> None:
         launch = str(replica.launch_id)

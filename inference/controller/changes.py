@@ -22,8 +22,6 @@ _MOVING = (Replica.State.STARTING, Replica.State.LOADING, Replica.State.DRAINING
 
 
 class ChangeDetector:
-    """Compares the fleet with an observation by one script, one query and the liveness locks."""
-
     def __init__(self, client: redis.Redis, lease_seconds: float) -> None:
         self._script = DirectScript(client, script("unchanged"))
         self._lease_seconds = lease_seconds
@@ -31,7 +29,6 @@ class ChangeDetector:
         self._locks: list[LivenessLock] = []
 
     def follow(self, observation: Observation) -> None:
-        """Compare with this observation from now on."""
         snapshot = observation.snapshot
         launches = [str(row.launch_id) for row in snapshot.replicas]
         named = ([node.name for node in snapshot.nodes], snapshot.version_keys, launches)
@@ -39,11 +36,7 @@ class ChangeDetector:
         self._locks = [LivenessLock(liveness_folder(), launch) for launch in launches]
 
     def fingerprint(self) -> object:
-        """A value that changes with the registry, a host, a node or a request.
-
-        Returns:
-            None while requests wait or are at work: then there is no need to compare.
-        """
+        """A value that changes with registry, hosts, nodes and requests; None while one waits."""
         names = [keys.HOSTS, keys.DEAD, keys.USED, keys.LOADABLE]
         shown: Any = self._script(names, self._arguments)
         if shown is None:

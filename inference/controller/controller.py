@@ -64,7 +64,7 @@ class Controller:
         self._sweep = Sweep(client, settings.lease_seconds, settings.stream_ttl_seconds)
         self._monitor = HostMonitor(client, settings.lease_seconds, clock)
         self._demand = DemandReader(client, settings.stream_ttl_seconds)
-        self._actions = FleetActions(client)
+        self._actions = FleetActions(client, settings.load_stall_seconds)
         self._prediction = DemandPrediction(settings, clock)
         self._preload_error = ""
         self._preloaded: set[str] = set()
@@ -96,10 +96,7 @@ class Controller:
         return self.tick()
 
     def tick(self) -> bool:
-        """Observe everything once, and act.
-
-        Returns:
-            Whether this controller was the one to act.
+        """Observe everything once, and act; False when another controller holds the lock.
 
         Raises:
             django.db.Error, redis.RedisError: one of them is away; call again later.
@@ -193,12 +190,7 @@ class Controller:
             row = observation.rows[replica_id]
             if action in _FENCING and self._monitor.in_grace_period:
                 continue  # the machine, Redis or the database may have stood still
-            if action is Action.NOTE_READY:
-                self._actions.note_ready(row, observation.host_of(row))
-            elif action is Action.FAIL_LOAD:
-                self._actions.fail_load(row, self._rules.load_stall_seconds)
-            else:
-                self._actions.act(row, action)
+            self._actions.act(row, action, observation.host_of(row))
             # A request that waits may have named the keep-alive of the next replica.
             if action in _ENDINGS and not observation.versions[row.version.key].queued:
                 self._demand.forget_keep_alive(row.version.key)
@@ -209,7 +201,7 @@ class Controller:
             if retired.reason:
                 logger.info("%s is evicted. %s", row, retired.reason)
             if row.state == Replica.State.READY:
-                self._actions.act(row, Action.DRAIN)
+                self._actions.drain(row)
             self._demand.forget_keep_alive(row.version.key)
         holding = [view.id for view in observation.replicas if view.holds_memory]
         for start in decided.starts:
@@ -230,7 +222,6 @@ class Controller:
                 fleet_changes.measure(row, held, footprints)
 
     def _tell(self, decided: Plan, observation: Observation) -> None:
-        """Answer the requests that wait in vain, and announce how far the loads are."""
         rows = observation.rows.values()
         ready = {row.version.key for row in rows if row.state == Replica.State.READY}
         waiting = {

@@ -42,8 +42,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Heartbeats:
-    """How long each launch has been silent; the launches that run on each node that shows itself;
-    how long each other node has been silent."""
+    """``nodes`` show themselves, each with the launches that run on it; the others are silent."""
 
     launch_silence_seconds: Mapping[str, float]
     nodes: Mapping[str, frozenset[str]]
@@ -51,13 +50,7 @@ class Heartbeats:
 
 
 class HostMonitor:
-    """Tells living hosts from dead ones, with a grace period while silence proves nothing.
-
-    Args:
-        client: Redis.
-        lease_seconds: silence after which a host counts as dead.
-        clock: monotonic seconds.
-    """
+    """Tells living hosts from dead ones, with a grace period while silence proves nothing."""
 
     def __init__(
         self, client: redis.Redis, lease_seconds: float, clock: Callable[[], float]
@@ -97,12 +90,8 @@ class HostMonitor:
         return Heartbeats(silence, nodes, self._node_silence(node_names, nodes))
 
     def _node_silence(self, names: Sequence[str], seen: Collection[str]) -> dict[str, float]:
-        """Seconds since each silent node was last seen.
-
-        The time between two reads counts for a lease at most: another controller may have acted
-        in it, or Redis been away.
-        """
         now = self._clock()
+        # Between two reads another controller may have acted, or Redis been away.
         watched_seconds = min(now - self._read_at, self._lease_seconds)
         self._read_at = now
         known = self._silence_of_nodes
@@ -115,13 +104,7 @@ class HostMonitor:
         }
 
     def host_facts(self, launch: str, heartbeats: Heartbeats, folder: Path) -> HostFacts:
-        """Whether a launch lives; the heartbeat of a host that is known to be dead is withdrawn.
-
-        Args:
-            launch: id of the launch.
-            heartbeats: of this moment.
-            folder: where the hosts of this machine keep their liveness locks.
-        """
+        """Whether a launch lives; the heartbeat of a host that is known to be dead is withdrawn."""
         lock = LivenessLock(folder, launch)
         is_dead = lock.is_abandoned()
         if is_dead and launch in heartbeats.launch_silence_seconds:

@@ -31,11 +31,7 @@ _DAY: Final = timedelta(days=1)
 
 
 class DemandPrediction:
-    """Predictions of the controller that acts: call ``update`` at every tick.
-
-    With ``demand_prediction`` "shadow" it only writes them down; with "act" ``to_preload`` names
-    versions; with "off" it does nothing.
-    """
+    """Writes predictions down; only if ``demand_prediction`` is "act", ``to_preload`` names any."""
 
     def __init__(
         self,
@@ -68,7 +64,12 @@ class DemandPrediction:
             return
         now = self._now()
         for start in _cold_starts(observation, decided):
-            self._note_cold(start, now)
+            if not any(
+                row.version.key == start.version and row.made_at <= now < row.until
+                for row in self._open
+            ):
+                probability = self._probabilities.get(start.version, 0.0)
+                predictions.note_missed(start.version, now, probability, sum(start.needs.values()))
         if self._clock() >= self._due_at:
             self._due_at = self._clock() + EVERY_SECONDS
             self._evaluate(observation, decided, rules, now)
@@ -146,12 +147,6 @@ class DemandPrediction:
             self._settings.keep_alive_seconds,
         )
         return others | observation.versions
-
-    def _note_cold(self, start: Start, now: datetime) -> None:
-        foreseen = {row.version.key for row in self._open if row.made_at <= now < row.until}
-        if start.version not in foreseen:
-            probability = self._probabilities.get(start.version, 0.0)
-            predictions.note_missed(start.version, now, probability, sum(start.needs.values()))
 
 
 def _cold_starts(observation: Observation, decided: Plan) -> Iterator[Start]:

@@ -94,12 +94,11 @@ class HostClaims:
     ) -> tuple[list[tuple[WorkItem, float]], list[tuple[str, Failed]]]:
         """Take waiting items, only those above a priority; of new ones no more than a fair share.
 
+        Raises ``FencedError``.
+
         Returns:
             (item, seconds it waited) of each, and (id, last frame) of items that are not to be run:
             too late, or not readable. They are claimed too until that frame is published.
-
-        Raises:
-            FencedError: the host was fenced.
         """
         answer = self._claim(
             keys=[self._queue, self._claims, self._fenced, self._ready],
@@ -118,27 +117,13 @@ class HostClaims:
         return items, ended
 
     def reassert(self, proof: Mapping[str, bool]) -> None:
-        """Write claims anew after Redis may have lost them. Raises ``FencedError``.
-
-        Args:
-            proof: whether each generation in flight is proven, by id.
-        """
-        arguments: list[Any] = [
-            *chain(*((item_id, int(proven)) for item_id, proven in proof.items()))
-        ]
+        """Write claims (by id: whether proven) anew after an outage. Raises ``FencedError``."""
+        arguments = [value for item_id, proven in proof.items() for value in (item_id, int(proven))]
         if arguments and not self._reassert(keys=[self._claims, self._fenced], args=arguments):
             raise FencedError(self._launch_id)
 
     def give_back_unknown(self, known: Collection[str], stream_ttl_seconds: int) -> list[str]:
-        """Requeue claims that the host does not know of, because the reply to its call was lost.
-
-        Args:
-            known: ids of all items that the host has claimed and not ended in Redis.
-            stream_ttl_seconds: how long the stream of a cancelled item is kept.
-
-        Returns:
-            Ids given back.
-        """
+        """Requeue, and return, claims that are not ``known``: the reply to their call was lost."""
         claimed: Any = self._redis.hkeys(self._claims)
         unknown = [item_id for raw in claimed if (item_id := raw.decode()) not in known]
         for item_id in unknown:
@@ -157,9 +142,8 @@ class HostClaims:
             if isinstance(frame, Vectors):
                 frame = msgspec.structs.replace(frame, host=self._launch_id)
             arguments += [entry.id, entry.number, encode(frame), entry.mark]
-        pending = self._publish(
-            keys=[self._claims, self._fenced, self._control, self._queue], args=arguments
-        )
+        names = [self._claims, self._fenced, self._control, self._queue]
+        pending = self._publish(names, arguments)
         if pending is None:
             raise FencedError(self._launch_id)
         return Pending(*pending)
@@ -170,9 +154,8 @@ class HostClaims:
 
     def wait(self, timeout_seconds: float) -> list[Control] | None:
         """Sleep until there may be work or a message; None after ``timeout_seconds`` of nothing."""
-        answer: Any = self._redis.blpop(
-            [self._control, keys.bell(self._version_key)], timeout=timeout_seconds
-        )
+        names = [self._control, keys.bell(self._version_key)]
+        answer: Any = self._redis.blpop(names, timeout=timeout_seconds)
         if answer is None:
             return None
         if answer[0].decode() != self._control:
@@ -180,11 +163,7 @@ class HostClaims:
         return [decode_control(answer[1]), *self.controls()]
 
     def abandon(self, *, crashed: bool) -> None:
-        """Let the next sweep take back the claims at once.
-
-        Args:
-            crashed: whether a claimed item may be to blame.
-        """
+        """Let the next sweep take back the claims; with ``crashed``, an item may be to blame."""
         pipeline = self._redis.pipeline()
         if not crashed:
             pipeline.hset(keys.host(self._launch_id), "left", 1)

@@ -27,8 +27,6 @@ class Refused(StrEnum):
 
 
 class DemandReader:
-    """The controller's view of the queues."""
-
     def __init__(self, redis: Redis, stream_ttl_seconds: int) -> None:
         self._redis = redis
         self._stream_ttl_seconds = stream_ttl_seconds
@@ -41,14 +39,10 @@ class DemandReader:
         hosts: Mapping[str, HostFacts],
         foreseen: Collection[str] = (),
     ) -> tuple[dict[str, Demand], dict[str, HostFacts]]:
-        """Read the demand by version key, and complete the facts of hosts, all at one moment.
+        """The demand by version key, and the completed facts of hosts by launch id, at one moment.
 
-        Args:
-            versions: keys of the versions.
-            hosts: by launch id.
-            foreseen: keys of versions that may be loaded before anybody asks for them: without a
-                record of a use they are unused. Of another, Redis may have lost it: it counts as
-                used now.
+        A version that is ``foreseen`` is loaded before its first use. Of another without a record
+        of a use Redis may have lost it, so it counts as in use.
         """
         answers: Any = self._demand(
             keys=[keys.USED, keys.KEEP_ALIVE], args=[len(versions), *versions, *hosts]
@@ -94,7 +88,7 @@ class DemandReader:
         )
 
     def note_unused(self, version_key: str) -> None:
-        """A version is loaded before anybody asks: that its host is there is not a use of it."""
+        """The host of a version that is loaded before anybody asks is not a use of it."""
         self._redis.hsetnx(keys.USED, version_key, "0")
 
     def forget_keep_alive(self, version_key: str) -> None:
@@ -102,12 +96,8 @@ class DemandReader:
         self._redis.hdel(keys.KEEP_ALIVE, version_key)
 
     def announce(self, loadable: Iterable[str], loading: Mapping[str, float]) -> None:
-        """Tell the web processes what to expect; believed for ``ANNOUNCED_SECONDS``.
-
-        Args:
-            loadable: keys of versions that are brought into memory when somebody asks for them.
-            loading: progress of the loads that go on, from 0 to 1, by version key.
-        """
+        """Tell the web processes the versions that are loaded when asked for, and the progress of
+        loads from 0 to 1; valid for ``ANNOUNCED_SECONDS``."""
         pipeline = self._redis.pipeline()
         pipeline.delete(keys.LOADABLE, keys.LOADING)
         # Redis has no empty sets, and "nothing can be loaded" differs from silence.

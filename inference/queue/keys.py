@@ -32,54 +32,19 @@ LOADING = PREFIX + "loading"
 USED = PREFIX + "used"
 KEEP_ALIVE = PREFIX + "keep_alive"
 
-
-def queue(version_key: str) -> str:
-    return f"{PREFIX}queue:{version_key}"
-
-
-def bell(version_key: str) -> str:
-    return f"{PREFIX}bell:{version_key}"
-
-
-def item(generation_id: str) -> str:
-    return f"{PREFIX}item:{generation_id}"
-
-
-def stream(generation_id: str) -> str:
-    return f"{PREFIX}stream:{generation_id}"
-
-
-def run(run_id: str) -> str:
-    return f"{PREFIX}run:{run_id}"
-
-
-def ready(version_key: str) -> str:
-    return f"{PREFIX}ready:{version_key}"
-
-
-def host(launch_id: str) -> str:
-    return f"{PREFIX}host:{launch_id}"
-
-
-def claims(launch_id: str) -> str:
-    return f"{PREFIX}claims:{launch_id}"
-
-
-def control(launch_id: str) -> str:
-    return f"{PREFIX}control:{launch_id}"
+queue = "brigade:queue:{}".format
+bell = "brigade:bell:{}".format
+item = "brigade:item:{}".format
+stream = "brigade:stream:{}".format
+run = "brigade:run:{}".format
+ready = "brigade:ready:{}".format
+host = "brigade:host:{}".format
+claims = "brigade:claims:{}".format
+control = "brigade:control:{}".format
+fenced = "brigade:fenced:{}".format
+last_words = "brigade:last_words:{}".format
+node = "brigade:node:{}".format
 
 
 def attempts(who: str) -> str:
     return f"{PREFIX}attempts:{hashlib.sha256(who.encode()).hexdigest()}"
-
-
-def fenced(launch_id: str) -> str:
-    return f"{PREFIX}fenced:{launch_id}"
-
-
-def last_words(launch_id: str) -> str:
-    return f"{PREFIX}last_words:{launch_id}"
-
-
-def node(name: str) -> str:
-    return f"{PREFIX}node:{name}"

@@ -16,11 +16,10 @@ def script(name: str) -> str:
 
 
 class DirectScript:
-    """A script on a connection kept for it alone, for the call that is made at every token.
+    """A script on a connection of its own, for the call that is made at every token.
 
-    It bypasses the client's pool, retries and telemetry, which cost several times as much as the
-    call itself. The script must bear being run twice: a call whose connection turns out to
-    be dead is made once more.
+    It bypasses the client's pool, retries and telemetry, which cost several times as much. The
+    script must bear being run twice: after a dead connection it is called again.
     """
 
     def __init__(self, client: redis.Redis, text: str) -> None:
@@ -30,7 +29,6 @@ class DirectScript:
         self._connection: redis.Connection | None = None
 
     def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run the script. Raises ``redis.RedisError``."""
         arguments = (len(keys), *keys, *args)
         try:
             return self._call("EVALSHA", self._digest, *arguments)

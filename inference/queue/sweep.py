@@ -41,11 +41,7 @@ _POISON = Failed(
 
 
 def fence(redis: Redis, launch_id: str) -> bool:
-    """Bar a host from writing: the next sweep returns its work, and its node kills its process.
-
-    Returns:
-        False when it was fenced before.
-    """
+    """Bar a host from writing, so that its work returns and its node kills it; False if it was."""
     if not redis.set(keys.fenced(launch_id), 1, ex=FENCED_SECONDS, nx=True):
         return False
     redis.zadd(keys.HOSTS, {launch_id: 0})
@@ -68,9 +64,7 @@ class Sweep:
     def run(self, *, only_abandoned: bool = False) -> list[str]:
         """Fence silent hosts and return their claims to the queues.
 
-        Args:
-            only_abandoned: pass over hosts that are merely silent; the heartbeat of a host that is
-                known to be dead was set to 0.
+        With ``only_abandoned``, only those whose heartbeat was set to 0, since they are known dead.
 
         Returns:
             Launch ids of the hosts fenced in this pass.
@@ -98,7 +92,6 @@ class Sweep:
         pipeline.execute()
 
     def _claimed(self, launch_id: str) -> tuple[dict[str, WorkItem], dict[str, Claim]]:
-        """The items that a host had claimed, by id; those that cannot be read are failed."""
         items: dict[str, WorkItem] = {}
         claims: dict[str, Claim] = {}
         claimed: Any = self._redis.hgetall(keys.claims(launch_id))

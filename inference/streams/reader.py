@@ -28,18 +28,16 @@ OUTAGE_SECONDS = 20.0
 RETRY_SECONDS = 0.2
 
 StreamEntry = tuple[str, int, Frame]
+"""Generation id, number and frame."""
 StreamEnd = tuple[int, Frame]
 
 
 @dataclass(eq=False)
 class _Subscription:
-    """One follower's place in one stream."""
-
     generation_id: str
     after: int
     entries: "asyncio.Queue[StreamEntry | InferenceError]"
     heard_at: float
-    ended: bool = False
 
 
 class Followed:
@@ -49,7 +47,7 @@ class Followed:
         self.entries: asyncio.Queue[StreamEntry | InferenceError] = asyncio.Queue()
 
     async def next(self) -> StreamEntry:
-        """(generation id, number, frame). Raises the ``InferenceError`` that ended a stream."""
+        """Wait for the next entry. Raises the ``InferenceError`` that ended a stream."""
         entry = await self.entries.get()
         if isinstance(entry, InferenceError):
             raise entry
@@ -77,11 +75,7 @@ class StreamReader:
 
     @asynccontextmanager
     async def follow(self, positions: Mapping[str, int]) -> AsyncIterator[Followed]:
-        """Follow streams, each from the frame after the number given for it.
-
-        Args:
-            positions: number of the last frame already seen, by generation id; 0 for none.
-        """
+        """Follow streams from ``positions``: the last frame seen, 0 for none, by generation id."""
         followed = Followed()
         now = time.monotonic()
         subscriptions = [
@@ -163,7 +157,6 @@ class StreamReader:
         await self._end_lost()
 
     async def _read_blocking(self, *streams: str) -> Any:
-        """Call ``XREAD`` with streams and positions; None when nothing came in time."""
         if self._connection is None:
             self._connection = await self._redis.connection_pool.get_connection()
         block_ms = int(BLOCK_SECONDS * 1000)
@@ -198,7 +191,6 @@ class StreamReader:
             follower.heard_at = now
             follower.entries.put_nowait((follower.generation_id, number, frame))
             if isinstance(frame, TERMINAL):
-                follower.ended = True
                 self._drop(follower)
 
     async def _end_lost(self) -> None:
@@ -217,12 +209,11 @@ class StreamReader:
             pipeline.exists(keys.item(follower.generation_id))
             pipeline.xrevrange(keys.stream(follower.generation_id), count=1)
         answers: list[Any] = await pipeline.execute()
-        for index, follower in enumerate(silent):
-            exists, last = answers[2 * index : 2 * index + 2]
+        for follower, exists, last in zip(silent, answers[::2], answers[1::2], strict=True):
             unread = bool(last) and int(last[0][0].split(b"-")[0]) > follower.after
             if exists or unread:
                 follower.heard_at = now
-            elif not follower.ended:
+            else:
                 lost = "The request was lost in an outage of the service. Send it again."
                 self._fail(follower, TemporaryResourceError(lost))
 

@@ -23,15 +23,9 @@ _PLANNED_FOR: Final = ("desired", "on_demand", "launch_id", "state")
 
 
 def row_for(start: Start, holding: Collection[int] = ()) -> Replica | None:
-    """The row in which a replica is to be started, wanted from now on.
+    """The row in which a replica is to be started, wanted from now on; None if it was deleted.
 
-    Args:
-        start: the decision.
-        holding: ids of replicas whose process still runs. With a new launch in such a row the
-            memory of the old one would be forgotten, so it is left as it is.
-
-    Returns:
-        None when the row, the version or the node was deleted a moment ago.
+    Rows of ``holding`` still have a process, whose memory a new launch would hide.
     """
     if start.replica_id is not None:
         return _replicas().filter(pk=start.replica_id).first()
@@ -60,15 +54,9 @@ def row_for(start: Start, holding: Collection[int] = ()) -> Replica | None:
 
 
 def retire(seen: Replica, reason: str) -> bool:
-    """Want a replica out of memory, because the plan says so and no person.
+    """Want a replica out of memory; a reason of "" keeps the row's.
 
-    Args:
-        seen: its row as the plan was told of it.
-        reason: why, for people; "" keeps the row's reason.
-
-    Returns:
-        False where its row is gone or another by now: a person or its host was faster, so the plan
-        has to be made anew.
+    False where its row differs from ``seen``: a person or its host was faster than the plan.
     """
     planned = {name: getattr(seen, name) for name in _PLANNED_FOR}
     with transaction.atomic():
@@ -82,8 +70,7 @@ def retire(seen: Replica, reason: str) -> bool:
 def _decide(replica: Replica, desired: str, **fields: Any) -> None:
     """Write the plan's wish for a replica.
 
-    It enters the audit trail (by ``save``) only where a person or a setting is behind the replica,
-    whose wish is taken back or followed; not where it comes and goes with requests.
+    Only a wish of a person or a setting, taken back or followed, enters the audit trail (``save``).
     """
     if not replica.on_demand and replica.desired != desired:
         replica.desired = desired
@@ -92,12 +79,7 @@ def _decide(replica: Replica, desired: str, **fields: Any) -> None:
 
 
 def explain(replicas: Iterable[Replica], reasons: Mapping[str, str]) -> None:
-    """Write why it waits into the row of each replica that waits for room.
-
-    Args:
-        replicas: rows, with their versions at hand.
-        reasons: by version key.
-    """
+    """Write why it waits into the row of each replica that waits for room; by version key."""
     waits = {"desired": Replica.Desired.RESIDENT, "state": Replica.State.STOPPED}
     for replica in replicas:
         reason = reasons.get(replica.version.key, "")
@@ -112,14 +94,8 @@ def measure(
 ) -> None:
     """Correct what is set aside for a replica on the CPU by what its process holds.
 
-    After the load the buffers of a step are not touched yet, so their estimate is added; a process
-    that holds more is believed. The estimate stays for a GPU, and for a replica that was loaded
-    with other options than its version has by now.
-
-    Args:
-        replica: a ready one, with version and node at hand.
-        private_bytes: of its process, less those it held before the load.
-        footprints: of its version at least; see ``footprints_of``.
+    After the load the buffers of a step are not touched yet, so their estimate is added. The
+    estimate stays for a GPU, and for options other than the version has by now.
     """
     if set(replica.needed_bytes) != {CPU}:
         return

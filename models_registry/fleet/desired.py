@@ -15,15 +15,7 @@ from models_registry.models import ModelVersion, Node, Replica
 
 
 def load(version: ModelVersion, node: Node, actor: Any = None) -> Replica:
-    """Want ``version`` in memory on ``node``; a replica that gave up gets a fresh chance.
-
-    It is brought in as soon as there is room: the longest idle of the others make room for it, and
-    busy ones when it has waited for long.
-
-    Args:
-        version: what to load.
-        node: where.
-        actor: the user who wants it, for the audit trail.
+    """Want ``version`` in memory on ``node``; the failures of its replicas are forgotten.
 
     Raises:
         NeverFitsError: it can never fit there; says by how much.
@@ -48,13 +40,7 @@ def load(version: ModelVersion, node: Node, actor: Any = None) -> Replica:
 
 
 def unload(version: ModelVersion, actor: Any = None) -> int:
-    """Want no replica of ``version`` in memory anywhere; returns how many were wanted.
-
-    The failures of its replicas are forgotten.
-
-    Raises:
-        RegistryError: it would come back at once; says what wants it.
-    """
+    """Want no replica of ``version`` in memory anywhere; see ``unload_replicas``."""
     own = Replica.objects.filter(version=version)
     count = unload_replicas(own.filter(desired=Replica.Desired.RESIDENT), actor)
     _forget_failures(own.filter(desired=Replica.Desired.ABSENT))
@@ -84,10 +70,7 @@ def unload_replicas(replicas: Iterable[Replica], actor: Any = None) -> int:
 
 
 def _forget_failures(replicas: Iterable[Replica], **fields: Any) -> None:
-    """Let the replicas at rest be as if they had never failed.
-
-    ``state_since`` stays: a process that has not ended is killed by that time.
-    """
+    """Put the replicas at rest back to "stopped", since when they already are at rest."""
     at_rest = Replica.objects.filter(
         pk__in=[replica.pk for replica in replicas],
         state__in=(Replica.State.FAILED, Replica.State.STOPPED),

@@ -27,13 +27,7 @@ Measured = Mapping[tuple[int, str], int]
 def estimate_of(
     version: ModelVersion, cpu_features: Sequence[str], options: ModelVersion | None = None
 ) -> MemoryEstimate | None:
-    """The estimate of a version; None until its file was read.
-
-    Args:
-        version: whose file.
-        cpu_features: of the node.
-        options: the version whose options count, for a draft model; its own without.
-    """
+    """The estimate of a version with the ``options`` of another, if any; None if not read yet."""
     header = kept_header(version.header)
     if header is None:
         return None
@@ -49,13 +43,7 @@ def estimate_of(
 
 
 def options_of(version: ModelVersion, device: str, cpu_features: Iterable[str]) -> str:
-    """The file and the options that a footprint was measured with, as its row names them.
-
-    Args:
-        version: whose file and options.
-        device: as the host is told it.
-        cpu_features: of the node; only those that decide which weights are copied count.
-    """
+    """The file and the options that a footprint was measured with, as its row names them."""
     features = " ".join(sorted(COPYING_FEATURES.intersection(cpu_features)))
     layers = "" if version.layers_on_gpu < 0 else f" {version.layers_on_gpu} layers"
     draft = f" draft {_file_of(version.usable_draft)}" if version.usable_draft else ""
@@ -67,17 +55,13 @@ def options_of(version: ModelVersion, device: str, cpu_features: Iterable[str]) 
 
 
 def _file_of(version: ModelVersion) -> str:
-    """The content of its file, as far as it is known, since a version's file may be replaced.
-
-    Two of them, of a version and its draft model, must fit into ``Footprint.options``.
-    """
+    """The content of its file, so short that two of them fit into ``Footprint.options``."""
     if version.sha256 or len(version.key) <= _SHORT_KEY:
         return version.sha256[:12] or version.key
     return hashlib.sha256(version.key.encode()).hexdigest()[:12]
 
 
 def measured_footprints(versions: Collection[int] | None = None) -> dict[tuple[int, str], int]:
-    """Measured bytes, of all versions or of those with these ids."""
     rows = Footprint.objects.order_by()
     if versions is not None:
         rows = rows.filter(version__in=versions)
@@ -103,9 +87,8 @@ def is_news(known: Footprint | None, private_bytes: int) -> bool:
 def note_footprint(version: ModelVersion, options: str, private_bytes: int) -> None:
     """Remember the measured bytes of a replica that was loaded with ``options``.
 
-    More than before counts at once, and the same confirms it, once an hour. Less counts when the
-    known value was last confirmed more than a day ago: a process grows as it works, and right after
-    its load holds less than it will.
+    More than before counts at once; the same confirms it, once an hour. Less counts when the known
+    value was last confirmed more than a day ago, since a process grows as it works.
     """
     row, created = Footprint.objects.get_or_create(
         version=version, options=options, defaults={"private_bytes": private_bytes}
@@ -126,12 +109,8 @@ def placements_among(
 ) -> tuple[Placement, ...]:
     """The ways to put a version on any of some nodes, the best first; none without its file.
 
-    Args:
-        nodes: where.
-        version: whose file.
-        measured: footprints.
-        wished_device: such as ``cuda`` or ``cuda:1``; "" for none. Nodes that have it come first
-            and are told to use it, unless the version names a device itself.
+    Nodes that have the wished device (``cuda``, ``cuda:1``) come first and are told to use it,
+    unless the version names a device itself.
     """
     if version.file_state != ModelVersion.FileState.READY:
         return ()
@@ -150,20 +129,13 @@ def placements_of(
 ) -> tuple[Placement, ...]:
     """The ways to put a version on a node, the best first; none until its file was read.
 
-    One GPU is tried before several: a model that fits on one is fastest there. Where no GPU is
-    left to choose, it is the CPU.
-
-    Args:
-        version: whose file.
-        node: where.
-        measured: footprints.
-        device: to use, such as ``cuda``; "" for the version's own.
+    A model that fits on one GPU is fastest there, so one GPU is tried before several. A
+    ``device`` of "" is the version's own.
     """
     return tuple(_placements(version, node, measured, device or version.device))
 
 
 def _has_device(node: Node, wished: str) -> bool:
-    """Whether a node has a device, such as ``cuda:1``, or one of a kind, such as ``cuda``."""
     names = {device["name"] for device in node.devices}
     return wished in names | {name.partition(":")[0] for name in names}
 
@@ -224,7 +196,7 @@ def _needs(version: ModelVersion, node: Node, shares: Mapping[str, float]) -> di
 
 
 def mapped_bytes(version: ModelVersion, node: Node) -> int:
-    """Bytes of weights that a replica on the CPU of a node reads from the file."""
+    """Bytes of weights that a replica on the CPU reads from the file."""
     return sum(estimate.mapped_bytes for estimate in _parts(version, node))
 
 

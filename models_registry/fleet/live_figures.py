@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class HostFigures:
-    """The sequences of one host, and the tokens it generates for all of them together."""
-
     running: int = 0
     waiting: int = 0
     tokens_per_second: float = 0.0
@@ -18,10 +16,9 @@ class HostFigures:
 
 @dataclass(frozen=True)
 class LiveFigures:
-    """Figures of hosts by launch id, and the length of queues by version key.
+    """Figures of hosts by launch id, queue lengths by version key, and nodes that take tasks.
 
-    ``alive_nodes`` are the machines whose cluster takes tasks. ``fault`` says why figures are
-    missing; "" when none are.
+    ``fault`` says why figures are missing; "" when none are.
     """
 
     hosts: Mapping[str, HostFigures] = field(default_factory=dict)
@@ -32,8 +29,6 @@ class LiveFigures:
 
 @dataclass(frozen=True)
 class Subjects:
-    """The hosts, queues and nodes whose figures are asked for."""
-
     launch_ids: Sequence[str]
     version_keys: Sequence[str]
     nodes: Sequence[str]
@@ -46,7 +41,6 @@ _sources: list[FigureSource] = []
 
 
 def register_figures(source: FigureSource) -> None:
-    """Have ``read_figures`` ask ``source``, in place of the one before."""
     _sources[:] = [source]
 
 

@@ -37,7 +37,7 @@ _MAX_SEQUENCE_IDS: Final = 256  # llama.cpp's LLAMA_MAX_SEQ
 
 
 def kept_sequences(max_sequences: int) -> int:
-    """The number of sequences that a host keeps after their end, beside those it runs."""
+    """Sequences that a host keeps after their end, beside those it runs."""
     return max(0, min(_KEPT_SEQUENCES, _MAX_SEQUENCE_IDS - max_sequences))
 
 
@@ -45,9 +45,8 @@ def kept_sequences(max_sequences: int) -> int:
 class MemoryEstimate:
     """Bytes of one replica by purpose.
 
-    ``mapped_bytes`` are the weights that are read from the file, ``weights_bytes`` the others
-    with the tables of the vocabulary. ``late_bytes`` are touched only when a step or the first
-    grammar needs them, and so are not seen after the load.
+    ``mapped_bytes`` are the weights that are read from the file, ``weights_bytes`` the others and
+    the vocabulary. ``late_bytes`` are not touched before the first step or grammar.
     """
 
     mapped_bytes: int
@@ -63,7 +62,6 @@ class MemoryEstimate:
 
     @property
     def private_bytes(self) -> int:
-        """Memory that the process shares with no other."""
         return self.weights_bytes + self.kv_bytes + self.compute_bytes + self.output_bytes
 
 
@@ -84,12 +82,10 @@ def estimate_bytes(
     * output: the buffer of logits and embeddings.
 
     Args:
-        header: of the model.
         kv_cells: tokens of KV cache that all sequences share; of an embedding model, tokens
             computed at once.
-        max_sequences: at once; each may ask for the logits of one token a step.
         cache_type_k, cache_type_v: ggml types of the KV cache's keys and values.
-        cpu_features: those that llama.cpp was built for and found; see ``repacking``.
+        cpu_features: see ``repacking``.
 
     Raises:
         ValueError: a number is below 1, or a cache type unknown.
@@ -141,13 +137,9 @@ def device_bytes(
     buffer with them; the table of embeddings and those of the vocabulary stay.
 
     Args:
-        header: of the model.
         estimate: made without ``cpu_features``, since nothing is rearranged for a GPU.
         gpu_layers: layers on the GPUs; -1 for all.
-        shares: the part of them that each GPU gets; together 1. Empty for the CPU alone.
-
-    Returns:
-        Bytes by device, "cpu" among them.
+        shares: of those layers for each GPU; together 1. Empty for the CPU alone.
     """
     if not shares or gpu_layers == 0:
         return {"cpu": estimate.total_bytes}

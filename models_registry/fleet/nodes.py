@@ -27,8 +27,6 @@ _CGROUP_LIMITS: Final = (
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """A device of a machine: ``cpu`` or as in ``cuda:0``, with the size of its memory."""
-
     name: str
     description: str
     memory_bytes: int
@@ -46,8 +44,6 @@ def register_this_node(
     """Enter the machine this runs on, or bring its row up to date.
 
     Args:
-        name: of the node.
-        max_replicas: hosts it may run.
         budget_bytes: of main memory for models; 0 for four fifths of it.
         facts: of its devices; None keeps those of its row.
     """
@@ -76,7 +72,7 @@ def register_this_node(
 
 
 def usable_memory_bytes(limits: Sequence[Path] = _CGROUP_LIMITS) -> int:
-    """Main memory of this machine, or of the container it is."""
+    """Main memory of this machine, or the limit of its container."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for path in limits:
         try:
@@ -120,15 +116,11 @@ def pick_node(version: ModelVersion) -> Node:
 
 
 def fault_of(version: ModelVersion, node: Node) -> str:
-    """Why a version can never be in memory on a node, in numbers; "" when it can.
-
-    A version whose file was not read yet is given the benefit of the doubt.
-    """
+    """Why a version can never be in memory on a node, in numbers; "" where it may."""
     return faults_of(version, [node])[node]
 
 
 def faults_of(version: ModelVersion, nodes: Iterable[Node]) -> dict[Node, str]:
-    """``fault_of`` for several nodes, by one read of the measured footprints."""
     measured = measured_footprints([version.pk])
     return {node: _fault(version, node, placements_of(version, node, measured)) for node in nodes}
 
@@ -156,8 +148,8 @@ def _fault(version: ModelVersion, node: Node, places: Sequence[Placement]) -> st
 def _room_for(version: ModelVersion, nodes: Sequence[Node]) -> dict[Node, tuple[bool, bool, int]]:
     """How much room each node has for a version in the best of its placements, to compare.
 
-    Whether it fits without evicting others, whether it would be on a GPU (room there is none for a
-    model on the CPU), and the bytes that it would leave free of the device that most of it is on.
+    Whether it fits without evicting others, whether it would be on a GPU, and the bytes that it
+    would leave free of the device that most of it is on.
     """
     held: dict[tuple[int, str], int] = defaultdict(int)
     hosts: dict[int, int] = defaultdict(int)

@@ -20,7 +20,7 @@ _SERVING: Final = (Replica.State.READY, Replica.State.DRAINING)
 
 @dataclass(frozen=True)
 class Holding:
-    """Bytes of one device that one replica holds; ``is_reserved`` while it is being loaded."""
+    """Bytes of a device that a replica holds; ``is_reserved`` while it is being loaded."""
 
     version_key: str
     held_bytes: int
@@ -29,8 +29,6 @@ class Holding:
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """A device of a node, and the replicas that hold its memory."""
-
     name: str
     description: str
     memory_bytes: int
@@ -53,7 +51,7 @@ class DeviceMemory:
 
 @dataclass(frozen=True)
 class NodeState:
-    """A machine, whether its cluster takes tasks, and its devices."""
+    """``is_alive`` says that its cluster takes tasks."""
 
     node: Node
     is_alive: bool
@@ -63,8 +61,6 @@ class NodeState:
 
 @dataclass(frozen=True)
 class ReplicaState:
-    """A replica with the figures of its host."""
-
     replica: Replica
     figures: HostFigures
     queued: int
@@ -76,11 +72,7 @@ class ReplicaState:
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything at ``seen_at``.
-
-    ``queued`` counts the waiting requests, by version key, of versions that have any;
-    ``fault`` says why live figures are missing, "" when they are there.
-    """
+    """``queued`` goes by version key; ``fault`` says why live figures are missing, if they are."""
 
     seen_at: datetime
     nodes: tuple[NodeState, ...]
@@ -107,20 +99,15 @@ def read_overview() -> Overview:
     at_rest = Q(desired=Replica.Desired.ABSENT, state=Replica.State.STOPPED)
     rows = list(Replica.objects.select_related("version__model", "node").exclude(at_rest))
     nodes = list(Node.objects.filter(seen_at__isnull=False))
-    figures = read_figures(
-        Subjects(
-            launch_ids=[str(row.launch_id) for row in rows if row.launch_id],
-            version_keys=version_keys(),
-            nodes=[node.name for node in nodes],
-        )
-    )
+    launch_ids = [str(row.launch_id) for row in rows if row.launch_id]
+    figures = read_figures(Subjects(launch_ids, version_keys(), [node.name for node in nodes]))
     return Overview(
         seen_at=now,
         nodes=tuple(node_state(node, rows, node.name in figures.alive_nodes) for node in nodes),
         replicas=tuple(
             ReplicaState(
-                replica=row,
-                figures=figures.hosts.get(str(row.launch_id), HostFigures()),
+                row,
+                figures.hosts.get(str(row.launch_id), HostFigures()),
                 queued=figures.queued.get(row.version.key, 0),
             )
             for row in rows
@@ -138,13 +125,7 @@ def shown_downloads(now: datetime) -> Iterable[Download]:
 
 
 def node_state(node: Node, replicas: Sequence[Replica], is_alive: bool) -> NodeState:
-    """A node with the memory that its replicas hold.
-
-    Args:
-        node: the machine.
-        replicas: of any nodes, with versions and models.
-        is_alive: whether its cluster takes tasks.
-    """
+    """A node with the memory held by those of ``replicas`` that are on it."""
     own = [row for row in replicas if row.node_id == node.pk and row.state in OCCUPYING]
     facts = {device["name"]: device for device in node.devices}
     return NodeState(
@@ -157,15 +138,17 @@ def node_state(node: Node, replicas: Sequence[Replica], is_alive: bool) -> NodeS
                 description=facts.get(name, {}).get("description", ""),
                 memory_bytes=facts.get(name, {}).get("memory_bytes", 0),
                 budget_bytes=budget,
-                holdings=tuple(sorted(_holdings(name, own), key=lambda one: one.is_reserved)),
+                holdings=_holdings(name, own),
             )
             for name, budget in node.budgets.items()
         ),
     )
 
 
-def _holdings(device: str, replicas: Iterable[Replica]) -> Iterable[Holding]:
-    for row in replicas:
-        held = int(row.needed_bytes.get(device, 0))
-        if held:
-            yield Holding(row.version.key, held, row.state not in _SERVING)
+def _holdings(device: str, replicas: Iterable[Replica]) -> tuple[Holding, ...]:
+    found = [
+        Holding(row.version.key, int(row.needed_bytes[device]), row.state not in _SERVING)
+        for row in replicas
+        if row.needed_bytes.get(device)
+    ]
+    return tuple(sorted(found, key=lambda holding: holding.is_reserved))

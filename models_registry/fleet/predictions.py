@@ -26,7 +26,7 @@ _GIB_HOUR: Final = (1 << 30) * 3600
 
 @dataclass(frozen=True)
 class Tally:
-    """How right the predictions were; ``wasted_byte_seconds`` is memory that lay idle for them."""
+    """Outcomes of predictions; ``wasted_byte_seconds`` is memory that lay idle for them."""
 
     hits: int = 0
     wastes: int = 0
@@ -36,19 +36,16 @@ class Tally:
 
     @property
     def precision(self) -> float | None:
-        """The share of predictions that were right; None where none is judged yet."""
         judged = self.hits + self.wastes
         return self.hits / judged if judged else None
 
     @property
     def recall(self) -> float | None:
-        """The predicted share of versions that were asked for out of memory; None without any."""
         asked = self.hits + self.missed
         return self.hits / asked if asked else None
 
 
 def tallies(since: datetime) -> dict[str, Tally]:
-    """Tallies of the predictions made since then, by version key."""
     rows = (
         Prediction.objects.filter(made_at__gte=since)
         .order_by("version__model__slug", "version__label")
@@ -72,11 +69,7 @@ def total(parts: Iterable[Tally]) -> Tally:
 
 
 def rows_of(found: dict[str, Tally]) -> list[tuple[str, ...]]:
-    """A table row under ``HEADERS`` for each version, and a last one for all together.
-
-    Args:
-        found: tallies by version key.
-    """
+    """A table row under ``HEADERS`` for each version, and a last one for all together."""
     rows = []
     for key, tally in {**found, "all": total(found.values())}.items():
         counts = (tally.hits, tally.wastes, tally.missed, tally.pending)
@@ -90,7 +83,6 @@ def gib_hours(byte_seconds: float) -> str:
 
 
 def open_predictions(now: datetime) -> list[Prediction]:
-    """Predictions whose time is not over, or that are not judged yet."""
     rows = Prediction.objects.select_related("version__model")
     return list(rows.filter(Q(outcome=Outcome.PENDING) | Q(until__gt=now)))
 
@@ -102,30 +94,16 @@ def drop_unwatched(since: datetime) -> int:
 
 
 def note_preloads(preloads: Iterable[Preload], now: datetime, *, acted_on: bool) -> None:
-    """Write down the predictions of this moment, whether or not they are acted on."""
     until = now + timedelta(seconds=HORIZON_SECONDS)
     for one in preloads:
-        _note(
-            one.version,
-            made_at=now,
-            until=until,
-            probability=one.probability,
-            needed_bytes=one.needed_bytes,
-            acted_on=acted_on,
-        )
+        fields = {"probability": one.probability, "needed_bytes": one.needed_bytes}
+        _note(one.version, made_at=now, until=until, acted_on=acted_on, **fields)
 
 
 def note_missed(version_key: str, now: datetime, probability: float, needed_bytes: int) -> None:
-    """Write down that a version was asked for, out of memory and not predicted."""
-    _note(
-        version_key,
-        made_at=now,
-        until=now,
-        probability=probability,
-        needed_bytes=needed_bytes,
-        acted_on=False,
-        outcome=Outcome.MISSED,
-    )
+    """Write down that a version was asked for, while out of memory and not predicted."""
+    fields = {"probability": probability, "needed_bytes": needed_bytes, "outcome": Outcome.MISSED}
+    _note(version_key, made_at=now, until=now, acted_on=False, **fields)
 
 
 def settle(
@@ -134,12 +112,9 @@ def settle(
     now: datetime,
     grace_seconds: float,
 ) -> None:
-    """Judge the pending predictions by the requests that became known.
+    """Judge the pending predictions by the requests that became known since the last time.
 
     Args:
-        predictions: as ``open_predictions`` gave them.
-        arrivals: known since the last time.
-        now: the time.
         grace_seconds: how much later requests become known, at most.
     """
     asked = defaultdict(list)

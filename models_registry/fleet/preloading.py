@@ -10,11 +10,7 @@ from models_registry.models import ModelVersion, Node, Preset, Replica
 
 
 def configured_versions(models: Sequence[str], preset_name: str) -> list[ModelVersion]:
-    """The versions that ``INFERENCE_PRELOAD_MODELS`` names, or else those of a preset.
-
-    Args:
-        models: ``model`` or ``model@version`` each; goes before the preset.
-        preset_name: ``INFERENCE_CONFIG``; "" for none.
+    """The versions that ``INFERENCE_PRELOAD_MODELS`` names, or else those of ``INFERENCE_CONFIG``.
 
     Raises:
         RegistryError: no such model, version or preset.
@@ -33,10 +29,7 @@ def configured_versions(models: Sequence[str], preset_name: str) -> list[ModelVe
 
 
 def forget_other_wishes(wanted: Iterable[ModelVersion], node: Node) -> int:
-    """Want nothing in memory of ``node`` but ``wanted``, as its start with other settings asks for.
-
-    Pinned versions stay. The audit trail names the replicas that go; returns how many they are.
-    """
+    """Want no unpinned replica on ``node`` but of ``wanted``; returns how many are unwanted now."""
     others = node.replicas.filter(desired=Replica.Desired.RESIDENT, version__pinned=False)
     forgotten = list(others.exclude(version__in=[version.pk for version in wanted]))
     for replica in forgotten:

@@ -1,6 +1,6 @@
 """Counted claims of programs on models; programs call ``inference.model_manager``."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -35,11 +35,7 @@ RELEASED_KEPT: Final = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Registered:
-    """The result of ``register``; ``references`` counts all claims on the version.
-
-    ``is_new`` is false where the requester had registered the same already. ``download`` is under
-    way where the file was not there.
-    """
+    """``references`` counts all claims on the version; a ``download`` fetches its missing file."""
 
     registration: Registration
     is_new: bool
@@ -49,11 +45,10 @@ class Registered:
 
 @dataclass(frozen=True)
 class Claim:
-    """The registrations of one version together.
+    """The registrations of one version together; ``device`` is the oldest wish for one.
 
-    ``device`` is the wish of the oldest that has one, "" where none has. Without references,
-    ``released_at`` is the time of the last release, and ``loaded_at`` the time from which it has
-    been in memory on demand; None where it is not.
+    Without references, ``released_at`` is the time of the last release, and ``loaded_at`` the time
+    from which it has been in memory on demand; None where it is not.
     """
 
     references: int = 0
@@ -84,13 +79,6 @@ def register(
 
     A file that is not there is fetched. A requirement equal to that of an active registration
     shares its version; otherwise the required name is resolved now.
-
-    Args:
-        model_id: the requester's name for it. Others may use the same for the same requirement.
-        requirement: for the model.
-        requester: the program that asks; asking twice counts once.
-        models_dir: where the files are.
-        actor: the user who asks, for the audit trail.
 
     Raises:
         RequirementError: it cannot be met, or others have ``model_id`` for something else.
@@ -129,12 +117,7 @@ def register(
 
 
 def release(registration: Registration, actor: Any = None) -> int:
-    """Release a reference, unless it is released already.
-
-    Returns:
-        The references to its version that are left. At 0 it leaves memory once it is idle, unless
-        somebody else wants it there.
-    """
+    """Release a reference, unless it is released already; returns how many its version has left."""
     with acting(actor), transaction.atomic():
         _lock(_NAMES, registration.model_id)
         registration.refresh_from_db()
@@ -155,7 +138,6 @@ def forget_released() -> None:
 
 
 def find_registration(**fields: str) -> Registration | None:
-    """The oldest active registration with these fields, or None."""
     if any("\0" in value for value in fields.values()):
         return None  # Postgres refuses to compare with a NUL
     return active_registrations().filter(**fields).first()
@@ -180,7 +162,7 @@ def count_references(version: ModelVersion) -> int:
 
 
 def claims() -> dict[int, Claim]:
-    """The claims on all versions that have or had registrations, by version id."""
+    """Claims by version id, also on versions whose registrations were all released."""
     held: dict[int, list[Registration]] = {}
     for row in Registration.objects.filter(released_at__isnull=True).order_by("since", "id"):
         held.setdefault(row.version_id, []).append(row)
@@ -203,25 +185,19 @@ def _claim_of(rows: list[Registration]) -> Claim:
     )
 
 
-def _loaded_at(version_ids: Iterable[int]) -> dict[int, datetime]:
-    """Times from which versions have been in memory that no person has loaded."""
-    loaded: dict[int, datetime] = {}
-    by_people = set()
-    for replica in Replica.objects.filter(
-        version__in=list(version_ids), desired=Replica.Desired.RESIDENT
-    ):
-        if not replica.on_demand:
-            by_people.add(replica.version_id)
-        elif replica.state == Replica.State.READY:
-            since = loaded.get(replica.version_id, replica.state_since)
-            loaded[replica.version_id] = min(since, replica.state_since)
+def _loaded_at(version_ids: Collection[int]) -> dict[int, datetime]:
+    wanted = Replica.objects.filter(version__in=version_ids, desired=Replica.Desired.RESIDENT)
+    replicas = list(wanted.order_by("-state_since"))
+    by_people = {row.version_id for row in replicas if not row.on_demand}
+    # Of several the one that has been there longest counts: it comes last.
     return {
-        version_id: since for version_id, since in loaded.items() if version_id not in by_people
+        row.version_id: row.state_since
+        for row in replicas
+        if row.state == Replica.State.READY and row.version_id not in by_people
     }
 
 
 def _lock(kind: int, subject: str) -> None:
-    """Lock the registrations of a subject until the transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [kind, subject])
 
@@ -242,10 +218,7 @@ def _check(requirement: ModelRequirement, version: ModelVersion, models_dir: Pat
 
 
 def _version_named(name: str) -> ModelVersion:
-    """The version of a model id, or of a Hugging Face repository.
-
-    A repository is looked up among the sources, then by its last part among the ids.
-    """
+    """The version of a model id, or of a Hugging Face repository: by its source, then its name."""
     version = find_version(name)
     if version is None and "/" in name:
         source = Q(sources__url__startswith=f"hf://{name}/")

@@ -35,19 +35,12 @@ _LOOKED_UP: Final = ("token_embd.", "token_types.", "position_embd.")
 
 @dataclass(frozen=True)
 class Copied:
-    """Bytes of the weights that are copied: in the file, and of their copies."""
-
     originals: int
     copies: int
 
 
 def copied_bytes(header: GGUFHeader, cpu_features: Collection[str]) -> Copied:
-    """The weights that are copied on a CPU.
-
-    Args:
-        header: of the model.
-        cpu_features: words of ``llama_print_system_info()`` that are on, such as ``AVX2``.
-    """
+    """Bytes of the copied weights; for words of ``llama_print_system_info()`` such as ``AVX2``."""
     originals, copies = 0, 0.0
     outputs = [matrix for matrix in header.matrices if matrix.use == "output.weight"]
     for matrix in header.matrices:

@@ -1,7 +1,6 @@
 """All nodes, versions and replicas at one moment, in the columns that every controller tick needs.
 
-The controller ticks twice a second, and reading every version's whole row is what such a tick
-would cost most for.
+Reading the whole rows of all versions would be the most expensive part of a tick.
 """
 
 from collections.abc import Sequence
@@ -35,9 +34,8 @@ _FINGERPRINT = "SELECT " + ", ".join(map(_SUM.format, _TABLES))
 
 @dataclass(frozen=True)
 class ListedVersion:
-    """A version in the columns that every tick needs.
+    """``is_standing``: people want it in memory whether requests come or not.
 
-    ``is_standing``: people want it in memory whether requests come or not.
     ``lacks_facts``: its file is there, but an older release kept less of the header than this one.
     """
 
@@ -71,12 +69,10 @@ class Snapshot:
 
     @property
     def incomplete_files(self) -> dict[int, str]:
-        """Names of the files whose rows lack facts, by version id."""
         return {version.id: version.file_name for version in self.versions if version.lacks_facts}
 
 
 def take_snapshot() -> Snapshot:
-    """Read the fleet in three narrow queries."""
     replicas = list(Replica.objects.annotate(seen_at=Now()).order_by("pk"))
     nodes = {node.pk: node for node in Node.objects.order_by("name")}
     for replica in replicas:
@@ -92,9 +88,8 @@ def take_snapshot() -> Snapshot:
 
 
 def registry_fingerprint() -> object:
-    """A value that changes when a row that the controller reads is added, changed or deleted.
-
-    A changed row has another place in its table (ctid) and another transaction's number (xmin).
+    """A value that changes when a row that the controller reads is added, changed or deleted:
+    a changed row has another place in its table (ctid) and another transaction's number (xmin).
     """
     with connection.cursor() as cursor:
         cursor.execute(_FINGERPRINT)

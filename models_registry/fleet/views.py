@@ -36,12 +36,11 @@ class Demand:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """A launch of a replica, as its process, its lock file and its node show it.
+    """A launch of a replica. ``is_dead``: its process has ended; ``holds_memory``: it runs.
 
-    ``is_dead``: the process is known to have ended. ``holds_memory``: it is known to run.
-    ``busy`` requests are claimed by it. ``has_served``: it has answered one to its end.
-    ``private_bytes`` it holds now, beside what it held before the load; ``resident_bytes`` it held
-    right after the load. ``notice`` is for people.
+    ``busy`` requests are claimed by it; ``has_served``: it has answered one to its end.
+    ``private_bytes`` it holds now, ``resident_bytes`` it held right after the load, both without
+    those from before the load. ``notice`` is for people.
     """
 
     is_alive: bool = False
@@ -60,8 +59,7 @@ class HostFacts:
 class Wishes:
     """Who wants which versions at one moment, ``at``, by the database's clock.
 
-    ``demand`` (of requests), ``preloaded`` (by the settings) and ``foreseen`` (with the seconds
-    since the prediction) go by version key, ``claims`` (of registrations) by version id.
+    ``foreseen`` has the seconds since the prediction. ``claims`` go by version id, all else by key.
     """
 
     demand: Mapping[str, Demand] = field(default_factory=dict)
@@ -70,23 +68,11 @@ class Wishes:
     claims: Mapping[int, Claim] = field(default_factory=dict)
     at: datetime = field(default_factory=timezone.now)
 
-    def demand_of(self, version: ModelVersion) -> Demand:
-        return self.demand.get(version.key, Demand())
-
-    def claim_on(self, version_id: int) -> Claim:
-        return self.claims.get(version_id, NO_CLAIM)
-
 
 def node_views(
     snapshot: Snapshot, alive: Collection[str], silence_seconds: Mapping[str, float]
 ) -> list[NodeView]:
-    """The machines that ever showed themselves.
-
-    Args:
-        snapshot: the fleet.
-        alive: names of the nodes that show themselves now.
-        silence_seconds: since the others were last seen, by name.
-    """
+    """The nodes; ``silence_seconds`` go by name, for those that are not ``alive``."""
     return [
         NodeView(
             node.name,
@@ -100,10 +86,7 @@ def node_views(
 
 
 def wanted_versions(snapshot: Snapshot, wishes: Wishes) -> dict[int, ModelVersion]:
-    """Rows of the versions that are wanted, asked for, foreseen, or named by a replica, by id.
-
-    The replicas of the snapshot are given theirs.
-    """
+    """Rows, by id, of the versions that somebody wants or a replica has; sets their ``version``."""
     asked = {key for key, demand in wishes.demand.items() if demand.queued}
     asked |= {*wishes.preloaded, *wishes.foreseen}
     named = {replica.version_id for replica in snapshot.replicas}
@@ -113,7 +96,7 @@ def wanted_versions(snapshot: Snapshot, wishes: Wishes) -> dict[int, ModelVersio
         if version.is_standing
         or version.id in named
         or version.key in asked
-        or wishes.claim_on(version.id).preload_workers
+        or wishes.claims.get(version.id, NO_CLAIM).preload_workers
     }
     rows = ModelVersion.objects.filter(pk__in=wanted).order_by("pk").select_related("model")
     # Few versions have a draft model, so it is not joined.
@@ -130,19 +113,16 @@ def version_views(
     nodes: Iterable[Node],
     default_keep_alive_seconds: float,
 ) -> dict[str, VersionView]:
-    """Versions as the plan sees them, by key.
+    """Versions as the plan sees them, by key, on nodes that can take a replica soon.
 
-    Args:
-        versions: see ``wanted_versions``.
-        wishes: who wants what.
-        nodes: those that can take a replica, now or in a moment.
-        default_keep_alive_seconds: where neither version nor request says; below 0 for ever.
+    ``default_keep_alive_seconds`` applies where neither version nor request says; below 0 for ever.
     """
     nodes = list(nodes)
     measured = measured_footprints(versions)
     views = {}
     for version in versions.values():
-        demand, claim = wishes.demand_of(version), wishes.claim_on(version.pk)
+        demand = wishes.demand.get(version.key, Demand())
+        claim = wishes.claims.get(version.pk, NO_CLAIM)
         places, fault = _placements(version, nodes, measured, claim.device)
         foreseen_seconds = wishes.foreseen.get(version.key)
         keep_alive_seconds = _keep_alive_seconds(
@@ -171,14 +151,9 @@ def version_views(
 def replica_view(
     replica: Replica, host: HostFacts, places: Iterable[Placement], now: datetime
 ) -> ReplicaView:
-    """A replica as the plan sees it.
+    """A replica as the plan sees it at ``now``, by the database's clock.
 
-    Args:
-        replica: its row, with version and node at hand.
-        host: its process.
-        places: the placements of its version, for a replica that an older release started without
-            writing down what it needs.
-        now: the time by the database's clock.
+    Its placements stand in for needs that an older release did not write down.
     """
     crash_loop = replica.crashes >= CRASH_LOOP and replica.state == Replica.State.FAILED
     own = (place.needs for place in places if place.node == replica.node.name)
@@ -209,7 +184,6 @@ def replica_view(
 def _placements(
     version: ModelVersion, nodes: Sequence[Node], measured: Measured, wished_device: str
 ) -> tuple[tuple[Placement, ...], str]:
-    """The placements of a version, and why there can be none."""
     try:
         return placements_among(nodes, version, measured, wished_device), ""
     except (ValueError, TypeError, ArithmeticError, LookupError) as error:

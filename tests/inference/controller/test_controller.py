@@ -27,7 +27,7 @@ from models_registry.fleet.registrations import RELEASED_KEPT
 from models_registry.fleet.views import HostFacts
 from models_registry.models import Footprint, Model, ModelVersion, Node, Registration, Replica
 from models_registry.plan.facts import Rules
-from models_registry.plan.lifecycle import CALM_SECONDS, START_TIMEOUT_SECONDS
+from models_registry.plan.lifecycle import CALM_SECONDS, START_TIMEOUT_SECONDS, Action
 from models_registry.plan.plan import Plan, Start, plan
 from models_registry.plan.reasons import Reason
 from tests.inference.controller.controlled_fleet import Fleet
@@ -507,7 +507,7 @@ def test_a_load_that_ends_just_then_is_not_failed(fleet: Fleet) -> None:
     fleet.become(State.LOADING)
     stale = Replica.objects.select_related("version__model", "node").get()
     fleet.become(State.READY)
-    fleet.controller._actions.fail_load(stale, 300)
+    fleet.controller._actions.act(stale, Action.FAIL_LOAD, HostFacts())
     assert fleet.tick().state == State.READY
     assert not fleet.world.redis.exists(keys.fenced(fleet.launch))
 

@@ -11,14 +11,12 @@ from models_registry.fleet.live_figures import HostFigures, LiveFigures, Subject
 
 # A page that refreshes itself every other second must not wait for a server that is away.
 _PATIENCE_SECONDS = 1.0
-_FIELDS = ("running", "waiting", "tokens_per_second")
 
 
 def fleet_figures(subjects: Subjects) -> LiveFigures:
-    """A ``FigureSource``."""
     pipeline = _client().pipeline(transaction=False)
     for launch_id in subjects.launch_ids:
-        pipeline.hmget(keys.host(launch_id), _FIELDS)
+        pipeline.hmget(keys.host(launch_id), "running", "waiting", "tokens_per_second")
     for version_key in subjects.version_keys:
         pipeline.zcard(keys.queue(version_key))
     for node in subjects.nodes:

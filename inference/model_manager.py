@@ -59,9 +59,7 @@ class Result:
         return self.error is None
 
 
-def _as_result(
-    function: Callable[P, Awaitable[dict[str, Any]]],
-) -> Callable[P, Awaitable[Result]]:
+def _as_result(function: Callable[P, Awaitable[dict[str, Any]]]) -> Callable[P, Awaitable[Result]]:
     @functools.wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> Result:
         try:
@@ -117,11 +115,7 @@ def registration_data(registered: Registered) -> dict[str, Any]:
 
 @_as_result
 async def release_model(model_id: str, requester_module_id: str) -> dict[str, Any]:
-    """Release a program's reference.
-
-    Returns:
-        ``released``, and the ``references`` left to the version. At 0 it leaves memory once idle.
-    """
+    """Release a reference; once no ``references`` are left, the version leaves memory when idle."""
     registration = await in_database(
         find_registration, model_id=model_id, requester=requester_module_id
     )

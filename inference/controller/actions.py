@@ -36,7 +36,6 @@ class FleetActions:
         self._load_stall_seconds = load_stall_seconds
 
     def start(self, replica: Replica, start: Start) -> None:
-        """Announce a new launch of a replica."""
         _remove_files(str(replica.launch_id))
         replica.launch_id = uuid.uuid4()
         replica.reason = ""
@@ -168,12 +167,10 @@ class FleetActions:
 
 
 def _unchanged(replica: Replica) -> QuerySet[Replica]:
-    """The row, unless it has another launch by now."""
     return Replica.objects.filter(pk=replica.pk, launch_id=replica.launch_id)
 
 
 def _remove_files(launch: str) -> None:
-    """Remove the files of a launch that has ended, where they are on this machine."""
     lock = LivenessLock(liveness_folder(), launch)
     if not lock.is_held():
         ProcessLog(liveness_folder(), launch).remove()

@@ -65,7 +65,6 @@ def is_settled(plan: Plan, observation: Observation, rules: Rules) -> bool:
 
 
 def full_tick_in_seconds(observation: Observation) -> float:
-    """Seconds to the next full tick if nothing changes: at the latest when a keep-alive ends."""
     left = (
         observation.versions[view.version].keep_alive_seconds
         - idle_seconds(view, observation.versions)

@@ -96,11 +96,7 @@ class Controller:
         return self.tick()
 
     def tick(self) -> bool:
-        """Observe everything once, and act; False when another controller holds the lock.
-
-        Raises:
-            django.db.Error, redis.RedisError: one of them is away; call again later.
-        """
+        """Observe everything once, and act; False when another controller holds the lock."""
         self._is_settled = False
         if not self._holds_lock():
             return False
@@ -165,7 +161,6 @@ class Controller:
         )
 
     def _plan(self, observation: Observation) -> Plan:
-        """Decide; remembers which nodes hold more than they may, and since when."""
         now = self._clock()
         nodes = [
             replace(node, overdrawn_seconds=now - self._overdrawn_since.get(node.name, now))
@@ -213,7 +208,6 @@ class Controller:
         self._measure(observation)
 
     def _measure(self, observation: Observation) -> None:
-        """Correct the bytes that are set aside for replicas by those they hold."""
         ready = [row for row in observation.rows.values() if row.state == Replica.State.READY]
         footprints = footprints_of({row.version_id for row in ready}) if ready else {}
         for row in ready:

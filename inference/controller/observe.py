@@ -24,10 +24,7 @@ CLOCK_JUMP_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Observation:
-    """The fleet at one moment; ``rows`` are the replicas by id, ``hosts`` go by launch id.
-
-    A row whose version was deleted a moment ago is left out.
-    """
+    """The fleet at one moment, less deleted versions; ``rows`` by id, ``hosts`` by launch id."""
 
     snapshot: Snapshot
     nodes: list[NodeView]

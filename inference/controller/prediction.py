@@ -150,7 +150,7 @@ class DemandPrediction:
 
 
 def _cold_starts(observation: Observation, decided: Plan) -> Iterator[Start]:
-    """Starts that requests wait for, of versions that were neither wanted nor there before."""
+    """Starts that requests wait for, of versions that were neither wanted nor there."""
     known = {replica.version for replica in observation.replicas if replica.wanted}
     for start in decided.starts:
         if start.version not in known and observation.versions[start.version].queued:

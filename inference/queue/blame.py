@@ -23,10 +23,7 @@ class Claim:
 
 
 def judge(claims: Mapping[str, Claim]) -> dict[str, int]:
-    """New crash counts of the generations that a dead host had claimed, by id.
-
-    ``POISON_CRASHES`` or more means that it must not run again.
-    """
+    """New crash counts of a dead host's generations, by id; ``POISON_CRASHES`` make it poison."""
     suspects = {id_ for id_, claim in claims.items() if claim.crashes and not claim.proven}
     if suspects:
         return {id_: claims[id_].crashes + 1 if id_ in suspects else 0 for id_ in claims}

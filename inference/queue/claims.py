@@ -13,7 +13,10 @@ from inference.errors import InternalError, QueueTimeoutError
 from inference.messages import (
     Control,
     Failed,
+    Finished,
     Frame,
+    Generation,
+    Usage,
     Vectors,
     WorkItem,
     decode_control,
@@ -21,7 +24,6 @@ from inference.messages import (
     encode,
 )
 from inference.queue import keys
-from inference.queue.requeue import Requeue
 from inference.queue.scripts import DirectScript, script
 
 logger = logging.getLogger(__name__)
@@ -55,10 +57,38 @@ class Numbered:
 
 @dataclass(frozen=True)
 class Pending:
-    """The number of messages that wait for a host, and of items that wait for its version."""
-
     messages: int
     items: int
+
+
+class Requeue:
+    """Puts an item back at its old place; one that was cancelled meanwhile ends instead."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._requeue = redis.register_script(script("requeue"))
+
+    def __call__(self, item: WorkItem, launch_id: str, stream_ttl_seconds: int) -> None:
+        usage = Usage(0, 0)
+        if isinstance(item, Generation) and item.emitted_frames:
+            # The client has these tokens, even if the item is cancelled and never runs again.
+            usage = Usage(len(item.prompt_token_ids), len(item.emitted_token_ids))
+        self._requeue(
+            keys=[
+                keys.queue(item.version_key),
+                keys.bell(item.version_key),
+                keys.item(item.id),
+                keys.claims(launch_id),
+                keys.stream(item.id),
+            ],
+            args=[
+                item.id,
+                encode(item),
+                item.crashes,
+                item.emitted_frames + 1,
+                encode(Finished("cancelled", usage)),
+                stream_ttl_seconds,
+            ],
+        )
 
 
 class HostClaims:
@@ -92,13 +122,11 @@ class HostClaims:
     def claim(
         self, max_items: int, may_take_suspect: bool, above_priority: int = -1
     ) -> tuple[list[tuple[WorkItem, float]], list[tuple[str, Failed]]]:
-        """Take waiting items, only those above a priority; of new ones no more than a fair share.
-
-        Raises ``FencedError``.
+        """Take items above a priority, at most a fair share of new ones. Raises ``FencedError``.
 
         Returns:
-            (item, seconds it waited) of each, and (id, last frame) of items that are not to be run:
-            too late, or not readable. They are claimed too until that frame is published.
+            (item, seconds it waited) of each, and (id, last frame) of late or unreadable items,
+            which stay claimed until that frame is published.
         """
         answer = self._claim(
             keys=[self._queue, self._claims, self._fenced, self._ready],
@@ -171,7 +199,6 @@ class HostClaims:
         pipeline.execute()
 
     def leave(self) -> None:
-        """Remove this host, which has no claims left, from Redis."""
         pipeline = self._redis.pipeline()
         pipeline.zrem(keys.HOSTS, self._launch_id)
         pipeline.zrem(self._ready, self._launch_id)

@@ -44,26 +44,19 @@ class DemandReader:
         A version that is ``foreseen`` is loaded before its first use. Of another without a record
         of a use Redis may have lost it, so it counts as in use.
         """
-        answers: Any = self._demand(
-            keys=[keys.USED, keys.KEEP_ALIVE], args=[len(versions), *versions, *hosts]
-        )
-        demand = {
-            key: Demand(
-                queued=int(queued),
-                priority=int(priority),
-                oldest_wait_seconds=float(oldest),
-                urgency_seconds=float(urgency),
-                idle_seconds=(
-                    float(idle) if float(idle) >= 0 else (inf if key in foreseen else 0.0)
-                ),
-                keep_alive_seconds=float(keep_alive) if keep_alive else None,
-            )
-            for key, (queued, priority, oldest, urgency, idle, keep_alive) in zip(
-                versions, answers[0], strict=True
-            )
-        }
-        return demand, {
-            launch: replace(
+        arguments: list[Any] = [len(versions), *versions, *hosts]
+        answers: Any = self._demand([keys.USED, keys.KEEP_ALIVE], arguments)
+        demand = {}
+        for key, (queued, priority, *seconds, keep_alive) in zip(versions, answers[0], strict=True):
+            oldest, urgency, idle = map(float, seconds)
+            if idle < 0:
+                idle = inf if key in foreseen else 0.0
+            wish = float(keep_alive) if keep_alive else None
+            demand[key] = Demand(queued, priority, oldest, urgency, idle, wish)
+        loaded = {}
+        for (launch, host), answer in zip(hosts.items(), answers[1], strict=True):
+            busy, held, serving, resident, device, notice, served = answer
+            loaded[launch] = replace(
                 host,
                 busy=busy,
                 private_bytes=int(held) if int(held) >= 0 else None,
@@ -73,19 +66,12 @@ class DemandReader:
                 notice=notice.decode(),
                 has_served=bool(served),
             )
-            for (launch, host), (busy, held, serving, resident, device, notice, served) in zip(
-                hosts.items(), answers[1], strict=True
-            )
-        }
+        return demand, loaded
 
     def refuse(self, version_key: str, failed: Failed, which: Refused) -> int:
         """End requests that wait for a version with this frame; returns how many."""
-        return int(
-            self._refuse(
-                keys=[keys.queue(version_key)],
-                args=[which, encode(failed), self._stream_ttl_seconds],
-            )
-        )
+        arguments: list[Any] = [which, encode(failed), self._stream_ttl_seconds]
+        return int(self._refuse([keys.queue(version_key)], arguments))
 
     def note_unused(self, version_key: str) -> None:
         """The host of a version that is loaded before anybody asks is not a use of it."""

@@ -35,9 +35,7 @@ class Queue:
     ) -> None:
         """Queue items of one version and priority, all or none.
 
-        Args:
-            keep_alive_seconds: how long the version is to stay after its last request, below 0
-                for ever; None keeps the wish of an earlier request.
+        ``keep_alive_seconds`` below 0 is for ever; None keeps the wish of an earlier request.
 
         Raises:
             ModelBusyError: the version's queue has no room for all of them.

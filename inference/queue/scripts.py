@@ -16,10 +16,9 @@ def script(name: str) -> str:
 
 
 class DirectScript:
-    """A script on a connection of its own, for the call that is made at every token.
+    """A script on a connection of its own, without the cost of the client's pool and telemetry.
 
-    It bypasses the client's pool, retries and telemetry, which cost several times as much. The
-    script must bear being run twice: after a dead connection it is called again.
+    After a dead connection it is called once more, so it must bear being run twice.
     """
 
     def __init__(self, client: redis.Redis, text: str) -> None:

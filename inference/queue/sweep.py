@@ -20,8 +20,7 @@ from inference.messages import (
 )
 from inference.queue import keys
 from inference.queue.blame import POISON_CRASHES, Claim, judge
-from inference.queue.claims import UNREADABLE
-from inference.queue.requeue import Requeue
+from inference.queue.claims import UNREADABLE, Requeue
 from inference.queue.scripts import script
 
 logger = logging.getLogger(__name__)
@@ -62,12 +61,9 @@ class Sweep:
         self._requeue = Requeue(redis)
 
     def run(self, *, only_abandoned: bool = False) -> list[str]:
-        """Fence silent hosts and return their claims to the queues.
+        """Fence silent hosts, return their claims to the queues, and return their launch ids.
 
         With ``only_abandoned``, only those whose heartbeat was set to 0, since they are known dead.
-
-        Returns:
-            Launch ids of the hosts fenced in this pass.
         """
         lease_seconds = ABANDONED_SECONDS if only_abandoned else self._lease_seconds
         lost = self._bury(keys=[keys.HOSTS, keys.DEAD], args=[lease_seconds, FENCED_SECONDS])
@@ -132,13 +128,12 @@ class Sweep:
         self._requeue(msgspec.structs.replace(item, **changes), launch_id, self._stream_ttl_seconds)
 
     def _frames(self, item_id: str) -> tuple[int, list[Frame]]:
-        """The number of the last frame of a stream, 0 for none, and all its frames."""
+        """The number of the last frame of a stream, or 0, and all its frames."""
         entries: Any = self._redis.xrange(keys.stream(item_id))
         last_number = int(entries[-1][0].split(b"-")[0]) if entries else 0
         return last_number, [decode_frame(fields[b"f"]) for _, fields in entries]
 
     def _fail(self, item_id: str, failed: Failed) -> None:
-        """End a stream with a failure, unless it has ended."""
         last_number, frames = self._frames(item_id)
         pipeline = self._redis.pipeline()
         if not (frames and isinstance(frames[-1], TERMINAL)):

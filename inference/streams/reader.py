@@ -58,10 +58,8 @@ class StreamReader:
     """Reads every followed stream with one blocking ``XREAD`` at a time.
 
     A new follower must not wait until the running read ends, so each reader also reads a stream
-    of its own, the doorbell, which it writes to when the set of followed streams changes.
-
-    The reads use one connection, kept while anything is followed, which bypasses the client's pool,
-    retries and telemetry: those cost several times as much as the read of a token.
+    of its own, the doorbell, which it writes to when the set of followed streams changes. The reads
+    use one connection, without the cost of the client's pool, retries and telemetry.
     """
 
     def __init__(self, client: Redis) -> None:

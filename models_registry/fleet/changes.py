@@ -7,6 +7,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from models_registry.catalogue.selectors import find_version
 from models_registry.fleet.footprints import (
     CPU,
     is_news,
@@ -15,7 +16,8 @@ from models_registry.fleet.footprints import (
     note_footprint,
     options_of,
 )
-from models_registry.models import Footprint, ModelVersion, Node, Replica
+from models_registry.models import Footprint, Node, Replica
+from models_registry.plan.facts import OCCUPYING
 from models_registry.plan.plan import Start
 
 # The columns of a replica that a decision about it depends on.
@@ -29,25 +31,14 @@ def row_for(start: Start, holding: Collection[int] = ()) -> Replica | None:
     """
     if start.replica_id is not None:
         return _replicas().filter(pk=start.replica_id).first()
-    slug, _, label = start.version.partition("@")
-    version = ModelVersion.objects.filter(model__slug=slug, label=label).first()
+    version = find_version(start.version)
     node = Node.objects.filter(name=start.node).first()
     if version is None or node is None:
         return None
     with transaction.atomic():
-        at_rest = (
-            _locked()
-            .filter(
-                version=version,
-                node=node,
-                desired=Replica.Desired.ABSENT,
-                state__in=(Replica.State.STOPPED, Replica.State.FAILED),
-            )
-            .exclude(pk__in=holding)
-            .first()
-        )
-        if at_rest is None:
-            at_rest = Replica.objects.create(version=version, node=node)
+        unwanted = _locked().filter(version=version, node=node, desired=Replica.Desired.ABSENT)
+        at_rest = unwanted.exclude(state__in=OCCUPYING).exclude(pk__in=holding).first()
+        at_rest = at_rest or Replica.objects.create(version=version, node=node)
         at_rest.on_demand = start.on_demand
         _decide(at_rest, Replica.Desired.RESIDENT, on_demand=start.on_demand, state_since=Now())
     return _replicas().filter(pk=at_rest.pk).first()
@@ -68,10 +59,7 @@ def retire(seen: Replica, reason: str) -> bool:
 
 
 def _decide(replica: Replica, desired: str, **fields: Any) -> None:
-    """Write the plan's wish for a replica.
-
-    Only a wish of a person or a setting, taken back or followed, enters the audit trail (``save``).
-    """
+    """Write the plan's wish, with an audit entry if a person or a setting is behind the replica."""
     if not replica.on_demand and replica.desired != desired:
         replica.desired = desired
         replica.save(update_fields=["desired"])

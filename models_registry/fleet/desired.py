@@ -12,6 +12,7 @@ from models_registry.fleet.nodes import fault_of
 from models_registry.fleet.preloading import configured_now
 from models_registry.fleet.registrations import NO_CLAIM, Claim, claims
 from models_registry.models import ModelVersion, Node, Replica
+from models_registry.plan.facts import OCCUPYING
 
 
 def load(version: ModelVersion, node: Node, actor: Any = None) -> Replica:
@@ -29,8 +30,7 @@ def load(version: ModelVersion, node: Node, actor: Any = None) -> Replica:
         # A replica that is wanted already is the one that is meant: another would be a second copy.
         replica = own.filter(desired=Replica.Desired.RESIDENT).order_by("id").first()
         replica = replica or own.order_by("id").first()
-        if replica is None:
-            replica = Replica.objects.create(version=version, node=node)
+        replica = replica or Replica.objects.create(version=version, node=node)
         replica.desired, replica.on_demand = Replica.Desired.RESIDENT, False
         replica.save(update_fields=["desired", "on_demand"])
         _forget_failures([replica], state_since=Now())  # it waits from now on
@@ -70,11 +70,9 @@ def unload_replicas(replicas: Iterable[Replica], actor: Any = None) -> int:
 
 
 def _forget_failures(replicas: Iterable[Replica], **fields: Any) -> None:
-    """Put the replicas at rest back to "stopped", since when they already are at rest."""
-    at_rest = Replica.objects.filter(
-        pk__in=[replica.pk for replica in replicas],
-        state__in=(Replica.State.FAILED, Replica.State.STOPPED),
-    )
+    """Clear the failures of replicas at rest; by ``state_since`` a stuck process is killed."""
+    rows = Replica.objects.filter(pk__in=[replica.pk for replica in replicas])
+    at_rest = rows.exclude(state__in=OCCUPYING)
     at_rest.update(state=Replica.State.STOPPED, reason="", crashes=0, load_failed=False, **fields)
 
 

@@ -87,8 +87,8 @@ def is_news(known: Footprint | None, private_bytes: int) -> bool:
 def note_footprint(version: ModelVersion, options: str, private_bytes: int) -> None:
     """Remember the measured bytes of a replica that was loaded with ``options``.
 
-    More than before counts at once; the same confirms it, once an hour. Less counts when the known
-    value was last confirmed more than a day ago, since a process grows as it works.
+    More counts at once; the same confirms it, once an hour; less counts when the last confirmation
+    is a day old, since a process grows as it works.
     """
     row, created = Footprint.objects.get_or_create(
         version=version, options=options, defaults={"private_bytes": private_bytes}
@@ -183,7 +183,6 @@ def _placements(
 
 
 def _needs(version: ModelVersion, node: Node, shares: Mapping[str, float]) -> dict[str, int] | None:
-    """Bytes by device, those of the draft model included."""
     together: dict[str, int] = {}
     features = () if shares else node.cpu_features
     for part in filter(None, (version, version.usable_draft)):
@@ -196,12 +195,10 @@ def _needs(version: ModelVersion, node: Node, shares: Mapping[str, float]) -> di
 
 
 def mapped_bytes(version: ModelVersion, node: Node) -> int:
-    """Bytes of weights that a replica on the CPU reads from the file."""
     return sum(estimate.mapped_bytes for estimate in _parts(version, node))
 
 
 def late_bytes(version: ModelVersion, node: Node) -> int:
-    """Bytes of a replica that are not touched before it works."""
     return sum(estimate.late_bytes for estimate in _parts(version, node))
 
 

@@ -1,7 +1,4 @@
-"""Live figures of hosts and queues, which change many times a second and are no rows.
-
-The app that serves requests registers a source for them when it starts.
-"""
+"""Live figures of hosts and queues, from a source that the serving app registers at its start."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

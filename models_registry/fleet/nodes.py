@@ -41,12 +41,7 @@ class NodeFacts:
 def register_this_node(
     name: str, max_replicas: int, budget_bytes: int = 0, facts: NodeFacts | None = None
 ) -> Node:
-    """Enter the machine this runs on, or bring its row up to date.
-
-    Args:
-        budget_bytes: of main memory for models; 0 for four fifths of it.
-        facts: of its devices; None keeps those of its row.
-    """
+    """Enter this machine or update its row, which keeps its devices without new ``facts``."""
     memory_bytes = usable_memory_bytes()
     fields = {
         "cpu_count": os.cpu_count() or 1,
@@ -72,7 +67,6 @@ def register_this_node(
 
 
 def usable_memory_bytes(limits: Sequence[Path] = _CGROUP_LIMITS) -> int:
-    """Main memory of this machine, or the limit of its container."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for path in limits:
         try:

@@ -26,10 +26,7 @@ def begin_launch(replica_id: int, launch_id: uuid.UUID, process_id: int) -> Repl
     taken = Replica.objects.filter(
         pk=replica_id, launch_id=launch_id, state=Replica.State.STARTING
     ).update(
-        state=Replica.State.LOADING,
-        state_since=Now(),
-        process_id=process_id,
-        load_fraction=0.0,
+        state=Replica.State.LOADING, state_since=Now(), process_id=process_id, load_fraction=0.0
     )
     if not taken:
         return None

@@ -8,6 +8,7 @@ from typing import Literal
 from models_registry.fleet.live_figures import Subjects, read_figures
 from models_registry.fleet.registrations import active_registrations
 from models_registry.models import Node, Registration, Replica
+from models_registry.plan.facts import OCCUPYING
 
 State = Literal["initializing", "ready", "scaling", "degraded", "error"]
 _COMING = frozenset({Replica.State.STOPPED, Replica.State.STARTING, Replica.State.LOADING})
@@ -15,8 +16,6 @@ _COMING = frozenset({Replica.State.STOPPED, Replica.State.STARTING, Replica.Stat
 
 @dataclass(frozen=True)
 class PooledModel:
-    """A version that is in memory, on its way there, or registered."""
-
     version_key: str
     replicas: list[Replica]
     registrations: list[Registration]
@@ -30,8 +29,7 @@ class PooledModel:
 
     @property
     def devices(self) -> list[str]:
-        at_rest = (Replica.State.STOPPED, Replica.State.FAILED)
-        held = [replica for replica in self.replicas if replica.state not in at_rest]
+        held = [replica for replica in self.replicas if replica.state in OCCUPYING]
         return sorted({replica.device or replica.placed_on for replica in held})
 
     @property
@@ -83,7 +81,8 @@ def read_pool() -> Pool:
         if replica.desired == Replica.Desired.RESIDENT or replica.state != Replica.State.STOPPED
     ]
     registrations = list(active_registrations())
-    keys = sorted({row.version.key for row in [*replicas, *registrations]})
+    versions = {row.version for row in replicas} | {row.version for row in registrations}
+    keys = sorted(version.key for version in versions)
     figures = read_figures(Subjects([], keys, [node.name for node in nodes]))
     models = []
     for key in keys:

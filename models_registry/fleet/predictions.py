@@ -8,7 +8,8 @@ from typing import Final
 
 from django.db.models import Count, Q, Sum
 
-from models_registry.models import ModelVersion, Prediction
+from models_registry.catalogue.selectors import find_version
+from models_registry.models import Prediction
 from models_registry.plan.history import HORIZON_SECONDS, Arrivals
 from models_registry.plan.prediction import Preload, judge
 from models_registry.rules.outcome import Outcome
@@ -26,8 +27,6 @@ _GIB_HOUR: Final = (1 << 30) * 3600
 
 @dataclass(frozen=True)
 class Tally:
-    """Outcomes of predictions; ``wasted_byte_seconds`` is memory that lay idle for them."""
-
     hits: int = 0
     wastes: int = 0
     missed: int = 0
@@ -69,7 +68,6 @@ def total(parts: Iterable[Tally]) -> Tally:
 
 
 def rows_of(found: dict[str, Tally]) -> list[tuple[str, ...]]:
-    """A table row under ``HEADERS`` for each version, and a last one for all together."""
     rows = []
     for key, tally in {**found, "all": total(found.values())}.items():
         counts = (tally.hits, tally.wastes, tally.missed, tally.pending)
@@ -101,7 +99,6 @@ def note_preloads(preloads: Iterable[Preload], now: datetime, *, acted_on: bool)
 
 
 def note_missed(version_key: str, now: datetime, probability: float, needed_bytes: int) -> None:
-    """Write down that a version was asked for, while out of memory and not predicted."""
     fields = {"probability": probability, "needed_bytes": needed_bytes, "outcome": Outcome.MISSED}
     _note(version_key, made_at=now, until=now, acted_on=False, **fields)
 
@@ -112,11 +109,7 @@ def settle(
     now: datetime,
     grace_seconds: float,
 ) -> None:
-    """Judge the pending predictions by the requests that became known since the last time.
-
-    Args:
-        grace_seconds: how much later requests become known, at most.
-    """
+    """Judge pending predictions; requests become known at most ``grace_seconds`` late."""
     asked = defaultdict(list)
     for one in arrivals:
         asked[one.version].append(one.first_at)
@@ -136,8 +129,7 @@ def settle(
 
 def _note(version_key: str, **fields: object) -> None:
     """Add a row, unless its version is gone, and drop the oldest beyond ``KEPT_ROWS``."""
-    slug, _, label = version_key.partition("@")
-    version = ModelVersion.objects.filter(model__slug=slug, label=label).first()
+    version = find_version(version_key)
     if version is None:
         return
     row = Prediction.objects.create(version=version, **fields)

@@ -10,12 +10,21 @@ from models_registry.models import ModelVersion, Node, Preset, Replica
 
 
 def configured_versions(models: Sequence[str], preset_name: str) -> list[ModelVersion]:
-    """The versions that ``INFERENCE_PRELOAD_MODELS`` names, or else those of ``INFERENCE_CONFIG``.
+    """The versions of ``INFERENCE_PRELOAD_MODELS``, or else of ``INFERENCE_CONFIG``.
 
     Raises:
         RegistryError: no such model, version or preset.
     """
-    names = list(models) or _members(preset_name)
+    names = list(models)
+    if preset_name and not names:
+        preset = configured_preset((), preset_name)
+        if preset is None:
+            raise RegistryError(
+                f"There is no preset {preset_name!r} (INFERENCE_CONFIG). The admin lists the "
+                "presets."
+            )
+        for member in preset.members.select_related("model", "version__model"):
+            names.append(member.version.key if member.version else member.model.slug)
     versions: dict[int, ModelVersion] = {}
     for name in dict.fromkeys(names):
         version = find_version(name)
@@ -48,18 +57,5 @@ def configured_now() -> list[ModelVersion]:
 
 
 def configured_preset(models: Sequence[str], preset_name: str) -> Preset | None:
-    """The preset that the settings load; None where they name none, or models instead."""
     wanted = "" if models else preset_name
     return Preset.objects.filter(name=wanted).first() if wanted else None
-
-
-def _members(preset_name: str) -> list[str]:
-    if not preset_name:
-        return []
-    preset = configured_preset((), preset_name)
-    if preset is None:
-        raise RegistryError(
-            f"There is no preset {preset_name!r} (INFERENCE_CONFIG). The admin lists the presets."
-        )
-    members = preset.members.select_related("model", "version__model")
-    return [member.version.key if member.version else member.model.slug for member in members]

@@ -128,7 +128,7 @@ def release(registration: Registration, actor: Any = None) -> int:
 
 
 def forget_released() -> None:
-    """Delete registrations released long ago, but not while their version is in memory."""
+    """Delete registrations released long ago, except of versions in memory."""
     with transaction.atomic():
         # Locked, so that nobody registers one anew between reading and deleting it.
         rows = Registration.objects.select_for_update(skip_locked=True).order_by("pk")
@@ -138,6 +138,7 @@ def forget_released() -> None:
 
 
 def find_registration(**fields: str) -> Registration | None:
+    """The oldest active registration with these fields."""
     if any("\0" in value for value in fields.values()):
         return None  # Postgres refuses to compare with a NUL
     return active_registrations().filter(**fields).first()
@@ -150,7 +151,6 @@ def active_registrations() -> QuerySet[Registration]:
 
 
 def note_use(registration: Registration) -> None:
-    """Note the use, to the minute, in every active registration of this ``model_id``."""
     now = timezone.now()
     stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - _LAST_USED_STEP)
     same = Registration.objects.filter(model_id=registration.model_id, released_at__isnull=True)
@@ -163,26 +163,22 @@ def count_references(version: ModelVersion) -> int:
 
 def claims() -> dict[int, Claim]:
     """Claims by version id, also on versions whose registrations were all released."""
-    held: dict[int, list[Registration]] = {}
+    held: dict[int, list[dict[str, Any]]] = {}
     for row in Registration.objects.filter(released_at__isnull=True).order_by("since", "id"):
-        held.setdefault(row.version_id, []).append(row)
+        held.setdefault(row.version_id, []).append(row.requirement)
     gone = Registration.objects.filter(released_at__isnull=False).exclude(version__in=held.keys())
     last = gone.order_by().values("version_id").annotate(last=Max("released_at"))
     released = dict(last.values_list("version_id", "last"))
     loaded = _loaded_at(released) if released else {}
-    return {version_id: _claim_of(rows) for version_id, rows in held.items()} | {
+    found = {
         version_id: Claim(released_at=moment, loaded_at=loaded.get(version_id))
         for version_id, moment in released.items()
     }
-
-
-def _claim_of(rows: list[Registration]) -> Claim:
-    wishes = [row.requirement["device"] for row in rows if row.requirement["device"] != "auto"]
-    return Claim(
-        references=len(rows),
-        preload_workers=max(row.requirement["preload_workers"] for row in rows),
-        device=wishes[0] if wishes else "",
-    )
+    for version_id, wanted in held.items():
+        devices = (wish["device"] for wish in wanted if wish["device"] != "auto")
+        preload_workers = max(wish["preload_workers"] for wish in wanted)
+        found[version_id] = Claim(len(wanted), preload_workers, next(devices, ""))
+    return found
 
 
 def _loaded_at(version_ids: Collection[int]) -> dict[int, datetime]:

@@ -1,7 +1,4 @@
-"""All nodes, versions and replicas at one moment, in the columns that every controller tick needs.
-
-Reading the whole rows of all versions would be the most expensive part of a tick.
-"""
+"""The fleet at one moment, in the few columns that every controller tick needs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -49,10 +46,7 @@ class ListedVersion:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Nodes that have shown themselves at some time, all versions, replicas with their node.
-
-    ``taken_at`` is by the database's clock, which every writer of a state uses.
-    """
+    """``taken_at`` is by the database's clock, which every writer of a state uses."""
 
     nodes: Sequence[Node]
     versions: Sequence[ListedVersion]
@@ -107,19 +101,16 @@ def _listed_versions() -> list[ListedVersion]:
         | Q(kv_bytes_per_token__isnull=True)
         | ~Q(header__has_keys=_HEADER_KEYS)
     )
-    rows = (
-        ModelVersion.objects.annotate(lacks_facts=lacks_facts)
-        .order_by()
-        .values_list(
-            *("pk", "model__slug", "label", "file_name", "file_state"),
-            *("pinned", "preload_workers", "lacks_facts"),
-        )
+    versions = ModelVersion.objects.annotate(lacks_facts=lacks_facts).order_by()
+    rows = versions.values_list(
+        *("pk", "model__slug", "label", "file_name", "file_state"),
+        *("pinned", "preload_workers", "lacks_facts"),
     )
     return [
         ListedVersion(
-            id=id_,
-            key=f"{slug}@{label}",
-            file_name=file_name,
+            id_,
+            f"{slug}@{label}",
+            file_name,
             is_loadable=state == _READY,
             is_standing=pinned or preload_workers > 0,
             lacks_facts=lacks_facts and state == _READY,

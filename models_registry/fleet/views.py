@@ -21,10 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Demand:
-    """The requests that wait for a version; ``keep_alive_seconds`` is the last one's wish, if any.
-
-    ``idle_seconds`` have passed since a request came or was at work.
-    """
+    """The requests that wait for a version; ``idle_seconds`` since one came or was at work."""
 
     queued: int = 0
     priority: int = 0
@@ -38,9 +35,8 @@ class Demand:
 class HostFacts:
     """A launch of a replica. ``is_dead``: its process has ended; ``holds_memory``: it runs.
 
-    ``busy`` requests are claimed by it; ``has_served``: it has answered one to its end.
     ``private_bytes`` it holds now, ``resident_bytes`` it held right after the load, both without
-    those from before the load. ``notice`` is for people.
+    those from before the load. ``busy`` requests are claimed. ``notice`` is for people.
     """
 
     is_alive: bool = False
@@ -151,9 +147,9 @@ def version_views(
 def replica_view(
     replica: Replica, host: HostFacts, places: Iterable[Placement], now: datetime
 ) -> ReplicaView:
-    """A replica as the plan sees it at ``now``, by the database's clock.
+    """A replica at ``now`` by the database's clock.
 
-    Its placements stand in for needs that an older release did not write down.
+    ``places`` stand in for needs that an older release did not write down.
     """
     crash_loop = replica.crashes >= CRASH_LOOP and replica.state == Replica.State.FAILED
     own = (place.needs for place in places if place.node == replica.node.name)

@@ -6,8 +6,7 @@ import pytest
 
 from inference.messages import Delta, Embedding, Failed, Finished, Started, Usage
 from inference.queue import keys
-from inference.queue.claims import LAST, PROVEN
-from inference.queue.requeue import Requeue
+from inference.queue.claims import LAST, PROVEN, Requeue
 from tests.inference.queue.world import QueueWorld
 
 

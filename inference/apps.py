@@ -12,7 +12,7 @@ class InferenceConfig(AppConfig):
 
     def ready(self) -> None:
         """Show the registry's overview what hosts and queues do."""
-        from inference.fleet_figures import fleet_figures
+        from inference.redis_figures import redis_figures
         from models_registry.fleet.live_figures import register_figures
 
-        register_figures(fleet_figures)
+        register_figures(redis_figures)

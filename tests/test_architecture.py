@@ -58,8 +58,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "queue": {"messages", "errors", "conf"},
         "streams": {"messages", "errors", "conf", "queue"},
         "engine": {"messages"},
-        "fleet_figures": {"queue"},
-        "apps": {"fleet_figures"},
+        "redis_figures": {"queue"},
+        "apps": {"redis_figures"},
         # the two sides of the queue
         "prompts": {"engine", "errors"},
         "cluster": {"queue"},

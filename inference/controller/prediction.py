@@ -31,7 +31,7 @@ _DAY: Final = timedelta(days=1)
 
 
 class DemandPrediction:
-    """Writes predictions down; only if ``demand_prediction`` is "act", ``to_preload`` names any."""
+    """Predicts the demand for versions; ``to_preload`` names any only with the setting "act"."""
 
     def __init__(
         self,

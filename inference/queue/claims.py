@@ -191,7 +191,7 @@ class HostClaims:
         return [decode_control(answer[1]), *self.controls()]
 
     def abandon(self, *, crashed: bool) -> None:
-        """Let the next sweep take back the claims; with ``crashed``, an item may be to blame."""
+        """Let the next sweep take back the claims; if ``crashed``, one of them may be to blame."""
         pipeline = self._redis.pipeline()
         if not crashed:
             pipeline.hset(keys.host(self._launch_id), "left", 1)

@@ -41,8 +41,8 @@ class DemandReader:
     ) -> tuple[dict[str, Demand], dict[str, HostFacts]]:
         """The demand by version key, and the completed facts of hosts by launch id, at one moment.
 
-        A version that is ``foreseen`` is loaded before its first use. Of another without a record
-        of a use Redis may have lost it, so it counts as in use.
+        Without a record of its use, a ``foreseen`` version is unused; any other counts as used now,
+        since Redis may have lost the record.
         """
         arguments: list[Any] = [len(versions), *versions, *hosts]
         answers: Any = self._demand([keys.USED, keys.KEEP_ALIVE], arguments)
@@ -74,7 +74,7 @@ class DemandReader:
         return int(self._refuse([keys.queue(version_key)], arguments))
 
     def note_unused(self, version_key: str) -> None:
-        """The host of a version that is loaded before anybody asks is not a use of it."""
+        """Keep the host of a version that nobody has asked for yet from counting as a use of it."""
         self._redis.hsetnx(keys.USED, version_key, "0")
 
     def forget_keep_alive(self, version_key: str) -> None:

@@ -40,7 +40,10 @@ _POISON = Failed(
 
 
 def fence(redis: Redis, launch_id: str) -> bool:
-    """Bar a host from writing, so that its work returns and its node kills it; False if it was."""
+    """Bar a host from writing: the next sweep returns its claims, and its node kills it.
+
+    False when it was fenced before.
+    """
     if not redis.set(keys.fenced(launch_id), 1, ex=FENCED_SECONDS, nx=True):
         return False
     redis.zadd(keys.HOSTS, {launch_id: 0})
@@ -61,9 +64,9 @@ class Sweep:
         self._requeue = Requeue(redis)
 
     def run(self, *, only_abandoned: bool = False) -> list[str]:
-        """Fence silent hosts, return their claims to the queues, and return their launch ids.
+        """Fence silent hosts and return their claims to the queues; returns the hosts' launch ids.
 
-        With ``only_abandoned``, only those whose heartbeat was set to 0, since they are known dead.
+        With ``only_abandoned``, only hosts whose heartbeat was set to 0, since they are known dead.
         """
         lease_seconds = ABANDONED_SECONDS if only_abandoned else self._lease_seconds
         lost = self._bury(keys=[keys.HOSTS, keys.DEAD], args=[lease_seconds, FENCED_SECONDS])

@@ -67,7 +67,7 @@ def _decide(replica: Replica, desired: str, **fields: Any) -> None:
 
 
 def explain(replicas: Iterable[Replica], reasons: Mapping[str, str]) -> None:
-    """Write why it waits into the row of each replica that waits for room; by version key."""
+    """Write into the row of each replica that waits for room why it does; by version key."""
     waits = {"desired": Replica.Desired.RESIDENT, "state": Replica.State.STOPPED}
     for replica in replicas:
         reason = reasons.get(replica.version.key, "")
@@ -83,7 +83,7 @@ def measure(
     """Correct what is set aside for a replica on the CPU by what its process holds.
 
     After the load the buffers of a step are not touched yet, so their estimate is added. The
-    estimate stays for a GPU, and for options other than the version has by now.
+    estimate stays on a GPU, and where the version has other options by now than were loaded.
     """
     if set(replica.needed_bytes) != {CPU}:
         return

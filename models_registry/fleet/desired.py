@@ -70,7 +70,7 @@ def unload_replicas(replicas: Iterable[Replica], actor: Any = None) -> int:
 
 
 def _forget_failures(replicas: Iterable[Replica], **fields: Any) -> None:
-    """Clear the failures of replicas at rest; by ``state_since`` a stuck process is killed."""
+    """Clear failures of replicas at rest; ``state_since`` stays, as it times stuck processes."""
     rows = Replica.objects.filter(pk__in=[replica.pk for replica in replicas])
     at_rest = rows.exclude(state__in=OCCUPYING)
     at_rest.update(state=Replica.State.STOPPED, reason="", crashes=0, load_failed=False, **fields)

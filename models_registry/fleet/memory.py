@@ -1,10 +1,10 @@
 """Bytes that a replica will take, estimated from the header of its model file.
 
 The terms follow llama.cpp's own buffers as it logs them while loading (flash attention, mapped
-weights). Memory counts that cannot be had back while the model is in use: anonymous memory, and the
-weights that are read from the mapped file. On CPUs for whose instructions llama.cpp rearranges
-weights (AMX, AVX2, NEON) it computes on the copy; the pages of the file with the original are never
-read again, the kernel drops them when memory is short, and so they do not count.
+weights). Only memory that cannot be reclaimed while the model is in use counts: anonymous memory,
+and the weights that are read from the mapped file. On CPUs for whose instructions llama.cpp
+rearranges weights (AMX, AVX2, NEON) it computes on the copy; the file's pages of the original are
+never read again, the kernel drops them when memory is short, and so they do not count.
 
 The estimate is within 10 % of the bytes measured after work (see the tests), without those of the
 Python process before the load.
@@ -123,8 +123,8 @@ def device_bytes(
     """Split an estimate, made without ``cpu_features``, over GPUs and the CPU.
 
     The layers that go to the GPUs take their weights, their part of the KV cache and a compute
-    buffer with them; the table of embeddings and those of the vocabulary stay. ``gpu_layers`` is
-    -1 for all; each GPU gets its part of them by ``shares``, together 1, or empty without GPUs.
+    buffer with them; the table of embeddings and those of the vocabulary stay. ``gpu_layers`` of -1
+    means all; ``shares`` is the part of them for each GPU (sum 1), empty for the CPU alone.
     """
     if not shares or gpu_layers == 0:
         return {"cpu": estimate.total_bytes}

@@ -41,7 +41,7 @@ class NodeFacts:
 def register_this_node(
     name: str, max_replicas: int, budget_bytes: int = 0, facts: NodeFacts | None = None
 ) -> Node:
-    """Enter this machine or update its row, which keeps its devices without new ``facts``."""
+    """Enter this machine or update its row; without ``facts`` the row keeps its devices."""
     memory_bytes = usable_memory_bytes()
     fields = {
         "cpu_count": os.cpu_count() or 1,

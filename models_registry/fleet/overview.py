@@ -123,7 +123,7 @@ def shown_downloads(now: datetime) -> Iterable[Download]:
 
 
 def node_state(node: Node, replicas: Sequence[Replica], is_alive: bool) -> NodeState:
-    """A node with the memory held by its own of ``replicas``."""
+    """A node with the memory held by those of ``replicas`` that are on it."""
     own = [row for row in replicas if row.node_id == node.pk and row.state in OCCUPYING]
     facts = {device["name"]: device for device in node.devices}
     return NodeState(

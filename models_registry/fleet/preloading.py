@@ -38,7 +38,7 @@ def configured_versions(models: Sequence[str], preset_name: str) -> list[ModelVe
 
 
 def forget_other_wishes(wanted: Iterable[ModelVersion], node: Node) -> int:
-    """Want no unpinned replica on ``node`` but of ``wanted``; returns how many are unwanted now."""
+    """Want no replicas on ``node`` but pinned ones and ``wanted``; returns how many go."""
     others = node.replicas.filter(desired=Replica.Desired.RESIDENT, version__pinned=False)
     forgotten = list(others.exclude(version__in=[version.pk for version in wanted]))
     for replica in forgotten:

@@ -53,7 +53,7 @@ class HostFacts:
 
 @dataclass(frozen=True)
 class Wishes:
-    """Who wants which versions at one moment, ``at``, by the database's clock.
+    """The demand, settings, predictions and claims at one moment, ``at``, by the database's clock.
 
     ``foreseen`` has the seconds since the prediction. ``claims`` go by version id, all else by key.
     """

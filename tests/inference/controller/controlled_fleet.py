@@ -52,7 +52,7 @@ class Fleet:
         self.world.redis.set(name, " ".join(launches))
 
     def observe(self, facts: HostFacts) -> Observation:
-        """What the controller sees while all hosts show the same."""
+        """The controller's observation while all hosts show the same."""
         snapshot = take_snapshot()
         return self.controller._observe(
             snapshot,

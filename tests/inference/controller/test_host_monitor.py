@@ -1,4 +1,4 @@
-"""How long a node has been silent, as far as somebody has watched."""
+"""The silence of nodes, as far as a controller has watched."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ def monitor(world: QueueWorld, clock: SimpleNamespace) -> Iterator[HostMonitor]:
 
 
 def silence(monitor: HostMonitor, clock: SimpleNamespace, after_seconds: float) -> float | None:
-    """Of the node, after a while; None where it shows itself."""
+    """The silence of the node after a while; None where it shows itself."""
     clock.now += after_seconds
     return monitor.read(["gone"]).node_silence_seconds.get("gone")
 

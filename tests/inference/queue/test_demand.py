@@ -1,4 +1,4 @@
-"""What the controller sees of queues and hosts, and what it tells those who wait."""
+"""The controller reads queues and hosts, and answers waiting requests."""
 
 import math
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def demand_of(world: QueueWorld, reader: DemandReader) -> Demand:
 
 
 def facts_of(host: ScriptedHost, reader: DemandReader) -> HostFacts:
-    """What the reader tells of a living host."""
+    """The facts of a living host, as read."""
     return reader.read([], {host.launch_id: HostFacts(is_alive=True)})[1][host.launch_id]
 
 

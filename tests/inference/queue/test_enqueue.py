@@ -1,4 +1,4 @@
-"""What gets into a queue and what does not."""
+"""Items are queued or refused, and have their place."""
 
 import pytest
 

@@ -22,6 +22,7 @@ from models_registry.fleet.footprints import (
     measured_footprints,
     note_footprint,
     options_of,
+    placements_among,
     placements_of,
 )
 from models_registry.fleet.live_figures import LiveFigures
@@ -168,6 +169,22 @@ def test_what_an_older_release_did_not_keep_is_read_from_the_file(tmp_path: Path
         assert version.header["architecture"] == version.architecture
         assert version.kv_bytes_per_token == 2 * 2 * (8 + 8) * 2
         assert "completion" in version.capabilities
+
+
+def test_a_header_that_lacks_one_value_of_this_release_is_incomplete() -> None:
+    a_version(kv_bytes_per_token=1)
+    header = header_facts(TINY)
+    del header["matrices"]
+    older = a_version(kv_bytes_per_token=1, header=header)
+    assert take_snapshot().incomplete_files == {older.pk: older.file_name}
+
+
+def test_a_wished_device_is_asked_for_and_not_written_into_the_version() -> None:
+    gpu = DeviceFacts("cuda:0", "A", 300 * MIB)
+    node, version = register_this_node("gpu", 4, facts=NodeFacts((gpu,))), a_version()
+    (place,) = placements_among([node], version, {}, "cuda:0")
+    assert (place.device, version.device) == ("cuda:0", "auto")
+    assert placements_among([node], version, {}, "cuda:1") == placements_of(version, node, {})
 
 
 def test_a_version_needs_what_was_foreseen_and_then_what_was_measured() -> None:

@@ -13,7 +13,7 @@ from models_registry.fleet.live_figures import HostFigures, LiveFigures, Subject
 _PATIENCE_SECONDS = 1.0
 
 
-def fleet_figures(subjects: Subjects) -> LiveFigures:
+def redis_figures(subjects: Subjects) -> LiveFigures:
     pipeline = _client().pipeline(transaction=False)
     for launch_id in subjects.launch_ids:
         pipeline.hmget(keys.host(launch_id), "running", "waiting", "tokens_per_second")

@@ -18,8 +18,7 @@ ANNOUNCED_SECONDS = 10
 
 
 class Refused(StrEnum):
-    """The waiting requests to refuse: all, those without a part of their answer, or those of the
-    latter whose deadline has passed."""
+    """Waiting requests to refuse: all, those without output yet, or the late ones of these."""
 
     ALL = "all"
     FRESH = "fresh"
@@ -82,8 +81,7 @@ class DemandReader:
         self._redis.hdel(keys.KEEP_ALIVE, version_key)
 
     def announce(self, loadable: Iterable[str], loading: Mapping[str, float]) -> None:
-        """Tell the web processes the versions that are loaded when asked for, and the progress of
-        loads from 0 to 1; valid for ``ANNOUNCED_SECONDS``."""
+        """Tell the web processes the loadable versions, and the progress (0 to 1) of loads."""
         pipeline = self._redis.pipeline()
         pipeline.delete(keys.LOADABLE, keys.LOADING)
         # Redis has no empty sets, and "nothing can be loaded" differs from silence.

@@ -30,9 +30,7 @@ ABANDONED_SECONDS = 1e9
 # Longer than any fenced host lives on.
 FENCED_SECONDS = 86_400
 _HOST_DIED = Failed(HostLostError.default_code, "The process that ran it died.")
-_FRAMES_LOST = Failed(
-    HostLostError.default_code, "Its host died, and Redis lost a part of the answer."
-)
+_FRAMES_LOST = Failed(HostLostError.default_code, "Its host died, and Redis lost its tokens.")
 _POISON = Failed(
     PoisonRequestError.default_code,
     "This request made the model process crash twice and is not tried again.",

@@ -9,13 +9,13 @@ from django.db.models.functions import Now
 
 from models_registry.catalogue.selectors import find_version
 from models_registry.fleet.footprints import (
-    CPU,
     is_news,
     late_bytes,
     mapped_bytes,
     note_footprint,
     options_of,
 )
+from models_registry.fleet.memory import CPU
 from models_registry.models import Footprint, Node, Replica
 from models_registry.plan.facts import OCCUPYING
 from models_registry.plan.plan import Start

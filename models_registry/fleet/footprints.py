@@ -7,13 +7,12 @@ from typing import Final
 
 from django.utils import timezone
 
-from models_registry.fleet.memory import MemoryEstimate, device_bytes, estimate_bytes
+from models_registry.fleet.memory import CPU, MemoryEstimate, device_bytes, estimate_bytes
 from models_registry.fleet.repacking import COPYING_FEATURES
 from models_registry.gguf.kept import kept_header
 from models_registry.models import Footprint, ModelVersion, Node
 from models_registry.plan.facts import Placement
 
-CPU = "cpu"
 MARGIN = 1.05
 """An estimate is multiplied by this, since the replica may turn out a little larger."""
 _CONFIRMED_EVERY: Final = timedelta(hours=1)

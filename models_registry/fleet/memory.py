@@ -18,6 +18,7 @@ from typing import Final
 from models_registry.fleet.repacking import copied_bytes
 from models_registry.gguf.reader import GGUFHeader
 
+CPU: Final = "cpu"
 _FLOAT_BYTES: Final = 4
 _MASK_BYTES: Final = 2  # the attention mask is F16
 _CELL_BLOCK: Final = 256  # llama.cpp rounds the KV cache up to this many cells
@@ -127,7 +128,7 @@ def device_bytes(
     means all; ``shares`` is the part of them for each GPU (sum 1), empty for the CPU alone.
     """
     if not shares or gpu_layers == 0:
-        return {"cpu": estimate.total_bytes}
+        return {CPU: estimate.total_bytes}
     # The output counts as a layer in llama.cpp.
     all_layers = header.block_count + 1
     part = 1.0 if gpu_layers < 0 else min(1.0, gpu_layers / all_layers)
@@ -136,4 +137,4 @@ def device_bytes(
     moved = part * (estimate.mapped_bytes - (0 if tied else table) + estimate.kv_bytes)
     moved += estimate.compute_bytes
     stays = estimate.total_bytes - moved + (table if tied else 0)
-    return {"cpu": round(stays)} | {name: round(moved * share) for name, share in shares.items()}
+    return {CPU: round(stays)} | {name: round(moved * share) for name, share in shares.items()}

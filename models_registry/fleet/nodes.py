@@ -10,8 +10,9 @@ from typing import Final
 from django.utils import timezone
 
 from models_registry.errors import NeverFitsError, RegistryError
-from models_registry.fleet.footprints import CPU, measured_footprints, placements_of
+from models_registry.fleet.footprints import measured_footprints, placements_of
 from models_registry.fleet.live_figures import Subjects, read_figures
+from models_registry.fleet.memory import CPU
 from models_registry.models import ModelVersion, Node, Replica
 from models_registry.models.fleet import USUAL_SHARE
 from models_registry.plan.facts import OCCUPYING, Placement

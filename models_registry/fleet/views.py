@@ -12,7 +12,7 @@ from models_registry.fleet.footprints import Measured, measured_footprints, plac
 from models_registry.fleet.registrations import NO_CLAIM, Claim
 from models_registry.fleet.snapshot import Snapshot
 from models_registry.gguf.kept import kept_header
-from models_registry.models import ModelVersion, Node, Replica
+from models_registry.models import Model, ModelVersion, Node, Replica
 from models_registry.plan.facts import NodeView, Placement, ReplicaView, VersionView
 from models_registry.plan.lifecycle import CRASH_LOOP
 
@@ -127,7 +127,7 @@ def version_views(
         views[version.key] = VersionView(
             key=version.key,
             placements=places,
-            is_embedding=version.model.type == "embedding",
+            is_embedding=version.model.type == Model.Type.EMBEDDING,
             pinned=version.pinned,
             preload_workers=max(version.preload_workers, int(version.key in wishes.preloaded)),
             registered_workers=claim.preload_workers,
@@ -211,7 +211,7 @@ def _keep_alive_seconds(
     if claim.is_left_over(now, demand.idle_seconds):
         return 0.0
     keep_alive = demand.keep_alive_seconds
-    is_embedding = version.model.type == "embedding"
+    is_embedding = version.model.type == Model.Type.EMBEDDING
     if keep_alive is None or is_embedding:
         keep_alive = version.keep_alive_seconds
     if keep_alive is None:

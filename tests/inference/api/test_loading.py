@@ -271,7 +271,7 @@ async def test_keep_alive_of_a_request_is_kept_for_its_version(
     host = await loaded(controller, redis_client, version)
     await host.answer(Started(3), Finished("stop", Usage(3, 1)))
     assert (await request).status_code == 200
-    demand, _ = controller.read([version.key], [])
+    demand, _ = controller.read([version.key], {})
     assert demand[version.key].keep_alive_seconds == 300
 
 

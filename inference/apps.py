@@ -9,7 +9,7 @@ class InferenceConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from inference.fleet_figures import fleet_figures
+        from inference.redis_figures import redis_figures
         from models_registry.fleet.live_figures import register_figures
 
-        register_figures(fleet_figures)
+        register_figures(redis_figures)

@@ -1,7 +1,7 @@
 """Models for Django programs: register what is needed, use it, release it.
 
-Every function says how it went in a ``Result`` and raises only where this program itself is at
-fault. They are coroutines; call them all from one event loop.
+Every function returns a ``Result`` and raises only where the calling program itself is at fault.
+They are coroutines; call them all from one event loop.
 """
 
 import functools
@@ -32,14 +32,12 @@ __all__ = [
 ]
 
 P = ParamSpec("P")
-# What programs of this service do is recorded under no user.
+# Requests of programs inside this service are recorded under no user.
 _SELF: Final = Principal(0, "service", frozenset({INFERENCE}))
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why something failed: a code for programs, a message for people."""
-
     code: str
     message: str
     details: dict[str, Any] = field(default_factory=dict)
@@ -50,22 +48,17 @@ class Problem:
 
 @dataclass(frozen=True)
 class Result:
-    """What a function gave back: ``data``, or else ``error``."""
+    """The result of a function: ``data``, or else ``error``."""
 
     data: dict[str, Any] = field(default_factory=dict)
     error: Problem | None = None
 
     @property
     def success(self) -> bool:
-        """Whether it went well."""
         return self.error is None
 
 
-def _as_result(
-    function: Callable[P, Awaitable[dict[str, Any]]],
-) -> Callable[P, Awaitable[Result]]:
-    """Turn what ``function`` returns, or what it raises that people are shown, into a result."""
-
+def _as_result(function: Callable[P, Awaitable[dict[str, Any]]]) -> Callable[P, Awaitable[Result]]:
     @functools.wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> Result:
         try:
@@ -87,20 +80,13 @@ def _as_result(
 async def register_model(
     model_id: str, model_config: ModelRequirement, requester_module_id: str
 ) -> dict[str, Any]:
-    """Count a program as somebody who needs a model, until it calls ``release_model``.
+    """Count a program as one that needs a model, until it calls ``release_model``.
 
     Call it at every start: asking again for the same counts once. A file that is not there is
-    fetched in the background.
-
-    Args:
-        model_id: a name for this need, used in the other functions. Programs may share one.
-        model_config: what is needed.
-        requester_module_id: the program that asks.
+    fetched in the background. Programs may share a ``model_id``, their name for this need.
 
     Returns:
-        ``registered``, ``model_id``, ``new_registration``, ``model_type``, ``model_name``,
-        ``reference_count`` (all claims on the same version), ``version``, and ``download_id``
-        where its file is being fetched.
+        See ``registration_data``; ``reference_count`` is of all claims on the same version.
     """
     registered = await in_database(
         register,
@@ -113,7 +99,6 @@ async def register_model(
 
 
 def registration_data(registered: Registered) -> dict[str, Any]:
-    """What ``register_model`` returns."""
     row, download = registered.registration, registered.download
     data = {
         "registered": True,
@@ -129,12 +114,7 @@ def registration_data(registered: Registered) -> dict[str, Any]:
 
 @_as_result
 async def release_model(model_id: str, requester_module_id: str) -> dict[str, Any]:
-    """Give up a program's reference.
-
-    Returns:
-        ``released``, and ``references`` that the version has left. At 0 it leaves memory once it is
-        idle.
-    """
+    """Release a reference; once no ``references`` are left, the version leaves memory when idle."""
     registration = await in_database(
         find_registration, model_id=model_id, requester=requester_module_id
     )
@@ -148,23 +128,11 @@ async def release_model(model_id: str, requester_module_id: str) -> dict[str, An
 
 @_as_result
 async def generate_embeddings(texts: str | Sequence[str], model_id: str) -> dict[str, Any]:
-    """Vectors of texts by a registered embedding model; brings it into memory if need be.
-
-    Args:
-        texts: one or many, none of them empty.
-        model_id: as registered.
-
-    Returns:
-        As ``inference.runs.embedding.embed_registered``.
-    """
+    """Embed texts, none of them empty; see ``inference.runs.embedding.embed_registered``."""
     return await embed_registered(_SELF, texts, model_id)
 
 
 @_as_result
 async def get_service_status() -> dict[str, Any]:
-    """The pool of model hosts: its state, what is in memory and for whom, and what waits.
-
-    Returns:
-        As ``GET /api/status``; docs/registrations.md has an example.
-    """
+    """The answer of ``GET /api/status``; docs/registrations.md has an example."""
     return await pool_report()

@@ -1,4 +1,4 @@
-"""What ``GET /api/status`` and ``get_service_status`` say of the pool."""
+"""The state of the pool, for ``GET /api/status`` and ``get_service_status``."""
 
 from typing import Any, cast
 
@@ -6,10 +6,11 @@ from inference.database import in_database
 from inference.queue import keys
 from inference.runs.runtime import runtime
 from models_registry.fleet.pool import Pool, PooledModel, read_pool
+from models_registry.models import Replica
 
 
 async def pool_report() -> dict[str, Any]:
-    """The pool, JSON-ready; times are seconds since 1970."""
+    """The pool, JSON-ready; times are Unix seconds."""
     pool = await in_database(read_pool)
     versions = [model.version_key for model in pool.models]
     used: list[bytes | None] = []
@@ -22,14 +23,11 @@ async def pool_report() -> dict[str, Any]:
 
 
 def report_of(pool: Pool, last_used: dict[str, float]) -> dict[str, Any]:
-    """The report: pure.
-
-    Args:
-        pool: as the registry sees it.
-        last_used: when a request last asked for a version, by key.
-    """
+    """The report, with the times of the last requests by version key: pure."""
     loaded = [model for model in pool.models if model.is_loaded]
-    serving = sum(replica.state == "ready" for model in pool.models for replica in model.replicas)
+    serving = sum(
+        replica.state == Replica.State.READY for model in pool.models for replica in model.replicas
+    )
     return {
         "object": "status",
         "initialized": pool.state not in ("initializing", "error"),
@@ -45,7 +43,8 @@ def report_of(pool: Pool, last_used: dict[str, float]) -> dict[str, Any]:
         "loaded_models": {
             name: _loaded(model, name, _last_used(model, last_used))
             for model in loaded
-            for name in _names(model)
+            # A version without registrations goes by its key.
+            for name in sorted({row.model_id for row in model.registrations}) or [model.version_key]
         },
         "total_loaded_models": len(loaded),
         "models": [_model(model, _last_used(model, last_used)) for model in pool.models],
@@ -54,14 +53,9 @@ def report_of(pool: Pool, last_used: dict[str, float]) -> dict[str, Any]:
 
 
 def _last_used(model: PooledModel, requested: dict[str, float]) -> float | None:
-    """When it was asked for last; Redis may have lost it, the rows know it to the minute."""
+    """Time of the last request; Redis may have lost it, the rows know it to the minute."""
     noted = model.last_used_at
     return requested.get(model.version_key) or (noted.timestamp() if noted else None)
-
-
-def _names(model: PooledModel) -> list[str]:
-    """What a version is registered as; its key where it is not registered."""
-    return sorted({row.model_id for row in model.registrations}) or [model.version_key]
 
 
 def _loaded(model: PooledModel, name: str, last_used: float | None) -> dict[str, Any]:
@@ -92,7 +86,7 @@ def _model(model: PooledModel, last_used: float | None) -> dict[str, Any]:
                 "state": replica.state,
                 "device": replica.device or replica.placed_on,
                 "memory_bytes": replica.resident_bytes,
-                # The lines after the first are the end of a log, for administrators alone.
+                # The lines after the first are the end of a log, which clients must not see.
                 "reason": replica.reason.partition("\n")[0] or None,
             }
             for replica in model.replicas

@@ -58,13 +58,13 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "queue": {"messages", "errors", "conf"},
         "streams": {"messages", "errors", "conf", "queue"},
         "engine": {"messages"},
-        "fleet_figures": {"queue"},
-        "apps": {"fleet_figures"},
+        "redis_figures": {"queue"},
+        "apps": {"redis_figures"},
         # the two sides of the queue
         "prompts": {"engine", "errors"},
         "cluster": {"queue"},
         "replica": {"cluster", "engine", "queue", "messages", "conf"},
-        "controller": {"cluster", "queue", "messages", "conf"},
+        "controller": {"cluster", "queue", "messages", "errors", "conf"},
         "orders": {"prompts", "messages", "errors", "conf", "database"},
         "answers": {"orders", "messages"},
         "runs": {

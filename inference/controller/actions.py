@@ -1,9 +1,10 @@
-"""What the controller does to single replicas: start, drain, note how they ended."""
+"""Start and drain single replicas, and record how they ended."""
 
 import logging
 import uuid
 
 import redis
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django_q.brokers import get_broker
 from django_q.tasks import async_task
@@ -13,7 +14,8 @@ from inference.cluster.liveness import LivenessLock, liveness_folder
 from inference.cluster.names import MODELS_CLUSTER, cluster_queue_name
 from inference.messages import Drain, encode
 from inference.queue import keys
-from inference.queue.demand import HostLoad
+from inference.queue.sweep import fence
+from models_registry.fleet.views import HostFacts
 from models_registry.models import Replica
 from models_registry.plan.lifecycle import CRASH_LOOP, Action, backoff_seconds
 from models_registry.plan.plan import Start
@@ -22,19 +24,18 @@ logger = logging.getLogger(__name__)
 
 # A cluster that is away must not find a heap of old announcements when it comes back.
 MAX_ANNOUNCEMENTS = 32
-# Longer than any host lives on that was given up; ``bury.lua`` has the same.
-FENCED_SECONDS = 86_400
+CONTROL_SECONDS = 3600
 
 
 class FleetActions:
-    """Announcements to clusters, messages to hosts, and their traces in the rows."""
+    """Announces launches to clusters, sends messages to hosts, and writes the replicas' rows."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, load_stall_seconds: float) -> None:
         self._redis = client
+        self._load_stall_seconds = load_stall_seconds
 
     def start(self, replica: Replica, start: Start) -> None:
-        """Announce a new launch of a replica, with the room that was set aside for it."""
-        _forget(str(replica.launch_id))
+        _remove_files(str(replica.launch_id))
         replica.launch_id = uuid.uuid4()
         replica.reason = ""
         self._set_state(
@@ -47,63 +48,56 @@ class FleetActions:
         )
         self._announce(replica)
 
-    def act(self, replica: Replica, action: Action) -> None:
-        """Do what is due for one replica."""
-        launch = str(replica.launch_id)
+    def act(self, replica: Replica, action: Action, host: HostFacts) -> None:
         match action:
             case Action.ANNOUNCE_AGAIN:
                 self._set_state(replica, Replica.State.STARTING)
                 self._announce(replica)
             case Action.DRAIN:
-                self._drain(replica, launch)
+                self.drain(replica)
             case Action.KILL:
-                if self._give_up(launch):
-                    logger.warning("%s does not end and is given up", replica)
+                if fence(self._redis, str(replica.launch_id)):
+                    logger.warning("%s does not end and is fenced", replica)
             case Action.NOTE_DEATH:
-                self._note_death(replica, launch)
+                self._note_death(replica)
             case Action.NOTE_STOPPED:
                 replica.reason = ""
                 self._set_state(replica, Replica.State.STOPPED)
             case Action.FORGIVE:
                 Replica.objects.filter(pk=replica.pk).update(crashes=0)
-            case Action.NOTE_READY | Action.FAIL_LOAD:
-                raise ValueError(f"There is a method of its own to {action.value}")
+            case Action.NOTE_READY:
+                self._note_ready(replica, host)
+            case Action.FAIL_LOAD:
+                self._fail_load(replica)
 
-    def note_ready(self, replica: Replica, load: HostLoad) -> None:
-        """Record that a launch serves: it could not itself while the database was away.
+    def drain(self, replica: Replica) -> None:
+        self.tell_to_drain(str(replica.launch_id))
+        ready = _unchanged(replica).filter(state=Replica.State.READY)
+        ready.update(state=Replica.State.DRAINING, state_since=Now())
 
-        Args:
-            replica: its row, which says that it is being loaded.
-            load: what its host shows of itself.
-        """
-        before = Replica.objects.filter(
-            pk=replica.pk, launch_id=replica.launch_id, state=replica.state
-        )
-        before.update(
+    def tell_to_drain(self, launch: str) -> None:
+        self._redis.rpush(keys.control(launch), encode(Drain()))
+        self._redis.expire(keys.control(launch), CONTROL_SECONDS)
+
+    def _note_ready(self, replica: Replica, host: HostFacts) -> None:
+        """Record that a launch serves, which its host could not while the database was away."""
+        _unchanged(replica).filter(state=replica.state).update(
             state=Replica.State.READY,
             state_since=Now(),
             load_fraction=1.0,
-            resident_bytes=load.resident_bytes,
-            device=load.device,
-            reason=load.notice,
+            resident_bytes=host.resident_bytes,
+            device=host.device,
+            reason=host.notice,
         )
         logger.info("%s is ready, as its host shows", replica)
 
-    def fail_load(self, replica: Replica, stalled_seconds: float) -> None:
-        """Give up a launch whose load does not move.
-
-        Args:
-            replica: its row.
-            stalled_seconds: how long it has not.
-        """
-        loading = Replica.objects.filter(
-            pk=replica.pk, launch_id=replica.launch_id, state=Replica.State.LOADING
-        )
+    def _fail_load(self, replica: Replica) -> None:
         reason = (
             f"{replica.version.key} could not be loaded: it stood at {replica.load_fraction:.0%} "
-            f"for {stalled_seconds:g} s (INFERENCE_LOAD_STALL). See whether the disk of "
+            f"for {self._load_stall_seconds:g} s (INFERENCE_LOAD_STALL). See whether the disk of "
             f"{replica.node.name} answers."
         )
+        loading = _unchanged(replica).filter(state=Replica.State.LOADING)
         failed = loading.update(
             state=Replica.State.FAILED,
             state_since=Now(),
@@ -114,31 +108,12 @@ class FleetActions:
         )
         if failed:  # it has not become ready meanwhile
             logger.error("%s", reason)
-            self._give_up(str(replica.launch_id))
+            fence(self._redis, str(replica.launch_id))
 
-    def _drain(self, replica: Replica, launch: str) -> None:
-        """Tell a host to leave, and note since when it was to."""
-        self._redis.rpush(keys.control(launch), encode(Drain()))
-        self._redis.expire(keys.control(launch), 3600)
-        serving = Replica.objects.filter(
-            pk=replica.pk, launch_id=replica.launch_id, state=Replica.State.READY
-        )
-        serving.update(state=Replica.State.DRAINING, state_since=Now())
-
-    def _give_up(self, launch: str) -> bool:
-        """Fence a host: the next sweep returns its work, and its node kills its process.
-
-        Returns:
-            False when it was given up before.
-        """
-        if not self._redis.set(keys.fenced(launch), 1, ex=FENCED_SECONDS, nx=True):
-            return False
-        self._redis.zadd(keys.HOSTS, {launch: 0})
-        return True
-
-    def _note_death(self, replica: Replica, launch: str) -> None:
-        # One that shows itself again a moment later must not go on beside its successor.
-        self._give_up(launch)
+    def _note_death(self, replica: Replica) -> None:
+        launch = str(replica.launch_id)
+        # A host that shows itself again a moment later must not go on beside its successor.
+        fence(self._redis, launch)
         replica.crashes += 1
         log = HostLog(liveness_folder(), launch)
         how = log.last_lines() or published_lines(self._redis, launch)
@@ -159,7 +134,7 @@ class FleetActions:
             )
         logger.error("%s: %s", replica, replica.reason)
         self._set_state(replica, Replica.State.FAILED, resident_bytes=None, device="")
-        _forget(launch)
+        _remove_files(launch)
 
     def _announce(self, replica: Replica) -> None:
         cluster = cluster_queue_name(MODELS_CLUSTER, replica.node.name)
@@ -178,8 +153,7 @@ class FleetActions:
 
     def _set_state(self, replica: Replica, state: str, **fields: object) -> None:
         """Move to ``state``, unless the host has moved on in the meantime."""
-        before = Replica.objects.filter(pk=replica.pk, state=replica.state)
-        before.update(
+        Replica.objects.filter(pk=replica.pk, state=replica.state).update(
             state=state,
             state_since=Now(),
             launch_id=replica.launch_id,
@@ -191,8 +165,11 @@ class FleetActions:
         replica.state = state
 
 
-def _forget(launch: str) -> None:
-    """Remove the files of a launch that has ended, where they are on this machine."""
+def _unchanged(replica: Replica) -> QuerySet[Replica]:
+    return Replica.objects.filter(pk=replica.pk, launch_id=replica.launch_id)
+
+
+def _remove_files(launch: str) -> None:
     lock = LivenessLock(liveness_folder(), launch)
     if not lock.is_held():
         HostLog(liveness_folder(), launch).remove()

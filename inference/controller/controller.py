@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import redis
@@ -11,20 +11,23 @@ from django.db import connection
 from inference.cluster.liveness import liveness_folder
 from inference.conf import InferenceSettings
 from inference.controller.actions import FleetActions
-from inference.controller.changes import Changes, is_settled, look_in_seconds
-from inference.controller.outlook import Outlook, look
-from inference.controller.prediction import Foresight
-from inference.controller.watch import Watch
-from inference.messages import Drain, Failed, encode
-from inference.queue import keys
-from inference.queue.demand import DemandReader, Which
+from inference.controller.changes import ChangeDetector, full_tick_in_seconds, is_settled
+from inference.controller.observe import Heartbeats, HostMonitor, Observation
+from inference.controller.prediction import DemandPrediction
+from inference.errors import ModelUnavailableError
+from inference.messages import Failed
+from inference.queue.claims import EXPIRED
+from inference.queue.demand import DemandReader, Refused
 from inference.queue.sweep import Sweep
 from models_registry.errors import RegistryError
+from models_registry.files.completion import complete_files
 from models_registry.fleet import changes as fleet_changes
-from models_registry.fleet.census import take_census
+from models_registry.fleet import views
 from models_registry.fleet.footprints import footprints_of
 from models_registry.fleet.preloading import configured_versions
-from models_registry.fleet.registrations import forget_released
+from models_registry.fleet.registrations import claims, forget_released
+from models_registry.fleet.snapshot import Snapshot, take_snapshot
+from models_registry.fleet.views import HostFacts
 from models_registry.models import Replica
 from models_registry.plan.facts import Rules
 from models_registry.plan.lifecycle import Action
@@ -33,16 +36,14 @@ from models_registry.plan.reasons import Reason
 
 logger = logging.getLogger(__name__)
 
-# What the settings name changes with a default version or a preset, which nobody waits for.
+# The versions that the settings name are read so often: they change with a default or a preset.
 PRELOADED_SECONDS = 5.0
 FORGET_SECONDS = 60.0
 # Any number that nothing else in this database locks: "brig" in ASCII.
 ADVISORY_LOCK = 0x62726967
-_GIVING_UP = frozenset({Action.FAIL_LOAD, Action.KILL})
+_FENCING = frozenset({Action.FAIL_LOAD, Action.KILL})
 _ENDINGS = frozenset({Action.DRAIN, Action.NOTE_DEATH, Action.NOTE_STOPPED})
-UNAVAILABLE, LATE = "model_unavailable", "queue_timeout"
-# Who waited in vain for room or a load for a minute need not ask again in a second.
-LATE_RETRY_SECONDS = 10.0
+_LOADING = frozenset({Replica.State.STARTING, Replica.State.LOADING})
 
 
 class Controller:
@@ -58,97 +59,115 @@ class Controller:
         settings: InferenceSettings,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._redis = client
         self._settings = settings
         self._clock = clock
         self._sweep = Sweep(client, settings.lease_seconds, settings.stream_ttl_seconds)
-        self._watch = Watch(client, settings.lease_seconds, clock)
+        self._monitor = HostMonitor(client, settings.lease_seconds, clock)
         self._demand = DemandReader(client, settings.stream_ttl_seconds)
-        self._actions = FleetActions(client)
-        self._foresight = Foresight(settings, clock)
+        self._actions = FleetActions(client, settings.load_stall_seconds)
+        self._prediction = DemandPrediction(settings, clock)
         self._preload_error = ""
         self._preloaded: set[str] = set()
         self._preloaded_due_at = clock()
         self._forget_due_at = clock()
         self._overdrawn_since: dict[str, float] = {}
-        self._changes = Changes(client, settings.lease_seconds)
+        self._changes = ChangeDetector(client, settings.lease_seconds)
         self._is_settled = False
-        self._mark: object = None
-        self._look_due_at = clock()
+        self._fingerprint: object = None
+        self._full_tick_due_at = clock()
         self._rules = Rules(
             lease_seconds=settings.lease_seconds,
             minimum_dwell_seconds=settings.minimum_dwell_seconds,
             maximum_wait_seconds=settings.maximum_wait_seconds,
             load_stall_seconds=settings.load_stall_seconds,
-            # The longest that what runs may go on, and its last step after that.
+            # The longest time of a running request, and its last step after that.
             drain_timeout_seconds=settings.request_timeout_seconds + settings.step_timeout_seconds,
         )
 
     def attend(self) -> bool:
         """Call ``tick``, unless nothing has changed since it found all in order a moment ago."""
-        mark = self._changes.mark() if self._is_settled else None
-        if mark is not None and mark == self._mark and self._clock() < self._look_due_at:
-            self._watch.note_unchanged()
+        fingerprint = self._changes.fingerprint() if self._is_settled else None
+        is_unchanged = fingerprint is not None and fingerprint == self._fingerprint
+        if is_unchanged and self._clock() < self._full_tick_due_at:
+            self._monitor.note_unchanged()
             return True
-        # Taken before the look, so that what changes meanwhile is seen the next time.
-        self._mark = mark
+        # Taken before the tick, so that changes during the tick are seen the next time.
+        self._fingerprint = fingerprint
         return self.tick()
 
     def tick(self) -> bool:
-        """Look at everything once, and act.
-
-        Returns:
-            Whether this controller was the one to act.
-
-        Raises:
-            django.db.Error, redis.RedisError: one of them is away; call again later.
-        """
+        """Observe everything once, and act; False when another controller holds the lock."""
         self._is_settled = False
         if not self._holds_lock():
             return False
-        census = take_census()
-        seen = self._watch.look([node.name for node in census.nodes])
-        signs = {
-            row.pk: self._watch.signs_of(row, seen, liveness_folder()) for row in census.replicas
+        snapshot = take_snapshot()
+        complete_files(snapshot.incomplete_files, self._settings.models_dir)
+        heartbeats = self._monitor.read([node.name for node in snapshot.nodes])
+        hosts = {
+            launch: self._monitor.host_facts(launch, heartbeats, liveness_folder())
+            for launch in (str(row.launch_id) for row in snapshot.replicas)
         }
         # Hosts cannot renew their leases while Redis is away, so after an outage they get time;
         # one that is known to be dead does not.
-        for launch in self._sweep.run(only_abandoned=self._watch.is_patient):
+        for launch in self._sweep.run(only_abandoned=self._monitor.in_grace_period):
             logger.warning("host %s died: its generations continue elsewhere", launch)
-        known = {str(row.launch_id) for row in census.replicas}
-        self._drain_unknown(seen.silence_seconds.keys() - known)
-        outlook = look(
-            self._demand,
-            census,
-            seen,
-            signs,
-            self._configured(),
-            self._foresight.wanted(),
-            self._settings,
-            self._rules,
-        )
-        drawn = self._plan(outlook)
-        self._carry_out(drawn, outlook)
-        self._tell(drawn, outlook)
-        self._foresight.look(outlook, drawn, self._rules)
+        for launch in heartbeats.launch_silence_seconds.keys() - hosts.keys():
+            self._actions.tell_to_drain(launch)  # its row was deleted
+        observation = self._observe(snapshot, heartbeats, hosts)
+        decided = self._plan(observation)
+        self._carry_out(decided, observation)
+        self._tell(decided, observation)
+        self._prediction.update(observation, decided, self._rules)
         if self._clock() >= self._forget_due_at:
             self._forget_due_at = self._clock() + FORGET_SECONDS
             forget_released()
-        if not self._watch.is_patient and is_settled(drawn, outlook, self._rules):
+        if not self._monitor.in_grace_period and is_settled(decided, observation, self._rules):
             self._is_settled = True
-            self._changes.follow(outlook)
-            self._look_due_at = self._clock() + look_in_seconds(outlook)
+            self._changes.follow(observation)
+            self._full_tick_due_at = self._clock() + full_tick_in_seconds(observation)
         return True
 
-    def _plan(self, outlook: Outlook) -> Plan:
-        """What is to be done; remembers which nodes hold more than they may, and since when."""
+    def _observe(
+        self, snapshot: Snapshot, heartbeats: Heartbeats, hosts: Mapping[str, HostFacts]
+    ) -> Observation:
+        foreseen = self._prediction.to_preload()
+        demand, hosts = self._demand.read(snapshot.version_keys, hosts, foreseen)
+        wishes = views.Wishes(demand, self._configured(), foreseen, claims(), snapshot.taken_at)
+        versions = views.wanted_versions(snapshot, wishes)
+        nodes = views.node_views(snapshot, heartbeats.nodes, heartbeats.node_silence_seconds)
+        usable = {node.name for node in nodes if node.is_alive or self._rules.expects(node)}
+        version_views = views.version_views(
+            versions,
+            wishes,
+            [node for node in snapshot.nodes if node.name in usable],
+            self._settings.keep_alive_seconds,
+        )
+        rows = [row for row in snapshot.replicas if row.version_id in versions]
+        return Observation(
+            snapshot=snapshot,
+            nodes=nodes,
+            versions=version_views,
+            replicas=[
+                views.replica_view(
+                    row,
+                    hosts[str(row.launch_id)],
+                    version_views[row.version.key].placements,
+                    snapshot.taken_at,
+                )
+                for row in rows
+            ],
+            rows={row.pk: row for row in rows},
+            hosts=hosts,
+        )
+
+    def _plan(self, observation: Observation) -> Plan:
         now = self._clock()
         nodes = [
             replace(node, overdrawn_seconds=now - self._overdrawn_since.get(node.name, now))
-            for node in outlook.nodes
+            for node in observation.nodes
         ]
-        drawn = plan(nodes, outlook.versions.values(), outlook.replicas, self._rules)
-        for name in drawn.overdrawn:
+        decided = plan(nodes, observation.versions.values(), observation.replicas, self._rules)
+        for name in decided.overdrawn:
             if name not in self._overdrawn_since:
                 logger.warning(
                     "%s holds more than its budgets allow. Pinned models stay; where it helps, "
@@ -157,80 +176,76 @@ class Controller:
                     self._rules.maximum_wait_seconds,
                 )
         self._overdrawn_since = {
-            name: self._overdrawn_since.get(name, now) for name in drawn.overdrawn
+            name: self._overdrawn_since.get(name, now) for name in decided.overdrawn
         }
-        return drawn
+        return decided
 
-    def _carry_out(self, drawn: Plan, outlook: Outlook) -> None:
-        for replica_id, action in drawn.actions:
-            row = outlook.rows[replica_id]
-            if action in _GIVING_UP and self._watch.is_patient:
-                continue  # it may be the machine, Redis or the database that stood still
-            if action is Action.NOTE_READY:
-                self._actions.note_ready(row, outlook.loads[str(row.launch_id)])
-            elif action is Action.FAIL_LOAD:
-                self._actions.fail_load(row, self._rules.load_stall_seconds)
-            else:
-                self._actions.act(row, action)
-            # What waits by now may have named a time of its own for the next replica.
-            if action in _ENDINGS and not outlook.versions[row.version.key].queued:
-                self._demand.forget_keep_alive([row.version.key])
-        for retired in drawn.retirements:
-            row = outlook.rows[retired.replica_id]
+    def _carry_out(self, decided: Plan, observation: Observation) -> None:
+        for replica_id, action in decided.actions:
+            row = observation.rows[replica_id]
+            if action in _FENCING and self._monitor.in_grace_period:
+                continue  # the machine, Redis or the database may have stood still
+            self._actions.act(row, action, observation.host_of(row))
+            # A request that waits may have named the keep-alive of the next replica.
+            if action in _ENDINGS and not observation.versions[row.version.key].queued:
+                self._demand.forget_keep_alive(row.version.key)
+        for retired in decided.retirements:
+            row = observation.rows[retired.replica_id]
             if not fleet_changes.retire(row, retired.reason):
                 continue
             if retired.reason:
-                logger.info("%s is put out of memory. %s", row, retired.reason)
+                logger.info("%s is evicted. %s", row, retired.reason)
             if row.state == Replica.State.READY:
-                self._actions.act(row, Action.DRAIN)
-            self._demand.forget_keep_alive([row.version.key])
-        holding = [view.id for view in outlook.replicas if view.holds_memory]
-        for start in drawn.starts:
+                self._actions.drain(row)
+            self._demand.forget_keep_alive(row.version.key)
+        holding = [view.id for view in observation.replicas if view.holds_memory]
+        for start in decided.starts:
             found = fleet_changes.row_for(start, holding)
             if found is not None:
-                if outlook.versions[start.version].foreseen:
+                if observation.versions[start.version].foreseen:
                     self._demand.note_unused(start.version)
                 self._actions.start(found, start)
-        self._measure(outlook)
+        self._measure(observation)
 
-    def _measure(self, outlook: Outlook) -> None:
-        """Correct what is set aside for replicas by what they hold."""
-        ready = [row for row in outlook.rows.values() if row.state == Replica.State.READY]
+    def _measure(self, observation: Observation) -> None:
+        ready = [row for row in observation.rows.values() if row.state == Replica.State.READY]
         footprints = footprints_of({row.version_id for row in ready}) if ready else {}
         for row in ready:
-            held = outlook.loads[str(row.launch_id)].private_bytes
-            if held is not None and not outlook.versions[row.version.key].unusable:
+            held = observation.host_of(row).private_bytes
+            if held is not None and not observation.versions[row.version.key].unusable:
                 fleet_changes.measure(row, held, footprints)
 
-    def _tell(self, drawn: Plan, outlook: Outlook) -> None:
-        """Answer requests that wait in vain, and say how far the others are."""
-        ready = {row.version.key for row in outlook.rows.values() if row.state == "ready"}
-        for key, reason in drawn.reasons.items():
-            is_in_vain = outlook.versions[key].queued and key not in ready
-            if is_in_vain and reason.is_final and not self._watch.is_patient:
-                failed = Failed(UNAVAILABLE, reason.text, reason.retry_after_seconds)
-                which = Which.FRESH if reason.spares_begun else Which.ALL
+    def _tell(self, decided: Plan, observation: Observation) -> None:
+        rows = observation.rows.values()
+        ready = {row.version.key for row in rows if row.state == Replica.State.READY}
+        waiting = {
+            key
+            for key, version in observation.versions.items()
+            if version.queued and key not in ready
+        }
+        for key, reason in decided.reasons.items():
+            if key in waiting and reason.is_final and not self._monitor.in_grace_period:
+                code = ModelUnavailableError.default_code
+                failed = Failed(code, reason.text, reason.retry_after_seconds)
+                which = Refused.FRESH if reason.spares_begun else Refused.ALL
                 count = self._demand.refuse(key, failed, which)
                 logger.warning("%s: %d request(s) refused. %s", key, count, reason.text)
-        for key, version in outlook.versions.items():
-            if version.queued and key not in ready:
-                reason = drawn.reasons.get(key, Reason("It is being loaded."))
-                late = f"The request waited longer than the queue timeout for {key}. {reason.text}"
-                again = reason.retry_after_seconds or LATE_RETRY_SECONDS
-                self._demand.refuse(key, Failed(LATE, late, again), Which.LATE)
-        reasons = {key: reason.text for key, reason in drawn.reasons.items()}
-        fleet_changes.explain(outlook.rows.values(), reasons)
-        loading = {key: 0.0 for key, version in outlook.versions.items() if version.queued}
-        for row in outlook.rows.values():
-            if row.state in (Replica.State.STARTING, Replica.State.LOADING):
-                loading[row.version.key] = max(loading.get(row.version.key, 0.0), row.load_fraction)
-        self._demand.announce(
-            outlook.census.loadable_keys,
-            {key: done for key, done in loading.items() if key not in ready},
-        )
+        for key in waiting:
+            reason = decided.reasons.get(key, Reason("It is being loaded."))
+            late = f"The request waited longer than the queue timeout for {key}. {reason.text}"
+            again = reason.retry_after_seconds or EXPIRED.retry_after_seconds
+            self._demand.refuse(key, Failed(EXPIRED.code, late, again), Refused.LATE)
+        reasons = {key: reason.text for key, reason in decided.reasons.items()}
+        fleet_changes.explain(rows, reasons)
+        loading = dict.fromkeys(waiting, 0.0)
+        for row in rows:
+            key = row.version.key
+            if row.state in _LOADING and key not in ready:
+                loading[key] = max(loading.get(key, 0.0), row.load_fraction)
+        self._demand.announce(observation.snapshot.loadable_keys, loading)
 
     def _configured(self) -> set[str]:
-        """Keys of the versions that the settings want in memory; a bad name is told once."""
+        """Keys of the versions that the settings want in memory; a bad name is logged once."""
         if self._clock() < self._preloaded_due_at:
             return self._preloaded
         self._preloaded_due_at = self._clock() + PRELOADED_SECONDS
@@ -246,16 +261,10 @@ class Controller:
             self._preloaded = set()
         return self._preloaded
 
-    def _drain_unknown(self, launches: Iterable[str]) -> None:
-        """Tell hosts that no replica names, because its row is gone, to end."""
-        for launch in launches:
-            self._redis.rpush(keys.control(launch), encode(Drain()))
-            self._redis.expire(keys.control(launch), 60)
-
     def note_outage(self) -> None:
-        """Redis was out of reach: give nobody up before every host could renew its lease."""
+        """Redis was out of reach: fence no host before it could renew its lease."""
         self._is_settled = False
-        self._watch.note_outage()
+        self._monitor.begin_grace_period()
 
     def _holds_lock(self) -> bool:
         with connection.cursor() as cursor:

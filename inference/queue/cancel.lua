@@ -1,7 +1,7 @@
 -- Stop a generation wherever it is.
 -- KEYS queue, item, stream
 -- ARGV id, cancel message for its host, last frame for one that never started, ttl_seconds
--- Returns 2 it was waiting and has ended, 1 its host was told, 0 it had ended before.
+-- Returns 2 if it was waiting and has ended, 1 if its host was told, 0 if it had ended before.
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then
   local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
   local number = last and tonumber(string.match(last[1], '^%d+')) or 0

@@ -2,18 +2,18 @@
 -- KEYS queue, claims, fenced, ready
 -- ARGV max_items, launch_id, may_take_suspect (0 | 1), above_priority
 -- Returns {claimed…, expired…}: {{id, payload, waited_seconds}…}, {id…}; or false when fenced.
--- What has begun to answer has met its deadline. A suspect, whose host died before, is
--- taken alone; one at the head that may not be taken now keeps its place, and so do those behind it.
--- Only items above a priority are taken, and those that are not are passed by.
--- For its first moment an item is left to those with less to do: a host takes no more than makes
--- its share of all that waits and is at work. What nobody has taken by then is for any.
+-- An item whose answer has begun has met its deadline. A suspect, whose host died before, is taken
+-- alone; a suspect at the head that may not be taken now keeps its place, and so do the items behind
+-- it. Only items above a priority are taken; the others are passed by.
+-- For its first tenth of a second an item is left to hosts with less to do: a host takes no more than
+-- its share of all items that wait and are claimed. After that any host may take it.
 if redis.call('EXISTS', KEYS[3]) == 1 then return false end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local claimed, expired = {}, {}
 local passed = 0
 local share = math.huge
--- None beats more rarely than once a minute; of the dead nobody waits for long.
+-- Hosts beat more often than once a minute; dead ones count only until then.
 local hosts = redis.call('ZRANGEBYSCORE', KEYS[4], now - 60, '+inf')
 if #hosts > 1 then
   local total = redis.call('ZCARD', KEYS[1])

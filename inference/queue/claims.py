@@ -3,15 +3,20 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgspec
 from redis import Redis
 
+from inference.errors import InternalError, QueueTimeoutError
 from inference.messages import (
     Control,
     Failed,
+    Finished,
     Frame,
+    Generation,
+    Usage,
     Vectors,
     WorkItem,
     decode_control,
@@ -19,7 +24,6 @@ from inference.messages import (
     encode,
 )
 from inference.queue import keys
-from inference.queue.requeue import Requeue
 from inference.queue.scripts import DirectScript, script
 
 logger = logging.getLogger(__name__)
@@ -27,23 +31,23 @@ logger = logging.getLogger(__name__)
 NOTHING, PROVEN, LAST, SERVED = 0, 1, 2, 3
 
 EXPIRED = Failed(
-    "queue_timeout",
+    QueueTimeoutError.default_code,
     "The request waited longer than the queue timeout and was not started. Try again later.",
-    # Those before it in the queue are still at work.
+    # The requests before it in the queue are still at work.
     retry_after_seconds=10.0,
 )
 UNREADABLE = Failed(
-    "internal_error", "The request was stored in a form that this version cannot read."
+    InternalError.default_code, "The request was stored in a form that this version cannot read."
 )
 
 
 class FencedError(Exception):
-    """This host was given up for dead; others do its work, so it must end."""
+    """This host was declared dead; others do its work, so it must end."""
 
 
 @dataclass(frozen=True)
 class Numbered:
-    """A frame with its place in its generation's stream and what it means for the claim."""
+    """A frame with its place in its stream; ``mark`` says what becomes of the claim."""
 
     id: str
     number: int
@@ -53,10 +57,38 @@ class Numbered:
 
 @dataclass(frozen=True)
 class Pending:
-    """What there was for a host to fetch a moment ago: messages for it, items of its version."""
-
     messages: int
     items: int
+
+
+class Requeue:
+    """Puts an item back at its old place; one that was cancelled meanwhile ends instead."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._requeue = redis.register_script(script("requeue"))
+
+    def __call__(self, item: WorkItem, launch_id: str, stream_ttl_seconds: int) -> None:
+        usage = Usage(0, 0)
+        if isinstance(item, Generation) and item.emitted_frames:
+            # The client has these tokens, even if the item is cancelled and never runs again.
+            usage = Usage(len(item.prompt_token_ids), len(item.emitted_token_ids))
+        self._requeue(
+            keys=[
+                keys.queue(item.version_key),
+                keys.bell(item.version_key),
+                keys.item(item.id),
+                keys.claims(launch_id),
+                keys.stream(item.id),
+            ],
+            args=[
+                item.id,
+                encode(item),
+                item.crashes,
+                item.emitted_frames + 1,
+                encode(Finished("cancelled", usage)),
+                stream_ttl_seconds,
+            ],
+        )
 
 
 class HostClaims:
@@ -79,17 +111,10 @@ class HostClaims:
 
     def heartbeat(self, *, ready: bool, ttl_seconds: int, facts: dict[str, Any]) -> None:
         """Renew the lease and show the host's live figures. Raises ``FencedError``."""
-        fields: list[Any] = []
-        for name, value in {"version_key": self._version_key, **facts}.items():
-            fields += [name, value]
+        fields = {"version_key": self._version_key, **facts}
         alive = self._heartbeat(
-            keys=[
-                keys.HOSTS,
-                self._ready,
-                keys.host(self._launch_id),
-                self._fenced,
-            ],
-            args=[self._launch_id, int(ready), ttl_seconds, *fields],
+            keys=[keys.HOSTS, self._ready, keys.host(self._launch_id), self._fenced],
+            args=[self._launch_id, int(ready), ttl_seconds, *chain(*fields.items())],
         )
         if not alive:
             raise FencedError(self._launch_id)
@@ -97,14 +122,11 @@ class HostClaims:
     def claim(
         self, max_items: int, may_take_suspect: bool, above_priority: int = -1
     ) -> tuple[list[tuple[WorkItem, float]], list[tuple[str, Failed]]]:
-        """Take waiting items, only those above a priority; of new ones no more than a fair share.
+        """Take items above a priority, at most a fair share of new ones. Raises ``FencedError``.
 
         Returns:
-            (item, seconds it waited) of each claimed one, and (id, last frame) of those that are
-            not to be run: too late, or not readable. They are claimed too until that is published.
-
-        Raises:
-            FencedError: the host was given up.
+            (item, seconds it waited) of each, and (id, last frame) of late or unreadable items,
+            which stay claimed until that frame is published.
         """
         answer = self._claim(
             keys=[self._queue, self._claims, self._fenced, self._ready],
@@ -123,25 +145,13 @@ class HostClaims:
         return items, ended
 
     def reassert(self, proof: Mapping[str, bool]) -> None:
-        """Write claims anew after Redis may have lost them. Raises ``FencedError``.
-
-        Args:
-            proof: whether each generation in flight is proven, by id.
-        """
-        arguments = [value for pair in proof.items() for value in (pair[0], int(pair[1]))]
+        """Write claims (by id: whether proven) anew after an outage. Raises ``FencedError``."""
+        arguments = [value for item_id, proven in proof.items() for value in (item_id, int(proven))]
         if arguments and not self._reassert(keys=[self._claims, self._fenced], args=arguments):
             raise FencedError(self._launch_id)
 
     def give_back_unknown(self, known: Collection[str], stream_ttl_seconds: int) -> list[str]:
-        """Requeue claims that the host does not know of: the reply to its call was lost.
-
-        Args:
-            known: ids of all that the host has claimed and not ended in Redis.
-            stream_ttl_seconds: how long the stream of one that was cancelled is kept.
-
-        Returns:
-            Ids given back.
-        """
+        """Requeue, and return, claims that are not ``known``: the reply to their call was lost."""
         claimed: Any = self._redis.hkeys(self._claims)
         unknown = [item_id for raw in claimed if (item_id := raw.decode()) not in known]
         for item_id in unknown:
@@ -153,34 +163,27 @@ class HostClaims:
         return unknown
 
     def publish(self, frames: Sequence[Numbered], ttl_seconds: int) -> Pending:
-        """Append frames to their streams, and see what waits; of no frames only the latter.
-
-        Raises:
-            FencedError: the host was given up.
-        """
+        """Append frames, if any, to their streams, and count what waits. Raises ``FencedError``."""
         arguments: list[Any] = [ttl_seconds]
         for entry in frames:
             frame = entry.frame
             if isinstance(frame, Vectors):
                 frame = msgspec.structs.replace(frame, host=self._launch_id)
             arguments += [entry.id, entry.number, encode(frame), entry.mark]
-        pending = self._publish(
-            keys=[self._claims, self._fenced, self._control, self._queue], args=arguments
-        )
+        names = [self._claims, self._fenced, self._control, self._queue]
+        pending = self._publish(names, arguments)
         if pending is None:
             raise FencedError(self._launch_id)
         return Pending(*pending)
 
     def controls(self) -> list[Control]:
-        """Messages for this host, without waiting."""
         messages: Any = self._redis.lpop(self._control, 100)
         return [decode_control(message) for message in messages or []]
 
     def wait(self, timeout_seconds: float) -> list[Control] | None:
         """Sleep until there may be work or a message; None after ``timeout_seconds`` of nothing."""
-        answer: Any = self._redis.blpop(
-            [self._control, keys.bell(self._version_key)], timeout=timeout_seconds
-        )
+        names = [self._control, keys.bell(self._version_key)]
+        answer: Any = self._redis.blpop(names, timeout=timeout_seconds)
         if answer is None:
             return None
         if answer[0].decode() != self._control:
@@ -188,11 +191,7 @@ class HostClaims:
         return [decode_control(answer[1]), *self.controls()]
 
     def abandon(self, *, crashed: bool) -> None:
-        """Let the next sweep take back at once what this host had claimed.
-
-        Args:
-            crashed: whether what was claimed may be to blame.
-        """
+        """Let the next sweep take back the claims; if ``crashed``, one of them may be to blame."""
         pipeline = self._redis.pipeline()
         if not crashed:
             pipeline.hset(keys.host(self._launch_id), "left", 1)
@@ -200,7 +199,6 @@ class HostClaims:
         pipeline.execute()
 
     def leave(self) -> None:
-        """Forget this host once it has nothing claimed."""
         pipeline = self._redis.pipeline()
         pipeline.zrem(keys.HOSTS, self._launch_id)
         pipeline.zrem(self._ready, self._launch_id)

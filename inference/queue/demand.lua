@@ -1,11 +1,11 @@
--- What requests want of versions, and what hosts work on: one moment's picture.
+-- The demand for versions, and the load of hosts, at one moment.
 -- KEYS used, keep_alive
 -- ARGV number of versions, version key…, launch id…
 -- Returns {versions, hosts}: {queued, priority, oldest wait, urgency, idle, keep_alive} for each
 -- version, seconds as text and -1 where unknown; {claimed, private_bytes, is_serving,
 -- resident_bytes, device, notice, has_served} for each host, '' where it has not said.
--- A version whose host is at work was used just now; so was one with a host of which nothing is
--- known, since this Redis may have lost it. Of a long queue the first items are looked at.
+-- A version whose host is at work was used just now; so was a version with a host but without a
+-- record of its use, since this Redis may have lost it. Only the first items of a long queue are read.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local count = tonumber(ARGV[1])

@@ -1,8 +1,9 @@
-"""What requests want of versions: read by the controller, and told to those who wait."""
+"""The demand for versions: read by the controller, and answered to the requests that wait."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from enum import StrEnum
+from math import inf
 from typing import Any
 
 from redis import Redis
@@ -10,44 +11,14 @@ from redis import Redis
 from inference.messages import Failed, encode
 from inference.queue import keys
 from inference.queue.scripts import script
+from models_registry.fleet.views import Demand, HostFacts
 
-# A controller that is gone can load nothing: what it has said is not to be believed for longer.
-OUTLOOK_SECONDS = 10
-
-
-@dataclass(frozen=True)
-class VersionDemand:
-    """What waits for a version; times in seconds, None where there was nothing yet."""
-
-    queued: int
-    priority: int
-    oldest_wait_seconds: float
-    urgency_seconds: float
-    idle_seconds: float | None
-    keep_alive_seconds: float | None
+# A controller that is gone can load nothing, so its announcements expire.
+ANNOUNCED_SECONDS = 10
 
 
-@dataclass(frozen=True)
-class HostLoad:
-    """What a host shows of itself.
-
-    It has ``claimed`` so many items and holds ``private_bytes`` beside what it began with;
-    ``is_serving`` says that it is loaded, ``has_served`` that it has answered a request to its end.
-    ``resident_bytes`` it held right after the load, on ``device``, with a ``notice`` for people.
-    """
-
-    claimed: int
-    private_bytes: int | None
-    is_serving: bool = False
-    resident_bytes: int | None = None
-    device: str = ""
-    notice: str = ""
-    has_served: bool = False
-
-
-class Which(Enum):
-    """Whose wait is ended: of all; of those without a part of their answer, who would begin it now;
-    or of those of them whose deadline has passed."""
+class Refused(StrEnum):
+    """Waiting requests to refuse: all, those without output yet, or the late ones of these."""
 
     ALL = "all"
     FRESH = "fresh"
@@ -55,8 +26,6 @@ class Which(Enum):
 
 
 class DemandReader:
-    """The controller's view of the queues."""
-
     def __init__(self, redis: Redis, stream_ttl_seconds: int) -> None:
         self._redis = redis
         self._stream_ttl_seconds = stream_ttl_seconds
@@ -64,94 +33,62 @@ class DemandReader:
         self._refuse = redis.register_script(script("refuse"))
 
     def read(
-        self, versions: Sequence[str], launches: Sequence[str]
-    ) -> tuple[dict[str, VersionDemand], dict[str, HostLoad]]:
-        """All of it at one moment, by version key and by launch id."""
-        answers: Any = self._demand(
-            keys=[keys.USED, keys.KEEP_ALIVE], args=[len(versions), *versions, *launches]
-        )
-        wanted, hosts = answers
-        demand = {
-            key: VersionDemand(
-                int(queued),
-                int(priority),
-                float(oldest),
-                float(urgency),
-                float(idle) if float(idle) >= 0 else None,
-                float(keep_alive) if keep_alive else None,
-            )
-            for key, (queued, priority, oldest, urgency, idle, keep_alive) in zip(
-                versions, wanted, strict=True
-            )
-        }
-        loads = {
-            launch: _host_load(*answer) for launch, answer in zip(launches, hosts, strict=True)
-        }
-        return demand, loads
+        self,
+        versions: Sequence[str],
+        hosts: Mapping[str, HostFacts],
+        foreseen: Collection[str] = (),
+    ) -> tuple[dict[str, Demand], dict[str, HostFacts]]:
+        """The demand by version key, and the completed facts of hosts by launch id, at one moment.
 
-    def refuse(self, version_key: str, failed: Failed, which: Which) -> int:
-        """End what waits for a version.
-
-        Args:
-            version_key: of the version.
-            failed: the last frame for each.
-            which: of those that wait.
-
-        Returns:
-            How many requests were ended.
+        Without a record of its use, a ``foreseen`` version is unused; any other counts as used now,
+        since Redis may have lost the record.
         """
-        return int(
-            self._refuse(
-                keys=[keys.queue(version_key)],
-                args=[which.value, encode(failed), self._stream_ttl_seconds],
+        arguments: list[Any] = [len(versions), *versions, *hosts]
+        answers: Any = self._demand([keys.USED, keys.KEEP_ALIVE], arguments)
+        demand = {}
+        for key, (queued, priority, *seconds, keep_alive) in zip(versions, answers[0], strict=True):
+            oldest, urgency, idle = map(float, seconds)
+            if idle < 0:
+                idle = inf if key in foreseen else 0.0
+            wish = float(keep_alive) if keep_alive else None
+            demand[key] = Demand(queued, priority, oldest, urgency, idle, wish)
+        loaded = {}
+        for (launch, host), answer in zip(hosts.items(), answers[1], strict=True):
+            busy, held, serving, resident, device, notice, served = answer
+            loaded[launch] = replace(
+                host,
+                busy=busy,
+                private_bytes=int(held) if int(held) >= 0 else None,
+                is_serving=host.is_alive and bool(serving),
+                resident_bytes=int(resident) if resident else None,
+                device=device.decode(),
+                notice=notice.decode(),
+                has_served=bool(served),
             )
-        )
+        return demand, loaded
+
+    def refuse(self, version_key: str, failed: Failed, which: Refused) -> int:
+        """End requests that wait for a version with this frame; returns how many."""
+        arguments: list[Any] = [which, encode(failed), self._stream_ttl_seconds]
+        return int(self._refuse([keys.queue(version_key)], arguments))
 
     def note_unused(self, version_key: str) -> None:
-        """A version is loaded before anybody asks: that its host is there is not a use of it."""
+        """Keep the host of a version that nobody has asked for yet from counting as a use of it."""
         self._redis.hsetnx(keys.USED, version_key, "0")
 
-    def forget_keep_alive(self, version_keys: Iterable[str]) -> None:
-        """What a request asked for ends with the replica it was for."""
-        gone = list(version_keys)
-        if gone:
-            self._redis.hdel(keys.KEEP_ALIVE, *gone)
+    def forget_keep_alive(self, version_key: str) -> None:
+        """The keep-alive of a request ends with the replica that it was for."""
+        self._redis.hdel(keys.KEEP_ALIVE, version_key)
 
     def announce(self, loadable: Iterable[str], loading: Mapping[str, float]) -> None:
-        """Tell the web processes what to expect; believed for ``OUTLOOK_SECONDS``.
-
-        Args:
-            loadable: keys of versions that are brought into memory when somebody asks for them.
-            loading: how far those are that are on their way, from 0 to 1.
-        """
+        """Tell the web processes the loadable versions, and the progress (0 to 1) of loads."""
         pipeline = self._redis.pipeline()
         pipeline.delete(keys.LOADABLE, keys.LOADING)
-        # Redis has no empty sets, and that nothing can be loaded is not silence.
+        # Redis has no empty sets, and "nothing can be loaded" differs from silence.
         pipeline.sadd(keys.LOADABLE, "", *loadable)
-        pipeline.expire(keys.LOADABLE, OUTLOOK_SECONDS)
+        pipeline.expire(keys.LOADABLE, ANNOUNCED_SECONDS)
         if loading:
             fractions: dict[Any, Any] = {key: f"{done:.3f}" for key, done in loading.items()}
             pipeline.hset(keys.LOADING, mapping=fractions)
-            pipeline.expire(keys.LOADING, OUTLOOK_SECONDS)
+            pipeline.expire(keys.LOADING, ANNOUNCED_SECONDS)
         pipeline.execute()
-
-
-def _host_load(
-    claimed: int,
-    held: bytes,
-    serving: int,
-    resident: bytes,
-    device: bytes,
-    notice: bytes,
-    served: bytes,
-) -> HostLoad:
-    """The answer of the script for one host; texts are empty where it has not said yet."""
-    return HostLoad(
-        claimed=claimed,
-        private_bytes=int(held) if int(held) >= 0 else None,
-        is_serving=bool(serving),
-        resident_bytes=int(resident) if resident else None,
-        device=device.decode(),
-        notice=notice.decode(),
-        has_served=bool(served),
-    )

@@ -1,10 +1,9 @@
 -- Queue items of one version, all or none.
 -- KEYS queue, bell, ready, loadable, used, keep_alive
 -- ARGV max_queue_size, lease_seconds, head_start_seconds, ttl_seconds, priority,
--- keep_alive_seconds ('' leaves what was asked for before), then (id, payload, deadline)…
--- Returns 1 queued, 0 the queue is full, -1 no host serves the version and none will be started
--- for it. Items that are known are
--- not queued again: the reply to an earlier attempt was lost.
+-- keep_alive_seconds ('' keeps the earlier wish), then (id, payload, deadline)…
+-- Returns 1 queued, 0 the queue is full, -1 no host serves the version and none will be started.
+-- Known items are not queued again: the reply to an earlier attempt was lost.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local count = (#ARGV - 6) / 3

@@ -1,7 +1,7 @@
--- Append frames to token streams for one host, and tell it what waits for it.
+-- Append frames to token streams for one host, and count what waits for it.
 -- KEYS claims, fenced, control, queue
 -- ARGV ttl_seconds, then (id, number, payload, mark)… with mark 0 nothing, 1 proven, 2 last frame,
--- 3 last frame of what was brought to its end
+-- 3 last frame of an item that was served to its end
 -- Returns {messages, waiting items}, or false when fenced. A number that the stream already has is
 -- passed over: the reply to an earlier attempt was lost, or the stream has ended. Any other error
 -- must not leave a gap.
@@ -24,7 +24,7 @@ for i = 2, #ARGV, 4 do
   end
 end
 if served then
-  -- The host has lived through its work. Without a heartbeat there would be nothing to end this key.
+  -- The host has lived through its work. Without a heartbeat nothing would end this key.
   local host = 'brigade:host:' .. string.sub(KEYS[1], #'brigade:claims:' + 1)
   if redis.call('EXISTS', host) == 1 then redis.call('HSET', host, 'served', 1) end
 end

@@ -1,7 +1,7 @@
 """The web side of the queue: enqueue and cancel."""
 
-from collections.abc import Awaitable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -9,30 +9,33 @@ from inference.conf import InferenceSettings
 from inference.errors import InvalidRequestError, ModelBusyError, ModelLoadingError
 from inference.messages import Cancel, Finished, Usage, WorkItem, encode
 from inference.queue import keys
-from inference.queue.order import head_start_seconds
 from inference.queue.scripts import script
 
-# An item outlives its own deadline and run by this, so that a late look finds it.
+# An item outlives its own deadline and run by this, so that it is found even when late.
 ITEM_SLACK_SECONDS = 600
 
 
-class Queue:
-    """Enqueues generations for the hosts of a version, and stops them wherever they are."""
+def head_start_seconds(strategy: str, priority: int, ageing_seconds: float) -> float:
+    """Seconds by which an item is treated as having come earlier than it has.
 
+    With the strategy ``priority`` every level above low (1) is worth ``ageing_seconds`` of waiting,
+    so that nothing starves; with ``fifo`` nothing overtakes.
+    """
+    return 0.0 if strategy == "fifo" else (priority - 1) * ageing_seconds
+
+
+class Queue:
     def __init__(self, redis: Redis, settings: InferenceSettings) -> None:
         self._settings = settings
-        self._enqueue = redis.register_script(script("enqueue"))
-        self._cancel = redis.register_script(script("cancel"))
+        self._enqueue: Any = redis.register_script(script("enqueue"))
+        self._cancel: Any = redis.register_script(script("cancel"))
 
     async def enqueue(
         self, items: Sequence[WorkItem], keep_alive_seconds: float | None = None
     ) -> None:
         """Queue items of one version and priority, all or none.
 
-        Args:
-            items: what to queue.
-            keep_alive_seconds: how long the version is to stay after its last request, below 0
-                for ever; None leaves what an earlier request asked for.
+        ``keep_alive_seconds`` below 0 is for ever; None keeps the wish of an earlier request.
 
         Raises:
             ModelBusyError: the version's queue has no room for all of them.
@@ -58,24 +61,14 @@ class Queue:
         for item in items:
             arguments += [item.id, encode(item), settings.queue_timeout_seconds]
         version_key = first.version_key
-        outcome = await cast(
-            "Awaitable[int]",
-            self._enqueue(
-                keys=[
-                    keys.queue(version_key),
-                    keys.bell(version_key),
-                    keys.ready(version_key),
-                    keys.LOADABLE,
-                    keys.USED,
-                    keys.KEEP_ALIVE,
-                ],
-                args=arguments,
-            ),
+        named = [name(version_key) for name in (keys.queue, keys.bell, keys.ready)]
+        outcome: int = await self._enqueue(
+            keys=[*named, keys.LOADABLE, keys.USED, keys.KEEP_ALIVE], args=arguments
         )
         if outcome == 0:
             raise ModelBusyError(
-                f"The queue of {version_key} is full "
-                f"({settings.max_queue_size} waiting). Try again in a moment.",
+                f"The queue of {version_key} is full ({settings.max_queue_size} waiting). "
+                "Try again in a moment.",
                 retry_after_ms=1000,
             )
         if outcome < 0:
@@ -86,17 +79,9 @@ class Queue:
 
     async def cancel(self, version_key: str, item_id: str) -> bool:
         """Stop a waiting or running item; False when it had already ended."""
-        ended = Finished("cancelled", Usage(0, 0))
-        outcome = await cast(
-            "Awaitable[int]",
-            self._cancel(
-                keys=[keys.queue(version_key), keys.item(item_id), keys.stream(item_id)],
-                args=[
-                    item_id,
-                    encode(Cancel(item_id)),
-                    encode(ended),
-                    self._settings.stream_ttl_seconds,
-                ],
-            ),
+        ended = encode(Finished("cancelled", Usage(0, 0)))
+        outcome: int = await self._cancel(
+            keys=[keys.queue(version_key), keys.item(item_id), keys.stream(item_id)],
+            args=[item_id, encode(Cancel(item_id)), ended, self._settings.stream_ttl_seconds],
         )
         return outcome > 0

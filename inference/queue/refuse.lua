@@ -1,7 +1,7 @@
--- End what waits for a version that cannot be served.
+-- End the items that wait for a version that cannot be served.
 -- KEYS queue
 -- ARGV which (all | fresh | late), the last frame, ttl_seconds
--- Returns how many were ended. What has begun to answer is not fresh, and has met its deadline.
+-- Returns how many were ended. An item whose answer has begun is not fresh, and met its deadline.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local ended = 0

@@ -1,4 +1,4 @@
--- Give a generation back to its queue, at its old place; one cancelled meanwhile ends instead.
+-- Give a generation back to its queue, at its old place; if it was cancelled meanwhile, end it.
 -- KEYS queue, bell, item, claims, stream
 -- ARGV id, payload, crashes, number and text of the last frame if it is cancelled, ttl_seconds
 -- Returns 1 queued, 0 the item has gone or has ended.

@@ -12,16 +12,13 @@ from redis.exceptions import NoScriptError
 
 @cache
 def script(name: str) -> str:
-    """The text of ``<name>.lua``."""
     return (Path(__file__).parent / f"{name}.lua").read_text()
 
 
 class DirectScript:
-    """A script on a connection kept for it alone, for the call that is made at every token.
+    """A script on a connection of its own, without the cost of the client's pool and telemetry.
 
-    It goes past the client's pool, retries and telemetry, which cost several times what the
-    call itself does. The script must bear being run twice: a call whose connection turns out to
-    be dead is made once more.
+    After a dead connection it is called once more, so it must bear being run twice.
     """
 
     def __init__(self, client: redis.Redis, text: str) -> None:
@@ -31,7 +28,6 @@ class DirectScript:
         self._connection: redis.Connection | None = None
 
     def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """What the script returns. Raises ``redis.RedisError``."""
         arguments = (len(keys), *keys, *args)
         try:
             return self._call("EVALSHA", self._digest, *arguments)

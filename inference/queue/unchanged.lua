@@ -1,7 +1,7 @@
--- Who shows itself: the same answer as long as nothing happens to hosts, nodes and requests. Until
--- something does, what the controller has announced goes on being believed.
+-- The same answer as long as nothing happens to hosts, nodes and requests. Until then the
+-- controller's announcement stays valid.
 -- KEYS hosts, dead, used, loadable
--- ARGV lease_seconds, outlook_seconds, names of nodes, of versions, of launches, each on a line
+-- ARGV lease_seconds, announced_seconds, names of nodes, of versions, of launches, each on a line
 -- Returns {launches within their lease, what nodes show, times of last use}, or false while anything
 -- waits, is at work or is being given back.
 local time = redis.call('TIME')

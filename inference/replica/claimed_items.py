@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from inference.messages import TERMINAL, Delta, Finished, Frame, WorkItem
-from inference.queue.blame import PROVEN_TOKENS, Running
+from inference.queue.blame import PROVEN_TOKENS, Claim
 from inference.queue.claims import LAST, NOTHING, PROVEN, SERVED, Numbered
 
 
@@ -42,8 +42,8 @@ class ClaimedItems:
         return min((claimed.item.priority for claimed in self._claimed.values()), default=0)
 
     @property
-    def running(self) -> list[Running]:
-        return [Running(each.item.crashes, each.proven) for each in self._claimed.values()]
+    def running(self) -> list[Claim]:
+        return [Claim(each.item.crashes, each.proven) for each in self._claimed.values()]
 
     def begin(self, item: WorkItem, waited_seconds: float, now: float) -> None:
         """Add a claimed item at monotonic time ``now``; a continued one keeps its frame numbers."""

@@ -21,25 +21,23 @@ from inference.queue import keys
 logger = logging.getLogger(__name__)
 
 BLOCK_SECONDS = 2.0
-# A stream that says nothing for this long is looked at: its item may be lost with Redis.
+# A stream that is silent for this long is checked: its item may be lost with Redis.
 SILENCE_SECONDS = 4.0
-# How long Redis may be away before those who wait are told.
+# How long Redis may be away before the followers are told.
 OUTAGE_SECONDS = 20.0
 RETRY_SECONDS = 0.2
 
 StreamEntry = tuple[str, int, Frame]
+"""Generation id, number and frame."""
 StreamEnd = tuple[int, Frame]
 
 
 @dataclass(eq=False)
 class _Subscription:
-    """One follower's place in one stream."""
-
     generation_id: str
     after: int
     entries: "asyncio.Queue[StreamEntry | InferenceError]"
     heard_at: float
-    ended: bool = False
 
 
 class Followed:
@@ -49,7 +47,7 @@ class Followed:
         self.entries: asyncio.Queue[StreamEntry | InferenceError] = asyncio.Queue()
 
     async def next(self) -> StreamEntry:
-        """(generation id, number, frame). Raises the ``InferenceError`` that ended a stream."""
+        """Wait for the next entry. Raises the ``InferenceError`` that ended a stream."""
         entry = await self.entries.get()
         if isinstance(entry, InferenceError):
             raise entry
@@ -60,10 +58,8 @@ class StreamReader:
     """Reads every followed stream with one blocking ``XREAD`` at a time.
 
     A new follower must not wait until the running read ends, so each reader also reads a stream
-    of its own, the doorbell, which it writes to when the set of followed streams changes.
-
-    The reads go over one connection that is kept while anything is followed, past the client's
-    pool, retries and telemetry: those cost several times what the read of a token does.
+    of its own, the doorbell, which it writes to when the set of followed streams changes. The reads
+    use one connection, without the cost of the client's pool, retries and telemetry.
     """
 
     def __init__(self, client: Redis) -> None:
@@ -77,11 +73,7 @@ class StreamReader:
 
     @asynccontextmanager
     async def follow(self, positions: Mapping[str, int]) -> AsyncIterator[Followed]:
-        """Follow streams, each from the frame after the number given for it.
-
-        Args:
-            positions: number of the last frame already seen, by generation id; 0 for none.
-        """
+        """Follow streams from ``positions``: the last frame seen, 0 for none, by generation id."""
         followed = Followed()
         now = time.monotonic()
         subscriptions = [
@@ -95,7 +87,7 @@ class StreamReader:
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(
                     # Not in the context of the request that happens to need it first.
-                    self._read_for_ever(),
+                    self._read_forever(),
                     name="stream reader",
                     context=contextvars.Context(),
                 )
@@ -121,7 +113,6 @@ class StreamReader:
         }
 
     async def close(self) -> None:
-        """Stop reading."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -134,9 +125,9 @@ class StreamReader:
             pipeline.expire(self._doorbell, 3600)
             await pipeline.execute()
         except redis.RedisError as error:
-            logger.debug("the reader will look by itself: %s", error)
+            logger.debug("the reader reads again by itself: %s", error)
 
-    async def _read_for_ever(self) -> None:
+    async def _read_forever(self) -> None:
         try:
             while self._subscriptions:
                 try:
@@ -161,10 +152,9 @@ class StreamReader:
                 self._doorbell_id = entries[-1][0].decode()
             else:
                 self._read_entries(name, entries)
-        await self._look_after_silent()
+        await self._end_lost()
 
     async def _read_blocking(self, *streams: str) -> Any:
-        """The answer to ``XREAD`` of streams and positions; None when nothing came in time."""
         if self._connection is None:
             self._connection = await self._redis.connection_pool.get_connection()
         block_ms = int(BLOCK_SECONDS * 1000)
@@ -199,11 +189,10 @@ class StreamReader:
             follower.heard_at = now
             follower.entries.put_nowait((follower.generation_id, number, frame))
             if isinstance(frame, TERMINAL):
-                follower.ended = True
                 self._drop(follower)
 
-    async def _look_after_silent(self) -> None:
-        """End followers whose generation is in Redis no more: nobody will ever write to it."""
+    async def _end_lost(self) -> None:
+        """End followers whose generation is no longer in Redis: nobody will ever write to it."""
         now = time.monotonic()
         silent = [
             follower
@@ -218,12 +207,11 @@ class StreamReader:
             pipeline.exists(keys.item(follower.generation_id))
             pipeline.xrevrange(keys.stream(follower.generation_id), count=1)
         answers: list[Any] = await pipeline.execute()
-        for index, follower in enumerate(silent):
-            exists, last = answers[2 * index : 2 * index + 2]
+        for follower, exists, last in zip(silent, answers[::2], answers[1::2], strict=True):
             unread = bool(last) and int(last[0][0].split(b"-")[0]) > follower.after
             if exists or unread:
                 follower.heard_at = now
-            elif not follower.ended:
+            else:
                 lost = "The request was lost in an outage of the service. Send it again."
                 self._fail(follower, TemporaryResourceError(lost))
 

@@ -13,8 +13,7 @@ from unfold.decorators import display
 
 from models_registry.admin.base import ReadOnlyAdmin, RegistryAdmin
 from models_registry.admin.display import STATE_LABELS, link
-from models_registry.fleet.prediction_table import HEADERS, MEANING, gib_hours, rows_of
-from models_registry.fleet.predictions import tallies
+from models_registry.fleet.predictions import HEADERS, MEANING, gib_hours, rows_of, tallies
 from models_registry.models import Prediction
 
 _DAYS: Final = 7

@@ -1,4 +1,4 @@
-"""What the residency plan decides, written into the fleet's rows."""
+"""The decisions of the residency plan, written into the fleet's rows."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
@@ -7,68 +7,47 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from models_registry.catalogue.selectors import find_version
 from models_registry.fleet.footprints import (
-    CPU,
     is_news,
     late_bytes,
     mapped_bytes,
     note_footprint,
     options_of,
 )
-from models_registry.models import Footprint, ModelVersion, Node, Replica
+from models_registry.fleet.memory import CPU
+from models_registry.models import Footprint, Node, Replica
+from models_registry.plan.facts import OCCUPYING
 from models_registry.plan.plan import Start
 
-# What a decision about a replica goes by.
+# The columns of a replica that a decision about it depends on.
 _PLANNED_FOR: Final = ("desired", "on_demand", "launch_id", "state")
 
 
 def row_for(start: Start, holding: Collection[int] = ()) -> Replica | None:
-    """The row in which a replica is to be started, wanted from now on.
+    """The row in which a replica is to be started, wanted from now on; None if it was deleted.
 
-    Args:
-        start: what the plan has decided.
-        holding: ids of replicas whose process still runs. With a new launch in such a row the
-            memory of the old one would be forgotten, so it is left as it is.
-
-    Returns:
-        None when the row, the version or the node was deleted a moment ago.
+    Rows of ``holding`` still have a process, whose memory a new launch would hide.
     """
     if start.replica_id is not None:
         return _replicas().filter(pk=start.replica_id).first()
-    slug, _, label = start.version.partition("@")
-    version = ModelVersion.objects.filter(model__slug=slug, label=label).first()
+    version = find_version(start.version)
     node = Node.objects.filter(name=start.node).first()
     if version is None or node is None:
         return None
     with transaction.atomic():
-        at_rest = (
-            _locked()
-            .filter(
-                version=version,
-                node=node,
-                desired=Replica.Desired.ABSENT,
-                state__in=(Replica.State.STOPPED, Replica.State.FAILED),
-            )
-            .exclude(pk__in=holding)
-            .first()
-        )
-        if at_rest is None:
-            at_rest = Replica.objects.create(version=version, node=node)
+        unwanted = _locked().filter(version=version, node=node, desired=Replica.Desired.ABSENT)
+        at_rest = unwanted.exclude(state__in=OCCUPYING).exclude(pk__in=holding).first()
+        at_rest = at_rest or Replica.objects.create(version=version, node=node)
         at_rest.on_demand = start.on_demand
         _decide(at_rest, Replica.Desired.RESIDENT, on_demand=start.on_demand, state_since=Now())
     return _replicas().filter(pk=at_rest.pk).first()
 
 
 def retire(seen: Replica, reason: str) -> bool:
-    """Want a replica out of memory, because the plan says so and no person.
+    """Want a replica out of memory; a reason of "" keeps the row's.
 
-    Args:
-        seen: its row as the plan was told of it.
-        reason: why, for people; "" where what the row says already stands.
-
-    Returns:
-        False where its row is gone or another by now: a person or its host was faster, so the plan
-        has to be made anew.
+    False where its row differs from ``seen``: a person or its host was faster than the plan.
     """
     planned = {name: getattr(seen, name) for name in _PLANNED_FOR}
     with transaction.atomic():
@@ -80,12 +59,7 @@ def retire(seen: Replica, reason: str) -> bool:
 
 
 def _decide(replica: Replica, desired: str, **fields: Any) -> None:
-    """Write what the plan wants of a replica.
-
-    It is in the audit trail where a person or a setting is behind the replica, whose wish is taken
-    back or followed. What comes and goes with requests alone is nobody's decision: of that, only
-    the row itself is there, from when it was added.
-    """
+    """Write the plan's wish, with an audit entry if a person or a setting is behind the replica."""
     if not replica.on_demand and replica.desired != desired:
         replica.desired = desired
         replica.save(update_fields=["desired"])
@@ -93,12 +67,7 @@ def _decide(replica: Replica, desired: str, **fields: Any) -> None:
 
 
 def explain(replicas: Iterable[Replica], reasons: Mapping[str, str]) -> None:
-    """Tell with each replica that waits for room why it does.
-
-    Args:
-        replicas: rows, with their versions at hand.
-        reasons: by version key.
-    """
+    """Write into the row of each replica that waits for room why it does; by version key."""
     waits = {"desired": Replica.Desired.RESIDENT, "state": Replica.State.STOPPED}
     for replica in replicas:
         reason = reasons.get(replica.version.key, "")
@@ -113,14 +82,8 @@ def measure(
 ) -> None:
     """Correct what is set aside for a replica on the CPU by what its process holds.
 
-    After the load the buffers of a step are not touched yet, so what is foreseen for them is
-    added; a process that holds more is believed. What is on a GPU stays as foreseen, and so does
-    what was loaded with other options than the version has by now.
-
-    Args:
-        replica: a ready one, with version and node at hand.
-        private_bytes: of its process, less what that held before the load.
-        footprints: of its version at least; see ``footprints_of``.
+    After the load the buffers of a step are not touched yet, so their estimate is added. The
+    estimate stays on a GPU, and where the version has other options by now than were loaded.
     """
     if set(replica.needed_bytes) != {CPU}:
         return
@@ -131,7 +94,7 @@ def measure(
     loaded = private_bytes if replica.resident_bytes is None else replica.resident_bytes
     holds = max(loaded + late_bytes(version, node), private_bytes)
     needed, known = holds + mapped_bytes(version, node), replica.needed_bytes[CPU]
-    # Changed by less than a hundredth, it is not worth a write each second.
+    # A change of less than a hundredth is not worth a write each second.
     if abs(needed - known) > needed * 0.01:
         Replica.objects.filter(pk=replica.pk).update(needed_bytes={CPU: needed})
     if is_news(footprints.get((version.pk, options)), holds):
@@ -139,8 +102,7 @@ def measure(
 
 
 def _locked() -> QuerySet[Replica]:
-    """Rows that nobody else changes until the transaction ends."""
-    # In the usual order those of version and node would be joined, and locked as well.
+    # Without order_by, the default order would join version and node, and lock them as well.
     return Replica.objects.select_for_update().order_by("pk")
 
 

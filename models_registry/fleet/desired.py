@@ -12,20 +12,11 @@ from models_registry.fleet.nodes import fault_of
 from models_registry.fleet.preloading import configured_now
 from models_registry.fleet.registrations import NO_CLAIM, Claim, claims
 from models_registry.models import ModelVersion, Node, Replica
+from models_registry.plan.facts import OCCUPYING
 
 
 def load(version: ModelVersion, node: Node, actor: Any = None) -> Replica:
-    """Want ``version`` in memory on ``node``; a replica that gave up gets a fresh chance.
-
-    What its others have failed of, which nobody wants any more, is forgotten.
-
-    It is brought in as soon as there is room: the longest idle of the others make room for it, and
-    busy ones when it has waited for long.
-
-    Args:
-        version: what to load.
-        node: where.
-        actor: the user who wants it, for the audit trail.
+    """Want ``version`` in memory on ``node``; the failures of its replicas are forgotten.
 
     Raises:
         NeverFitsError: it can never fit there; says by how much.
@@ -36,35 +27,28 @@ def load(version: ModelVersion, node: Node, actor: Any = None) -> Replica:
     with acting(actor), transaction.atomic():
         Node.objects.select_for_update().get(pk=node.pk)
         own = Replica.objects.filter(version=version, node=node)
-        # One that is wanted already is the one that is meant: another row would be a second copy.
+        # A replica that is wanted already is the one that is meant: another would be a second copy.
         replica = own.filter(desired=Replica.Desired.RESIDENT).order_by("id").first()
         replica = replica or own.order_by("id").first()
-        if replica is None:
-            replica = Replica.objects.create(version=version, node=node)
+        replica = replica or Replica.objects.create(version=version, node=node)
         replica.desired, replica.on_demand = Replica.Desired.RESIDENT, False
         replica.save(update_fields=["desired", "on_demand"])
-        _clear([replica], state_since=Now())  # it waits from now on
-        _clear(Replica.objects.filter(version=version, desired=Replica.Desired.ABSENT))
+        _forget_failures([replica], state_since=Now())  # it waits from now on
+        _forget_failures(Replica.objects.filter(version=version, desired=Replica.Desired.ABSENT))
         replica.refresh_from_db()
         return replica
 
 
 def unload(version: ModelVersion, actor: Any = None) -> int:
-    """Want no replica of ``version`` in memory anywhere; returns how many were wanted.
-
-    Those that have failed are cleared.
-
-    Raises:
-        RegistryError: it would come back at once; says what wants it.
-    """
+    """Want no replica of ``version`` in memory anywhere; see ``unload_replicas``."""
     own = Replica.objects.filter(version=version)
     count = unload_replicas(own.filter(desired=Replica.Desired.RESIDENT), actor)
-    _clear(own.filter(desired=Replica.Desired.ABSENT))
+    _forget_failures(own.filter(desired=Replica.Desired.ABSENT))
     return count
 
 
 def unload_replicas(replicas: Iterable[Replica], actor: Any = None) -> int:
-    """Want these replicas out of memory; returns how many. What they failed of is forgotten.
+    """Want these replicas out of memory and forget their failures; returns how many they are.
 
     Raises:
         RegistryError: one would come back at once; says what wants it. None is unloaded then.
@@ -81,24 +65,19 @@ def unload_replicas(replicas: Iterable[Replica], actor: Any = None) -> int:
         for replica in wanted:
             replica.desired = Replica.Desired.ABSENT
             replica.save(update_fields=["desired"])
-        _clear(wanted)
+        _forget_failures(wanted)
     return len(wanted)
 
 
-def _clear(replicas: Iterable[Replica], **fields: Any) -> None:
-    """Let those at rest be as if they had never failed.
-
-    Since when they are at rest stays: a process that has not ended is killed by that time.
-    """
-    at_rest = Replica.objects.filter(
-        pk__in=[replica.pk for replica in replicas],
-        state__in=(Replica.State.FAILED, Replica.State.STOPPED),
-    )
+def _forget_failures(replicas: Iterable[Replica], **fields: Any) -> None:
+    """Clear failures of replicas at rest; ``state_since`` stays, as it times stuck processes."""
+    rows = Replica.objects.filter(pk__in=[replica.pk for replica in replicas])
+    at_rest = rows.exclude(state__in=OCCUPYING)
     at_rest.update(state=Replica.State.STOPPED, reason="", crashes=0, load_failed=False, **fields)
 
 
 def _keeper_of(version: ModelVersion, claim: Claim, remaining: int) -> str:
-    """What wants more of a version than the ``remaining`` replicas, apart from a person."""
+    """Why more than the ``remaining`` replicas of a version are wanted, apart from a person."""
     is_configured = version.key in {one.key for one in configured_now()}
     keepers = (
         (int(version.pinned), "is pinned (change that at the version)"),

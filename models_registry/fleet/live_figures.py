@@ -1,8 +1,4 @@
-"""Live figures of hosts and queues, handed in by whoever can see them.
-
-They change many times a second and are no rows of the registry. The app that serves requests
-registers a source for them when it starts; without one there are none.
-"""
+"""Live figures of hosts and queues, from a source that the serving app registers at its start."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +6,6 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class HostFigures:
-    """What one host does at the moment.
-
-    ``running`` and ``waiting`` count its sequences, ``tokens_per_second`` those it generates of
-    all of them together.
-    """
-
     running: int = 0
     waiting: int = 0
     tokens_per_second: float = 0.0
@@ -23,10 +13,9 @@ class HostFigures:
 
 @dataclass(frozen=True)
 class LiveFigures:
-    """All figures of one moment: of hosts by launch id, of queues by version key.
+    """Figures of hosts by launch id, queue lengths by version key, and nodes that take tasks.
 
-    ``alive_nodes`` names the machines whose cluster takes tasks. ``fault`` says why figures are
-    missing; "" when none are.
+    ``fault`` says why figures are missing; "" when none are.
     """
 
     hosts: Mapping[str, HostFigures] = field(default_factory=dict)
@@ -37,8 +26,6 @@ class LiveFigures:
 
 @dataclass(frozen=True)
 class Subjects:
-    """What figures are asked for."""
-
     launch_ids: Sequence[str]
     version_keys: Sequence[str]
     nodes: Sequence[str]
@@ -51,12 +38,10 @@ _sources: list[FigureSource] = []
 
 
 def register_figures(source: FigureSource) -> None:
-    """Have ``read_figures`` ask ``source``, in place of the one before."""
     _sources[:] = [source]
 
 
 def read_figures(subjects: Subjects) -> LiveFigures:
-    """The figures of now."""
     if not _sources:
-        return LiveFigures(fault="Nothing in this process knows the figures of the hosts.")
+        return LiveFigures(fault="No source of live figures is registered in this process.")
     return _sources[0](subjects)

@@ -1,20 +1,13 @@
-"""How many bytes a replica will take, foreseen from the header of its model file.
+"""Bytes that a replica will take, estimated from the header of its model file.
 
 The terms follow llama.cpp's own buffers as it logs them while loading (flash attention, mapped
-weights). What counts is what cannot be had back while the model is in use: anonymous memory, and
-the weights that are read from the mapped file. On CPUs for whose instructions llama.cpp rearranges
-weights (AMX, AVX2, NEON) it computes on the copy; the pages of the file with the original are never
-read again, the kernel drops them when memory is short, and so they do not count.
+weights). Only memory that cannot be reclaimed while the model is in use counts: anonymous memory,
+and the weights that are read from the mapped file. On CPUs for whose instructions llama.cpp
+rearranges weights (AMX, AVX2, NEON) it computes on the copy; the file's pages of the original are
+never read again, the kernel drops them when memory is short, and so they do not count.
 
-Measured so, after work (AMX; 16,384 and 4,096 cells; in MB):
-
-    Qwen2.5-Coder-0.5B Q4_K_M   32 sequences   904      8 sequences   734
-    Gemma 3 270M Q4_K_M         32 sequences   977      8 sequences   706
-    SmolLM2-135M Q4_1           32 sequences   583     32 sequences   298
-    with keys and values in q8_0               406
-    all-MiniLM-L6-v2 F16, 2,048 cells          328     512 cells      120
-
-The estimate is within 10 % of each. What the Python process takes before the load is not in it.
+The estimate is within 10 % of the bytes measured after work (see the tests), without those of the
+Python process before the load.
 """
 
 import math
@@ -25,10 +18,11 @@ from typing import Final
 from models_registry.fleet.repacking import copied_bytes
 from models_registry.gguf.reader import GGUFHeader
 
+CPU: Final = "cpu"
 _FLOAT_BYTES: Final = 4
 _MASK_BYTES: Final = 2  # the attention mask is F16
 _CELL_BLOCK: Final = 256  # llama.cpp rounds the KV cache up to this many cells
-# Of a token or merge in llama.cpp's tables, and of a token in the table that grammars need.
+# A token or merge in llama.cpp's tables, and a token in the table that grammars need.
 _VOCABULARY_ENTRY_BYTES: Final = 170
 _GRAMMAR_TOKEN_BYTES: Final = 340
 _MAX_STEP_TOKENS: Final = 512
@@ -37,7 +31,7 @@ _MAX_SEQUENCE_IDS: Final = 256  # llama.cpp's LLAMA_MAX_SEQ
 
 
 def kept_sequences(max_sequences: int) -> int:
-    """How many sequences a host keeps after their end, beside those it runs."""
+    """Sequences that a host keeps after their end, beside those it runs."""
     return max(0, min(_KEPT_SEQUENCES, _MAX_SEQUENCE_IDS - max_sequences))
 
 
@@ -45,9 +39,8 @@ def kept_sequences(max_sequences: int) -> int:
 class MemoryEstimate:
     """Bytes of one replica by purpose.
 
-    ``mapped_bytes`` are the weights that are read from the file, ``weights_bytes`` the others
-    with the tables of the vocabulary. ``late_bytes`` is what is touched only when a step or the
-    first grammar needs it, and so not seen after the load.
+    ``mapped_bytes`` are the weights that are read from the file, ``weights_bytes`` the others and
+    the vocabulary. ``late_bytes`` are not touched before the first step or grammar.
     """
 
     mapped_bytes: int
@@ -59,12 +52,10 @@ class MemoryEstimate:
 
     @property
     def total_bytes(self) -> int:
-        """All of it."""
         return self.mapped_bytes + self.private_bytes
 
     @property
     def private_bytes(self) -> int:
-        """What the process holds for itself alone."""
         return self.weights_bytes + self.kv_bytes + self.compute_bytes + self.output_bytes
 
 
@@ -77,23 +68,20 @@ def estimate_bytes(
     cache_type_v: str = "f16",
     cpu_features: Collection[str] = (),
 ) -> MemoryEstimate:
-    """Foresee what a replica takes on a CPU.
+    """Estimate the memory of a replica on a CPU.
 
-    * weights: the file, less what is rearranged, and the copies; the vocabulary's tables;
+    * weights: the file, less the rearranged weights, and their copies; the vocabulary's tables;
     * KV cache: cells x bytes per token (none for an encoder; full size for sliding windows);
     * compute: the larger of a step's activations with its attention mask and its logits;
-    * output: the buffer the logits and embeddings are handed out in.
+    * output: the buffer of logits and embeddings.
 
     Args:
-        header: Facts of the model.
-        kv_cells: Tokens of KV cache that all sequences share; of an embedding model, tokens
+        kv_cells: tokens of KV cache that all sequences share; of an embedding model, tokens
             computed at once.
-        max_sequences: Sequences at once; each may ask for the logits of one token a step.
         cache_type_k, cache_type_v: ggml types of the KV cache's keys and values.
-        cpu_features: What llama.cpp was built for and found; see ``repacking``.
 
     Raises:
-        ValueError: A number is below 1, or a cache type unknown.
+        ValueError: a number is below 1, or a cache type unknown.
     """
     for name, value in (("kv_cells", kv_cells), ("max_sequences", max_sequences)):
         if value < 1:
@@ -131,27 +119,16 @@ def _compute_bytes(header: GGUFHeader, cells: int, outputs: int, step_tokens: in
 
 
 def device_bytes(
-    header: GGUFHeader,
-    estimate: MemoryEstimate,
-    gpu_layers: int,
-    shares: Mapping[str, float],
+    header: GGUFHeader, estimate: MemoryEstimate, gpu_layers: int, shares: Mapping[str, float]
 ) -> dict[str, int]:
-    """Split an estimate for the CPU over GPUs and what stays on the CPU.
+    """Split an estimate, made without ``cpu_features``, over GPUs and the CPU.
 
     The layers that go to the GPUs take their weights, their part of the KV cache and a compute
-    buffer with them; the table of embeddings and those of the vocabulary stay.
-
-    Args:
-        header: Facts of the model.
-        estimate: Made without ``cpu_features``, since nothing is rearranged for a GPU.
-        gpu_layers: Layers on the GPUs; -1 for all.
-        shares: What part of them each GPU gets; together 1. Empty for the CPU alone.
-
-    Returns:
-        Bytes by device, "cpu" among them.
+    buffer with them; the table of embeddings and those of the vocabulary stay. ``gpu_layers`` of -1
+    means all; ``shares`` is the part of them for each GPU (sum 1), empty for the CPU alone.
     """
     if not shares or gpu_layers == 0:
-        return {"cpu": estimate.total_bytes}
+        return {CPU: estimate.total_bytes}
     # The output counts as a layer in llama.cpp.
     all_layers = header.block_count + 1
     part = 1.0 if gpu_layers < 0 else min(1.0, gpu_layers / all_layers)
@@ -160,4 +137,4 @@ def device_bytes(
     moved = part * (estimate.mapped_bytes - (0 if tied else table) + estimate.kv_bytes)
     moved += estimate.compute_bytes
     stays = estimate.total_bytes - moved + (table if tied else 0)
-    return {"cpu": round(stays)} | {name: round(moved * share) for name, share in shares.items()}
+    return {CPU: round(stays)} | {name: round(moved * share) for name, share in shares.items()}

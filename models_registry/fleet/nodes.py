@@ -10,14 +10,15 @@ from typing import Final
 from django.utils import timezone
 
 from models_registry.errors import NeverFitsError, RegistryError
-from models_registry.fleet.footprints import CPU, measured_footprints, placements_of
+from models_registry.fleet.footprints import measured_footprints, placements_of
 from models_registry.fleet.live_figures import Subjects, read_figures
+from models_registry.fleet.memory import CPU
 from models_registry.models import ModelVersion, Node, Replica
 from models_registry.models.fleet import USUAL_SHARE
 from models_registry.plan.facts import OCCUPYING, Placement
 from models_registry.plan.reasons import NO_NODE, format_bytes
 
-# Of a GPU others may use a little; what is kept for llama.cpp's own context is in the rest.
+# The rest of a GPU is for llama.cpp's own context, and the little that others may use.
 _USUAL_GPU_SHARE: Final = 0.9
 _CGROUP_LIMITS: Final = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -27,8 +28,6 @@ _CGROUP_LIMITS: Final = (
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """A device of a machine: ``cpu`` or as in ``cuda:0``, with the size of its memory."""
-
     name: str
     description: str
     memory_bytes: int
@@ -36,8 +35,6 @@ class DeviceFacts:
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What a machine found out about itself."""
-
     gpus: tuple[DeviceFacts, ...] = ()
     cpu_features: tuple[str, ...] = ()
 
@@ -45,14 +42,7 @@ class NodeFacts:
 def register_this_node(
     name: str, max_replicas: int, budget_bytes: int = 0, facts: NodeFacts | None = None
 ) -> Node:
-    """Enter the machine this runs on, or bring what is known of it up to date.
-
-    Args:
-        name: of the node.
-        max_replicas: hosts it may run.
-        budget_bytes: of main memory for models; 0 for four fifths of it.
-        facts: of its devices; None leaves what is known.
-    """
+    """Enter this machine or update its row; without ``facts`` the row keeps its devices."""
     memory_bytes = usable_memory_bytes()
     fields = {
         "cpu_count": os.cpu_count() or 1,
@@ -60,27 +50,24 @@ def register_this_node(
         "max_replicas": max_replicas,
         "seen_at": timezone.now(),
     }
-    node = Node.objects.filter(name=name).first()
-    known = node.devices if node else []
-    cpu = asdict(DeviceFacts("cpu", "", memory_bytes)) | {
+    cpu = asdict(DeviceFacts(CPU, "", memory_bytes)) | {
         "budget_bytes": budget_bytes or int(memory_bytes * USUAL_SHARE)
     }
     if facts is None:
-        fields["devices"] = [cpu, *(device for device in known if device["name"] != "cpu")]
+        node = Node.objects.filter(name=name).first()
+        known = node.devices if node else []
+        gpus = [device for device in known if device["name"] != CPU]
     else:
         fields["cpu_features"] = list(facts.cpu_features)
-        fields["devices"] = [
-            cpu,
-            *(
-                asdict(gpu) | {"budget_bytes": int(gpu.memory_bytes * _USUAL_GPU_SHARE)}
-                for gpu in facts.gpus
-            ),
+        gpus = [
+            asdict(gpu) | {"budget_bytes": int(gpu.memory_bytes * _USUAL_GPU_SHARE)}
+            for gpu in facts.gpus
         ]
+    fields["devices"] = [cpu, *gpus]
     return Node.objects.update_or_create(name=name, defaults=fields)[0]
 
 
 def usable_memory_bytes(limits: Sequence[Path] = _CGROUP_LIMITS) -> int:
-    """Main memory of this machine, or of the container it is."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for path in limits:
         try:
@@ -93,7 +80,7 @@ def usable_memory_bytes(limits: Sequence[Path] = _CGROUP_LIMITS) -> int:
 
 
 def answering(nodes: Iterable[Node]) -> list[Node]:
-    """Those of ``nodes`` whose cluster takes tasks now; all where that cannot be seen."""
+    """The nodes whose cluster takes tasks now; all where that cannot be seen."""
     known = list(nodes)
     figures = read_figures(Subjects((), (), [node.name for node in known]))
     if figures.fault:
@@ -102,9 +89,7 @@ def answering(nodes: Iterable[Node]) -> list[Node]:
 
 
 def pick_node(version: ModelVersion) -> Node:
-    """The machine to load a version on: one that wants it, else the one with most room for it.
-
-    Only machines that answer count.
+    """The answering machine to load a version on: one that wants it, else the one with most room.
 
     Raises:
         RegistryError: no machine runs a models cluster.
@@ -126,15 +111,11 @@ def pick_node(version: ModelVersion) -> Node:
 
 
 def fault_of(version: ModelVersion, node: Node) -> str:
-    """Why a version can never be in memory on a node, in numbers; "" when it can.
-
-    A version whose file was not read yet is given the benefit of the doubt.
-    """
+    """Why a version can never be in memory on a node, in numbers; "" where it may."""
     return faults_of(version, [node])[node]
 
 
 def faults_of(version: ModelVersion, nodes: Iterable[Node]) -> dict[Node, str]:
-    """``fault_of`` for several nodes, from one look at what was measured."""
     measured = measured_footprints([version.pk])
     return {node: _fault(version, node, placements_of(version, node, measured)) for node in nodes}
 
@@ -142,10 +123,12 @@ def faults_of(version: ModelVersion, nodes: Iterable[Node]) -> dict[Node, str]:
 def _fault(version: ModelVersion, node: Node, places: Sequence[Placement]) -> str:
     if not node.max_replicas:
         return f"{node.name} may run no hosts. Raise its max replicas in the admin."
-    if not places or any(_fits(place, node) for place in places):
+    if not places or any(
+        all(need <= node.budgets.get(device, -1) for device, need in place.needs.items())
+        for place in places
+    ):
         return ""
-    place = places[0]
-    for device, need in place.needs.items():
+    for device, need in places[0].needs.items():
         budget = node.budgets.get(device)
         if budget is None:
             return f"{node.name} has no {device}."
@@ -157,16 +140,11 @@ def _fault(version: ModelVersion, node: Node, places: Sequence[Placement]) -> st
     return ""
 
 
-def _fits(place: Placement, node: Node) -> bool:
-    return all(need <= node.budgets.get(device, -1) for device, need in place.needs.items())
-
-
 def _room_for(version: ModelVersion, nodes: Sequence[Node]) -> dict[Node, tuple[bool, bool, int]]:
-    """How well a version would be off on each node, to compare.
+    """How much room each node has for a version in the best of its placements, to compare.
 
-    Whether it fits without putting others out, whether it would be on a GPU, and the bytes that it
-    would leave free of the device that most of it is on: in the best of its places. Room on a GPU
-    is none for a model on the CPU.
+    Whether it fits without evicting others, whether it would be on a GPU, and the bytes that it
+    would leave free of the device that most of it is on.
     """
     held: dict[tuple[int, str], int] = defaultdict(int)
     hosts: dict[int, int] = defaultdict(int)
@@ -175,10 +153,10 @@ def _room_for(version: ModelVersion, nodes: Sequence[Node]) -> dict[Node, tuple[
         for device, count in replica.needed_bytes.items():
             held[replica.node_id, device] += count
     measured = measured_footprints([version.pk])
-    # Of a file that was not read yet nothing is known but that it can be on the CPU.
+    # A version whose file was not read yet can at least be on the CPU.
     unread = (Placement("", CPU, {CPU: 0}),)
 
-    def comfort(place: Placement, node: Node) -> tuple[bool, bool, int]:
+    def room(place: Placement, node: Node) -> tuple[bool, bool, int]:
         left = {
             device: node.budgets.get(device, 0) - held[node.pk, device] - need
             for device, need in place.needs.items()
@@ -188,8 +166,6 @@ def _room_for(version: ModelVersion, nodes: Sequence[Node]) -> dict[Node, tuple[
         return fits, place.needs.keys() != {CPU}, left[main]
 
     return {
-        node: max(
-            comfort(place, node) for place in placements_of(version, node, measured) or unread
-        )
+        node: max(room(place, node) for place in placements_of(version, node, measured) or unread)
         for node in nodes
     }

@@ -10,45 +10,29 @@ from models_registry.models import Replica
 
 
 def observe(launch_id: uuid.UUID, state: str, **fields: Any) -> bool:
-    """Record what a launch of a replica does now.
-
-    Returns:
-        False when the replica has a newer launch, which this one must give way to, or this one
-        was given up.
-    """
+    """Record the state of a launch; False when it has failed or is not the newest: it must end."""
     replicas = Replica.objects.filter(launch_id=launch_id).exclude(state=Replica.State.FAILED)
     return bool(replicas.update(state=state, state_since=Now(), **fields))
 
 
 def note_progress(launch_id: uuid.UUID, load_fraction: float) -> None:
-    """Record that a load has moved, and how far it is, from 0 to 1.
-
-    ``state_since`` becomes this moment, so that a load that no longer moves can be told from one
-    that takes long.
-    """
+    """Record the progress of a load; ``state_since`` becomes now, so that a stalled load shows."""
     loading = Replica.objects.filter(launch_id=launch_id, state=Replica.State.LOADING)
     loading.update(load_fraction=load_fraction, state_since=Now())
 
 
 def begin_launch(replica_id: int, launch_id: uuid.UUID, process_id: int) -> Replica | None:
-    """Take up an announced launch.
-
-    Returns:
-        The replica, or None when the announcement is out of date or was taken up already.
-    """
+    """Take up an announced launch; None when it is out of date or was taken up already."""
     taken = Replica.objects.filter(
         pk=replica_id, launch_id=launch_id, state=Replica.State.STARTING
     ).update(
-        state=Replica.State.LOADING,
-        state_since=Now(),
-        process_id=process_id,
-        load_fraction=0.0,
+        state=Replica.State.LOADING, state_since=Now(), process_id=process_id, load_fraction=0.0
     )
     if not taken:
         return None
     found = Replica.objects.select_related("version__model", "version__draft_model__model", "node")
     replica = found.get(pk=replica_id)
-    # Of the row that the host goes by; somebody may edit it while it is being loaded.
+    # The row that the host reads now may be edited while it loads.
     replica.loaded_options = options_of(
         replica.version, replica.placed_on, replica.node.cpu_features
     )

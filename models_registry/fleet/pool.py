@@ -1,26 +1,21 @@
-"""The pool of model hosts as a whole: how it is, and what is in memory for whom."""
+"""The pool of model hosts as a whole: its state, and the models in it with their references."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from models_registry.fleet.live_figures import LiveFigures, Subjects, read_figures
+from models_registry.fleet.live_figures import Subjects, read_figures
 from models_registry.fleet.registrations import active_registrations
 from models_registry.models import Node, Registration, Replica
+from models_registry.plan.facts import OCCUPYING
 
 State = Literal["initializing", "ready", "scaling", "degraded", "error"]
-_COMING = frozenset({"stopped", "starting", "loading"})
+_COMING = frozenset({Replica.State.STOPPED, Replica.State.STARTING, Replica.State.LOADING})
 
 
 @dataclass(frozen=True)
 class PooledModel:
-    """A version that is in memory, on its way there, or registered.
-
-    ``replicas`` are those that are wanted, still there, or left because they had failed.
-    ``registrations`` count as references.
-    """
-
     version_key: str
     replicas: list[Replica]
     registrations: list[Registration]
@@ -29,24 +24,22 @@ class PooledModel:
 
     @property
     def last_used_at(self) -> datetime | None:
-        """When a registration of it was used last, to the minute."""
-        times = [row.last_used_at for row in self.registrations if row.last_used_at]
+        times = (row.last_used_at for row in self.registrations if row.last_used_at)
         return max(times, default=None)
 
     @property
     def devices(self) -> list[str]:
-        """What its replicas compute on."""
-        return sorted({one.device or one.placed_on for one in self.replicas if _holds(one)})
+        held = [replica for replica in self.replicas if replica.state in OCCUPYING]
+        return sorted({replica.device or replica.placed_on for replica in held})
 
     @property
     def is_loaded(self) -> bool:
-        """Whether a replica serves it."""
         return any(replica.state == Replica.State.READY for replica in self.replicas)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The pool at one moment; ``places`` is how many hosts the living nodes may run."""
+    """``places`` is the number of hosts that the living nodes may run."""
 
     state: State
     models: list[PooledModel] = field(default_factory=list)
@@ -56,37 +49,31 @@ class Pool:
 
 
 def pool_state(replicas: Iterable[tuple[bool, str]], has_nodes: bool = True) -> State:
-    """How the pool, or the replicas of one version, are doing: pure.
+    """The state of the pool, or of one version, from (is wanted, state) of each replica: pure.
 
-    Args:
-        replicas: whether each is wanted, and the state it is in.
-        has_nodes: whether any machine can run a replica.
-
-    Returns:
-        ``error``: of what is wanted nothing serves, and nothing is coming that could.
-        ``degraded``: some have failed, and others serve or nobody asks for those any more.
-        ``initializing``: the first are coming. ``scaling``: some serve while others come or go.
-        ``ready``: all that is wanted serves; that may be nothing, for what is absent comes when it
-        is asked for.
+    ``error``: no wanted replica serves, and none is coming. ``degraded``: some have failed, and
+    others serve or nobody wants the failed ones any more. ``initializing``: the first are coming.
+    ``scaling``: some serve while others come or go. ``ready``: all wanted replicas serve; there may
+    be none, since models come when asked for.
     """
     seen = list(replicas)
     wanted = [state for is_wanted, state in seen if is_wanted]
     coming = any(state in _COMING for state in wanted)
-    failed = "failed" in wanted
-    if not has_nodes or (failed and not coming and "ready" not in wanted):
+    serving = Replica.State.READY in wanted
+    failed = Replica.State.FAILED in wanted
+    if not has_nodes or (failed and not coming and not serving):
         return "error"
-    if "ready" not in wanted and coming:
+    if coming and not serving:
         return "initializing"
-    if any(state == "failed" for _, state in seen):
+    if any(state == Replica.State.FAILED for _, state in seen):
         return "degraded"
-    if "ready" not in wanted:
+    if not serving:
         return "ready"
-    leaving = any(state == "draining" for _, state in seen)
+    leaving = any(state == Replica.State.DRAINING for _, state in seen)
     return "scaling" if coming or leaving else "ready"
 
 
 def read_pool() -> Pool:
-    """The pool as rows and live figures show it."""
     nodes = list(Node.objects.filter(seen_at__isnull=False))
     replicas = [
         replica
@@ -94,40 +81,24 @@ def read_pool() -> Pool:
         if replica.desired == Replica.Desired.RESIDENT or replica.state != Replica.State.STOPPED
     ]
     registrations = list(active_registrations())
-    keys = sorted(
-        {one.version.key for one in replicas} | {one.version.key for one in registrations}
-    )
+    versions = {row.version for row in replicas} | {row.version for row in registrations}
+    keys = sorted(version.key for version in versions)
     figures = read_figures(Subjects([], keys, [node.name for node in nodes]))
+    models = []
+    for key in keys:
+        own = [replica for replica in replicas if replica.version.key == key]
+        state = pool_state(map(_wish_and_state, own)) if own else None
+        claims = [row for row in registrations if row.version.key == key]
+        models.append(PooledModel(key, own, claims, state, figures.queued.get(key, 0)))
     alive = [node for node in nodes if node.name in figures.alive_nodes]
     return Pool(
-        state=pool_state(map(_sight, replicas), bool(alive)),
-        models=[_model(key, replicas, registrations, figures) for key in keys],
+        state=pool_state(map(_wish_and_state, replicas), bool(alive)),
+        models=models,
         nodes=[node.name for node in alive],
         places=sum(node.max_replicas for node in alive),
         fault=figures.fault,
     )
 
 
-def _model(
-    key: str,
-    replicas: Sequence[Replica],
-    registrations: Sequence[Registration],
-    figures: LiveFigures,
-) -> PooledModel:
-    own = [replica for replica in replicas if replica.version.key == key]
-    return PooledModel(
-        version_key=key,
-        replicas=own,
-        registrations=[row for row in registrations if row.version.key == key],
-        state=pool_state(map(_sight, own)) if own else None,
-        queued=figures.queued.get(key, 0),
-    )
-
-
-def _sight(replica: Replica) -> tuple[bool, str]:
+def _wish_and_state(replica: Replica) -> tuple[bool, str]:
     return replica.desired == Replica.Desired.RESIDENT, replica.state
-
-
-def _holds(replica: Replica) -> bool:
-    """Whether it takes memory, or is about to."""
-    return replica.state not in (Replica.State.STOPPED, Replica.State.FAILED)

@@ -2,24 +2,31 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, Q, Sum
 
-from models_registry.models import ModelVersion, Prediction
+from models_registry.catalogue.selectors import find_version
+from models_registry.models import Prediction
 from models_registry.plan.history import HORIZON_SECONDS, Arrivals
 from models_registry.plan.prediction import Preload, judge
 from models_registry.rules.outcome import Outcome
 
 KEPT_ROWS: Final = 10_000
+MEANING: Final = (
+    "Hit: a request came in the predicted time. Waste: none came. Missed: a request came for a "
+    "version that was out of memory and not predicted."
+)
+HEADERS: Final = (
+    *("version", "hits", "wastes", "missed", "pending", "precision", "recall", "idle GiB·h"),
+)
+_GIB_HOUR: Final = (1 << 30) * 3600
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How right the predictions were; ``wasted_byte_seconds`` is memory that lay idle for them."""
-
     hits: int = 0
     wastes: int = 0
     missed: int = 0
@@ -28,19 +35,16 @@ class Tally:
 
     @property
     def precision(self) -> float | None:
-        """The share of predictions that were right; None where none is judged yet."""
         judged = self.hits + self.wastes
         return self.hits / judged if judged else None
 
     @property
     def recall(self) -> float | None:
-        """The share of versions asked for out of memory that was foreseen; None without any."""
         asked = self.hits + self.missed
         return self.hits / asked if asked else None
 
 
 def tallies(since: datetime) -> dict[str, Tally]:
-    """Tallies of the predictions made since then, by version key."""
     rows = (
         Prediction.objects.filter(made_at__gte=since)
         .order_by("version__model__slug", "version__label")
@@ -57,53 +61,46 @@ def tallies(since: datetime) -> dict[str, Tally]:
 
 
 def total(parts: Iterable[Tally]) -> Tally:
-    """Several tallies together."""
     parts = list(parts)
     return Tally(
-        hits=sum(one.hits for one in parts),
-        wastes=sum(one.wastes for one in parts),
-        missed=sum(one.missed for one in parts),
-        pending=sum(one.pending for one in parts),
-        wasted_byte_seconds=sum(one.wasted_byte_seconds for one in parts),
+        **{field.name: sum(getattr(one, field.name) for one in parts) for field in fields(Tally)}
     )
 
 
+def rows_of(found: dict[str, Tally]) -> list[tuple[str, ...]]:
+    rows = []
+    for key, tally in {**found, "all": total(found.values())}.items():
+        counts = (tally.hits, tally.wastes, tally.missed, tally.pending)
+        shares = ("-" if one is None else f"{one:.0%}" for one in (tally.precision, tally.recall))
+        rows.append((key, *map(str, counts), *shares, gib_hours(tally.wasted_byte_seconds)))
+    return rows
+
+
+def gib_hours(byte_seconds: float) -> str:
+    return f"{byte_seconds / _GIB_HOUR:.2f}"
+
+
 def open_predictions(now: datetime) -> list[Prediction]:
-    """Those whose time is not over, or that are not judged yet."""
-    return list(_predictions().filter(Q(outcome=Outcome.PENDING) | Q(until__gt=now)))
+    rows = Prediction.objects.select_related("version__model")
+    return list(rows.filter(Q(outcome=Outcome.PENDING) | Q(until__gt=now)))
 
 
 def drop_unwatched(since: datetime) -> int:
-    """Forget those not judged that were made before anybody watched; returns how many."""
+    """Delete the pending predictions made before ``since``, whose requests nobody has counted."""
     pending = Prediction.objects.filter(outcome=Outcome.PENDING, made_at__lt=since)
     return pending.delete()[0]
 
 
 def note_preloads(preloads: Iterable[Preload], now: datetime, *, acted_on: bool) -> None:
-    """Write down what is preloaded, or would have been."""
     until = now + timedelta(seconds=HORIZON_SECONDS)
     for one in preloads:
-        _note(
-            one.version,
-            made_at=now,
-            until=until,
-            probability=one.probability,
-            needed_bytes=one.needed_bytes,
-            acted_on=acted_on,
-        )
+        fields = {"probability": one.probability, "needed_bytes": one.needed_bytes}
+        _note(one.version, made_at=now, until=until, acted_on=acted_on, **fields)
 
 
 def note_missed(version_key: str, now: datetime, probability: float, needed_bytes: int) -> None:
-    """Write down that a version was asked for, out of memory and unforeseen."""
-    _note(
-        version_key,
-        made_at=now,
-        until=now,
-        probability=probability,
-        needed_bytes=needed_bytes,
-        acted_on=False,
-        outcome=Outcome.MISSED,
-    )
+    fields = {"probability": probability, "needed_bytes": needed_bytes, "outcome": Outcome.MISSED}
+    _note(version_key, made_at=now, until=now, acted_on=False, **fields)
 
 
 def settle(
@@ -112,14 +109,7 @@ def settle(
     now: datetime,
     grace_seconds: float,
 ) -> None:
-    """Judge those that are pending by the requests that became known.
-
-    Args:
-        predictions: as ``open_predictions`` gave them.
-        arrivals: known since the last time.
-        now: the time.
-        grace_seconds: how much later requests become known, at most.
-    """
+    """Judge pending predictions; requests become known at most ``grace_seconds`` late."""
     asked = defaultdict(list)
     for one in arrivals:
         asked[one.version].append(one.first_at)
@@ -137,14 +127,9 @@ def settle(
             row.save(update_fields=["outcome", "wasted_byte_seconds"])
 
 
-def _predictions() -> QuerySet[Prediction]:
-    return Prediction.objects.select_related("version__model")
-
-
 def _note(version_key: str, **fields: object) -> None:
     """Add a row, unless its version is gone, and drop the oldest beyond ``KEPT_ROWS``."""
-    slug, _, label = version_key.partition("@")
-    version = ModelVersion.objects.filter(model__slug=slug, label=label).first()
+    version = find_version(version_key)
     if version is None:
         return
     row = Prediction.objects.create(version=version, **fields)

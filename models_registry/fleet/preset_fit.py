@@ -8,7 +8,8 @@ from typing import Literal
 
 from django.db.models import Q
 
-from models_registry.fleet.footprints import CPU, measured_footprints, options_of, placements_of
+from models_registry.fleet.footprints import measured_footprints, options_of, placements_of
+from models_registry.fleet.memory import CPU
 from models_registry.models import ModelVersion, Node, Preset, Replica
 from models_registry.plan.reasons import format_bytes
 

@@ -1,9 +1,6 @@
-"""Counted claims on models: who needs which, and what that means for memory.
+"""Counted claims of programs on models; programs call ``inference.model_manager``."""
 
-``inference.model_manager`` is what programs call; the routes and the residency plan use these.
-"""
-
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -32,17 +29,13 @@ _LAST_USED_STEP: Final = timedelta(minutes=1)
 # Any numbers that no other pair of advisory locks here begins with.
 _NAMES: Final = 0x7265
 _REQUIREMENTS: Final = 0x7266
-# A released row is kept so long, so that giving it up once more, or registering anew, finds it.
+# A released row is kept so long, so that releasing it once more, or registering anew, finds it.
 RELEASED_KEPT: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class Registered:
-    """What came of ``register``: ``references`` counts all claims on the version.
-
-    ``is_new`` is false where the requester had registered the same already. ``download`` is under
-    way where the file was not there.
-    """
+    """``references`` counts all claims on the version; a ``download`` fetches its missing file."""
 
     registration: Registration
     is_new: bool
@@ -52,11 +45,10 @@ class Registered:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the registrations of one version want of its residency.
+    """The registrations of one version together; ``device`` is the oldest wish for one.
 
-    ``device`` is the wish of the oldest that has one, "" where none has. Without references,
-    ``released_at`` is when the last one went, and ``loaded_at`` since when it has been in memory
-    without a person's word; None where it is not.
+    Without references, ``released_at`` is the time of the last release, and ``loaded_at`` the time
+    from which it has been in memory on demand; None where it is not.
     """
 
     references: int = 0
@@ -66,12 +58,7 @@ class Claim:
     loaded_at: datetime | None = None
 
     def is_left_over(self, now: datetime, idle_seconds: float) -> bool:
-        """Whether what is in memory was only for those who have gone.
-
-        Args:
-            now: the time.
-            idle_seconds: since the last request for the version.
-        """
+        """Whether the version is in memory only for registrations that were released."""
         if self.released_at is None or self.loaded_at is None:
             return False
         unused_since = now - timedelta(seconds=min(idle_seconds, 1e9))
@@ -88,17 +75,10 @@ def register(
     models_dir: Path,
     actor: Any = None,
 ) -> Registered:
-    """Count ``requester`` as somebody who needs a model, until it releases it.
+    """Count ``requester`` as a program that needs a model, until it releases it.
 
-    A file that is not there is fetched. Whoever asks for the same as an active registration shares
-    its version; otherwise the name means what it means now.
-
-    Args:
-        model_id: what the requester calls it. Others may use the same for the same requirement.
-        requirement: what is needed.
-        requester: the program that asks; asking twice counts once.
-        models_dir: where the files are.
-        actor: the user who asks, for the audit trail.
+    A file that is not there is fetched. A requirement equal to that of an active registration
+    shares its version; otherwise the required name is resolved now.
 
     Raises:
         RequirementError: it cannot be met, or others have ``model_id`` for something else.
@@ -107,16 +87,16 @@ def register(
     _check_name(requester, "requester_module_id")
     wanted = msgspec.to_builtins(read_requirement(requirement))
     with acting(actor), transaction.atomic():
-        _take_turns(_NAMES, model_id)
-        # Equal requirements under different names must find each other. Always after the name:
-        # so nobody waits for somebody who waits for them.
-        _take_turns(_REQUIREMENTS, msgspec.json.encode(wanted).decode())
+        _lock(_NAMES, model_id)
+        # Equal requirements under different names must find each other. Always locked after the
+        # name, so that there is no deadlock.
+        _lock(_REQUIREMENTS, msgspec.json.encode(wanted).decode())
         known = Registration.objects.select_related("version__model")
         row = known.filter(model_id=model_id, requester=requester).first()
         active = Registration.objects.filter(released_at__isnull=True)
         if row is not None and row.is_active and row.requirement == wanted:
             _check(requirement, row.version, models_dir)
-            # Also a file that failed, or that somebody removed, is fetched once more.
+            # A file that failed, or that somebody removed, is fetched once more, too.
             download = _fetch(row.version, actor)
             return Registered(row, False, count_references(row.version), download)
         others = active.filter(model_id=model_id).exclude(requester=requester).first()
@@ -137,14 +117,9 @@ def register(
 
 
 def release(registration: Registration, actor: Any = None) -> int:
-    """Give up a reference; one that was given up already stays so.
-
-    Returns:
-        The references to its version that are left. At 0 it leaves memory once it is idle, unless
-        somebody else wants it there.
-    """
+    """Release a reference, unless it is released already; returns how many its version has left."""
     with acting(actor), transaction.atomic():
-        _take_turns(_NAMES, registration.model_id)
+        _lock(_NAMES, registration.model_id)
         registration.refresh_from_db()
         if registration.is_active:
             registration.released_at = database_now()
@@ -153,9 +128,9 @@ def release(registration: Registration, actor: Any = None) -> int:
 
 
 def forget_released() -> None:
-    """Delete what was released long ago; not while its version is in memory, maybe since then."""
+    """Delete registrations released long ago, except of versions in memory."""
     with transaction.atomic():
-        # Locked, so that nobody registers one anew between the look and its end.
+        # Locked, so that nobody registers one anew between reading and deleting it.
         rows = Registration.objects.select_for_update(skip_locked=True).order_by("pk")
         old = rows.filter(released_at__lt=database_now() - RELEASED_KEPT)
         gone = old.exclude(version__replicas__desired=Replica.Desired.RESIDENT)
@@ -163,20 +138,19 @@ def forget_released() -> None:
 
 
 def find_registration(**fields: str) -> Registration | None:
-    """The oldest active registration with these fields, or None."""
+    """The oldest active registration with these fields."""
     if any("\0" in value for value in fields.values()):
         return None  # Postgres refuses to compare with a NUL
     return active_registrations().filter(**fields).first()
 
 
 def active_registrations() -> QuerySet[Registration]:
-    """All references there are, the oldest first, with their versions."""
+    """Registrations that are not released, the oldest first, with their versions."""
     rows = Registration.objects.filter(released_at__isnull=True)
     return rows.select_related("version__model", "version__draft_model").order_by("since", "id")
 
 
 def note_use(registration: Registration) -> None:
-    """Remember that everybody's registration of this ``model_id`` was used now, to the minute."""
     now = timezone.now()
     stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - _LAST_USED_STEP)
     same = Registration.objects.filter(model_id=registration.model_id, released_at__isnull=True)
@@ -184,55 +158,44 @@ def note_use(registration: Registration) -> None:
 
 
 def count_references(version: ModelVersion) -> int:
-    """Active registrations of a version, under whatever names."""
     return Registration.objects.filter(version=version, released_at__isnull=True).count()
 
 
 def claims() -> dict[int, Claim]:
-    """What registrations want, by version id."""
-    held: dict[int, list[Registration]] = {}
+    """Claims by version id, also on versions whose registrations were all released."""
+    held: dict[int, list[dict[str, Any]]] = {}
     for row in Registration.objects.filter(released_at__isnull=True).order_by("since", "id"):
-        held.setdefault(row.version_id, []).append(row)
+        held.setdefault(row.version_id, []).append(row.requirement)
     gone = Registration.objects.filter(released_at__isnull=False).exclude(version__in=held.keys())
     last = gone.order_by().values("version_id").annotate(last=Max("released_at"))
     released = dict(last.values_list("version_id", "last"))
     loaded = _loaded_at(released) if released else {}
-    return {version_id: _claim_of(rows) for version_id, rows in held.items()} | {
+    found = {
         version_id: Claim(released_at=moment, loaded_at=loaded.get(version_id))
         for version_id, moment in released.items()
     }
+    for version_id, wanted in held.items():
+        devices = (wish["device"] for wish in wanted if wish["device"] != "auto")
+        preload_workers = max(wish["preload_workers"] for wish in wanted)
+        found[version_id] = Claim(len(wanted), preload_workers, next(devices, ""))
+    return found
 
 
-def _claim_of(rows: list[Registration]) -> Claim:
-    wishes = [row.requirement["device"] for row in rows if row.requirement["device"] != "auto"]
-    return Claim(
-        references=len(rows),
-        preload_workers=max(row.requirement["preload_workers"] for row in rows),
-        device=wishes[0] if wishes else "",
-    )
-
-
-def _loaded_at(version_ids: Iterable[int]) -> dict[int, datetime]:
-    """Since when versions have been in memory that no person has loaded."""
-    loaded: dict[int, datetime] = {}
-    by_people = set()
-    for replica in Replica.objects.filter(
-        version__in=list(version_ids), desired=Replica.Desired.RESIDENT
-    ):
-        if not replica.on_demand:
-            by_people.add(replica.version_id)
-        elif replica.state == Replica.State.READY:
-            since = loaded.get(replica.version_id, replica.state_since)
-            loaded[replica.version_id] = min(since, replica.state_since)
+def _loaded_at(version_ids: Collection[int]) -> dict[int, datetime]:
+    wanted = Replica.objects.filter(version__in=version_ids, desired=Replica.Desired.RESIDENT)
+    replicas = list(wanted.order_by("-state_since"))
+    by_people = {row.version_id for row in replicas if not row.on_demand}
+    # Of several the one that has been there longest counts: it comes last.
     return {
-        version_id: since for version_id, since in loaded.items() if version_id not in by_people
+        row.version_id: row.state_since
+        for row in replicas
+        if row.state == Replica.State.READY and row.version_id not in by_people
     }
 
 
-def _take_turns(lock: int, subject: str) -> None:
-    """Let one transaction at a time change the registrations of a subject."""
+def _lock(kind: int, subject: str) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [lock, subject])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [kind, subject])
 
 
 def _check_name(value: str, field: str) -> None:
@@ -241,7 +204,7 @@ def _check_name(value: str, field: str) -> None:
 
 
 def _check(requirement: ModelRequirement, version: ModelVersion, models_dir: Path) -> None:
-    """Raise ``RequirementError`` unless a version is what is required, as far as is known."""
+    """Raise ``RequirementError`` unless a version meets it, as far as its row tells."""
     was_read = version.architecture or version.file_state == ModelVersion.FileState.READY
     check_requirement(
         requirement,
@@ -251,10 +214,7 @@ def _check(requirement: ModelRequirement, version: ModelVersion, models_dir: Pat
 
 
 def _version_named(name: str) -> ModelVersion:
-    """The version of an id, or of the model that comes from a Hugging Face repository.
-
-    A repository is matched with the sources first, else by its last part with the ids.
-    """
+    """The version of a model id, or of a Hugging Face repository: by its source, then its name."""
     version = find_version(name)
     if version is None and "/" in name:
         source = Q(sources__url__startswith=f"hf://{name}/")
@@ -263,7 +223,7 @@ def _version_named(name: str) -> ModelVersion:
         version = version or find_version(name.rpartition("/")[2].lower())
     if version is None:
         raise RequirementError(
-            f"The model {name!r} is not registered. GET /v1/models lists those that are; "
+            f"The model {name!r} is not registered. GET /v1/models lists the registered models; "
             "POST /api/models/download adds one.",
             "name",
         )
@@ -271,7 +231,6 @@ def _version_named(name: str) -> ModelVersion:
 
 
 def _fetch(version: ModelVersion, actor: Any) -> Download | None:
-    """Start to fetch a file that is not there."""
     if version.file_state == ModelVersion.FileState.READY:
         return None
     if not version.sources.exists():

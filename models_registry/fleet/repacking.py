@@ -1,4 +1,4 @@
-"""Which weights llama.cpp copies in another order for the CPU it runs on.
+"""The weights that llama.cpp copies in another order for the CPU it runs on.
 
 The rules are those of its buffer types ``AMX`` and ``CPU_REPACK`` (``ggml/src/ggml-cpu``, 2026):
 a matrix that is multiplied with goes to the first of them that takes its type and shape; one whose
@@ -12,7 +12,7 @@ from typing import Final
 
 from models_registry.gguf.reader import GGUFHeader, Matrix
 
-# What llama_print_system_info() calls them.
+# Their names in llama_print_system_info().
 AMX: Final = "AMX_INT8"
 REPACK: Final = "REPACK"
 _AMX_ROW_MULTIPLE: Final = {
@@ -21,7 +21,7 @@ _AMX_ROW_MULTIPLE: Final = {
     "F16": 16,
 }
 _AMX_ROWS: Final = 32
-# Bytes of a block, and what AMX adds to each.
+# The bytes that AMX adds to each block, per byte of it.
 _AMX_EXTRA: Final = {"Q8_0": 4 / 34, "Q4_K": 4 / 144, "Q5_K": 4 / 176, "IQ4_XS": 2 / 136}
 _REPACKED: Final = {
     "AVX2": {"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"},
@@ -35,19 +35,12 @@ _LOOKED_UP: Final = ("token_embd.", "token_types.", "position_embd.")
 
 @dataclass(frozen=True)
 class Copied:
-    """Bytes of the weights that are copied: as they are in the file, and as they are after."""
-
     originals: int
     copies: int
 
 
 def copied_bytes(header: GGUFHeader, cpu_features: Collection[str]) -> Copied:
-    """How much is copied on a CPU.
-
-    Args:
-        header: Of the model.
-        cpu_features: Words of ``llama_print_system_info()`` that are on, such as ``AVX2``.
-    """
+    """Bytes of the copied weights; for words of ``llama_print_system_info()`` such as ``AVX2``."""
     originals, copies = 0, 0.0
     outputs = [matrix for matrix in header.matrices if matrix.use == "output.weight"]
     for matrix in header.matrices:

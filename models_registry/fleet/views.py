@@ -2,38 +2,26 @@
 
 import logging
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
 from django.utils import timezone
 
-from models_registry.errors import RegistryError
-from models_registry.files.inspection import inspect_file
-from models_registry.fleet.census import Census
-from models_registry.fleet.footprints import (
-    lacks_facts,
-    measured_footprints,
-    placements_among,
-)
+from models_registry.fleet.footprints import Measured, measured_footprints, placements_among
 from models_registry.fleet.registrations import NO_CLAIM, Claim
+from models_registry.fleet.snapshot import Snapshot
 from models_registry.gguf.kept import kept_header
-from models_registry.gguf.reader import GGUFError
-from models_registry.models import ModelVersion, Node, Replica
+from models_registry.models import Model, ModelVersion, Node, Replica
 from models_registry.plan.facts import NodeView, Placement, ReplicaView, VersionView
 from models_registry.plan.lifecycle import CRASH_LOOP
-from models_registry.rules.names import path_below
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What requests want of a version: those that wait, and when there was one last.
-
-    Times are in seconds; ``keep_alive_seconds`` is what the last request that named one asked for.
-    """
+    """The requests that wait for a version; ``idle_seconds`` since one came or was at work."""
 
     queued: int = 0
     priority: int = 0
@@ -45,7 +33,11 @@ class Demand:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What is seen of the process of a launch."""
+    """A launch of a replica. ``is_dead``: its process has ended; ``holds_memory``: it runs.
+
+    ``private_bytes`` it holds now, ``resident_bytes`` it held right after the load, both without
+    those from before the load. ``busy`` requests are claimed. ``notice`` is for people.
+    """
 
     is_alive: bool = False
     is_dead: bool = False
@@ -53,15 +45,17 @@ class HostFacts:
     busy: int = 0
     is_serving: bool = False
     has_served: bool = False
+    private_bytes: int | None = None
+    resident_bytes: int | None = None
+    device: str = ""
+    notice: str = ""
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """Who wants which versions at one moment, ``at``, by the database's clock.
+    """The demand, settings, predictions and claims at one moment, ``at``, by the database's clock.
 
-    ``demand`` is of requests, by version key; ``preloaded`` are the keys that the settings name;
-    ``foreseen`` those expected to be asked for, with the seconds since that was foreseen;
-    ``claims`` are of registrations, by version id.
+    ``foreseen`` has the seconds since the prediction. ``claims`` go by version id, all else by key.
     """
 
     demand: Mapping[str, Demand] = field(default_factory=dict)
@@ -71,69 +65,42 @@ class Wishes:
     at: datetime = field(default_factory=timezone.now)
 
 
-# What the options of a row, edited past its form, may do to the arithmetic.
-_UNFORESEEABLE = (ValueError, TypeError, ArithmeticError, LookupError)
-NO_DEMAND = Demand()
-NO_HOST = HostFacts()
-
-
 def node_views(
-    census: Census, alive: Collection[str], silence_seconds: Mapping[str, float]
+    snapshot: Snapshot, alive: Collection[str], silence_seconds: Mapping[str, float]
 ) -> list[NodeView]:
-    """The machines that ever showed themselves.
-
-    Args:
-        census: all there are.
-        alive: names of those that show themselves now.
-        silence_seconds: since the others were last seen, by name.
-    """
+    """The nodes; ``silence_seconds`` go by name, for those that are not ``alive``."""
     return [
         NodeView(
             node.name,
             node.budgets,
             node.max_replicas,
-            node.name in alive,
-            silence_seconds.get(node.name, math.inf),
+            is_alive=node.name in alive,
+            silence_seconds=silence_seconds.get(node.name, math.inf),
         )
-        for node in census.nodes
+        for node in snapshot.nodes
     ]
 
 
-def wanted_versions(census: Census, wishes: Wishes, models_dir: Path) -> dict[int, ModelVersion]:
-    """Rows of the versions that are wanted, asked for, foreseen, or named by a replica, by id.
-
-    The replicas of the census are given theirs. What an older release did not keep of a version is
-    read from its file where that is on this machine, whether somebody wants it or not.
-
-    Args:
-        census: all there are.
-        wishes: who wants what.
-        models_dir: where the files are.
-    """
-    asked = {key for key, found in wishes.demand.items() if found.queued}
+def wanted_versions(snapshot: Snapshot, wishes: Wishes) -> dict[int, ModelVersion]:
+    """Rows, by id, of the versions that somebody wants or a replica has; sets their ``version``."""
+    asked = {key for key, demand in wishes.demand.items() if demand.queued}
     asked |= {*wishes.preloaded, *wishes.foreseen}
-    named = {replica.version_id for replica in census.replicas}
+    named = {replica.version_id for replica in snapshot.replicas}
     wanted = {
         version.id
-        for version in census.versions
+        for version in snapshot.versions
         if version.is_standing
         or version.id in named
         or version.key in asked
         or wishes.claims.get(version.id, NO_CLAIM).preload_workers
     }
-    # The rows of those whose file is elsewhere are not read for nothing at each look.
-    incomplete = {
-        version.id
-        for version in census.versions
-        if version.lacks_facts and (models_dir / version.file_name).is_file()
-    }
-    rows = {version.pk: version for version in _versions(wanted | incomplete)}
-    for version in rows.values():
-        _complete(version, models_dir)
-    for replica in census.replicas:
-        if replica.version_id in rows:
-            replica.version = rows[replica.version_id]
-    return {id_: version for id_, version in rows.items() if id_ in wanted}
+    rows = ModelVersion.objects.filter(pk__in=wanted).order_by("pk").select_related("model")
+    # Few versions have a draft model, so it is not joined.
+    versions = {row.pk: row for row in rows.prefetch_related("draft_model__model")}
+    for replica in snapshot.replicas:
+        if replica.version_id in versions:
+            replica.version = versions[replica.version_id]
+    return versions
 
 
 def version_views(
@@ -142,38 +109,37 @@ def version_views(
     nodes: Iterable[Node],
     default_keep_alive_seconds: float,
 ) -> dict[str, VersionView]:
-    """Versions as the plan sees them, by key.
+    """Versions as the plan sees them, by key, on nodes that can take a replica soon.
 
-    Args:
-        versions: see ``wanted_versions``.
-        wishes: who wants what.
-        nodes: those that can take a replica, now or in a moment.
-        default_keep_alive_seconds: where neither version nor request says; below 0 for ever.
+    ``default_keep_alive_seconds`` applies where neither version nor request says; below 0 for ever.
     """
     nodes = list(nodes)
     measured = measured_footprints(versions)
     views = {}
     for version in versions.values():
-        key = version.key
+        demand = wishes.demand.get(version.key, Demand())
         claim = wishes.claims.get(version.pk, NO_CLAIM)
-        fault = ""
-        places: tuple[Placement, ...] = ()
-        try:
-            places = placements_among(nodes, version, measured, claim.device)
-        except _UNFORESEEABLE as error:
-            # One odd row must not keep the others from being served.
-            logger.debug("%s cannot be placed", key, exc_info=True)
-            fault = f"What {key} needs cannot be foreseen ({error}). Check its runtime options."
-        views[key] = _version_view(
-            version,
-            wishes.demand.get(key, NO_DEMAND),
-            places,
-            key in wishes.preloaded,
-            default_keep_alive_seconds,
-            claim,
-            fault,
-            wishes.foreseen.get(key),
-            wishes.at,
+        places, fault = _placements(version, nodes, measured, claim.device)
+        foreseen_seconds = wishes.foreseen.get(version.key)
+        keep_alive_seconds = _keep_alive_seconds(
+            version, demand, claim, wishes.at, default_keep_alive_seconds
+        )
+        views[version.key] = VersionView(
+            key=version.key,
+            placements=places,
+            is_embedding=version.model.type == Model.Type.EMBEDDING,
+            pinned=version.pinned,
+            preload_workers=max(version.preload_workers, int(version.key in wishes.preloaded)),
+            registered_workers=claim.preload_workers,
+            is_registered=claim.references > 0,
+            foreseen=foreseen_seconds is not None and demand.idle_seconds > foreseen_seconds,
+            keep_alive_seconds=keep_alive_seconds,
+            queued=demand.queued,
+            priority=demand.priority,
+            oldest_wait_seconds=demand.oldest_wait_seconds,
+            urgency_seconds=demand.urgency_seconds,
+            idle_seconds=demand.idle_seconds,
+            unusable=_file_fault(version) or fault,
         )
     return views
 
@@ -181,14 +147,9 @@ def version_views(
 def replica_view(
     replica: Replica, host: HostFacts, places: Iterable[Placement], now: datetime
 ) -> ReplicaView:
-    """A replica as the plan sees it.
+    """A replica at ``now`` by the database's clock.
 
-    Args:
-        replica: its row, with version and node at hand.
-        host: its process.
-        places: the placements of its version, for one that was started before what it needs was
-            written down.
-        now: the time by the database's clock.
+    ``places`` stand in for needs that an older release did not write down.
     """
     crash_loop = replica.crashes >= CRASH_LOOP and replica.state == Replica.State.FAILED
     own = (place.needs for place in places if place.node == replica.node.name)
@@ -205,7 +166,7 @@ def replica_view(
         is_dead=host.is_dead,
         holds_memory=host.holds_memory,
         crashes=replica.crashes,
-        # The lines after the first are the end of a log, and not for those who ask.
+        # The lines after the first are the end of a log, which clients must not see.
         failure=replica.reason.partition("\n")[0] if replica.load_failed or crash_loop else "",
         load_failed=replica.load_failed,
         file_ready=replica.version.file_state == ModelVersion.FileState.READY,
@@ -215,88 +176,44 @@ def replica_view(
     )
 
 
-def _versions(ids: Collection[int]) -> Iterable[ModelVersion]:
-    """Rows with what planning needs of them; few have a draft model, so it is not joined."""
-    rows = ModelVersion.objects.filter(pk__in=ids).order_by("pk")
-    return rows.select_related("model").prefetch_related("draft_model__model")
+def _placements(
+    version: ModelVersion, nodes: Sequence[Node], measured: Measured, wished_device: str
+) -> tuple[tuple[Placement, ...], str]:
+    try:
+        return placements_among(nodes, version, measured, wished_device), ""
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+        # The row was edited past its form. It must not keep the others from being served.
+        logger.debug("%s cannot be placed", version.key, exc_info=True)
+        return (), (
+            f"The memory that {version.key} needs cannot be estimated ({error}). "
+            "Check its runtime options."
+        )
 
 
-def _version_view(
-    version: ModelVersion,
-    demand: Demand,
-    places: tuple[Placement, ...],
-    is_preloaded: bool,
-    default_keep_alive_seconds: float,
-    claim: Claim,
-    fault: str,
-    foreseen_seconds: float | None,
-    now: datetime,
-) -> VersionView:
-    unusable = fault
+def _file_fault(version: ModelVersion) -> str:
     if version.file_state != ModelVersion.FileState.READY:
-        unusable = (
+        return (
             f"The file of {version.key} is {version.file_state}. Fetch it first: "
             f"python manage.py fetch_model {version.key}"
         )
-    elif version.file_error:
-        unusable = version.file_error
-    return VersionView(
-        key=version.key,
-        placements=places,
-        is_embedding=version.model.type == "embedding",
-        pinned=version.pinned,
-        preload_workers=max(version.preload_workers, int(is_preloaded)),
-        registered_workers=claim.preload_workers,
-        is_registered=claim.references > 0,
-        foreseen=foreseen_seconds is not None and demand.idle_seconds > foreseen_seconds,
-        keep_alive_seconds=_keep_alive_seconds(
-            version, demand, default_keep_alive_seconds, claim, now
-        ),
-        queued=demand.queued,
-        priority=demand.priority,
-        oldest_wait_seconds=demand.oldest_wait_seconds,
-        urgency_seconds=demand.urgency_seconds,
-        idle_seconds=demand.idle_seconds,
-        unusable=unusable,
-    )
+    if not version.file_error and kept_header(version.header) is None:
+        return f"{version.file_name} was not read yet, and it is not on this machine."
+    return version.file_error
 
 
 def _keep_alive_seconds(
-    version: ModelVersion, demand: Demand, default_seconds: float, claim: Claim, now: datetime
+    version: ModelVersion, demand: Demand, claim: Claim, now: datetime, default_seconds: float
 ) -> float:
-    """How long a version stays without work; infinity until its room is needed.
-
-    What is registered stays; what was there only for registrations that were released goes.
-    """
+    """How long a version stays without work; infinity until its room is needed."""
     if claim.references:
         return math.inf
     if claim.is_left_over(now, demand.idle_seconds):
         return 0.0
     keep_alive = demand.keep_alive_seconds
-    is_embedding = version.model.type == "embedding"
+    is_embedding = version.model.type == Model.Type.EMBEDDING
     if keep_alive is None or is_embedding:
         keep_alive = version.keep_alive_seconds
     if keep_alive is None:
         # Embedding models stay beside whatever comes and goes, unless somebody says otherwise.
         keep_alive = -1 if is_embedding else default_seconds
     return math.inf if keep_alive < 0 else keep_alive
-
-
-def _complete(version: ModelVersion, models_dir: Path) -> None:
-    """Fill in what an older release did not keep of a version and its draft model."""
-    for part in filter(None, (version, version.draft_model)):
-        if part.file_state != ModelVersion.FileState.READY or not lacks_facts(part):
-            continue
-        try:
-            path = path_below(models_dir, part.file_name)
-            if path.is_file():
-                inspect_file(part, path)
-            elif kept_header(part.header) is None:
-                # Not kept: the file may well be on the disks of the machines that load it.
-                part.file_error = f"{path} was not read yet, and is not on this machine."
-        except (GGUFError, RegistryError) as error:
-            logger.error("%s: %s", part, error)
-            part.file_error, part.file_state = str(error), ModelVersion.FileState.FAILED
-            # Not saved: it may have been deleted meanwhile.
-            rows = ModelVersion.objects.filter(pk=part.pk)
-            rows.update(file_error=part.file_error, file_state=part.file_state)

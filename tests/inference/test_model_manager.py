@@ -1,4 +1,4 @@
-"""What Django programs call: register, use, release, status."""
+"""The functions for Django programs: register, use, release, status."""
 
 import pytest
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from django.utils import timezone
 
-from models_registry.fleet.census import take_census
+from models_registry.files.completion import complete_files
+from models_registry.fleet.snapshot import take_snapshot
 from models_registry.fleet.views import Wishes, version_views, wanted_versions
 from models_registry.gguf.kept import header_facts
 from models_registry.gguf.reader import GGUFHeader
@@ -58,7 +59,8 @@ def a_node(max_replicas: int = 4, budget_bytes: int = 1 << 40) -> Node:
 def views(
     wishes: Wishes, default_keep_alive_seconds: float = -1, models_dir: Path = NOWHERE
 ) -> dict[str, VersionView]:
-    """The versions that somebody wants, as the plan sees them while all nodes answer."""
-    census = take_census()
-    wanted = wanted_versions(census, wishes, models_dir)
-    return version_views(wanted, wishes, census.nodes, default_keep_alive_seconds)
+    """The versions that somebody wants, as a tick of the controller sees them; all nodes answer."""
+    snapshot = take_snapshot()
+    complete_files(snapshot.incomplete_files, models_dir)
+    wanted = wanted_versions(snapshot, wishes)
+    return version_views(wanted, wishes, snapshot.nodes, default_keep_alive_seconds)

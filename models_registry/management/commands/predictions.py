@@ -12,8 +12,7 @@ from django.utils import timezone
 from rich.console import Console
 from rich.table import Table
 
-from models_registry.fleet.prediction_table import HEADERS, MEANING, rows_of
-from models_registry.fleet.predictions import Tally, tallies, total
+from models_registry.fleet.predictions import HEADERS, MEANING, Tally, rows_of, tallies, total
 
 
 class Command(BaseCommand):

@@ -17,7 +17,7 @@ from inference.api import delivery
 from inference.messages import Delta, Failed, Finished, Started, Usage
 from inference.orders import resolution
 from inference.queue import keys
-from inference.queue.demand import DemandReader, Which
+from inference.queue.demand import DemandReader, Refused
 from inference.runs import availability
 from inference.runs.availability import load_fraction
 from inference.runs.runtime import Runtime
@@ -238,7 +238,7 @@ async def test_a_load_that_comes_to_nothing_ends_the_stream_with_the_reason(
 ):
     response = await api.post(PATH, chat(version, stream=True))
     no_room = Failed("model_unavailable", "No room.")
-    await asyncio.to_thread(lambda: controller.refuse(version.key, no_room, Which.ALL))
+    await asyncio.to_thread(lambda: controller.refuse(version.key, no_room, Refused.ALL))
     (error,) = sse_events(await body_of(response))
     assert error["error"]["code"] == "model_unavailable"
     assert error["error"]["message"] == "No room."
@@ -272,7 +272,7 @@ async def test_keep_alive_of_a_request_is_kept_for_its_version(
     host = await loaded(controller, redis_client, version)
     await host.answer(Started(3), Finished("stop", Usage(3, 1)))
     assert (await request).status_code == 200
-    demand, _ = controller.read([version.key], [])
+    demand, _ = controller.read([version.key], {})
     assert demand[version.key].keep_alive_seconds == 300
 
 

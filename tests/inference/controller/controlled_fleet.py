@@ -14,14 +14,13 @@ from inference.controller import actions as fleet_actions
 from inference.controller import changes
 from inference.controller import controller as controller_module
 from inference.controller.controller import Controller
-from inference.controller.outlook import Outlook, look
-from inference.controller.watch import Sighting, Signs
+from inference.controller.observe import Heartbeats, Observation
 from inference.queue import keys
 from inference.queue.claims import HostClaims
 from models_registry.fleet import desired, observed
-from models_registry.fleet.census import take_census
+from models_registry.fleet.snapshot import take_snapshot
+from models_registry.fleet.views import HostFacts
 from models_registry.models import Node, Replica
-from models_registry.plan.facts import Rules
 from tests.inference.queue.world import QueueWorld
 from tests.models_registry.fleet_rows import a_node, a_version
 
@@ -52,18 +51,13 @@ class Fleet:
         self.signs_of_life.append(name)
         self.world.redis.set(name, " ".join(launches))
 
-    def outlook(self, signs: Signs) -> Outlook:
-        """What the controller sees while all replicas show the same signs."""
-        census = take_census()
-        return look(
-            self.controller._demand,
-            census,
-            Sighting({}, {node.name: frozenset() for node in census.nodes}, {}),
-            {row.pk: signs for row in census.replicas},
-            [],
-            {},
-            self.world.settings,
-            Rules(),
+    def observe(self, facts: HostFacts) -> Observation:
+        """The controller's observation while all hosts show the same."""
+        snapshot = take_snapshot()
+        return self.controller._observe(
+            snapshot,
+            Heartbeats({}, {node.name: frozenset() for node in snapshot.nodes}, {}),
+            {str(row.launch_id): facts for row in snapshot.replicas},
         )
 
     def tick(self) -> Replica:

@@ -10,11 +10,11 @@ import redis
 
 from inference.cluster.liveness import LivenessLock
 from inference.controller import controller as controller_module
-from inference.controller.changes import LOOK_SECONDS, is_settled, look_in_seconds
-from inference.controller.outlook import Outlook
+from inference.controller.changes import FULL_TICK_SECONDS, full_tick_in_seconds, is_settled
+from inference.controller.observe import Observation
 from inference.queue import keys
 from models_registry.fleet import desired
-from models_registry.fleet.census import take_census
+from models_registry.fleet.snapshot import take_snapshot
 from models_registry.models import ModelVersion, Registration, Replica
 from models_registry.plan.facts import NodeView, ReplicaView, Rules, VersionView
 from models_registry.plan.lifecycle import Action
@@ -28,11 +28,11 @@ def looks(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows with each look at everything, of a controller that has found all in order."""
     seen: list[int] = []
 
-    def census() -> Any:
+    def snapshot() -> Any:
         seen.append(1)
-        return take_census()
+        return take_snapshot()
 
-    monkeypatch.setattr(controller_module, "take_census", census)
+    monkeypatch.setattr(controller_module, "take_snapshot", snapshot)
     fleet.start()
     LivenessLock(fleet.folder, fleet.launch).hold()
     fleet.show_node(fleet.replica.node, fleet.launch)
@@ -150,7 +150,7 @@ def test_changes_that_do_not_come_leave_the_announcement_believed(
 def test_changes_that_only_time_makes_are_looked_at_now_and_then(
     fleet: Fleet, looks: list[int]
 ) -> None:
-    _attend(fleet, times=int(3 * LOOK_SECONDS / 0.5))
+    _attend(fleet, times=int(3 * FULL_TICK_SECONDS / 0.5))
     assert len(looks) == 3
 
 
@@ -166,7 +166,7 @@ def test_changes_during_a_look_are_seen_by_the_next(
         return drawn
 
     monkeypatch.setattr(controller_module, "plan", pin_meanwhile)
-    fleet.now += LOOK_SECONDS
+    fleet.now += FULL_TICK_SECONDS
     _attend(fleet)
     assert looks == [1]
     _attend(fleet)
@@ -185,7 +185,7 @@ def test_changes_are_no_silence_of_nodes_while_there_are_none(
     _attend(fleet, times=7)
     _stop_the_cluster(fleet)
     _attend(fleet)
-    assert fleet.controller._watch._silence_of_nodes[fleet.replica.node.name] == 0.5
+    assert fleet.controller._monitor._silence_of_nodes[fleet.replica.node.name] == 0.5
 
 
 def test_changes_cannot_be_asked_of_a_redis_that_is_away(
@@ -205,15 +205,17 @@ VERSION = VersionView("m@v", keep_alive_seconds=60.0, idle_seconds=20.0)
 NODE = NodeView("n", {}, 4)
 
 
-def _outlook(replica: ReplicaView = READY, node: NodeView = NODE) -> Outlook:
-    return Outlook(None, [node], {"m@v": VERSION}, [replica], {}, {})
+def _observation(replica: ReplicaView = READY, node: NodeView = NODE) -> Observation:
+    return Observation(None, [node], {"m@v": VERSION}, [replica], {}, {})
 
 
 def test_settled_is_a_fleet_of_which_nothing_is_due() -> None:
-    assert is_settled(Plan(), _outlook(), Rules())
-    assert is_settled(Plan(), _outlook(replace(READY, state="stopped", is_alive=False)), Rules())
-    assert not is_settled(Plan(actions=[(1, Action.DRAIN)]), _outlook(), Rules())
-    assert not is_settled(Plan(overdrawn=["n"]), _outlook(), Rules())
+    assert is_settled(Plan(), _observation(), Rules())
+    assert is_settled(
+        Plan(), _observation(replace(READY, state="stopped", is_alive=False)), Rules()
+    )
+    assert not is_settled(Plan(actions=[(1, Action.DRAIN)]), _observation(), Rules())
+    assert not is_settled(Plan(overdrawn=["n"]), _observation(), Rules())
 
 
 @pytest.mark.parametrize(
@@ -229,21 +231,26 @@ def test_settled_is_a_fleet_of_which_nothing_is_due() -> None:
     ],
 )
 def test_settled_is_no_fleet_where_something_moves(fields: dict[str, Any]) -> None:
-    found = _outlook(replace(READY, state_age_seconds=1.0, **fields))
+    found = _observation(replace(READY, state_age_seconds=1.0, **fields))
     assert not is_settled(Plan(), found, Rules())
 
 
 @pytest.mark.parametrize(("silence", "settled"), [(29.0, False), (31.0, True)])
 def test_settled_is_a_node_that_is_not_expected_back(silence: float, settled: bool) -> None:
     node = replace(NODE, is_alive=False, silence_seconds=silence)
-    assert is_settled(Plan(), _outlook(node=node), Rules()) is settled
+    assert is_settled(Plan(), _observation(node=node), Rules()) is settled
 
 
 @pytest.mark.parametrize(
     ("keep_alive", "seconds"),
-    [(60.0, LOOK_SECONDS), (22.0, 2.0), (20.0, LOOK_SECONDS), (math.inf, LOOK_SECONDS)],
+    [
+        (60.0, FULL_TICK_SECONDS),
+        (22.0, 2.0),
+        (20.0, FULL_TICK_SECONDS),
+        (math.inf, FULL_TICK_SECONDS),
+    ],
 )
-def test_look_is_taken_when_a_keep_alive_ends(keep_alive: float, seconds: float) -> None:
-    found = _outlook()
+def test_full_tick_comes_when_a_keep_alive_ends(keep_alive: float, seconds: float) -> None:
+    found = _observation()
     found.versions["m@v"] = replace(VERSION, keep_alive_seconds=keep_alive)
-    assert look_in_seconds(found) == seconds
+    assert full_tick_in_seconds(found) == seconds

@@ -18,16 +18,16 @@ from inference.controller.controller import (
     PRELOADED_SECONDS,
     Controller,
 )
-from inference.controller.watch import Signs
 from inference.messages import Drain, Failed, Finished, Generation, Usage
 from inference.queue import keys
 from inference.queue.claims import LAST, SERVED, FencedError, HostClaims, Numbered
 from models_registry.fleet import desired, observed
 from models_registry.fleet import views as fleet_module
 from models_registry.fleet.registrations import RELEASED_KEPT
+from models_registry.fleet.views import HostFacts
 from models_registry.models import Footprint, Model, ModelVersion, Node, Registration, Replica
 from models_registry.plan.facts import Rules
-from models_registry.plan.lifecycle import CALM_SECONDS, START_TIMEOUT_SECONDS
+from models_registry.plan.lifecycle import CALM_SECONDS, START_TIMEOUT_SECONDS, Action
 from models_registry.plan.plan import Plan, Start, plan
 from models_registry.plan.reasons import Reason
 from tests.inference.controller.controlled_fleet import Fleet
@@ -364,7 +364,7 @@ def test_requests_of_a_version_that_serves_are_not_refused(fleet: Fleet) -> None
     Replica.objects.filter(version=version).update(state=State.FAILED)
     Replica.objects.create(version=version, node=fleet.replica.node, state=State.READY)
     drawn = Plan(reasons={version.key: Reason("It never fits.", is_final=True)})
-    fleet.controller._tell(drawn, fleet.outlook(Signs(True, False, False)))
+    fleet.controller._tell(drawn, fleet.observe(HostFacts(is_alive=True)))
     assert fleet.world.waiting() == [item.id]
 
 
@@ -421,9 +421,7 @@ def test_a_row_whose_process_still_runs_is_not_used_again(fleet: Fleet) -> None:
     start = Start(
         fleet.replica.version.key, fleet.replica.node.name, "auto", {"cpu": 1}, None, on_demand=True
     )
-    fleet.controller._carry_out(
-        Plan(starts=[start]), fleet.outlook(Signs(is_alive=False, is_dead=False, holds_memory=True))
-    )
+    fleet.controller._carry_out(Plan(starts=[start]), fleet.observe(HostFacts(holds_memory=True)))
     fleet.replica.refresh_from_db()
     assert fleet.launch == launch
     assert Replica.objects.filter(version=fleet.replica.version).count() == 2
@@ -509,7 +507,7 @@ def test_a_load_that_ends_just_then_is_not_failed(fleet: Fleet) -> None:
     fleet.become(State.LOADING)
     stale = Replica.objects.select_related("version__model", "node").get()
     fleet.become(State.READY)
-    fleet.controller._actions.fail_load(stale, 300)
+    fleet.controller._actions.act(stale, Action.FAIL_LOAD, HostFacts())
     assert fleet.tick().state == State.READY
     assert not fleet.world.redis.exists(keys.fenced(fleet.launch))
 
@@ -530,7 +528,7 @@ def test_a_silent_host_of_another_machine_keeps_its_memory_until_its_process_is_
     assert fleet.launch != launch
 
 
-def test_a_process_that_hangs_is_given_up_again(
+def test_a_process_that_hangs_is_fenced_once(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     fleet.start().leave()
@@ -540,7 +538,7 @@ def test_a_process_that_hangs_is_given_up_again(
     for _ in range(3):
         fleet.tick()
     assert fleet.world.redis.exists(keys.fenced(fleet.launch))
-    assert caplog.text.count("does not end and is given up") == 1
+    assert caplog.text.count("does not end and is fenced") == 1
     assert caplog.text.count("died:") == 1
 
 

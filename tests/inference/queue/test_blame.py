@@ -9,32 +9,31 @@ from inference.queue.blame import (
     POISON_CRASHES,
     PROVEN_TOKENS,
     Claim,
-    Running,
     judge,
     may_claim_fresh,
     may_claim_suspect,
 )
 
-FRESH, FRESH_PROVEN = Running(0, proven=False), Running(0, proven=True)
-SUSPECT, SUSPECT_PROVEN = Running(1, proven=False), Running(1, proven=True)
+FRESH, FRESH_PROVEN = Claim(0, proven=False), Claim(0, proven=True)
+SUSPECT, SUSPECT_PROVEN = Claim(1, proven=False), Claim(1, proven=True)
 
 
 @pytest.mark.parametrize(
     ("claims", "expected"),
     [
-        ([], {}),
+        ({}, {}),
         # Without a suspect under test all are suspect, proven or not.
-        ([Claim("a", 0, False), Claim("b", 0, True)], {"a": 1, "b": 1}),
+        ({"a": Claim(0, False), "b": Claim(0, True)}, {"a": 1, "b": 1}),
         # A suspect under test is guilty, and all others are innocent.
         (
-            [Claim("a", 1, False), Claim("b", 0, True), Claim("c", 1, True)],
+            {"a": Claim(1, False), "b": Claim(0, True), "c": Claim(1, True)},
             {"a": POISON_CRASHES, "b": 0, "c": 0},
         ),
         # One proven again was innocent of the first death, so this is its first.
-        ([Claim("a", 1, True), Claim("b", 0, True)], {"a": 1, "b": 1}),
+        ({"a": Claim(1, True), "b": Claim(0, True)}, {"a": 1, "b": 1}),
     ],
 )
-def test_judge(claims: list[Claim], expected: dict[str, int]) -> None:
+def test_judge(claims: dict[str, Claim], expected: dict[str, int]) -> None:
     assert judge(claims) == expected
 
 
@@ -50,7 +49,7 @@ def test_judge(claims: list[Claim], expected: dict[str, int]) -> None:
         ([FRESH, SUSPECT_PROVEN], True, False),
     ],
 )
-def test_who_may_join(running: list[Running], fresh: bool, suspect: bool) -> None:
+def test_who_may_join(running: list[Claim], fresh: bool, suspect: bool) -> None:
     assert may_claim_fresh(running) is fresh
     assert may_claim_suspect(running) is suspect
 
@@ -96,7 +95,7 @@ class _Ward:
 
     def _claim(self) -> None:
         while self.queue:
-            running = [Running(p.crashes, p.proven) for p in self.claimed]
+            running = [Claim(p.crashes, p.proven) for p in self.claimed]
             suspect = self.queue[0].crashes > 0
             if not may_claim_fresh(running) or (suspect and not may_claim_suspect(running)):
                 return
@@ -106,7 +105,7 @@ class _Ward:
 
     def _die(self) -> None:
         self.deaths.append([p.name for p in self.claimed])
-        crashes = judge([Claim(p.name, p.crashes, p.proven) for p in self.claimed])
+        crashes = judge({p.name: Claim(p.crashes, p.proven) for p in self.claimed})
         back = []
         for patient in self.claimed:
             patient.crashes = crashes[patient.name]

@@ -1,4 +1,4 @@
-"""Who is served first, who has waited too long, and who must be alone."""
+"""The order of claims, deadlines, and suspects that run alone."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What gets into a queue and what does not."""
+"""Items are queued or refused, and have their place."""
 
 import pytest
 
@@ -6,6 +6,7 @@ from inference.errors import ModelBusyError, ModelLoadingError
 from inference.messages import Finished, Started, Usage
 from inference.queue import keys
 from inference.queue.claims import LAST
+from inference.queue.queue import head_start_seconds
 from tests.inference.queue.world import QueueWorld
 
 
@@ -88,3 +89,13 @@ def test_keep_alive_counts_once_the_request_is_queued(world: QueueWorld) -> None
         assert sorted(world.waiting()) == sorted([first.id, second.id])
     finally:
         world.redis.hdel(keys.KEEP_ALIVE, world.version_key)
+
+
+@pytest.mark.parametrize("priority", [1, 2, 3])
+def test_fifo_gives_no_head_start(priority: int) -> None:
+    assert head_start_seconds("fifo", priority, 30) == 0
+
+
+@pytest.mark.parametrize(("priority", "expected"), [(1, 0), (2, 30), (3, 60)])
+def test_priority_gives_ageing_seconds_for_each_level(priority: int, expected: float) -> None:
+    assert head_start_seconds("priority", priority, 30) == expected

@@ -1,4 +1,4 @@
-"""What dead hosts had claimed comes back, once, and goes on where it was."""
+"""Claims of dead hosts come back, once, and go on where they were."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import pytest
 
 from inference.messages import Delta, Embedding, Failed, Finished, Started, Usage
 from inference.queue import keys
-from inference.queue.claims import LAST, PROVEN
-from inference.queue.requeue import Requeue
+from inference.queue.claims import LAST, PROVEN, Requeue
+from inference.queue.sweep import FENCED_SECONDS
 from tests.inference.queue.world import QueueWorld
 
 
@@ -19,6 +19,8 @@ def test_sweep_gives_up_a_host_whose_lease_ran_out(world: QueueWorld) -> None:
     world.redis.zincrby(keys.HOSTS, -world.settings.lease_seconds, silent.launch_id)
     lost = world.sweep.run()
     assert silent.launch_id in lost
+    fenced_seconds = int(world.redis.ttl(keys.fenced(silent.launch_id)))
+    assert FENCED_SECONDS - 60 < fenced_seconds <= FENCED_SECONDS
     assert living.launch_id not in lost
     assert world.waiting() == [item.id]
     assert silent.launch_id not in world.sweep.run()

@@ -15,7 +15,7 @@ from inference.messages import (
     Usage,
     Vectors,
 )
-from inference.queue.blame import PROVEN_TOKENS, Running
+from inference.queue.blame import PROVEN_TOKENS, Claim
 from inference.queue.claims import LAST, NOTHING, PROVEN, SERVED, Numbered
 from inference.replica.claimed_items import ClaimedItems
 
@@ -84,12 +84,12 @@ def test_only_successive_deltas_are_merged(between: Frame) -> None:
 def test_a_generation_is_proven_once_by_enough_new_tokens() -> None:
     items = claimed(generation(emitted_frames=40, crashes=1))
     few = items.number([("a", delta(*range(PROVEN_TOKENS - 1)))])
-    assert items.running == [Running(1, proven=False)]
+    assert items.running == [Claim(1, proven=False)]
     assert items.proof == {"a": False}
     enough = items.number([("a", delta(1))])
     more = items.number([("a", delta(2))])
     assert [entry.mark for entry in few + enough + more] == [NOTHING, PROVEN, NOTHING]
-    assert items.running == [Running(1, proven=True)]
+    assert items.running == [Claim(1, proven=True)]
     assert items.proof == {"a": True}
 
 
@@ -117,7 +117,7 @@ def test_the_end_tells_how_long_the_item_waited() -> None:
 def test_an_embedding_is_never_proven() -> None:
     items = claimed(Embedding("e", "m@v", [[1]]))
     items.number([("e", Vectors(1, b"1234", 1))])
-    assert items.running == [Running(0, proven=False)]
+    assert items.running == [Claim(0, proven=False)]
 
 
 def test_overdue_lists_items_over_the_limit() -> None:

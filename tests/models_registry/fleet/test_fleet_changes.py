@@ -1,4 +1,4 @@
-"""What the plan decides, written into the fleet's rows."""
+"""Decisions of the plan, written into the fleet's rows."""
 
 import uuid
 from datetime import timedelta
@@ -21,7 +21,7 @@ MIB = 1 << 20
 
 
 def measure(replica: Replica, private_bytes: int) -> None:
-    """As the controller does it."""
+    """Measure as the controller does."""
     footprints = footprints_of([replica.version_id])
     fleet_changes.measure(replica, private_bytes, footprints)
 

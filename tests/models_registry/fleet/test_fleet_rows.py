@@ -15,7 +15,6 @@ from django.utils import timezone
 from models_registry.errors import RegistryError
 from models_registry.fleet import desired, observed
 from models_registry.fleet import views as fleet
-from models_registry.fleet.census import take_census, version_keys
 from models_registry.fleet.footprints import (
     MARGIN,
     estimate_of,
@@ -23,6 +22,7 @@ from models_registry.fleet.footprints import (
     measured_footprints,
     note_footprint,
     options_of,
+    placements_among,
     placements_of,
 )
 from models_registry.fleet.live_figures import LiveFigures
@@ -37,6 +37,7 @@ from models_registry.fleet.nodes import (
 from models_registry.fleet.preloading import configured_versions, forget_other_wishes
 from models_registry.fleet.registrations import Claim
 from models_registry.fleet.repacking import COPYING_FEATURES
+from models_registry.fleet.snapshot import take_snapshot, version_keys
 from models_registry.fleet.views import Demand, HostFacts, Wishes
 from models_registry.gguf.kept import header_facts
 from models_registry.models import Footprint, Model, ModelVersion, Node, Preset, Replica
@@ -140,7 +141,7 @@ def test_a_version_without_its_file_says_what_to_do() -> None:
     view = view_of(a_version(file_state=ModelVersion.FileState.ABSENT))
     assert "fetch_model" in view.unusable
     assert view.placements == ()
-    assert take_census().loadable_keys == set()
+    assert take_snapshot().loadable_keys == set()
 
 
 def test_a_file_that_is_on_another_machine_is_left_alone() -> None:
@@ -168,6 +169,22 @@ def test_what_an_older_release_did_not_keep_is_read_from_the_file(tmp_path: Path
         assert version.header["architecture"] == version.architecture
         assert version.kv_bytes_per_token == 2 * 2 * (8 + 8) * 2
         assert "completion" in version.capabilities
+
+
+def test_a_header_that_lacks_one_value_of_this_release_is_incomplete() -> None:
+    a_version(kv_bytes_per_token=1)
+    header = header_facts(TINY)
+    del header["matrices"]
+    older = a_version(kv_bytes_per_token=1, header=header)
+    assert take_snapshot().incomplete_files == {older.pk: older.file_name}
+
+
+def test_a_wished_device_is_asked_for_and_not_written_into_the_version() -> None:
+    gpu = DeviceFacts("cuda:0", "A", 300 * MIB)
+    node, version = register_this_node("gpu", 4, facts=NodeFacts((gpu,))), a_version()
+    (place,) = placements_among([node], version, {}, "cuda:0")
+    assert (place.device, version.device) == ("cuda:0", "auto")
+    assert placements_among([node], version, {}, "cuda:1") == placements_of(version, node, {})
 
 
 def test_a_version_needs_what_was_foreseen_and_then_what_was_measured() -> None:
@@ -377,9 +394,9 @@ def test_a_crash_loop_is_a_failure_and_a_death_is_none() -> None:
     replica = desired.load(a_version(), a_node())
     replica.state, replica.crashes, replica.reason = "failed", 2, "It died."
     now = replica.state_since + timedelta(seconds=7)
-    assert fleet.replica_view(replica, fleet.NO_HOST, (), now).failure == ""
+    assert fleet.replica_view(replica, HostFacts(), (), now).failure == ""
     replica.crashes = 3
-    assert fleet.replica_view(replica, fleet.NO_HOST, (), now).failure == "It died."
+    assert fleet.replica_view(replica, HostFacts(), (), now).failure == "It died."
     replica.crashes, replica.load_failed = 1, True
     view = fleet.replica_view(replica, HostFacts(busy=2), (), now)
     assert view.state_age_seconds == 7
@@ -401,9 +418,9 @@ def test_ages_are_measured_by_the_clock_of_the_database(monkeypatch: pytest.Monk
         monkeypatch.setattr(timezone, "now", lambda hours=hours: actual + timedelta(hours=hours))
         write(replica.launch_id)
         monkeypatch.setattr(timezone, "now", lambda hours=hours: actual - timedelta(hours=hours))
-        census = take_census()
-        (row,) = census.replicas
-        assert abs((census.taken_at - row.state_since).total_seconds()) < 60
+        snapshot = take_snapshot()
+        (row,) = snapshot.replicas
+        assert abs((snapshot.taken_at - row.state_since).total_seconds()) < 60
 
 
 def test_settings_name_what_is_loaded_at_the_start() -> None:
@@ -438,7 +455,7 @@ def test_other_wishes_are_forgotten_but_pins() -> None:
 def test_a_header_survives_its_row() -> None:
     version = a_version(header=header_facts(TINY))
     version.refresh_from_db()
-    assert version_keys() == take_census().version_keys == [version.key]
+    assert version_keys() == take_snapshot().version_keys == [version.key]
     assert estimate_of(version, ("AVX2",)) == estimate_of(a_version(), ("AVX2",))
 
 
@@ -455,7 +472,7 @@ def test_a_version_that_cannot_be_foreseen_does_not_hide_the_others() -> None:
     a_node()
     odd, sound = a_version(cache_type_k="f17"), a_version()
     seen = views(Wishes({odd.key: Demand(queued=1), sound.key: Demand(queued=1)}))
-    assert "cannot be foreseen" in seen[odd.key].unusable
+    assert "cannot be estimated" in seen[odd.key].unusable
     assert seen[sound.key].placements
 
 

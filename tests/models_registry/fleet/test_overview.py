@@ -40,7 +40,7 @@ def _replica(node, state: str = "ready", gib: float = 1, **fields) -> Replica:
 
 
 def watch_looks() -> list[Subjects]:
-    """What live figures are asked for from now on; there are none."""
+    """The subjects of live figures that are asked for from now on; there are none."""
     looks: list[Subjects] = []
 
     def look(asked: Subjects) -> LiveFigures:

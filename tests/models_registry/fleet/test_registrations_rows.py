@@ -57,7 +57,7 @@ def registered(
 
 
 def view_of(version: ModelVersion, **demand: Any) -> VersionView | None:
-    """What the plan is told of a version."""
+    """The view of a version that the plan gets."""
     wishes = Wishes({version.key: Demand(**demand)}, claims=claims())
     return views(wishes, default_keep_alive_seconds=300.0).get(version.key)
 

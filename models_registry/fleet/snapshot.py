@@ -1,11 +1,7 @@
-"""All nodes, versions and replicas at one moment, in the columns that every look at them needs.
-
-The controller looks twice a second. Most versions are wanted by nobody, and reading their whole
-rows each time is what such a look would cost most for.
-"""
+"""The fleet at one moment, in the few columns that every controller tick needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from django.db import connection
@@ -14,6 +10,7 @@ from django.db.models.functions import Now
 
 from models_registry.clock import database_now
 from models_registry.gguf.kept import TEMPLATE_SHA256
+from models_registry.gguf.reader import GGUFHeader
 from models_registry.models import (
     Model,
     ModelVersion,
@@ -24,20 +21,19 @@ from models_registry.models import (
     Replica,
 )
 
-_State = ModelVersion.FileState
+_READY = ModelVersion.FileState.READY
+_HEADER_KEYS = [TEMPLATE_SHA256, *(field.name for field in fields(GGUFHeader))]
 _ROWS = (Node, Model, ModelVersion, Replica, Registration, Preset, PresetMember)
 _TABLES = [rows._meta.db_table for rows in _ROWS]
 _SUM = "(SELECT sum(hashtext(ctid::text || xmin::text)) FROM {})"
-_MARK = "SELECT " + ", ".join(map(_SUM.format, _TABLES))
+_FINGERPRINT = "SELECT " + ", ".join(map(_SUM.format, _TABLES))
 
 
 @dataclass(frozen=True)
 class ListedVersion:
-    """A version by its name.
+    """``is_standing``: people want it in memory whether requests come or not.
 
-    ``is_loadable`` says that its file is there; ``is_standing`` that people want it in memory
-    whether requests come or not; ``lacks_facts`` that its file is there, but that an older release
-    did not keep all that the header says.
+    ``lacks_facts``: its file is there, but an older release kept less of the header than this one.
     """
 
     id: int
@@ -49,11 +45,8 @@ class ListedVersion:
 
 
 @dataclass(frozen=True)
-class Census:
-    """``nodes`` have shown themselves at some time; ``replicas`` have their node at hand.
-
-    ``taken_at`` is by the database's clock, which everybody who writes a state goes by.
-    """
+class Snapshot:
+    """``taken_at`` is by the database's clock, which every writer of a state uses."""
 
     nodes: Sequence[Node]
     versions: Sequence[ListedVersion]
@@ -62,42 +55,42 @@ class Census:
 
     @property
     def version_keys(self) -> list[str]:
-        """Keys of all versions."""
         return [version.key for version in self.versions]
 
     @property
     def loadable_keys(self) -> set[str]:
-        """Keys of the versions that can be brought in when somebody asks for them."""
         return {version.key for version in self.versions if version.is_loadable}
 
+    @property
+    def incomplete_files(self) -> dict[int, str]:
+        return {version.id: version.file_name for version in self.versions if version.lacks_facts}
 
-def take_census() -> Census:
-    """Count everybody, in three narrow queries."""
+
+def take_snapshot() -> Snapshot:
     replicas = list(Replica.objects.annotate(seen_at=Now()).order_by("pk"))
     nodes = {node.pk: node for node in Node.objects.order_by("name")}
     for replica in replicas:
         if replica.node_id in nodes:
             replica.node = nodes[replica.node_id]
-    return Census(
+    return Snapshot(
         nodes=[node for node in nodes.values() if node.seen_at],
         versions=_listed_versions(),
-        # One whose node was deleted a moment ago goes with it.
+        # A replica whose node was deleted between the two queries is deleted, too.
         replicas=[replica for replica in replicas if replica.node_id in nodes],
         taken_at=replicas[0].seen_at if replicas else database_now(),
     )
 
 
-def registry_mark() -> object:
-    """A value that is another one when a row that the controller goes by was added, changed or
-    deleted. A changed row is in another place of its table, and has another transaction's number.
+def registry_fingerprint() -> object:
+    """A value that changes when a row that the controller reads is added, changed or deleted:
+    a changed row has another place in its table (ctid) and another transaction's number (xmin).
     """
     with connection.cursor() as cursor:
-        cursor.execute(_MARK)
+        cursor.execute(_FINGERPRINT)
         return cursor.fetchone()
 
 
 def version_keys() -> list[str]:
-    """Keys of all versions."""
     named = ModelVersion.objects.order_by().values_list("model__slug", "label")
     return [f"{slug}@{label}" for slug, label in named]
 
@@ -106,24 +99,21 @@ def _listed_versions() -> list[ListedVersion]:
     lacks_facts = (
         Q(header__isnull=True)
         | Q(kv_bytes_per_token__isnull=True)
-        | ~Q(header__has_key=TEMPLATE_SHA256)
+        | ~Q(header__has_keys=_HEADER_KEYS)
     )
-    rows = (
-        ModelVersion.objects.annotate(lacks_facts=lacks_facts)
-        .order_by()
-        .values_list(
-            *("pk", "model__slug", "label", "file_name", "file_state"),
-            *("pinned", "preload_workers", "lacks_facts"),
-        )
+    versions = ModelVersion.objects.annotate(lacks_facts=lacks_facts).order_by()
+    rows = versions.values_list(
+        *("pk", "model__slug", "label", "file_name", "file_state"),
+        *("pinned", "preload_workers", "lacks_facts"),
     )
     return [
         ListedVersion(
-            id=id_,
-            key=f"{slug}@{label}",
-            file_name=file_name,
-            is_loadable=state == _State.READY,
+            id_,
+            f"{slug}@{label}",
+            file_name,
+            is_loadable=state == _READY,
             is_standing=pinned or preload_workers > 0,
-            lacks_facts=lacks_facts and state == _State.READY,
+            lacks_facts=lacks_facts and state == _READY,
         )
         for id_, slug, label, file_name, state, pinned, preload_workers, lacks_facts in rows
     ]

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from django.utils import timezone
 
-from inference.controller import prediction as foresight_module
+from inference.controller import prediction as prediction_module
 from inference.controller.prediction import EVERY_SECONDS
 from inference.queue.claims import HostClaims
 from metrics.models import RequestRecord
@@ -124,7 +124,7 @@ def test_act_is_remembered_by_the_next_controller(fleet: Fleet) -> None:
 def test_off_reads_and_writes_nothing(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     foreseeing(fleet, "off")
     likely_version()
-    monkeypatch.setattr(foresight_module, "count_arrivals", None)
+    monkeypatch.setattr(prediction_module, "count_arrivals", None)
     _, _ = asked(fleet)
     fleet.tick()
     assert not Prediction.objects.exists()
@@ -136,7 +136,7 @@ def test_requests_make_a_prediction_a_hit(fleet: Fleet) -> None:
     fleet.tick()
     row = Prediction.objects.get()
     came(version, row.made_at + timedelta(seconds=30))
-    fleet.controller._foresight._now = lambda: row.made_at + timedelta(minutes=1)
+    fleet.controller._prediction._now = lambda: row.made_at + timedelta(minutes=1)
     fleet.tick()
     row.refresh_from_db()
     assert row.outcome == Outcome.PENDING  # it looks once a minute
@@ -166,7 +166,7 @@ def test_nobody_asking_makes_a_prediction_waste(fleet: Fleet) -> None:
     likely_version()
     fleet.tick()
     RequestRecord.objects.all().delete()
-    fleet.controller._foresight._now = lambda: timezone.now() + timedelta(hours=1)
+    fleet.controller._prediction._now = lambda: timezone.now() + timedelta(hours=1)
     fleet.now += EVERY_SECONDS
     fleet.tick()
     first = Prediction.objects.earliest("pk")
@@ -236,7 +236,7 @@ def test_history_is_read_once_a_minute_and_each_request_once(
 ) -> None:
     foreseeing(fleet, "shadow")
     now = [timezone.now()]
-    fleet.controller._foresight = foresight_module.Foresight(
+    fleet.controller._prediction = prediction_module.DemandPrediction(
         fleet.world.settings, lambda: fleet.now, lambda: now[0]
     )
     spans: list[tuple[datetime, datetime]] = []
@@ -245,7 +245,7 @@ def test_history_is_read_once_a_minute_and_each_request_once(
         spans.append((after, until))
         return []
 
-    monkeypatch.setattr(foresight_module, "count_arrivals", count)
+    monkeypatch.setattr(prediction_module, "count_arrivals", count)
     for _ in range(DAYS + 5):
         fleet.tick()
         fleet.tick()

@@ -29,7 +29,7 @@ def require_checked(version: ModelVersion, path: Path, on_progress: ProgressCall
             f"manage.py fetch_model {version.key}. INFERENCE_MODELS_DIR must be one folder "
             "that all machines share, or hold the same files on each."
         )
-    if version.sha256 and checksum.noted(path) == version.sha256:
+    if version.sha256 and checksum.noted_sha256(path) == version.sha256:
         return
     try:
         reason = _difference(version, path, on_progress)

@@ -16,8 +16,7 @@ from models_registry.files.downloads import cancel_download, claim_for
 from models_registry.files.inspection import fetch_file, release_file
 from models_registry.gguf.reader import GGUFError
 from models_registry.models import ACTIVE, Download, ModelVersion
-from models_registry.sources import Phase, ProgressCallback, SourceError
-from models_registry.sources.progress import ignore_progress
+from models_registry.sources import Phase, ProgressCallback, SourceError, ignore_progress
 
 logger = logging.getLogger(__name__)
 

@@ -58,7 +58,7 @@ def fetch_file(version: ModelVersion, models_dir: Path, on_progress: ProgressCal
             "Put the file there or add a source."
         )
     # One that was changed since it came may be damaged: then only what comes now will do.
-    serving = checksum.noted(destination) if version.file_state == _State.READY else None
+    serving = checksum.noted_sha256(destination) if version.file_state == _State.READY else None
     if version.file_state != _State.READY:
         version.file_state = _State.FETCHING
         # The reason of an earlier failure stays in the row: see release_file.
@@ -70,7 +70,7 @@ def fetch_file(version: ModelVersion, models_dir: Path, on_progress: ProgressCal
         )
         _enter(version, destination, fetched.sha256)
     except (SourceError, GGUFError, RegistryError) as error:
-        is_untouched = serving is not None and checksum.noted(destination) == serving
+        is_untouched = serving is not None and checksum.noted_sha256(destination) == serving
         if not (is_untouched and _is_model(destination)):
             note_failure(version, str(error))
         raise

@@ -19,7 +19,7 @@ from rich.progress import (
 
 from models_registry.errors import FetchStoppedError
 from models_registry.models import ModelVersion
-from models_registry.sources.progress import Phase, ProgressCallback
+from models_registry.sources import Phase, ProgressCallback
 
 Fetch = Callable[[ModelVersion, Path, ProgressCallback], None]
 AT_ONCE: Final = 3

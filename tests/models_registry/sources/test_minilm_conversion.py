@@ -12,7 +12,7 @@ import safetensors.numpy
 
 from models_registry.gguf.reader import read_header
 from models_registry.sources import ConversionError
-from models_registry.sources.minilm import convert
+from models_registry.sources.readers.minilm import convert
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "play", "##ing", "#", "##s"]
 CONFIG = {

@@ -31,12 +31,11 @@ from models_registry.sources import (
     check_url,
     fetch,
     storage,
-    web_client,
-    web_download,
 )
-from models_registry.sources.partial import note_of_part
-from models_registry.sources.patience import Patience
-from models_registry.sources.reach import is_private
+from models_registry.sources.http import client, download
+from models_registry.sources.http.partial import note_of_part
+from models_registry.sources.http.private_networks import is_private
+from models_registry.sources.http.retry import RetryPolicy
 from tests.models_registry.file_server import FileServer, Reply, file_server
 
 DATA = random.Random(3).randbytes(300_000)
@@ -67,10 +66,10 @@ class FakeTime:
 def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     """Every download of the test waits in this time."""
     fake = FakeTime()
-    patience = Patience(
-        clock=fake.clock, sleep=fake.sleep, chance=lambda: 1.0, connect_seconds=5, silence_seconds=5
+    policy = RetryPolicy(
+        clock=fake.clock, sleep=fake.sleep, jitter=lambda: 1.0, connect_seconds=5, silence_seconds=5
     )
-    monkeypatch.setattr(web_download, "Patience", lambda: patience)
+    monkeypatch.setattr(download, "RetryPolicy", lambda: policy)
     return fake
 
 
@@ -554,7 +553,7 @@ def test_web_redirect_to_plain_http_elsewhere_is_refused(
 def test_web_redirect_from_outside_leads_to_nobody_inside(
     server: FileServer, destination: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_client, "is_inside", lambda _url: False)
+    monkeypatch.setattr(client, "is_private_host", lambda _url: False)
     server.reply(Reply(status=302, headers={"Location": "/secret"}), Reply())
 
     with pytest.raises(BadSourceError, match=r"127\.0\.0\.1 is an address of this machine"):
@@ -578,7 +577,7 @@ def test_web_source_for_public_addresses_does_not_reach_this_machine(
 def test_web_name_that_resolves_to_the_inside_the_second_time_is_noticed(
     server: FileServer, destination: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_client, "require_public", lambda _url: None)
+    monkeypatch.setattr(client, "require_public", lambda _url: None)
 
     with pytest.raises(BadSourceError, match=r"127\.0\.0\.1 is an address of this machine"):
         fetch(f"{server.url}/m.gguf", destination, access=Access(only_public=True))
@@ -649,8 +648,8 @@ def test_web_address_with_a_harmless_query_is_taken() -> None:
 def test_web_silence_counts_as_a_drop(
     server: FileServer, destination: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patience = replace(web_download.Patience(), silence_seconds=0.2)
-    monkeypatch.setattr(web_download, "Patience", lambda: patience)
+    policy = replace(download.RetryPolicy(), silence_seconds=0.2)
+    monkeypatch.setattr(download, "RetryPolicy", lambda: policy)
     server.reply(Reply(cut_after=1000, holds=True), Reply())
 
     fetch(f"{server.url}/m.gguf", destination)

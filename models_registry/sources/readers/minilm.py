@@ -1,8 +1,8 @@
-"""all-MiniLM-L6-v2: from its published safetensors archive to a GGUF that llama.cpp can serve.
+"""Convert all-MiniLM-L6-v2 from its published safetensors archive to GGUF.
 
-The recipe is that of llama.cpp's own `convert_hf_to_gguf.py` for `BertModel`: WordPiece tokens in
-llama.cpp's spelling, matrices in F16, vectors and position tables in F32, mean pooling, pooler
-head dropped (sentence-transformers does not use it).
+As llama.cpp's `convert_hf_to_gguf.py` does for `BertModel`: WordPiece tokens in llama.cpp's
+spelling, matrices in F16, vectors and position tables in F32, mean pooling, no pooler head
+(sentence-transformers does not use it).
 """
 
 import json
@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from models_registry.sources.errors import ConversionError
 
-# Larger than any part of the real archive (90.9 MB of weights); a bound against zip bombs.
+# A bound against zip bombs; the largest member of the real archive has 90.9 MB.
 _MAX_MEMBER_BYTES = 256 * 1024 * 1024
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _WORD_START = "\u2581"
@@ -47,12 +47,11 @@ def convert(zip_path: Path, destination: Path) -> None:
     The same archive always gives the same bytes, so the result's sha256 can be pinned.
 
     Args:
-        zip_path: Archive with `config.json`, `tokenizer.json` and `model.safetensors` at its top.
-        destination: File to write; an existing one is overwritten.
+        zip_path: archive with `config.json`, `tokenizer.json` and `model.safetensors` at its top.
+        destination: file to write or overwrite.
 
     Raises:
-        ConversionError: The archive is damaged or holds another kind of model.
-        OSError: `destination` cannot be written.
+        ConversionError: the archive is damaged or holds another kind of model.
     """
     try:
         with zipfile.ZipFile(zip_path) as archive:
@@ -79,9 +78,9 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _vocabulary(tokenizer: dict[str, Any]) -> tuple[list[str], list[int]]:
-    """Tokens in id order, spelt as llama.cpp wants WordPiece, with their llama.cpp types.
+    """Tokens in llama.cpp's spelling and their llama.cpp types, in id order.
 
-    llama.cpp marks the start of a word (`▁the`) where WordPiece marks its continuation (`##ing`).
+    llama.cpp marks the start of a word (`▁the`), WordPiece its continuation (`##ing`).
     """
     vocabulary: dict[str, int] = tokenizer["model"]["vocab"]
     spelt: list[str] = []
@@ -101,7 +100,7 @@ def _vocabulary(tokenizer: dict[str, Any]) -> tuple[list[str], list[int]]:
 
 
 def _tensors(weights: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """GGUF name → array, sorted by name so that the file's layout does not vary."""
+    """GGUF name → array, sorted by name so that the file's layout is always the same."""
     converted: dict[str, npt.NDArray[Any]] = {}
     for source_name, array in weights.items():
         if source_name.startswith("pooler.") or source_name == "embeddings.position_ids":
@@ -129,7 +128,7 @@ def _write(
     token_types: list[int],
     tensors: dict[str, npt.NDArray[Any]],
 ) -> None:
-    # The writer announces the byte order on every use; that is not news to our users.
+    # The writer logs the byte order on every use.
     logging.getLogger("gguf.gguf_writer").setLevel(logging.WARNING)
     writer = gguf.GGUFWriter(destination, "bert")
     writer.add_type("model")

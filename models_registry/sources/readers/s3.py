@@ -1,7 +1,7 @@
-"""`s3://bucket/key`: an object in S3 or in anything that speaks its protocol.
+"""`s3://bucket/key`: an object in S3 or in any store with its protocol.
 
-botocore finds the credentials, region and endpoint (`AWS_…` variables, profiles, roles) and signs;
-the bytes come through the one downloader, which resumes and verifies them like any other file's.
+botocore finds the credentials, region and endpoint (`AWS_…` variables, profiles, roles) and signs
+addresses; the common downloader fetches the bytes.
 """
 
 import base64
@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from models_registry.sources.access import Access
 from models_registry.sources.errors import (
     AccessDeniedError,
     BadSourceError,
@@ -18,16 +17,17 @@ from models_registry.sources.errors import (
     SourceError,
     SourceNotFoundError,
 )
-from models_registry.sources.remote import Address, Answer, Expected, Remote
-from models_registry.sources.web_client import InterruptedTransferError
+from models_registry.sources.http.client import InterruptedTransferError
+from models_registry.sources.http.remote import Address, Expected, RemoteFile, ResponseHead
+from models_registry.sources.interface import Access
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
 _SCHEME: Final = "s3://"
 _SIGNED_SECONDS: Final = 3600
-_PASSING: Final = (408, 429, 500, 502, 503, 504)
-# One question with one try: the downloader asks again, and can be cancelled in between.
+_TEMPORARY: Final = (408, 429, 500, 502, 503, 504)
+# For a single try: the downloader tries again, and can be cancelled in between.
 _CONNECT_SECONDS: Final = 5
 _READ_SECONDS: Final = 20
 _MD5_ETAG: Final = re.compile(r'"([0-9a-f]{32})"')
@@ -36,29 +36,20 @@ _ENCRYPTION: Final = "x-amz-server-side-encryption"
 
 
 def parse(url: str) -> tuple[str, str]:
-    """Bucket and key that an `s3://` URL names.
-
-    Raises:
-        BadSourceError: It does not have the form.
-    """
+    """Bucket and key of an `s3://` URL. Raises `BadSourceError` if it is malformed."""
     bucket, _, key = unquote(url.removeprefix(_SCHEME)).partition("/")
     if not bucket or not key or key.endswith("/"):
         raise BadSourceError(f"{url!r} is not an S3 source: write s3://bucket/path/model.gguf.")
     return bucket, key
 
 
-def remote(url: str, access: Access) -> Remote:  # noqa: ARG001 - botocore finds its own
-    """The object that an `s3://` URL names.
-
-    Raises:
-        BadSourceError: The URL is malformed.
-    """
+def remote_file(url: str, access: Access) -> RemoteFile:  # noqa: ARG001 - botocore finds its own
     found = _Object(url)
-    return Remote(url=url, locate=found.locate, promise=found.promise)
+    return RemoteFile(url=url, locate=found.locate, declared=found.declared)
 
 
 class _Object:
-    """An object whose size and checksum S3 is asked for once, before its first address."""
+    """Asks S3 once for the object's size and checksum, before the first address."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -67,7 +58,7 @@ class _Object:
         self._expected = Expected()
 
     def locate(self) -> Address:
-        """A signed address. Raises ``InterruptedTransferError`` where asking again may help."""
+        """A signed address. Raises ``InterruptedTransferError`` if another try may help."""
         if self._client is None:
             client, facts = _described(self._url, self._bucket, self._key)
             self._expected = Expected(_whole_sha256(facts), facts.get("ContentLength"))
@@ -79,14 +70,13 @@ class _Object:
         )
         return Address(signed, is_configured=True)
 
-    def promise(self, answer: Answer) -> Expected:
-        """What S3 said of the object, and says with its bytes."""
-        return replace(self._expected, md5=_md5(answer))
+    def declared(self, response: ResponseHead) -> Expected:
+        return replace(self._expected, md5=_md5(response))
 
 
 def _described(url: str, bucket: str, key: str) -> tuple[Any, dict[str, Any]]:
-    """A client, and what S3 says of the object."""
-    # Here, because it takes a tenth of a second that no other source needs.
+    """A client and the answer to HeadObject."""
+    # Imported late: it takes 0.1 s, and no other source needs it.
     from botocore import exceptions, session
     from botocore.config import Config
 
@@ -132,21 +122,21 @@ def _refusal(url: str, bucket: str, error: "ClientError") -> SourceError | Inter
         )
     if status == 301:
         return BadSourceError(f"{bucket} is in another region: set AWS_DEFAULT_REGION to it.")
-    if status in _PASSING:
+    if status in _TEMPORARY:
         return InterruptedTransferError(f"S3 answered {status} {code}")
     return DownloadFailedError(f"S3 answered {status} {code} for {url}.")
 
 
-def _md5(answer: Answer) -> str | None:
-    """The object's MD5 in hex, which its ETag is unless it came in pieces or has a key."""
-    etag = _MD5_ETAG.fullmatch(answer.headers.get("etag", ""))
-    has_key = f"{_ENCRYPTION}-customer-algorithm" in answer.headers
-    is_plain = answer.headers.get(_ENCRYPTION, _PLAIN) == _PLAIN and not has_key
+def _md5(response: ResponseHead) -> str | None:
+    """The MD5 (hex) in the ETag; None for a multipart upload or an encrypted object."""
+    etag = _MD5_ETAG.fullmatch(response.headers.get("etag", ""))
+    has_key = f"{_ENCRYPTION}-customer-algorithm" in response.headers
+    is_plain = response.headers.get(_ENCRYPTION, _PLAIN) == _PLAIN and not has_key
     return etag[1] if etag and is_plain else None
 
 
 def _whole_sha256(facts: dict[str, Any]) -> str | None:
-    """The object's sha256 in hex. That of an upload in pieces is a checksum of checksums."""
+    """The object's sha256 (hex); None for a multipart upload, which has a checksum of checksums."""
     encoded = facts.get("ChecksumSHA256", "")
     if facts.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT" or "-" in encoded:
         return None

@@ -3,23 +3,19 @@
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from models_registry.sources.access import Access
 from models_registry.sources.errors import AccessDeniedError, BadSourceError, SourceError
-from models_registry.sources.remote import Address, Answer, Remote
+from models_registry.sources.http.remote import Address, RemoteFile, ResponseHead
+from models_registry.sources.interface import Access
 
-# Parameters that let in whoever knows the URL; compared in lower case.
+# Query parameters that grant access to everybody who knows the URL; compared in lower case.
 _SECRETS: Final = {
     *("token", "access_token", "auth", "password", "key", "api_key", "apikey", "secret"),
     *("sig", "signature", "x-amz-signature", "x-amz-security-token", "x-goog-signature"),
 }
 
 
-def remote(url: str, access: Access) -> Remote:
-    """The file at a web address.
-
-    Raises:
-        BadSourceError: The URL carries a password or another secret, or a fragment.
-    """
+def remote_file(url: str, access: Access) -> RemoteFile:
+    """Requires a URL without passwords, other secrets and fragment."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -40,15 +36,15 @@ def remote(url: str, access: Access) -> Remote:
             "put the file into the models directory yourself."
         )
     address = Address(url, only_public=access.only_public)
-    return Remote(url=url, locate=lambda: address, refusal=_refusal)
+    return RemoteFile(url=url, locate=lambda: address, refusal=_refusal)
 
 
-def _refusal(answer: Answer) -> SourceError | None:
-    if answer.status not in (401, 403):
+def _refusal(response: ResponseHead) -> SourceError | None:
+    if response.status not in (401, 403):
         return None
-    host = urlsplit(answer.url).hostname
-    name = unquote(urlsplit(answer.url).path)
+    host = urlsplit(response.url).hostname
+    name = unquote(urlsplit(response.url).path)
     return AccessDeniedError(
-        f"{host} does not give {name} to everybody (it answered {answer.status}). Take it from a "
+        f"{host} does not give {name} to everybody (it answered {response.status}). Take it from a "
         "source that needs no login, or put the file into the models directory yourself."
     )

@@ -1,7 +1,7 @@
-"""The part of a file that has come, and the note beside it from which a download goes on.
+"""The part of a file that was downloaded, and a note beside it with which a download continues.
 
-`<file>.part` holds bytes, `<file>.part.json` says of which file they are the beginning, and how
-many of them are surely on the disk: after a power cut the file may be longer than what was written.
+`<file>.part` has the bytes, `<file>.part.json` their source and how many are synced to disk: after
+a power failure the file may be longer than what was written.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from models_registry.sources.progress import ProgressCallback
+from models_registry.sources.interface import ProgressCallback
 from models_registry.sources.storage import hash_into, reserve
 
 _SYNC_BYTES: Final = 64 * 1024 * 1024
@@ -20,15 +20,10 @@ _SYNC_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass
 class PartNote:
-    """Of which file the bytes are the beginning.
+    """The file of which the part is the beginning.
 
-    Attributes:
-        source: The source URL.
-        validator: The server's strong ETag, or its `Last-Modified`; "" if it gave neither.
-        total_bytes: Size of the whole file, where known.
-        sha256: Checksum of the whole file (hex), where known.
-        md5: The same for MD5, which counts where no sha256 is known.
-        synced_bytes: Bytes that are surely on the disk.
+    `source` is the source URL; `validator` the server's strong ETag or `Last-Modified`, or "".
+    Size and checksums (hex) are those of the whole file, where known. `synced_bytes` are on disk.
     """
 
     source: str
@@ -40,24 +35,22 @@ class PartNote:
 
 
 def note_of_part(part: Path) -> Path:
-    """Where the note about a part is."""
     return part.with_name(part.name + ".json")
 
 
 def discard(part: Path) -> None:
-    """Forget the part and its note."""
     note_of_part(part).unlink(missing_ok=True)
     part.unlink(missing_ok=True)
 
 
 class PartialFile:
-    """An open part with its running checksum; a context manager that leaves it resumable.
+    """An open part and its checksum; a context manager that leaves the part resumable.
 
-    The caller holds the lock on the file, so nobody else writes here.
+    The caller holds the lock on the file.
     """
 
     def __init__(self, part: Path, source: str, on_progress: ProgressCallback) -> None:
-        """Open the part; bytes of an earlier try at the same source are kept, and hashed."""
+        """Open the part; synced bytes from the same source are kept and hashed."""
         self._path = part
         self._digest = hashlib.sha256()
         self.size_bytes = 0
@@ -78,16 +71,14 @@ class PartialFile:
 
     @property
     def sha256(self) -> str:
-        """The checksum (hex) of the bytes so far."""
         return self._digest.hexdigest()
 
     def reserve(self, total_bytes: int) -> None:
-        """Set room aside for the whole file. Raises `DiskFullError`."""
+        """Reserve disk space for the whole file. Raises `DiskFullError`."""
         self._file.flush()
         reserve(self._file.fileno(), total_bytes, self._path)
 
     def start_over(self) -> None:
-        """Drop all bytes, and what was known of the file."""
         self.note = PartNote(self.note.source)
         self._digest = hashlib.sha256()
         self._file.seek(0)
@@ -96,7 +87,6 @@ class PartialFile:
         self._write_note()
 
     def append(self, data: bytes) -> None:
-        """Add bytes; now and then they are made sure of."""
         self._file.write(data)
         self._digest.update(data)
         self.size_bytes += len(data)
@@ -104,7 +94,6 @@ class PartialFile:
             self.sync()
 
     def sync(self) -> None:
-        """Bring all bytes to the disk, and say so in the note."""
         self._file.flush()
         os.fdatasync(self._file.fileno())
         self.note.synced_bytes = self.size_bytes
@@ -127,7 +116,7 @@ class PartialFile:
     ) -> None:
         try:
             self.sync()
-            self._file.truncate(self.size_bytes)  # what was set aside for the rest
+            self._file.truncate(self.size_bytes)  # frees the reserved rest
         finally:
             self._file.close()
 
@@ -137,7 +126,7 @@ def _read_note(part: Path) -> PartNote | None:
         facts: Any = json.loads(note_of_part(part).read_text())
         note = PartNote(**facts)
     except (OSError, ValueError, TypeError):
-        return None  # none, or one that was cut short: the download starts over
+        return None
     numbers = (note.synced_bytes, note.total_bytes or 0)
     texts = (note.source, note.validator, note.sha256 or "", note.md5 or "")
     are_sound = all(type(number) is int and number >= 0 for number in numbers)

@@ -1,0 +1,98 @@
+"""A file on a web server: what `https://`, `hf://` and `s3://` have in common."""
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from models_registry.sources.errors import BadSourceError, SourceError
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Checksums (hex) and size of the whole file; None where unknown."""
+
+    sha256: str | None = None
+    size_bytes: int | None = None
+    md5: str | None = None
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to request the file now.
+
+    `headers` are sent to the host of `url` and to no other. `is_configured`: an administrator set
+    this host, and with it whether to encrypt. `only_public`: refuse this machine and private
+    networks.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    is_configured: bool = False
+    only_public: bool = False
+
+
+@dataclass(frozen=True)
+class ResponseHead:
+    """A response without its body; names of headers are in lower case.
+
+    `hops` are the headers of all responses, redirects first and this one last.
+    """
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    hops: tuple[Mapping[str, str], ...] = ()
+
+
+def _no_refusal(response: ResponseHead) -> SourceError | None:  # noqa: ARG001
+    return None
+
+
+def _nothing_declared(response: ResponseHead) -> Expected:  # noqa: ARG001
+    return Expected()
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """How to request one file.
+
+    Attributes:
+        url: the source URL, for messages and to tell parts of different files apart.
+        locate: gives the address; called before every request, since signatures expire.
+        refusal: an error for a response with status 400 to 499, better than the general one.
+        declared: checksum and size of the whole file, where the response has them.
+    """
+
+    url: str
+    locate: Callable[[], Address]
+    refusal: Callable[[ResponseHead], SourceError | None] = _no_refusal
+    declared: Callable[[ResponseHead], Expected] = _nothing_declared
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host name or address, as written, means this machine."""
+    if host is None:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def require_safe_transport(url: str, *, allow_plain: bool) -> None:
+    """Raise `BadSourceError` unless `url` is https, this machine, or plain HTTP is allowed."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise BadSourceError(f"{url!r} is not a web address: write https://host/path/model.gguf.")
+    if parts.scheme == "http" and not allow_plain and not is_loopback(host):
+        raise BadSourceError(
+            f"{url} is not encrypted: anybody on the way could replace the file. Use https://, or "
+            "give the version its sha256."
+        )

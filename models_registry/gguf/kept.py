@@ -1,4 +1,4 @@
-"""A header as ``ModelVersion.header`` keeps it."""
+"""Convert headers to and from the JSON in ``ModelVersion.header``."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,10 +12,9 @@ TEMPLATE_SHA256 = "chat_template_sha256"
 
 
 def header_facts(header: GGUFHeader) -> dict[str, Any]:
-    """The values to keep of a header.
+    """The values of a header, with the checksum of the chat template in place of the template.
 
-    The chat template has a field of its own; its checksum tells whether that field is as the file
-    has it.
+    The template is in a field of the version; the checksum tells whether it was edited there.
     """
     facts: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(header))
     sha256 = template_sha256(header.chat_template) if header.chat_template else None
@@ -23,12 +22,11 @@ def header_facts(header: GGUFHeader) -> dict[str, Any]:
 
 
 def template_sha256(template: str) -> str:
-    """The checksum (hex) of a chat template."""
     return hashlib.sha256(template.encode()).hexdigest()
 
 
 def kept_header(facts: Mapping[str, Any] | None) -> GGUFHeader | None:
-    """The header; None where the file was not read yet, or by a release that kept less."""
+    """The header; None before the file is read, or if an older release kept fewer values."""
     if facts is None:
         return None
     try:

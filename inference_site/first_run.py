@@ -15,7 +15,6 @@ from rich.console import Console
 from inference.models import ApiKey, every_scope, issue_key
 from models_registry.catalogue.seeding import first_run_slugs, seed_registry
 from models_registry.errors import RegistryError
-from models_registry.files.download_run import fetch_here
 from models_registry.files.terminal import fetch_with_bar
 from models_registry.fleet.desired import load
 from models_registry.fleet.nodes import register_this_node
@@ -81,7 +80,7 @@ def prepare(console: Console) -> FirstRun | None:
     wanted = ModelVersion.objects.filter(replicas__desired=Replica.Desired.RESIDENT).distinct()
     for version in wanted.select_related("model"):
         if _is_missing(version):
-            fetch_with_bar(console, version, settings.INFERENCE.models_dir, fetch_here)
+            fetch_with_bar(console, version, settings.INFERENCE.models_dir)
     return _first_credentials()
 
 

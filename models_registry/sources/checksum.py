@@ -5,14 +5,22 @@ The note is `<file>.sha256`. It is valid while the file has the size and modific
 
 import contextlib
 import hashlib
-import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from models_registry.sources.errors import ChecksumMismatchError
 from models_registry.sources.interface import ProgressCallback
 from models_registry.sources.storage import hash_file, hash_into
+
+
+@dataclass(frozen=True)
+class _Note:
+    sha256: str
+    size_bytes: int
+    mtime_ns: int
 
 
 def note_path(path: Path) -> Path:
@@ -22,20 +30,17 @@ def note_path(path: Path) -> Path:
 def write_note(path: Path, sha256: str) -> None:
     note = note_path(path)
     draft = note.with_name(note.name + ".part")
-    draft.write_text(json.dumps(_note(path, sha256)))
+    draft.write_bytes(msgspec.json.encode(_note(path, sha256)))
     os.replace(draft, note)
 
 
 def noted_sha256(path: Path) -> str | None:
     """The checksum (hex) in the note; None without a valid note."""
     try:
-        note = json.loads(note_path(path).read_text())
-    except (OSError, ValueError):
+        note = msgspec.json.decode(note_path(path).read_bytes(), type=_Note)
+        return note.sha256 if note == _note(path, note.sha256) else None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-    if not isinstance(note, dict) or not isinstance(note.get("sha256"), str):
-        return None
-    sha256: str = note["sha256"]
-    return sha256 if path.is_file() and note == _note(path, sha256) else None
 
 
 def sha256_of(path: Path, on_progress: ProgressCallback) -> str:
@@ -83,6 +88,6 @@ def require_sha256(url: str, expected: str | None, sha256: str) -> None:
         )
 
 
-def _note(path: Path, sha256: str) -> dict[str, Any]:
+def _note(path: Path, sha256: str) -> _Note:
     status = path.stat()
-    return {"sha256": sha256, "size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+    return _Note(sha256, status.st_size, status.st_mtime_ns)

@@ -43,10 +43,6 @@ class FetchedFile:
     fetched: bool
 
 
-def accept_all(path: Path) -> None:
-    """Do not check the file."""
-
-
 def fetch(
     url: str,
     destination: Path,
@@ -55,7 +51,7 @@ def fetch(
     *,
     size_bytes: int | None = None,
     access: Access = ANONYMOUS,
-    accept: Callable[[Path], object] = accept_all,
+    accept: Callable[[Path], object] | None = None,
     keep_present: bool = True,
 ) -> FetchedFile:
     """Fetch the file of `url` to `destination`, unless it is there already.
@@ -104,7 +100,7 @@ def _fetch(
     expected: Expected,
     on_progress: ProgressCallback,
     access: Access,
-    accept: Callable[[Path], object],
+    accept: Callable[[Path], object] | None,
 ) -> FetchedFile:
     source = read_url(url, access)
     part = destination.with_name(destination.name + ".part")
@@ -117,7 +113,8 @@ def _fetch(
             sha256 = source(Target(whole, scratch, expected.size_bytes, on_progress))
         try:
             _require_expected(url, expected, sha256, whole.stat().st_size)
-            accept(whole)
+            if accept is not None:
+                accept(whole)
         except (SourceError, GGUFError, RegistryError):
             discard(whole)
             raise

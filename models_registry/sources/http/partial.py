@@ -5,16 +5,17 @@ a power failure the file may be longer than what was written.
 """
 
 import hashlib
-import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Annotated, Final, Self
+
+import msgspec
 
 from models_registry.sources.interface import ProgressCallback
 from models_registry.sources.storage import hash_into, reserve
 
+_Count = Annotated[int, msgspec.Meta(ge=0)]
 _SYNC_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -28,10 +29,10 @@ class PartNote:
 
     source: str
     validator: str = ""
-    total_bytes: int | None = None
+    total_bytes: _Count | None = None
     sha256: str | None = None
     md5: str | None = None
-    synced_bytes: int = 0
+    synced_bytes: _Count = 0
 
 
 def note_of_part(part: Path) -> Path:
@@ -102,18 +103,13 @@ class PartialFile:
     def _write_note(self) -> None:
         note = note_of_part(self._path)
         draft = note.with_name(note.name + ".new")
-        draft.write_text(json.dumps(asdict(self.note)))
+        draft.write_bytes(msgspec.json.encode(self.note))
         os.replace(draft, note)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         try:
             self.sync()
             self._file.truncate(self.size_bytes)  # frees the reserved rest
@@ -123,11 +119,6 @@ class PartialFile:
 
 def _read_note(part: Path) -> PartNote | None:
     try:
-        facts: Any = json.loads(note_of_part(part).read_text())
-        note = PartNote(**facts)
-    except (OSError, ValueError, TypeError):
+        return msgspec.json.decode(note_of_part(part).read_bytes(), type=PartNote)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-    numbers = (note.synced_bytes, note.total_bytes or 0)
-    texts = (note.source, note.validator, note.sha256 or "", note.md5 or "")
-    are_sound = all(type(number) is int and number >= 0 for number in numbers)
-    return note if are_sound and all(isinstance(text, str) for text in texts) else None

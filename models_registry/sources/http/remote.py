@@ -1,7 +1,7 @@
 """A file on a web server: what `https://`, `hf://` and `s3://` have in common."""
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -45,29 +45,23 @@ class ResponseHead:
     hops: tuple[Mapping[str, str], ...] = ()
 
 
-def _no_refusal(response: ResponseHead) -> SourceError | None:  # noqa: ARG001
-    return None
-
-
-def _nothing_declared(response: ResponseHead) -> Expected:  # noqa: ARG001
-    return Expected()
-
-
-@dataclass(frozen=True)
 class RemoteFile:
-    """How to request one file.
+    """A file on a web server; subclasses know the server's addresses, headers and errors."""
 
-    Attributes:
-        url: the source URL, for messages and to tell parts of different files apart.
-        locate: gives the address; called before every request, since signatures expire.
-        refusal: an error for a response with status 400 to 499, better than the general one.
-        declared: checksum and size of the whole file, where the response has them.
-    """
+    def __init__(self, url: str) -> None:
+        self.url = url
 
-    url: str
-    locate: Callable[[], Address]
-    refusal: Callable[[ResponseHead], SourceError | None] = _no_refusal
-    declared: Callable[[ResponseHead], Expected] = _nothing_declared
+    def locate(self) -> Address:
+        """The address for the next request; it may be signed and expire."""
+        return Address(self.url)
+
+    def refusal(self, response: ResponseHead) -> SourceError | None:
+        """An error for a response with status 400 to 499, better than the general one."""
+        return None
+
+    def declared(self, response: ResponseHead) -> Expected:
+        """Checksums and size of the whole file, where the response has them."""
+        return Expected()
 
 
 def is_loopback(host: str | None) -> bool:

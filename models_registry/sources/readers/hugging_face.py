@@ -30,8 +30,9 @@ _REVISION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _SHA256_ETAG: Final = re.compile(r'(?:W/)?"?([0-9a-f]{64})"?')
 
 
-class _File:
+class HuggingFaceFile(RemoteFile):
     def __init__(self, url: str, access: Access) -> None:
+        super().__init__(url)
         try:
             parts = urlsplit(url)
             query = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
@@ -80,6 +81,16 @@ class _File:
             )
         return None
 
+    def declared(self, response: ResponseHead) -> Expected:
+        sha256: str | None = None
+        size_bytes: int | None = None
+        for headers in response.hops:
+            etag = _SHA256_ETAG.fullmatch(headers.get("x-linked-etag", ""))
+            size = headers.get("x-linked-size", "")
+            sha256 = etag[1] if etag else sha256
+            size_bytes = int(size) if size.isascii() and size.isdigit() else size_bytes
+        return Expected(sha256, size_bytes)
+
     def _denied(self, code: str) -> str:
         page, tokens = f"{self.endpoint}/{self.repository}", f"{self.endpoint}/settings/tokens"
         if code == "GatedRepo" and self.token:
@@ -102,19 +113,3 @@ class _File:
             f"Check the name; for a private or gated one make a token on {tokens}, set HF_TOKEN "
             "to it and restart."
         )
-
-
-def remote_file(url: str, access: Access) -> RemoteFile:
-    file = _File(url, access)
-    return RemoteFile(url=url, locate=file.locate, refusal=file.refusal, declared=_declared)
-
-
-def _declared(response: ResponseHead) -> Expected:
-    sha256: str | None = None
-    size_bytes: int | None = None
-    for headers in response.hops:
-        etag = _SHA256_ETAG.fullmatch(headers.get("x-linked-etag", ""))
-        size = headers.get("x-linked-size", "")
-        sha256 = etag[1] if etag else sha256
-        size_bytes = int(size) if size.isascii() and size.isdigit() else size_bytes
-    return Expected(sha256, size_bytes)

@@ -91,14 +91,10 @@ def extract(
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
-            try:
-                information = archive.getinfo(member)
-            except KeyError:
-                raise SourceNotFoundError(_missing_member(wheel, member, archive)) from None
-            if information.is_dir():
+            if member.endswith("/") or member not in archive.namelist():
                 raise SourceNotFoundError(_missing_member(wheel, member, archive))
-            with archive.open(information) as source:
-                size_bytes = information.file_size
+            with archive.open(member) as source:
+                size_bytes = archive.getinfo(member).file_size
                 return copy_hashed(
                     source, path, size_bytes, on_progress, "extracting", append=append
                 )

@@ -43,16 +43,11 @@ def parse(url: str) -> tuple[str, str]:
     return bucket, key
 
 
-def remote_file(url: str, access: Access) -> RemoteFile:  # noqa: ARG001 - botocore finds its own
-    found = _Object(url)
-    return RemoteFile(url=url, locate=found.locate, declared=found.declared)
-
-
-class _Object:
+class S3Object(RemoteFile):
     """Asks S3 once for the object's size and checksum, before the first address."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, access: Access) -> None:
+        super().__init__(url)
         self._bucket, self._key = parse(url)
         self._client: Any = None
         self._expected = Expected()
@@ -60,7 +55,7 @@ class _Object:
     def locate(self) -> Address:
         """A signed address. Raises ``InterruptedTransferError`` if another try may help."""
         if self._client is None:
-            client, facts = _described(self._url, self._bucket, self._key)
+            client, facts = _described(self.url, self._bucket, self._key)
             self._expected = Expected(_whole_sha256(facts), facts.get("ContentLength"))
             self._client = client
         signed = self._client.generate_presigned_url(

@@ -14,8 +14,28 @@ _SECRETS: Final = {
 }
 
 
-def remote_file(url: str, access: Access) -> RemoteFile:
-    """Requires a URL without passwords, other secrets and fragment."""
+class WebFile(RemoteFile):
+    def __init__(self, url: str, access: Access) -> None:
+        super().__init__(url)
+        _require_form(url)
+        self._address = Address(url, only_public=access.only_public)
+
+    def locate(self) -> Address:
+        return self._address
+
+    def refusal(self, response: ResponseHead) -> SourceError | None:
+        if response.status not in (401, 403):
+            return None
+        parts = urlsplit(response.url)
+        return AccessDeniedError(
+            f"{parts.hostname} does not give {unquote(parts.path)} to everybody (it answered "
+            f"{response.status}). Take it from a source that needs no login, or put the file into "
+            "the models directory yourself."
+        )
+
+
+def _require_form(url: str) -> None:
+    """Raise `BadSourceError` for a URL with a password, another secret or a fragment."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -35,16 +55,3 @@ def remote_file(url: str, access: Access) -> RemoteFile:
             "sees the registry could read. Use hf:// or s3://, whose credentials are settings, or "
             "put the file into the models directory yourself."
         )
-    address = Address(url, only_public=access.only_public)
-    return RemoteFile(url=url, locate=lambda: address, refusal=_refusal)
-
-
-def _refusal(response: ResponseHead) -> SourceError | None:
-    if response.status not in (401, 403):
-        return None
-    host = urlsplit(response.url).hostname
-    name = unquote(urlsplit(response.url).path)
-    return AccessDeniedError(
-        f"{host} does not give {name} to everybody (it answered {response.status}). Take it from a "
-        "source that needs no login, or put the file into the models directory yourself."
-    )

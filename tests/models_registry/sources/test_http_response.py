@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from models_registry.sources.http.remote import Address, RemoteFile, ResponseHead
+from models_registry.sources.http.remote import RemoteFile, ResponseHead
 from models_registry.sources.http.response import (
     BodyRange,
     StartOverError,
@@ -12,7 +12,7 @@ from models_registry.sources.http.response import (
     retry_after_seconds,
 )
 
-REMOTE = RemoteFile("https://host/m", lambda: Address("https://host/m"))
+REMOTE = RemoteFile("https://host/m")
 
 
 def rest(content_range: str, known: BodyRange | None = None, **headers: str) -> BodyRange:

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from models_registry.sources import (
+from models_registry.sources import fetch, storage
+from models_registry.sources.errors import (
     BadSourceError,
     ChecksumMismatchError,
     DiskFullError,
     SourceNotFoundError,
-    fetch,
-    storage,
 )
 from models_registry.sources.readers.pypi import WheelMember
 from models_registry.sources.readers.pypi_parts import parse_parts

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from models_registry.sources import (
+from models_registry.sources import fetch, storage
+from models_registry.sources.errors import (
     BadSourceError,
     ChecksumMismatchError,
     DestinationError,
@@ -17,8 +18,6 @@ from models_registry.sources import (
     DownloadFailedError,
     SourceNotFoundError,
     SourceUnreachableError,
-    fetch,
-    storage,
 )
 from models_registry.sources.readers import pip
 from models_registry.sources.readers.pypi import WheelMember, parse

@@ -13,21 +13,20 @@ import botocore.session
 import pytest
 from moto.server import ThreadedMotoServer
 
-from models_registry.sources import (
-    Access,
+from models_registry.sources import Access, fetch
+from models_registry.sources.errors import (
     AccessDeniedError,
     BadSourceError,
     ChecksumMismatchError,
     SizeMismatchError,
     SourceNotFoundError,
     SourceUnreachableError,
-    fetch,
 )
 from models_registry.sources.http import download
 from models_registry.sources.http.partial import PartialFile
 from models_registry.sources.http.remote import ResponseHead
 from models_registry.sources.http.retry import RetryPolicy
-from models_registry.sources.readers.s3 import remote_file
+from models_registry.sources.readers.s3 import S3Object
 
 DATA = random.Random(9).randbytes(200_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -156,7 +155,7 @@ def test_s3_etag_is_an_md5_only_of_what_came_in_one_piece_without_a_key(
     headers: dict[str, str], is_known: bool
 ) -> None:
     etag = {"etag": '"0123456789abcdef0123456789abcdef"'}
-    declared = remote_file(URL, Access()).declared(ResponseHead("", 200, etag | headers))
+    declared = S3Object(URL, Access()).declared(ResponseHead("", 200, etag | headers))
     assert (declared.md5 is not None) == is_known
 
 

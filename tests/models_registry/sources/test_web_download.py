@@ -18,8 +18,8 @@ from django.db import OperationalError
 
 from models_registry.errors import RegistryError
 from models_registry.gguf.reader import GGUFError
-from models_registry.sources import (
-    Access,
+from models_registry.sources import Access, check_url, fetch, storage
+from models_registry.sources.errors import (
     AccessDeniedError,
     BadSourceError,
     ChecksumMismatchError,
@@ -28,9 +28,6 @@ from models_registry.sources import (
     SizeMismatchError,
     SourceNotFoundError,
     SourceUnreachableError,
-    check_url,
-    fetch,
-    storage,
 )
 from models_registry.sources.http import client, download
 from models_registry.sources.http.partial import note_of_part

@@ -10,13 +10,10 @@ from models_registry.sources import ProgressCallback, checksum
 
 
 def require_checked(version: ModelVersion, path: Path, on_progress: ProgressCallback) -> None:
-    """Check that a version's file is the file that was registered.
+    """Raise ``RegistryError``, which says what to do, unless a file is the registered one.
 
-    This is fast while the note with its checksum is valid. After a copy or a change, the header is
+    This is fast while the note with the checksum is valid. After a copy or a change, the header is
     read and the file is hashed once.
-
-    Raises:
-        RegistryError: the file is missing, damaged or another one; says what to do.
     """
     if not path.is_file():
         raise RegistryError(

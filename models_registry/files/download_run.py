@@ -110,11 +110,8 @@ def run_attempt(
 ) -> None:
     """Fetch the file of a claimed download in the name of its user.
 
-    Errors are saved in its row and raised. If ``on_progress`` or a signal stops it, the row stays.
-
-    Raises:
-        DownloadStoppedError: the row no longer belongs to this attempt.
-        SourceError, GGUFError, RegistryError: as ``fetch_file``.
+    Errors of ``fetch_file`` are saved in its row and raised; ``DownloadStoppedError`` if the row no
+    longer belongs to this attempt. If ``on_progress`` or a signal stops it, the row stays.
     """
     if download.run_id is None:
         raise ValueError("only a download that was claimed can be run")
@@ -147,19 +144,11 @@ def fetch_here(
     on_progress: ProgressCallback,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Fetch a version's file in this process, with a download row that others can watch and cancel.
+    """Fetch a version's file in this process, with a row that others can watch and cancel.
 
-    While another process runs the download, this one reports the progress of the other, and
-    continues the download if the other is lost.
-
-    Args:
-        version: the version.
-        models_dir: the folder of the files.
-        on_progress: an exception that it raises cancels the download.
-        pause: sleeps for seconds.
-
-    Raises:
-        SourceError, GGUFError, RegistryError: as ``fetch_file``, or the download was cancelled.
+    While another process runs the download, this one reports its progress, and continues the
+    download if that process is lost. An exception of ``on_progress`` cancels the download.
+    Raises the errors of ``fetch_file``, and ``RegistryError`` after a cancel.
     """
     download = _claimed(version, on_progress, pause)
     download.version = version

@@ -30,10 +30,7 @@ LISTED: Final = 100
 
 
 def start_download(version: ModelVersion, actor: Any = None) -> Download:
-    """Queue a download of the file of ``version``, or return its active one.
-
-    A present file is verified. ``actor`` is the user; None for a program.
-    """
+    """Queue a download, which verifies a present file; returns the active one if there is one."""
     with transaction.atomic():
         # The lock makes simultaneous calls take turns.
         ModelVersion.objects.select_for_update(of=("self",)).get(pk=version.pk)
@@ -79,11 +76,7 @@ _SHOWN: Final = ("version__model", "requested_by", "cancelled_by")
 
 
 def claim_download(now: datetime) -> Download | None:
-    """Claim the oldest download that is queued or lost.
-
-    Returns:
-        The download with a new ``run_id``; None if there is nothing to do.
-    """
+    """Claim the oldest queued or lost download, with a new ``run_id``; None without one."""
     waiting = _with_names().select_for_update(skip_locked=True, of=("self",))
     while True:
         with transaction.atomic():
@@ -93,11 +86,7 @@ def claim_download(now: datetime) -> Download | None:
 
 
 def claim_for(version: ModelVersion, now: datetime) -> Download | None:
-    """Claim the active download of a version, or a new one.
-
-    Returns:
-        The download with a new ``run_id``; None while another process runs it.
-    """
+    """Claim the active download of a version, or a new one; None while another process runs it."""
     try:
         with transaction.atomic():
             rows = _with_names().select_for_update(of=("self",)).filter(version=version)

@@ -36,12 +36,8 @@ def fetch_file(version: ModelVersion, models_dir: Path, on_progress: ProgressCal
     """Fetch a version's file from the first source that has it, and save the facts of its header.
 
     The header is checked before the file is moved into place, and its checksum is saved: later
-    fetches accept no other file. A previous file serves until then, and after a failed fetch.
-
-    Args:
-        version: the version with its sources.
-        models_dir: the folder of the files.
-        on_progress: an exception that it raises cancels the fetch; the row stays as it was.
+    fetches accept no other file. A previous file serves until then, and after a failed fetch. An
+    exception of ``on_progress`` cancels the fetch; the row stays as it was.
 
     Raises:
         SourceError: every source failed; has the reason of each.
@@ -182,11 +178,8 @@ def inspect_file(version: ModelVersion, path: Path) -> None:
     """Read the header of a version's file and save the version, which may be new.
 
     Edited chat templates and context lengths are kept. A model with this version alone gets its
-    type and capabilities.
-
-    Raises:
-        GGUFError: the file is not a usable model.
-        RegistryError: a file for another kind of model, or the version was deleted meanwhile.
+    type and capabilities. Raises ``GGUFError``, and ``RegistryError`` for a file of another kind
+    of model or a version that was deleted meanwhile.
     """
     header = read_header(path)
     is_new = version.pk is None

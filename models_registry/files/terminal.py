@@ -26,7 +26,6 @@ AT_ONCE: Final = 3
 
 
 def fetch_with_bar(console: Console, version: ModelVersion, models_dir: Path) -> None:
-    """Run ``fetch_here`` with a progress bar."""
     with _bars(console) as progress:
         _run(progress, version, models_dir, threading.Event())
 
@@ -37,12 +36,9 @@ def fetch_with_bars(
     models_dir: Path,
     at_once: int = AT_ONCE,
 ) -> dict[str, Exception]:
-    """Run ``fetch_here`` for versions, ``at_once`` in parallel, with a bar for each.
+    """Run ``fetch_here`` for versions, ``at_once`` in parallel; returns the errors by version key.
 
     Ctrl-C stops all; the next call continues.
-
-    Returns:
-        The errors by version key.
     """
     stop = threading.Event()
 

@@ -89,9 +89,6 @@ def read_container(
         file_bytes: size of the file, in which the declared tensors must lie.
         type_sizes: ggml type → (elements per block, bytes per block).
         watched: texts to find in skipped lists; see `Skipped.seen`.
-
-    Raises:
-        GGUFError: the header is damaged, truncated, hostile or of an unsupported version.
     """
     cursor = Cursor(file, file_bytes, watched)
     if cursor.read(4, "the magic number") != b"GGUF":

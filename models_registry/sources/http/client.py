@@ -7,7 +7,6 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.auth import AuthBase
 
 from models_registry.sources.errors import DownloadFailedError, SourceUnreachableError
 from models_registry.sources.http.private_networks import (
@@ -31,16 +30,7 @@ class InterruptedTransferError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
-class _NoLogin(AuthBase):
-    """Keeps requests from sending a login of ``~/.netrc`` in place of our own header."""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        return request
-
-
 class StreamedResponse:
-    """A response whose body is not read yet."""
-
     def __init__(self, head: ResponseHead, body: Any, host: str) -> None:
         self.head = head
         self._body = body
@@ -60,7 +50,8 @@ class WebClient:
     def __init__(self, policy: RetryPolicy) -> None:
         self._timeout = (policy.connect_seconds, policy.silence_seconds)
         self._session = requests.Session()
-        self._session.auth = _NoLogin()
+        # Keeps requests from sending a login of ~/.netrc in place of our own header.
+        self._session.auth = lambda request: request
         self._adapter = PublicAdapter()
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, self._adapter)
@@ -74,19 +65,11 @@ class WebClient:
     def get(
         self, address: Address, headers: Mapping[str, str], *, allow_plain: bool
     ) -> Iterator[StreamedResponse]:
-        """Request `address` and follow redirects.
+        """Request `address` and follow redirects, with `headers` for every host on the way.
 
         The headers of `address` are sent only to its own host. A public host cannot redirect to
-        this machine or a private network.
-
-        Args:
-            address: the first address.
-            headers: sent to every host on the way, such as `Range`.
-            allow_plain: whether unencrypted HTTP is allowed; it always is to a configured host.
-
-        Raises:
-            InterruptedTransferError: another try may help.
-            SourceError: no other try will help.
+        this machine or a private network. Unencrypted HTTP is possible if `allow_plain` is set, and
+        to a configured host. Raises `InterruptedTransferError` if another try may help.
         """
         url, hops = address.url, []
         only_public = address.only_public and not address.is_configured

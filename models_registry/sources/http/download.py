@@ -32,10 +32,7 @@ def download(
     """Download a file to `part`, after the bytes of an earlier try; returns its sha256 (hex).
 
     Any error, and a cancel by `on_progress`, leaves `part` and its note for the next call; only a
-    part with the wrong size or checksum is deleted.
-
-    Raises:
-        SourceError: the download failed; the class and message say why.
+    part with the wrong size or checksum is deleted. Raises `SourceError`.
     """
     policy = RetryPolicy()
     try:

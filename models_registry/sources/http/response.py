@@ -44,11 +44,9 @@ class StartOverError(Exception):
 def body_range(
     response: ResponseHead, remote: RemoteFile, asked_from: int, known: BodyRange | None
 ) -> BodyRange:
-    """The bytes of the file in the body of a response.
+    """The bytes of the file in the body of the last response, after redirects.
 
     Args:
-        response: the last one, after redirects.
-        remote: the requested file.
         asked_from: first byte in the request's `Range`; 0 for a request without.
         known: what earlier responses said of the file, if bytes of them are kept.
 

@@ -10,29 +10,19 @@ _PROGRESS_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Limits of a download over HTTP.
-
-    Attributes:
-        silence_seconds: without any byte, until the connection counts as dead.
-        slow_seconds, slow_bytes_per_second: a connection that brings less than this for so long
-            counts as dead too; curl calls them `--speed-time` and `--speed-limit`.
-        attempts: failed tries in a row without progress before the download fails.
-        first_pause_seconds, longest_pause_seconds: the pause doubles from one to the other.
-        longest_retry_after_seconds: the download fails if a server asks for a longer pause.
-        clock, sleep, jitter: replaced by tests; `jitter` returns a number in [0, 1).
-    """
-
     connect_seconds: float = 10
+    # Without any byte for so long, a connection counts as dead.
     silence_seconds: float = 30
+    # The same for a lower rate; curl calls these --speed-time and --speed-limit.
     slow_seconds: float = 60
     slow_bytes_per_second: float = 1024
-    attempts: int = 6
-    first_pause_seconds: float = 1
+    attempts: int = 6  # in a row without progress
+    first_pause_seconds: float = 1  # doubles up to the longest
     longest_pause_seconds: float = 60
     longest_retry_after_seconds: float = 600
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    jitter: Callable[[], float] = random.random
+    jitter: Callable[[], float] = random.random  # in [0, 1)
 
     def pause_seconds(self, failures: int, retry_after_seconds: float | None) -> float:
         """The pause that the server asks for, else exponential backoff, half of it random."""

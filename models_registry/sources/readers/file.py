@@ -12,7 +12,6 @@ from models_registry.sources.storage import copy_hashed
 
 
 def writer(url: str, access: Access) -> FileWriter:  # noqa: ARG001
-    """Copies the file."""
     parts = urlsplit(url)
     path = unquote(parts.path)
     if parts.netloc not in ("", "localhost") or not path.startswith("/") or "\0" in path:

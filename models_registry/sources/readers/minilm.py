@@ -44,14 +44,8 @@ _KEPT_IN_F32 = ("position_embd.", "token_types.")
 def convert(zip_path: Path, destination: Path) -> None:
     """Write the model in `zip_path` to `destination` as GGUF (architecture `bert`, F16).
 
-    The same archive always gives the same bytes, so the result's sha256 can be pinned.
-
-    Args:
-        zip_path: archive with `config.json`, `tokenizer.json` and `model.safetensors` at its top.
-        destination: file to write or overwrite.
-
-    Raises:
-        ConversionError: the archive is damaged or holds another kind of model.
+    The same archive always gives the same bytes, so the result's sha256 can be pinned. Raises
+    `ConversionError` for an archive that is damaged or holds another kind of model.
     """
     try:
         with zipfile.ZipFile(zip_path) as archive:

@@ -44,29 +44,18 @@ _LISTED_VERSIONS: Final = 10
 def download_wheel(
     package: str, version: str, scratch: Path, on_progress: ProgressCallback
 ) -> Path:
-    """Download one wheel, without its dependencies, into `scratch`; returns its path.
+    """Download one wheel, without its dependencies, into the empty folder `scratch`.
 
-    Args:
-        package: name on the index, already validated.
-        version: exact version, already validated.
-        scratch: empty folder with space for the wheel twice.
-        on_progress: told the bytes on disk while pip runs. `total_bytes` is pip's own figure of
-            three digits, None for a wheel from a local folder.
-
-    Raises:
-        SourceError: no such wheel, no network, no space, or another failure of pip.
+    `scratch` needs space for the wheel twice. The `total_bytes` of progress is pip's own figure of
+    three digits, None for a wheel from a local folder.
     """
-    target = scratch / "wheel"
-    temporary = scratch / "tmp"
     log_path = scratch / "pip.log"
-    for folder in (target, temporary):
-        folder.mkdir()
-    with _pip(f"{package}=={version}", target, temporary, log_path) as process:
+    with _pip(f"{package}=={version}", scratch, log_path) as process:
         _follow(process, scratch, log_path, on_progress)
     log = log_path.read_text(errors="replace")
     if process.returncode != 0:
         raise _explained(package, version, log)
-    wheels = list(target.glob("*.whl"))
+    wheels = list((scratch / "wheel").glob("*.whl"))
     if len(wheels) != 1:
         raise DownloadFailedError(
             f"pip reported success for {package}=={version}, but left {len(wheels)} wheels."
@@ -75,9 +64,9 @@ def download_wheel(
 
 
 @contextlib.contextmanager
-def _pip(
-    requirement: str, target: Path, temporary: Path, log_path: Path
-) -> Iterator[subprocess.Popen[bytes]]:
+def _pip(requirement: str, scratch: Path, log_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    target, temporary = scratch / "wheel", scratch / "tmp"
+    temporary.mkdir()
     command = [
         *(sys.executable, "-P", "-m", "pip", "download", requirement, "--dest", str(target)),
         *("--no-deps", "--no-binary=:none:", "--only-binary=:all:"),

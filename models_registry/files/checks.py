@@ -34,7 +34,6 @@ def require_checked(version: ModelVersion, path: Path, on_progress: ProgressCall
 
 
 def _difference(version: ModelVersion, path: Path, on_progress: ProgressCallback) -> str:
-    """Why the file is not the registered one; "" if it is."""
     header = read_header(path)
     if version.sha256:
         has_its_size = version.size_bytes in (None, header.file_bytes)

@@ -83,7 +83,6 @@ class Reporter:
             raise DownloadStoppedError
 
     def end(self, state: str, **fields: Any) -> None:
-        """Save the end of the attempt, unless the row no longer belongs to it."""
         now = timezone.now()
         self._own.update(
             state=state, phase="", bytes_per_second=None, seen_at=now, finished_at=now, **fields

@@ -68,7 +68,6 @@ def find_download(download_id: uuid.UUID) -> Download | None:
 
 
 def recent_downloads() -> list[Download]:
-    """Up to ``LISTED`` downloads, newest first."""
     return list(Download.objects.select_related(*_SHOWN)[:LISTED])
 
 

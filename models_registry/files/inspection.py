@@ -23,11 +23,11 @@ from models_registry.sources import (
 )
 
 _State: Final = ModelVersion.FileState
-_FROM_HEADER: Final = (
+_FACTS: Final = (
     *("architecture", "quantisation", "vocabulary_size", "embedding_dimensions"),
     *("kv_bytes_per_token", "capabilities", "header", "context_length_tokens", "chat_template"),
+    *("sha256", "size_bytes", "file_state", "file_error"),
 )
-_FACTS: Final = (*_FROM_HEADER, "sha256", "size_bytes", "file_state", "file_error")
 # Fields that may be edited while the file is fetched, which can take hours.
 _EDITED: Final = ("context_length_tokens", "chat_template", "file_name", "header", "capabilities")
 
@@ -202,7 +202,6 @@ def inspect_file(version: ModelVersion, path: Path) -> None:
 
 
 def _set_facts(version: ModelVersion, header: GGUFHeader) -> None:
-    """Set the fields from the header; edited fields stay."""
     old_facts = version.header or {}
     version.architecture = header.architecture
     version.quantisation = header.quantisation
@@ -223,7 +222,6 @@ def _set_facts(version: ModelVersion, header: GGUFHeader) -> None:
 
 
 def _is_from_header(template: str, facts: Mapping[str, Any]) -> bool:
-    """Whether a template is that of the file with these facts, and not edited."""
     return template_sha256(template) == facts.get(TEMPLATE_SHA256)
 
 
@@ -249,7 +247,6 @@ def _kind(header: GGUFHeader) -> str:
 
 
 def _complete_model(version: ModelVersion, header: GGUFHeader) -> None:
-    """Give a model that is nothing but this file its type and capabilities."""
     model = version.model
     model.capabilities = version.capabilities
     if model.type in _DOES:

@@ -31,10 +31,7 @@ def fetch_with_bar(console: Console, version: ModelVersion, models_dir: Path) ->
 
 
 def fetch_with_bars(
-    console: Console,
-    versions: Sequence[ModelVersion],
-    models_dir: Path,
-    at_once: int = AT_ONCE,
+    console: Console, versions: Sequence[ModelVersion], models_dir: Path, at_once: int = AT_ONCE
 ) -> dict[str, Exception]:
     """Run ``fetch_here`` for versions, ``at_once`` in parallel; returns the errors by version key.
 

@@ -1,6 +1,6 @@
-"""Bounded sequential reads of a GGUF header.
+"""Bounded reads of a GGUF header.
 
-The file is read, not mapped: a file that shrinks under a map kills the process with SIGBUS.
+The file is not mapped: a file that shrinks under a map kills the process with SIGBUS.
 """
 
 import struct
@@ -20,10 +20,7 @@ class GGUFError(ValueError):
 
 
 class Cursor:
-    """Reads that never pass the end of the file or the limits above.
-
-    ``what`` names the thing that is read, for messages.
-    """
+    """Reads that never pass the end of the file or the limits above; errors name `what` is read."""
 
     def __init__(self, file: BinaryIO, file_bytes: int, watched: frozenset[bytes]) -> None:
         self._file = file

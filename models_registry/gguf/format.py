@@ -1,7 +1,6 @@
-"""The GGUF container: its key-values and tensor table.
+"""The GGUF container (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
 
-Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Tensors are checked as in
-llama.cpp's loader, which therefore accepts the layout of every file that passes here.
+Tensors are checked as in llama.cpp's loader, which therefore accepts every layout that passes.
 """
 
 import struct
@@ -77,10 +76,7 @@ class Container:
 
 
 def read_container(
-    file: BinaryIO,
-    file_bytes: int,
-    type_sizes: TypeSizes,
-    watched: frozenset[bytes] = frozenset(),
+    file: BinaryIO, file_bytes: int, type_sizes: TypeSizes, watched: frozenset[bytes] = frozenset()
 ) -> Container:
     """Read the header of an open GGUF file.
 
@@ -171,7 +167,6 @@ def _alignment(values: dict[str, Value]) -> int:
 def _tensors(
     cursor: Cursor, count: int, alignment: int, file_bytes: int, type_sizes: TypeSizes
 ) -> tuple[Tensor, ...]:
-    """Read the tensor table and check each offset."""
     names: set[bytes] = set()
     tensors: list[Tensor] = []
     end = 0

@@ -12,10 +12,7 @@ TEMPLATE_SHA256 = "chat_template_sha256"
 
 
 def header_facts(header: GGUFHeader) -> dict[str, Any]:
-    """The values of a header, with the checksum of the chat template in place of the template.
-
-    The template is in a field of the version; the checksum tells whether it was edited there.
-    """
+    """The values of a header, with a checksum of the chat template, which the version has."""
     facts: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(header))
     sha256 = template_sha256(header.chat_template) if header.chat_template else None
     return facts | {"chat_template": None, TEMPLATE_SHA256: sha256}

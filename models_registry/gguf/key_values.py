@@ -8,10 +8,7 @@ MAX_COUNT: Final = 2**31 - 1
 
 
 class KeyValues:
-    """Key-values by their types; one of the wrong type raises ``GGUFError``.
-
-    ``prefix`` is the architecture, with which the names of its numbers begin.
-    """
+    """Key-values by type, or ``GGUFError``; ``prefix`` is the architecture in their names."""
 
     def __init__(self, values: dict[str, Value]) -> None:
         self._values = values
@@ -39,7 +36,6 @@ class KeyValues:
         return _checked(key, value, maximum)
 
     def required(self, name: str, maximum: int) -> int:
-        """A number of the architecture that every language model has."""
         key = f"{self.prefix}.{name}"
         value = self.number(key, maximum)
         if not value:
@@ -79,14 +75,12 @@ class KeyValues:
         return value
 
     def length(self, key: str) -> int:
-        """The length of a list of texts; 0 without a list."""
         value = self._values.get(key)
         if value is not None and not isinstance(value, Skipped):
             raise GGUFError(f"{key} is not a list of texts.")
         return value.length if value else 0
 
     def seen(self, key: str) -> frozenset[bytes]:
-        """The watched texts in a list; see ``Skipped``."""
         value = self._values.get(key)
         return value.seen if isinstance(value, Skipped) else frozenset()
 

@@ -160,7 +160,6 @@ def _header(container: Container, file_bytes: int) -> GGUFHeader:
 
 
 def _require_usable(header: GGUFHeader, container: Container) -> None:
-    """Raise ``GGUFError`` if llama.cpp or the columns of the registry cannot take the model."""
     if len(header.architecture) > _MAX_ARCHITECTURE_CHARACTERS:
         raise GGUFError(
             f"The architecture's name has {len(header.architecture)} characters, more than "

@@ -1,6 +1,6 @@
-"""The sha256 of a file, kept in a note beside it so that a large file is hashed once.
+"""The sha256 of a file, kept in `<file>.sha256` so that a large file is hashed once.
 
-The note is `<file>.sha256`. It is valid while the file has the size and modification time in it.
+The note is valid while the file has the size and modification time in it.
 """
 
 import contextlib
@@ -35,7 +35,6 @@ def write_note(path: Path, sha256: str) -> None:
 
 
 def noted_sha256(path: Path) -> str | None:
-    """The checksum (hex) in the note; None without a valid note."""
     try:
         note = msgspec.json.decode(note_path(path).read_bytes(), type=_Note)
         return note.sha256 if note == _note(path, note.sha256) else None

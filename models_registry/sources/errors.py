@@ -8,10 +8,10 @@ _QUERY: Final = re.compile(r"((?:https?://|url: )[^\s?]*)\?\S*?(?=['\")>\],.:;]*
 
 
 class SourceError(Exception):
-    """A model file could not be fetched; the message says why and what to do about it.
+    """A model file could not be fetched; the message says why and what to do.
 
-    Queries of web addresses are cut from the message: they may hold signatures, and everybody who
-    sees the registry reads the message.
+    Everybody who sees the registry reads it, so queries of web addresses, which may hold
+    signatures, are cut.
     """
 
     def __init__(self, message: str = "") -> None:

@@ -148,7 +148,6 @@ def _present(
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """A value that changes when the file is replaced; None without a file."""
     try:
         status = path.stat()
     except FileNotFoundError:

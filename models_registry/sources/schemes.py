@@ -32,7 +32,6 @@ _PART: Final = re.compile(r"-\d{5}-of-(\d{5})\.gguf(?![^?#@])")
 
 
 def scheme_of(url: str) -> str:
-    """The scheme of a source URL. Raises `BadSourceError` if no reader knows it."""
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in READERS:
         known = ", ".join(f"{name}://" for name in READERS)
@@ -41,7 +40,6 @@ def scheme_of(url: str) -> str:
 
 
 def read_url(url: str, access: Access) -> RemoteFile | FileWriter:
-    """How to get the file of `url`. Raises `BadSourceError` for a malformed URL."""
     return READERS[scheme_of(url)](url, access)
 
 
@@ -67,7 +65,6 @@ def check_url(url: str, sha256: str | None = None) -> str | None:
 
 
 def normalised_sha256(sha256: str | None) -> str | None:
-    """The checksum in lower case. Raises `BadSourceError` if it is malformed."""
     if sha256 is None:
         return None
     lowered = sha256.strip().lower()

@@ -77,7 +77,6 @@ def sync_to_disk(path: Path) -> None:
 
 
 def require_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
-    """Raise `DiskFullError` if the disk of `folder` has less than `needed_bytes` free."""
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < needed_bytes:
         raise DiskFullError(
@@ -117,7 +116,7 @@ def _fallocate(descriptor: int, size_bytes: int) -> int:
 def exclusive(lock_path: Path, on_progress: ProgressCallback) -> Iterator[None]:
     """Hold a lock between processes and threads; the kernel releases it when its holder dies.
 
-    While another holder has the lock, `on_progress` is told `waiting`; it may raise to cancel.
+    While another holder has it, `on_progress` is told `waiting`; it may raise to cancel.
     """
     with lock_path.open("a") as file:
         while True:

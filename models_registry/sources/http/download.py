@@ -99,16 +99,15 @@ class _Transfer:
 
     def _try(self, client: WebClient) -> None:
         note, offset = self._partial.note, self._partial.size_bytes
+        wanted = BodyRange(offset, note.total_bytes, None, note.validator)
         headers = {}
-        known = None
         if offset:
             headers["Range"] = f"bytes={offset}-"
-            known = BodyRange(0, note.total_bytes, None, note.validator)
             if note.validator:
                 headers["If-Range"] = note.validator
         allow_plain = self._expected.sha256 is not None
         with client.get(self._remote.locate(), headers, allow_plain=allow_plain) as response:
-            body = body_range(response.head, self._remote, offset, known)
+            body = body_range(response.head, self._remote, wanted)
             self._begin(body, self._remote.declared(response.head))
             self._receive(response, body)
 
@@ -133,8 +132,7 @@ class _Transfer:
     def _agreed_size(self, body: BodyRange, declared: Expected) -> int | None:
         """The size of the whole file, if known.
 
-        A contradiction while there is a part is tried again: the response may be the error page
-        of a proxy.
+        A contradiction while there is a part is tried again: a proxy may have sent an error page.
         """
         note = self._partial.note
         sha256 = self._expected.sha256 or declared.sha256
@@ -180,7 +178,7 @@ class _Transfer:
     def _count_failure(
         self, kind: type[SourceError], reason: str, retry_after_seconds: float | None = None
     ) -> float:
-        """Count a failed try and return the seconds to wait before the next.
+        """Return the seconds to wait before the next try.
 
         Raises ``kind`` after the last try, or if the server asks for a pause that is too long.
         """
@@ -211,7 +209,6 @@ class _Transfer:
 
 
 def _require_agreement(url: str, sizes: dict[str, int | None]) -> None:
-    """Raise `SizeMismatchError` if two of the known sizes differ."""
     known = {who: size for who, size in sizes.items() if size is not None}
     if len(set(known.values())) > 1:
         numbers = ", ".join(f"{size} bytes by {who}" for who, size in known.items())

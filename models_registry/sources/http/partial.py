@@ -21,10 +21,9 @@ _SYNC_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass
 class PartNote:
-    """The file of which the part is the beginning.
+    """The file of which the part is the beginning; `validator` is for `If-Range`, or "".
 
-    `source` is the source URL; `validator` the server's strong ETag or `Last-Modified`, or "".
-    Size and checksums (hex) are those of the whole file, where known. `synced_bytes` are on disk.
+    Checksums (hex) and `total_bytes` are those of the whole file; `synced_bytes` are on disk.
     """
 
     source: str
@@ -45,10 +44,7 @@ def discard(part: Path) -> None:
 
 
 class PartialFile:
-    """An open part and its checksum; a context manager that leaves the part resumable.
-
-    The caller holds the lock on the file.
-    """
+    """An open part and its checksum; a context manager. The caller holds the lock on the file."""
 
     def __init__(self, part: Path, source: str, on_progress: ProgressCallback) -> None:
         """Open the part; synced bytes from the same source are kept and hashed."""
@@ -75,7 +71,6 @@ class PartialFile:
         return self._digest.hexdigest()
 
     def reserve(self, total_bytes: int) -> None:
-        """Reserve disk space for the whole file. Raises `DiskFullError`."""
         self._file.flush()
         reserve(self._file.fileno(), total_bytes, self._path)
 

@@ -94,7 +94,6 @@ class PublicAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": EncryptedPool}
 
     def checked(self, connection: socket.socket) -> socket.socket:
-        """Return the connection, or close it and raise `BadSourceError`."""
         peer = str(connection.getpeername()[0])
         if self.only_public and is_private(peer):
             connection.close()

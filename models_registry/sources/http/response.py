@@ -26,9 +26,9 @@ _MAX_DIGITS: Final = 18
 
 @dataclass(frozen=True)
 class BodyRange:
-    """The bytes of the file in a response's body: from `start` on, `length_bytes` if known.
+    """Bytes of a file of `total_bytes`, from `start` on; None for unknown sizes.
 
-    `total_bytes` is the size of the whole file, if known; `validator` is for `If-Range`, or "".
+    `validator` is for `If-Range`, or "".
     """
 
     start: int
@@ -41,26 +41,19 @@ class StartOverError(Exception):
     """This response cannot continue the earlier bytes; the message says why."""
 
 
-def body_range(
-    response: ResponseHead, remote: RemoteFile, asked_from: int, known: BodyRange | None
-) -> BodyRange:
-    """The bytes of the file in the body of the last response, after redirects.
+def body_range(response: ResponseHead, remote: RemoteFile, wanted: BodyRange) -> BodyRange:
+    """The bytes that the last response, after redirects, has of the `wanted` ones.
 
-    Args:
-        asked_from: first byte in the request's `Range`; 0 for a request without.
-        known: what earlier responses said of the file, if bytes of them are kept.
-
-    Raises:
-        StartOverError: request the whole file.
-        InterruptedTransferError: try again later.
-        SourceError: no other try will help.
+    `wanted` starts at the first byte that was requested, and has what earlier responses said of the
+    file. Raises `StartOverError` to request the whole file, `InterruptedTransferError` to try again
+    later, and `SourceError` if no other try will help.
     """
     if response.status == 200:
         return _whole(response)
-    if response.status == 206 and asked_from:
-        return _rest(response, asked_from, known)
+    if response.status == 206 and wanted.start:
+        return _rest(response, wanted)
     if response.status in (206, 412, 416):
-        raise StartOverError(f"{_host(response)} answered {response.status} to byte {asked_from}")
+        raise StartOverError(f"{_host(response)} answered {response.status} to byte {wanted.start}")
     if response.status in _TEMPORARY:
         raise InterruptedTransferError(
             f"{_host(response)} answered {response.status}", retry_after_seconds(response)
@@ -84,7 +77,7 @@ def _whole(response: ResponseHead) -> BodyRange:
     return BodyRange(0, length, length, _validator(response))
 
 
-def _rest(response: ResponseHead, asked_from: int, known: BodyRange | None) -> BodyRange:
+def _rest(response: ResponseHead, wanted: BodyRange) -> BodyRange:
     content_range = response.headers.get("content-range", "")
     match = _CONTENT_RANGE.fullmatch(content_range)
     if match is None:
@@ -92,20 +85,18 @@ def _rest(response: ResponseHead, asked_from: int, known: BodyRange | None) -> B
     first, last = int(match[1]), int(match[2])
     total = None if match[3] == "*" else int(match[3])
     length = last - first + 1
-    if first != asked_from or length < 1 or (total is not None and last >= total):
+    if first != wanted.start or length < 1 or (total is not None and last >= total):
         raise StartOverError(
-            f"{_host(response)} sent {content_range!r} when byte {asked_from} was due"
+            f"{_host(response)} sent {content_range!r} when byte {wanted.start} was due"
         )
     if _length(response) not in (None, length):
         raise StartOverError(f"{_host(response)} sent a range of another length than it said")
     validator = _validator(response)
-    if known is not None:
-        if validator and known.validator and validator != known.validator:
-            raise StartOverError("the file has changed on the server")
-        if None not in (total, known.total_bytes) and total != known.total_bytes:
-            raise StartOverError("the file has another size on the server now")
-        total = total or known.total_bytes
-    return BodyRange(first, total, length, validator)
+    if validator and wanted.validator and validator != wanted.validator:
+        raise StartOverError("the file has changed on the server")
+    if None not in (total, wanted.total_bytes) and total != wanted.total_bytes:
+        raise StartOverError("the file has another size on the server now")
+    return BodyRange(first, total or wanted.total_bytes, length, validator)
 
 
 def _refusal(response: ResponseHead, remote: RemoteFile) -> SourceError:

@@ -1,9 +1,8 @@
 """`hf://owner/repo/path/file.gguf?revision=…`: a file in a repository on Hugging Face.
 
-Headers as `huggingface_hub` reads them: the redirect to the bytes has the sha256 of a large file in
-`X-Linked-Etag` and its size in `X-Linked-Size`; `X-Error-Code` tells a gated repository from an
-absent one. The redirect's target is signed for one range and for minutes, so every request begins
-at the repository.
+`X-Linked-Etag` is the sha256 of a large file and `X-Linked-Size` its size, both on the redirect to
+the bytes. Its target is signed for one range and for minutes: every request begins at the
+repository.
 """
 
 import re

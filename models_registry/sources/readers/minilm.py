@@ -1,8 +1,7 @@
 """Convert all-MiniLM-L6-v2 from its published safetensors archive to GGUF.
 
-As llama.cpp's `convert_hf_to_gguf.py` does for `BertModel`: WordPiece tokens in llama.cpp's
-spelling, matrices in F16, vectors and position tables in F32, mean pooling, no pooler head
-(sentence-transformers does not use it).
+As llama.cpp's `convert_hf_to_gguf.py` does for `BertModel`; the pooler head, which
+sentence-transformers does not use, is left out.
 """
 
 import json
@@ -72,7 +71,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _vocabulary(tokenizer: dict[str, Any]) -> tuple[list[str], list[int]]:
-    """Tokens in llama.cpp's spelling and their llama.cpp types, in id order.
+    """Tokens and their types in id order.
 
     llama.cpp marks the start of a word (`▁the`), WordPiece its continuation (`##ing`).
     """

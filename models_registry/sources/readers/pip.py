@@ -1,7 +1,6 @@
-"""Download a wheel from the package index with pip.
+"""Download a wheel with pip, which knows the user's index, proxies, credentials and cache.
 
-pip knows the user's index, proxies, credentials and cache. Only wheels are downloaded, which are
-zip archives: no code of the package runs.
+Only wheels are downloaded, which are zip archives: no code of the package runs.
 """
 
 import contextlib
@@ -82,11 +81,7 @@ def _pip(requirement: str, scratch: Path, log_path: Path) -> Iterator[subprocess
     }
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
     try:
         yield process

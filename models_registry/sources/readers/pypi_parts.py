@@ -57,7 +57,6 @@ def _write(pieces: list[WheelMember], target: Target) -> str:
 
 
 def _numbers(first: str, last: str) -> list[str]:
-    """The numbers of a range as a shell writes them; none for a range that is too long."""
     count = int(last) - int(first) + 1
     if not 1 <= count <= _MAX_PARTS:
         return []

@@ -36,7 +36,6 @@ _ENCRYPTION: Final = "x-amz-server-side-encryption"
 
 
 def parse(url: str) -> tuple[str, str]:
-    """Bucket and key of an `s3://` URL. Raises `BadSourceError` if it is malformed."""
     bucket, _, key = unquote(url.removeprefix(_SCHEME)).partition("/")
     if not bucket or not key or key.endswith("/"):
         raise BadSourceError(f"{url!r} is not an S3 source: write s3://bucket/path/model.gguf.")
@@ -70,7 +69,6 @@ class S3Object(RemoteFile):
 
 
 def _described(url: str, bucket: str, key: str) -> tuple[Any, dict[str, Any]]:
-    """A client and the answer to HeadObject."""
     # Imported late: it takes 0.1 s, and no other source needs it.
     from botocore import exceptions, session
     from botocore.config import Config

@@ -35,7 +35,6 @@ class WebFile(RemoteFile):
 
 
 def _require_form(url: str) -> None:
-    """Raise `BadSourceError` for a URL with a password, another secret or a fragment."""
     try:
         parts = urlsplit(url)
     except ValueError as error:

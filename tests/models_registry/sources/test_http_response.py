@@ -13,12 +13,15 @@ from models_registry.sources.http.response import (
 )
 
 REMOTE = RemoteFile("https://host/m")
+FROM_START = BodyRange(0, None, None, "")
 
 
-def rest(content_range: str, known: BodyRange | None = None, **headers: str) -> BodyRange:
+def rest(content_range: str, total_bytes: int | None = None, **headers: str) -> BodyRange:
     """The body of the response to a request from byte 100 on."""
     fields = {"content-range": content_range, **headers}
-    return body_range(ResponseHead("https://host/m", 206, fields), REMOTE, 100, known)
+    return body_range(
+        ResponseHead("https://host/m", 206, fields), REMOTE, BodyRange(100, total_bytes, None, "")
+    )
 
 
 def test_rest_tells_where_it_begins_and_how_much_there_is() -> None:
@@ -30,8 +33,7 @@ def test_rest_may_be_less_than_was_asked_for() -> None:
 
 
 def test_rest_of_unknown_size_takes_it_from_what_is_known() -> None:
-    known = BodyRange(0, 200, None, "")
-    assert rest("bytes 100-199/*", known).total_bytes == 200
+    assert rest("bytes 100-199/*", 200).total_bytes == 200
     assert rest("bytes 100-199/*").total_bytes is None
 
 
@@ -58,13 +60,13 @@ def test_rest_that_is_not_what_was_asked_for_is_no_rest(content_range: str) -> N
 def test_part_that_nobody_asked_for_is_not_taken() -> None:
     headers = {"content-range": "bytes 0-199/200"}
     with pytest.raises(StartOverError):
-        body_range(ResponseHead("https://host/m", 206, headers), REMOTE, 0, None)
+        body_range(ResponseHead("https://host/m", 206, headers), REMOTE, FROM_START)
 
 
 @pytest.mark.parametrize("length", ["-1", "١٢", "1e3", "9" * 30, ""])
 def test_length_that_is_none_is_unknown(length: str) -> None:
     body = body_range(
-        ResponseHead("https://host/m", 200, {"content-length": length}), REMOTE, 0, None
+        ResponseHead("https://host/m", 200, {"content-length": length}), REMOTE, FROM_START
     )
     assert body.total_bytes is None
 

@@ -45,13 +45,10 @@ def reason_against_part(count: int) -> str:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A large value that is not kept, such as a vocabulary.
+    """A large value that is not kept, such as a vocabulary."""
 
-    `length` counts its elements, or the bytes of a text; `seen` are the watched texts in it.
-    """
-
-    length: int
-    seen: frozenset[bytes] = frozenset()
+    length: int  # of a list, or bytes of a text
+    seen: frozenset[bytes] = frozenset()  # the watched texts in a list
 
 
 Scalar = int | float | bool
@@ -61,11 +58,9 @@ TypeSizes = dict[int, tuple[int, int]]
 
 @dataclass(frozen=True)
 class Tensor:
-    """An entry of the tensor table; `shape` has the length of a row first, as in ggml."""
-
     name: str
     type: int
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # the length of a row first, as in ggml
     size_bytes: int
 
 

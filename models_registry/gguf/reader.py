@@ -37,24 +37,17 @@ _ENCODERS: Final = {
 
 @dataclass(frozen=True)
 class Matrix:
-    """All tensors of one type, shape and use together; `use` is the name without `blk.N.`.
+    """All tensors of one type, shape and use together."""
 
-    `shape` has the length of a row first.
-    """
-
-    use: str
+    use: str  # the name of the tensors without `blk.N.`
     type: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # the length of a row first
     size_bytes: int
 
 
 @dataclass(frozen=True)
 class GGUFHeader:
-    """The facts about a model; a count is 0 and a text or token id None if the file has none.
-
-    `head_count_kv` has a number for each block, since some models vary it. `knows_fim`: the
-    vocabulary has fill-in-the-middle tokens. `matrices`: weights with two and more dimensions.
-    """
+    """The facts about a model; without a value a count is 0, and a text or token id None."""
 
     architecture: str
     name: str | None
@@ -64,7 +57,7 @@ class GGUFHeader:
     block_count: int
     feed_forward_length: int
     head_count: int
-    head_count_kv: tuple[int, ...]
+    head_count_kv: tuple[int, ...]  # by block
     key_length: int
     value_length: int
     vocab_size: int
@@ -78,7 +71,7 @@ class GGUFHeader:
     sliding_window: int
     tensor_bytes: int
     file_bytes: int
-    knows_fim: bool = False
+    knows_fim: bool = False  # the vocabulary has fill-in-the-middle tokens
     matrices: tuple[Matrix, ...] = ()
 
     @property

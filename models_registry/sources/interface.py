@@ -19,14 +19,11 @@ def ignore_progress(done_bytes: int, total_bytes: int | None, phase: Phase) -> N
 
 @dataclass(frozen=True)
 class Access:
-    """Credentials and addresses of sources; botocore finds those of S3 by itself.
-
-    ``only_public`` refuses web sources on this machine and in private networks.
-    """
+    """Credentials and addresses of sources; botocore finds those of S3 by itself."""
 
     hf_token: str = field(default="", repr=False)
     hf_endpoint: str = "https://huggingface.co"
-    only_public: bool = False
+    only_public: bool = False  # refuse web sources on this machine and in private networks
 
 
 ANONYMOUS: Final = Access()
@@ -34,14 +31,11 @@ ANONYMOUS: Final = Access()
 
 @dataclass(frozen=True)
 class Target:
-    """Where a `FileWriter` writes, and how it reports progress.
-
-    `scratch` is an empty folder on the same disk; `size_bytes` is the file's size, if known.
-    """
+    """Where a `FileWriter` writes, and how it reports progress."""
 
     path: Path
-    scratch: Path
-    size_bytes: int | None
+    scratch: Path  # an empty folder on the same disk
+    size_bytes: int | None  # of the file, if known
     on_progress: ProgressCallback
 
 

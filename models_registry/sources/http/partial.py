@@ -21,17 +21,14 @@ _SYNC_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass
 class PartNote:
-    """The file of which the part is the beginning; `validator` is for `If-Range`, or "".
+    """The file of which the part is the beginning."""
 
-    Checksums (hex) and `total_bytes` are those of the whole file; `synced_bytes` are on disk.
-    """
-
-    source: str
-    validator: str = ""
-    total_bytes: _Count | None = None
+    source: str  # the source URL
+    validator: str = ""  # a strong ETag or `Last-Modified`, for `If-Range`
+    total_bytes: _Count | None = None  # of the whole file, as are the checksums (hex)
     sha256: str | None = None
     md5: str | None = None
-    synced_bytes: _Count = 0
+    synced_bytes: _Count = 0  # on disk
 
 
 def note_of_part(part: Path) -> Path:

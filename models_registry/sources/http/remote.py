@@ -19,30 +19,22 @@ class Expected:
 
 @dataclass(frozen=True)
 class Address:
-    """Where to request the file now.
-
-    `headers` are sent to the host of `url` and to no other. `is_configured`: an administrator set
-    this host, and with it whether to encrypt. `only_public`: refuse this machine and private
-    networks.
-    """
+    """Where to request the file now."""
 
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    is_configured: bool = False
-    only_public: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # for this host only
+    is_configured: bool = False  # an administrator set this host, and with it whether to encrypt
+    only_public: bool = False  # refuse this machine and private networks
 
 
 @dataclass(frozen=True)
 class ResponseHead:
-    """A response without its body; names of headers are in lower case.
-
-    `hops` are the headers of all responses, redirects first and this one last.
-    """
+    """A response without its body."""
 
     url: str
     status: int
-    headers: Mapping[str, str]
-    hops: tuple[Mapping[str, str], ...] = ()
+    headers: Mapping[str, str]  # names in lower case
+    hops: tuple[Mapping[str, str], ...] = ()  # headers of the redirects and of this response
 
 
 class RemoteFile:

@@ -26,15 +26,12 @@ _MAX_DIGITS: Final = 18
 
 @dataclass(frozen=True)
 class BodyRange:
-    """Bytes of a file of `total_bytes`, from `start` on; None for unknown sizes.
-
-    `validator` is for `If-Range`, or "".
-    """
+    """The bytes of a file from `start` on; sizes are None if unknown."""
 
     start: int
-    total_bytes: int | None
-    length_bytes: int | None
-    validator: str
+    total_bytes: int | None  # of the whole file
+    length_bytes: int | None  # from `start` on
+    validator: str  # for `If-Range`, or ""
 
 
 class StartOverError(Exception):

@@ -47,10 +47,7 @@ class Speed:
 
 
 class Reporter:
-    """A ``ProgressCallback`` that writes to the row about once a second.
-
-    Raises ``DownloadStoppedError`` when the row no longer belongs to this attempt.
-    """
+    """Writes progress to the row every second; ``DownloadStoppedError`` once it has another owner."""
 
     def __init__(self, download: Download, clock: Callable[[], float] = time.monotonic) -> None:
         self._own = Download.objects.filter(

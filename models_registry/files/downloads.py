@@ -1,7 +1,6 @@
-"""Start, watch, cancel and claim downloads of versions' files.
+"""Start, watch, cancel and claim downloads; their rows are the queue.
 
-The rows are the queue. The task on the jobs cluster runs whatever is queued; it also runs every
-minute, so that downloads of a dead process continue.
+The task on the jobs cluster runs all waiting downloads, also every minute for lost ones.
 """
 
 import logging

@@ -42,8 +42,7 @@ def fetch_file(version: ModelVersion, models_dir: Path, on_progress: ProgressCal
     Raises:
         SourceError: every source failed; has the reason of each.
         GGUFError: the file is not a usable model.
-        RegistryError: no source and no file, a file name outside the folder, a file for another
-            kind of model, or the version was edited or deleted meanwhile.
+        RegistryError: no source, a bad file name or kind of file, or the row changed meanwhile.
     """
     destination = path_below(models_dir, version.file_name)
     sources = list(version.sources.all())

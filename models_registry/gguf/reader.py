@@ -121,7 +121,6 @@ def _header(container: Container, file_bytes: int) -> GGUFHeader:
     block_count = values.required("block_count", _MAX_BLOCKS)
     embedding_length = values.required("embedding_length", MAX_COUNT)
     head_count = max(values.per_block("attention.head_count", block_count, 0), default=0)
-    head_count_kv = values.per_block("attention.head_count_kv", block_count, head_count)
     head_length = embedding_length // head_count if head_count else 0
     return GGUFHeader(
         architecture=architecture,
@@ -132,7 +131,7 @@ def _header(container: Container, file_bytes: int) -> GGUFHeader:
         block_count=block_count,
         feed_forward_length=values.count("feed_forward_length", 0),
         head_count=head_count,
-        head_count_kv=head_count_kv,
+        head_count_kv=values.per_block("attention.head_count_kv", block_count, head_count),
         key_length=values.count("attention.key_length", head_length),
         value_length=values.count("attention.value_length", head_length),
         vocab_size=values.length("tokenizer.ggml.tokens"),

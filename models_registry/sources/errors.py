@@ -10,8 +10,7 @@ _QUERY: Final = re.compile(r"((?:https?://|url: )[^\s?]*)\?\S*?(?=['\")>\],.:;]*
 class SourceError(Exception):
     """A model file could not be fetched; the message says why and what to do.
 
-    Everybody who sees the registry reads it, so queries of web addresses, which may hold
-    signatures, are cut.
+    Queries of web addresses, which may hold signatures, are cut: many people see the message.
     """
 
     def __init__(self, message: str = "") -> None:

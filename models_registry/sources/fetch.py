@@ -54,7 +54,7 @@ def fetch(
     accept: Callable[[Path], object] | None = None,
     keep_present: bool = True,
 ) -> FetchedFile:
-    """Fetch the file of `url` to `destination`, unless it is there already.
+    """Fetch the file of `url` to `destination`, unless it is there already. Raises `SourceError`.
 
     The file is written beside `destination` and renamed, so that a reader sees the old file or
     the new one. Processes that fetch to the same place take turns. A download that ended early
@@ -62,18 +62,12 @@ def fetch(
 
     Args:
         url: see the table in `schemes`. `http://` only from this machine, or with a checksum.
-        destination: path of the file; missing folders are made.
         sha256: the expected checksum in hex; a present file with another one is replaced.
         on_progress: see `ProgressCallback`; an exception that it raises cancels the fetch.
-        size_bytes: the expected size.
-        access: credentials and endpoints.
         accept: checks the file before it is moved into place. A `GGUFError` or `RegistryError`
             deletes the file; after any other exception a download is kept and can continue.
         keep_present: whether a present file is good enough. A file that another process fetched
             while this call waited always is.
-
-    Raises:
-        SourceError: the file could not be fetched; the class and message say why.
     """
     scheme_of(url)
     expected = Expected(normalised_sha256(sha256), size_bytes)
@@ -157,10 +151,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def _scratch(destination: Path) -> Iterator[Path]:
-    """An empty folder that is removed afterwards.
+    """An empty folder for one fetch; the caller holds the lock.
 
-    The caller holds the lock, so other such folders belong to fetches that were killed. Their pip
-    may still write there: hence a new name each time.
+    Other folders are left of killed fetches, whose pip may still write: hence a new name each time.
     """
     stem = f".{destination.name}.fetch"
     for stale in destination.parent.glob(f"{glob.escape(stem)}*"):

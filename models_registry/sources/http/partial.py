@@ -1,7 +1,6 @@
-"""The part of a file that was downloaded, and a note beside it with which a download continues.
+"""A part of a file, with a note beside it that says how to continue the download.
 
-`<file>.part` has the bytes, `<file>.part.json` their source and how many are synced to disk: after
-a power failure the file may be longer than what was written.
+After a power failure `<file>.part` may be longer than the bytes that were written.
 """
 
 import hashlib

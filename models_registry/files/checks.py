@@ -12,7 +12,7 @@ from models_registry.sources import ProgressCallback, checksum
 def require_checked(version: ModelVersion, path: Path, on_progress: ProgressCallback) -> None:
     """Raise ``RegistryError``, which says what to do, unless a file is the registered one.
 
-    Without a valid note, after a copy or a change, its header is read and it is hashed once.
+    Without a valid note, as after a copy or a change, the whole file is read once.
     """
     if not path.is_file():
         raise RegistryError(

@@ -47,7 +47,7 @@ class Speed:
 
 
 class Reporter:
-    """Writes progress to the row every second; ``DownloadStoppedError`` once it has another owner."""
+    """Writes progress to the row every second. Raises once another attempt owns the row."""
 
     def __init__(self, download: Download, clock: Callable[[], float] = time.monotonic) -> None:
         self._own = Download.objects.filter(
@@ -127,7 +127,7 @@ def run_attempt(
         reporter.end(Download.State.FAILED, error=str(error))
         raise
     except Exception:
-        reporter.end(Download.State.FAILED, error="A fault of the service; see the log.")
+        reporter.end(Download.State.FAILED, error="Internal error; see the log.")
         release_file(version)
         raise
     size_bytes = version.size_bytes
@@ -182,4 +182,4 @@ def _claimed(
 
 
 def _cancelled(version: ModelVersion) -> RegistryError:
-    return RegistryError(f"The download of {version.key} was cancelled, or goes on elsewhere.")
+    return RegistryError(f"The download of {version.key} was cancelled or claimed elsewhere.")

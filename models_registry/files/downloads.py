@@ -1,6 +1,6 @@
 """Start, watch, cancel and claim downloads; their rows are the queue.
 
-The task on the jobs cluster runs all waiting downloads, also every minute for lost ones.
+The task on the jobs cluster runs all waiting downloads. It runs every minute, too, for lost ones.
 """
 
 import logging

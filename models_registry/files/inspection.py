@@ -230,14 +230,14 @@ def _require_kind(version: ModelVersion, header: GGUFHeader) -> None:
     if model_type not in _DOES or model_type == _kind(header) or version.is_all_of_its_model:
         return
     raise RegistryError(
-        f"The file of {version.key} is made to {_DOES[_kind(header)]}, but {version.model} is "
-        f"there to {_DOES[model_type]}. Register it as a model of its own."
+        f"The file of {version.key} is a model to {_DOES[_kind(header)]}, but {version.model} is "
+        f"registered to {_DOES[model_type]}. Register the file as a model of its own."
     )
 
 
 _DOES: Final[dict[str, str]] = {
     Model.Type.EMBEDDING: "embed texts",
-    Model.Type.TEXT_GENERATION: "continue texts",
+    Model.Type.TEXT_GENERATION: "generate texts",
 }
 
 

@@ -71,7 +71,7 @@ def require_md5(url: str, expected: str, path: Path, on_progress: ProgressCallba
         hash_into(digest, file, path.stat().st_size, on_progress)
     if digest.hexdigest() != expected:
         raise ChecksumMismatchError(
-            f"{url} came damaged: its MD5 is {digest.hexdigest()}, and the server's ETag is "
+            f"{url} arrived damaged: its MD5 is {digest.hexdigest()}, and the server's ETag is "
             f"{expected}. Nothing was kept. Try again; if the server's ETags are no MD5, give the "
             "version its sha256."
         )

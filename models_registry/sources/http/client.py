@@ -120,11 +120,11 @@ def _transport_errors(host: str) -> Iterator[None]:
         yield
     except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
         raise SourceUnreachableError(
-            f"{host} could not prove who it is ({_root(error)}). If it has a certificate of your "
+            f"{host} has no valid certificate ({_root(error)}). If it is from your "
             "own authority, name that authority's file in REQUESTS_CA_BUNDLE."
         ) from error
     except (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
-        raise InterruptedTransferError(f"{host} sent nothing any more") from error
+        raise InterruptedTransferError(f"{host} sent no more data") from error
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
         raise DownloadFailedError(f"The address cannot be used: {_root(error)}") from error
     except requests.exceptions.ConnectionError as error:

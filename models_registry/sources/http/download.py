@@ -139,7 +139,7 @@ class _Transfer:
         is_same_file = sha256 is not None and sha256 == note.sha256
         sizes = {
             "the registry": self._expected.size_bytes,
-            "the part that has come": note.total_bytes if is_same_file else None,
+            "the downloaded part": note.total_bytes if is_same_file else None,
             "the server's description": declared.size_bytes,
             "the server's answer": body.total_bytes,
         }
@@ -158,8 +158,8 @@ class _Transfer:
         for chunk in response.chunks():
             if total_bytes is not None and partial.size_bytes + len(chunk) > total_bytes:
                 raise SizeMismatchError(
-                    f"{self._remote.url} goes on after {total_bytes} bytes, which should be all "
-                    "of it. Nothing was kept."
+                    f"{self._remote.url} is longer than {total_bytes} bytes, its expected size. "
+                    "Nothing was kept."
                 )
             partial.append(chunk)
             self._on_progress(partial.size_bytes, total_bytes, "downloading")
@@ -182,21 +182,19 @@ class _Transfer:
 
         Raises ``kind`` after the last try, or if the server asks for a pause that is too long.
         """
-        came = (
-            f"{self._partial.size_bytes} of {self._partial.note.total_bytes or 'unknown'} bytes "
-            "have come"
-        )
+        total_bytes = self._partial.note.total_bytes or "unknown"
+        received = f"{self._partial.size_bytes} of {total_bytes} bytes were received"
         failures = self._failures.add(self._partial.size_bytes)
         limit_seconds = self._policy.longest_retry_after_seconds
         if retry_after_seconds is not None and retry_after_seconds > limit_seconds:
             raise kind(
-                f"{self._remote.url}: {reason} and wants no other request for "
-                f"{retry_after_seconds:.0f} s. Try again then; {came}."
+                f"{self._remote.url}: {reason} and allows no other request for "
+                f"{retry_after_seconds:.0f} s. Try again then; {received}."
             )
         if failures >= self._policy.attempts:
             raise kind(
-                f"{self._remote.url} could not be fetched in {failures} tries: {reason}. {came}; "
-                "try again later to go on from there."
+                f"{self._remote.url} could not be fetched in {failures} tries: {reason}. "
+                f"{received}; try again later to continue."
             )
         return self._policy.pause_seconds(failures, retry_after_seconds)
 

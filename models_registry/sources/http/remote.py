@@ -3,9 +3,13 @@
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 from urllib.parse import urlsplit
 
 from models_registry.sources.errors import BadSourceError, SourceError
+
+# Another try may succeed after a response with one of these statuses.
+TEMPORARY: Final = (408, 425, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,9 @@ from models_registry.sources.errors import (
     SourceNotFoundError,
 )
 from models_registry.sources.http.client import InterruptedTransferError
-from models_registry.sources.http.remote import RemoteFile, ResponseHead
+from models_registry.sources.http.remote import TEMPORARY, RemoteFile, ResponseHead
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
-_TEMPORARY: Final = (408, 425, 429, 500, 502, 503, 504)
 _MAX_DIGITS: Final = 18
 
 
@@ -51,7 +50,7 @@ def body_range(response: ResponseHead, remote: RemoteFile, wanted: BodyRange) ->
         return _rest(response, wanted)
     if response.status in (206, 412, 416):
         raise StartOverError(f"{_host(response)} answered {response.status} to byte {wanted.start}")
-    if response.status in _TEMPORARY:
+    if response.status in TEMPORARY:
         raise InterruptedTransferError(
             f"{_host(response)} answered {response.status}", retry_after_seconds(response)
         )
@@ -78,16 +77,16 @@ def _rest(response: ResponseHead, wanted: BodyRange) -> BodyRange:
     content_range = response.headers.get("content-range", "")
     match = _CONTENT_RANGE.fullmatch(content_range)
     if match is None:
-        raise StartOverError(f"{_host(response)} sent a range without saying which")
+        raise StartOverError(f"{_host(response)} sent a part without a valid Content-Range")
     first, last = int(match[1]), int(match[2])
     total = None if match[3] == "*" else int(match[3])
     length = last - first + 1
     if first != wanted.start or length < 1 or (total is not None and last >= total):
         raise StartOverError(
-            f"{_host(response)} sent {content_range!r} when byte {wanted.start} was due"
+            f"{_host(response)} sent {content_range!r} to a request from byte {wanted.start}"
         )
     if _length(response) not in (None, length):
-        raise StartOverError(f"{_host(response)} sent a range of another length than it said")
+        raise StartOverError(f"{_host(response)} contradicts its own Content-Range")
     validator = _validator(response)
     if validator and wanted.validator and validator != wanted.validator:
         raise StartOverError("the file has changed on the server")
@@ -101,7 +100,7 @@ def _refusal(response: ResponseHead, remote: RemoteFile) -> SourceError:
     if known is not None:
         return known
     if response.status in (404, 410):
-        return SourceNotFoundError(f"There is no {remote.url} ({_host(response)} says so).")
+        return SourceNotFoundError(f"{remote.url} does not exist ({response.status}).")
     if response.status in (401, 403):
         return AccessDeniedError(f"{_host(response)} refuses {remote.url} ({response.status}).")
     return DownloadFailedError(

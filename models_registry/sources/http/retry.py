@@ -13,7 +13,7 @@ class RetryPolicy:
     connect_seconds: float = 10
     # Without any byte for so long, a connection counts as dead.
     silence_seconds: float = 30
-    # The same for a lower rate; curl calls these --speed-time and --speed-limit.
+    # A slower connection counts as dead after slow_seconds, as with curl's --speed-limit.
     slow_seconds: float = 60
     slow_bytes_per_second: float = 1024
     attempts: int = 6  # in a row without progress

@@ -17,7 +17,13 @@ from models_registry.sources.errors import (
     SourceNotFoundError,
 )
 from models_registry.sources.http.client import InterruptedTransferError
-from models_registry.sources.http.remote import Address, Expected, RemoteFile, ResponseHead
+from models_registry.sources.http.remote import (
+    TEMPORARY,
+    Address,
+    Expected,
+    RemoteFile,
+    ResponseHead,
+)
 from models_registry.sources.interface import Access
 
 if TYPE_CHECKING:
@@ -25,7 +31,6 @@ if TYPE_CHECKING:
 
 _SCHEME: Final = "s3://"
 _SIGNED_SECONDS: Final = 3600
-_TEMPORARY: Final = (408, 429, 500, 502, 503, 504)
 # For a single try: the downloader tries again, and can be cancelled in between.
 _CONNECT_SECONDS: Final = 5
 _READ_SECONDS: Final = 20
@@ -98,7 +103,7 @@ def _described(url: str, bucket: str, key: str) -> tuple[Any, dict[str, Any]]:
         ) from error
     except (exceptions.BotoCoreError, ValueError) as error:  # a bad endpoint is a ValueError
         raise DownloadFailedError(
-            f"S3 could not be asked for {url}: {error} Check the AWS_… variables."
+            f"The S3 request for {url} failed: {error} Check the AWS_… variables."
         ) from error
 
 
@@ -114,7 +119,7 @@ def _refusal(url: str, bucket: str, error: "ClientError") -> SourceError | Inter
         )
     if status == 301:
         return BadSourceError(f"{bucket} is in another region: set AWS_DEFAULT_REGION to it.")
-    if status in _TEMPORARY:
+    if status in TEMPORARY:
         return InterruptedTransferError(f"S3 answered {status} {code}")
     return DownloadFailedError(f"S3 answered {status} {code} for {url}.")
 

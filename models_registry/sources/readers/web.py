@@ -28,9 +28,9 @@ class WebFile(RemoteFile):
             return None
         parts = urlsplit(response.url)
         return AccessDeniedError(
-            f"{parts.hostname} does not give {unquote(parts.path)} to everybody (it answered "
-            f"{response.status}). Take it from a source that needs no login, or put the file into "
-            "the models directory yourself."
+            f"{parts.hostname} refuses {unquote(parts.path)} without a login ({response.status}). "
+            "Take it from a source that needs no login, or put the file into the models directory "
+            "yourself."
         )
 
 

@@ -214,7 +214,7 @@ def test_file_of_another_kind_than_its_model_never_takes_its_place(
         version.sources.create(url=path.as_uri())
     fetch_file(first, models_dir, ignore)
 
-    with pytest.raises(RegistryError, match=r"is made to .* texts, but .* is there to"):
+    with pytest.raises(RegistryError, match=r"is a model to .* texts, but .* is registered to"):
         fetch_file(second, models_dir, ignore)
 
     assert not (models_dir / second.file_name).exists()

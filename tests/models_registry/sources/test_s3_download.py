@@ -126,7 +126,7 @@ def test_s3_file_that_comes_damaged_is_noticed_by_its_etag(
     real = PartialFile.append
     monkeypatch.setattr(PartialFile, "append", lambda part, data: real(part, data[:-1] + b"!"))
 
-    with pytest.raises(ChecksumMismatchError, match="came damaged: its MD5 is"):
+    with pytest.raises(ChecksumMismatchError, match="arrived damaged: its MD5 is"):
         fetch("s3://models/plain.gguf", destination)
 
     assert not destination.with_name("m.gguf.part").exists()

@@ -287,7 +287,7 @@ def test_web_promise_of_too_much_is_an_error_with_the_numbers(
 ) -> None:
     server.reply(Reply(promised_bytes=400_000))
 
-    with pytest.raises(DownloadFailedError, match="300000 of 400000 bytes have come"):
+    with pytest.raises(DownloadFailedError, match="300000 of 400000 bytes were received"):
         fetch(f"{server.url}/m.gguf", destination)
 
     assert not destination.exists()
@@ -309,7 +309,7 @@ def test_web_file_longer_than_registered_is_refused_at_its_first_byte_too_many(
 ) -> None:
     server.reply(Reply(chunked=True))
 
-    with pytest.raises(SizeMismatchError, match="goes on after 1000 bytes"):
+    with pytest.raises(SizeMismatchError, match="is longer than 1000 bytes"):
         fetch(f"{server.url}/m.gguf", destination, size_bytes=1000)
 
     assert names(destination) == {".m.gguf.lock"}

@@ -58,7 +58,6 @@ def cancel_download(download: Download, actor: Any = None) -> Download:
 
 
 def retry_download(download: Download, actor: Any = None) -> Download:
-    """Start a new download of the same version; the old row stays."""
     return start_download(download.version, actor)
 
 

@@ -41,8 +41,7 @@ def fetch_file(version: ModelVersion, models_dir: Path, on_progress: ProgressCal
 
     Raises:
         SourceError: every source failed; has the reason of each.
-        GGUFError: the file is not a usable model.
-        RegistryError: no source, a bad file name or kind of file, or the row changed meanwhile.
+        GGUFError, RegistryError: as ``inspect_file``; also no source, a bad file name or an edit.
     """
     destination = path_below(models_dir, version.file_name)
     sources = list(version.sources.all())

@@ -20,7 +20,7 @@ class GGUFError(ValueError):
 
 
 class Cursor:
-    """Reads that never pass the end of the file or the limits above; errors name `what` is read."""
+    """Reads that never pass the end of the file or the limits above; errors name `what`."""
 
     def __init__(self, file: BinaryIO, file_bytes: int, watched: frozenset[bytes]) -> None:
         self._file = file

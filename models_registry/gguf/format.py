@@ -73,13 +73,10 @@ class Container:
 def read_container(
     file: BinaryIO, file_bytes: int, type_sizes: TypeSizes, watched: frozenset[bytes] = frozenset()
 ) -> Container:
-    """Read the header of an open GGUF file.
+    """Read the header of an open, buffered GGUF file of `file_bytes`.
 
-    Args:
-        file: buffered binary file at position 0.
-        file_bytes: size of the file, in which the declared tensors must lie.
-        type_sizes: ggml type → (elements per block, bytes per block).
-        watched: texts to find in skipped lists; see `Skipped.seen`.
+    `type_sizes` maps a ggml type to (elements per block, bytes per block). `watched` are texts to
+    find in skipped lists; see `Skipped.seen`.
     """
     cursor = Cursor(file, file_bytes, watched)
     if cursor.read(4, "the magic number") != b"GGUF":

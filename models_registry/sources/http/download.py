@@ -52,8 +52,6 @@ def download(
 
 
 class _Transfer:
-    """The tries of one call of `download`."""
-
     def __init__(
         self,
         remote: RemoteFile,
@@ -130,10 +128,6 @@ class _Transfer:
         partial.sync()
 
     def _agreed_size(self, body: BodyRange, declared: Expected) -> int | None:
-        """The size of the whole file, if known.
-
-        A contradiction while there is a part is tried again: a proxy may have sent an error page.
-        """
         note = self._partial.note
         sha256 = self._expected.sha256 or declared.sha256
         is_same_file = sha256 is not None and sha256 == note.sha256
@@ -146,7 +140,7 @@ class _Transfer:
         try:
             _require_agreement(self._remote.url, sizes)
         except SizeMismatchError as error:
-            if self._partial.size_bytes:
+            if self._partial.size_bytes:  # a proxy may have sent an error page: try again
                 raise InterruptedTransferError(str(error).rstrip(".")) from error
             raise
         return next((size for size in reversed(sizes.values()) if size is not None), None)
@@ -199,10 +193,10 @@ class _Transfer:
         return self._policy.pause_seconds(failures, retry_after_seconds)
 
     def _pause(self, seconds: float) -> None:
-        """Sleep in steps, so that `on_progress` can cancel meanwhile."""
         until = self._policy.clock() + seconds
         while (remaining := until - self._policy.clock()) > 0:
             self._on_progress(self._partial.size_bytes, self._partial.note.total_bytes, "waiting")
+            # In steps, so that on_progress can cancel meanwhile.
             self._policy.sleep(min(remaining, _PAUSE_STEP_SECONDS))
 
 

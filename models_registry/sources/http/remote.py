@@ -33,8 +33,6 @@ class Address:
 
 @dataclass(frozen=True)
 class ResponseHead:
-    """A response without its body."""
-
     url: str
     status: int
     headers: Mapping[str, str]  # names in lower case

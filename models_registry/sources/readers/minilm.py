@@ -71,10 +71,6 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _vocabulary(tokenizer: dict[str, Any]) -> tuple[list[str], list[int]]:
-    """Tokens and their types in id order.
-
-    llama.cpp marks the start of a word (`▁the`), WordPiece its continuation (`##ing`).
-    """
     vocabulary: dict[str, int] = tokenizer["model"]["vocab"]
     spelt: list[str] = []
     types: list[int] = []
@@ -87,6 +83,7 @@ def _vocabulary(tokenizer: dict[str, Any]) -> tuple[list[str], list[int]]:
             spelt.append(token)
             types.append(int(gguf.TokenType.CONTROL))
             continue
+        # llama.cpp marks the start of a word, WordPiece its continuation.
         spelt.append(token[2:] if token.startswith("##") else _WORD_START + token)
         types.append(int(gguf.TokenType.NORMAL))
     return spelt, types

@@ -18,8 +18,7 @@ from models_registry.errors import RegistryError
 from models_registry.gguf.reader import read_header
 from models_registry.models import ModelVersion
 from models_registry.rules.names import path_below
-from models_registry.sources import checksum
-from models_registry.sources.progress import ignore_progress
+from models_registry.sources import checksum, ignore_progress
 from models_registry.sources.storage import (
     exclusive,
     hash_file,
@@ -177,7 +176,7 @@ def _child(source: Path, target: Path, quantisation: str, threads: int) -> Itera
 def _register(version: ModelVersion, path: Path, sha256: str) -> None:
     """Enter the version; without its row, the file goes as well."""
     try:
-        checksum.remember(path, sha256)
+        checksum.write_note(path, sha256)
         register_derived(version, path, sha256)
     except BaseException:
         path.unlink()

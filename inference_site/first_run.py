@@ -16,7 +16,6 @@ from rich.console import Console
 from inference.models import ApiKey, every_scope, issue_key
 from models_registry.catalogue.seeding import first_run_slugs, seed_registry
 from models_registry.errors import RegistryError
-from models_registry.files.download_run import fetch_here
 from models_registry.files.terminal import fetch_with_bar
 from models_registry.fleet.desired import load
 from models_registry.fleet.nodes import register_this_node
@@ -78,7 +77,7 @@ def prepare(console: Console) -> FirstRun | None:
     for version in wanted.select_related("model"):
         path = path_below(inference.models_dir, version.file_name)
         if version.file_state != ModelVersion.FileState.READY or not path.is_file():
-            fetch_with_bar(console, version, inference.models_dir, fetch_here)
+            fetch_with_bar(console, version, inference.models_dir)
     return _first_credentials()
 
 

@@ -9,7 +9,8 @@ from models_registry.audit import acting
 from models_registry.errors import LabelError, RegistryError
 from models_registry.models import Model, ModelVersion, Source
 from models_registry.rules.names import validate_label
-from models_registry.sources import check_url, s3
+from models_registry.sources import check_url
+from models_registry.sources.readers import s3
 
 
 def require_label(model: Model, label: str) -> None:

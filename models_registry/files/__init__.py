@@ -1,1 +1,1 @@
-"""Model files on this machine: fetch, check, inspect."""
+"""Model files on this machine: download, inspect and check them."""

@@ -1,4 +1,4 @@
-"""Whether the file on this machine is the one that was looked at: asked before it is loaded."""
+"""Check before loading that the file on this machine is the registered one."""
 
 from pathlib import Path
 
@@ -10,18 +10,9 @@ from models_registry.sources import ProgressCallback, checksum
 
 
 def require_checked(version: ModelVersion, path: Path, on_progress: ProgressCallback) -> None:
-    """See that a version's file is as it was when it was entered into the registry.
+    """Raise ``RegistryError``, which says what to do, unless a file is the registered one.
 
-    That takes no time as long as the note of its checksum holds. After a copy, or a change, its
-    header is read and the file hashed, once.
-
-    Args:
-        version: whose row says what was looked at.
-        path: where its file is on this machine.
-        on_progress: told how much is hashed; see ``ProgressCallback``.
-
-    Raises:
-        RegistryError: it is missing here, is another file, or was damaged; says what to do.
+    Without a valid note, as after a copy or a change, the whole file is read once.
     """
     if not path.is_file():
         raise RegistryError(
@@ -29,7 +20,7 @@ def require_checked(version: ModelVersion, path: Path, on_progress: ProgressCall
             f"manage.py fetch_model {version.key}. INFERENCE_MODELS_DIR must be one folder "
             "that all machines share, or hold the same files on each."
         )
-    if version.sha256 and checksum.noted(path) == version.sha256:
+    if version.sha256 and checksum.noted_sha256(path) == version.sha256:
         return
     try:
         reason = _difference(version, path, on_progress)
@@ -42,13 +33,12 @@ def require_checked(version: ModelVersion, path: Path, on_progress: ProgressCall
 
 
 def _difference(version: ModelVersion, path: Path, on_progress: ProgressCallback) -> str:
-    """Why the file is not the one in the row; "" where it is."""
     header = read_header(path)
     if version.sha256:
         has_its_size = version.size_bytes in (None, header.file_bytes)
         is_same = has_its_size and checksum.has_sha256(path, version.sha256, on_progress)
     else:
-        # Nothing was pinned; an older release may have kept less of the header.
+        # No checksum is known; an older release may have kept fewer values of the header.
         facts, known = header_facts(header), version.header or {}
         is_same = all(facts[name] == known[name] for name in facts.keys() & known.keys())
     return "" if is_same else f"{version.file_name} is another file than the one that was checked."

@@ -1,8 +1,7 @@
-"""One attempt at a download: runs it, and keeps its row up to date."""
+"""Run one attempt at a download and keep its row up to date."""
 
 import logging
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, cast
@@ -16,29 +15,27 @@ from models_registry.files.downloads import cancel_download, claim_for
 from models_registry.files.inspection import fetch_file, release_file
 from models_registry.gguf.reader import GGUFError
 from models_registry.models import ACTIVE, Download, ModelVersion
-from models_registry.sources import Phase, ProgressCallback, SourceError
-from models_registry.sources.progress import ignore_progress
+from models_registry.sources import Phase, ProgressCallback, SourceError, ignore_progress
 
 logger = logging.getLogger(__name__)
 
 _REPORT_SECONDS: Final = 1.0
-# How much the newest second counts in the speed that is shown.
+# Weight of the newest second in the speed.
 _SMOOTHING: Final = 0.3
 
 
 class DownloadStoppedError(Exception):
-    """The download was cancelled, or another attempt has taken it over."""
+    """The download was cancelled, or another attempt has claimed it."""
 
 
 class Speed:
-    """Bytes per second, smoothed, from counts that go up; a count that goes down starts afresh."""
+    """Smoothed bytes per second from rising counts; a lower count starts again."""
 
     def __init__(self) -> None:
         self._last: tuple[float, int] | None = None
         self._value: float | None = None
 
     def update(self, now_seconds: float, done_bytes: int) -> int | None:
-        """The speed with this count; None before there are two."""
         last, self._last = self._last, (now_seconds, done_bytes)
         if last is None or done_bytes < last[1] or now_seconds <= last[0]:
             self._value = None
@@ -50,47 +47,39 @@ class Speed:
 
 
 class Reporter:
-    """A ``ProgressCallback`` that writes to the row at most about once a second.
+    """Writes progress to the row every second. Raises once another attempt owns the row."""
 
-    Raises ``DownloadStoppedError`` when the row is no longer this attempt's.
-    """
-
-    def __init__(
-        self, download: Download, run_id: uuid.UUID, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, download: Download, clock: Callable[[], float] = time.monotonic) -> None:
         self._own = Download.objects.filter(
-            pk=download.pk, run_id=run_id, state=Download.State.RUNNING
+            pk=download.pk, run_id=download.run_id, state=Download.State.RUNNING
         )
         self._clock = clock
         self._next_at = clock()
         self._speed = Speed()
 
     def __call__(self, done_bytes: int, total_bytes: int | None, phase: Phase) -> None:
-        """Note where the fetch stands."""
         now = self._clock()
         if now < self._next_at:
             return
         self._next_at = now + _REPORT_SECONDS
         speed = self._speed.update(now, done_bytes) if phase == "downloading" else None
-        fields: dict[str, Any] = {
-            "phase": phase,
-            "done_bytes": done_bytes,
-            "total_bytes": total_bytes,
-            "bytes_per_second": speed,
-            "seen_at": timezone.now(),
-        }
         try:
-            still_own = self._own.update(**fields)
+            still_own = self._own.update(
+                phase=phase,
+                done_bytes=done_bytes,
+                total_bytes=total_bytes,
+                bytes_per_second=speed,
+                seen_at=timezone.now(),
+            )
         except (OperationalError, InterfaceError) as error:
-            # The bytes do not pass through Postgres: it may come back before they are all here.
-            logger.warning("progress is not noted while Postgres is away: %s", error)
+            # The download does not need Postgres before its end.
+            logger.warning("Postgres is unreachable; progress is not saved: %s", error)
             connection.close()
             return
         if not still_own:
             raise DownloadStoppedError
 
     def end(self, state: str, **fields: Any) -> None:
-        """Note how the attempt ended, unless the row is no longer its own."""
         now = timezone.now()
         self._own.update(
             state=state, phase="", bytes_per_second=None, seen_at=now, finished_at=now, **fields
@@ -98,10 +87,10 @@ class Reporter:
 
 
 def run_download(download: Download, models_dir: Path) -> None:
-    """Fetch the file of a download that was claimed; failures are kept in its row."""
+    """Run a claimed download; errors are logged and saved in its row."""
     key = download.version.key
     try:
-        attempt(download, models_dir)
+        run_attempt(download, models_dir)
     except DownloadStoppedError:
         logger.info("the download of %s was stopped", key)
     except (SourceError, GGUFError, RegistryError) as error:
@@ -112,26 +101,17 @@ def run_download(download: Download, models_dir: Path) -> None:
         logger.info("the file of %s is here", key)
 
 
-def attempt(
+def run_attempt(
     download: Download, models_dir: Path, on_progress: ProgressCallback = ignore_progress
 ) -> None:
-    """Fetch the file of a download that was claimed, for whom it was asked for.
+    """Fetch the file of a claimed download in the name of its user.
 
-    How it ends is kept in its row, and raised; but the row of what is stopped by ``on_progress``
-    or a signal stays as it is.
-
-    Args:
-        download: with its ``run_id``.
-        models_dir: where to.
-        on_progress: see ``ProgressCallback``.
-
-    Raises:
-        DownloadStoppedError: the row is no longer this attempt's.
-        SourceError, GGUFError, RegistryError: as ``fetch_file``.
+    Errors of ``fetch_file`` are saved in its row and raised; ``DownloadStoppedError`` if the row no
+    longer belongs to this attempt. If ``on_progress`` or a signal stops it, the row stays.
     """
     if download.run_id is None:
         raise ValueError("only a download that was claimed can be run")
-    reporter = Reporter(download, download.run_id)
+    reporter = Reporter(download)
     version = download.version
 
     def report(done_bytes: int, total_bytes: int | None, phase: Phase) -> None:
@@ -147,7 +127,7 @@ def attempt(
         reporter.end(Download.State.FAILED, error=str(error))
         raise
     except Exception:
-        reporter.end(Download.State.FAILED, error="A fault of the service; see the log.")
+        reporter.end(Download.State.FAILED, error="Internal error; see the log.")
         release_file(version)
         raise
     size_bytes = version.size_bytes
@@ -160,24 +140,16 @@ def fetch_here(
     on_progress: ProgressCallback,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Fetch a version's file in this process, as a download that others can watch and cancel.
+    """Fetch a version's file in this process, with a row that others can watch and cancel.
 
-    Where another process is at it already, this one shows how far that is, and goes on with what
-    it leaves.
-
-    Args:
-        version: whose file.
-        models_dir: where to.
-        on_progress: see ``ProgressCallback``; what it raises cancels the download.
-        pause: waits for so many seconds.
-
-    Raises:
-        SourceError, GGUFError, RegistryError: as ``fetch_file``; or somebody cancelled it.
+    While another process runs the download, this one reports its progress, and continues the
+    download if that process is lost. An exception of ``on_progress`` cancels the download.
+    Raises the errors of ``fetch_file``, and ``RegistryError`` after a cancel.
     """
     download = _claimed(version, on_progress, pause)
     download.version = version
     try:
-        attempt(download, models_dir, on_progress)
+        run_attempt(download, models_dir, on_progress)
     except DownloadStoppedError:
         raise _cancelled(version) from None
     except (KeyboardInterrupt, FetchStoppedError):
@@ -188,7 +160,7 @@ def fetch_here(
 def _claimed(
     version: ModelVersion, on_progress: ProgressCallback, pause: Callable[[float], None]
 ) -> Download:
-    """A download of the version's file for this process to run, when no other does."""
+    """Claim a download of the version's file, once no other process runs it."""
     other: Download | None = None
     while True:
         try:
@@ -210,4 +182,4 @@ def _claimed(
 
 
 def _cancelled(version: ModelVersion) -> RegistryError:
-    return RegistryError(f"The download of {version.key} was cancelled, or goes on elsewhere.")
+    return RegistryError(f"The download of {version.key} was cancelled or claimed elsewhere.")

@@ -1,7 +1,6 @@
-"""Downloads of versions' files: the entrance for whoever wants, watches or stops one.
+"""Start, watch, cancel and claim downloads; their rows are the queue.
 
-The row is the record and the queue; the task on the jobs cluster is a bell that may ring for
-nothing, and is rung again every minute, so that what a dead process left goes on.
+The task on the jobs cluster runs all waiting downloads. It runs every minute, too, for lost ones.
 """
 
 import logging
@@ -24,67 +23,49 @@ logger = logging.getLogger(__name__)
 JOBS_CLUSTER: Final = "jobs"
 TASK: Final = "models_registry.tasks.run_downloads"
 LEASE_SECONDS: Final = 60.0
-"""Silence after which an attempt counts as lost; longer than any wait for a server."""
+"""Age of ``seen_at`` after which an attempt is lost; longer than any wait for a server."""
 MAX_LOSSES: Final = 10
 LISTED: Final = 100
 
 
 def start_download(version: ModelVersion, actor: Any = None) -> Download:
-    """Ask for the file of ``version``; one download serves all who ask while it lasts.
-
-    A file that is there is verified.
-
-    Args:
-        version: whose file.
-        actor: the user who asks; None for a program.
-
-    Returns:
-        The new download, or the one that is under way.
-    """
+    """Queue a download, which verifies a present file; returns the active one if there is one."""
     with transaction.atomic():
-        # Two who ask at once take turns here.
+        # The lock makes simultaneous calls take turns.
         ModelVersion.objects.select_for_update(of=("self",)).get(pk=version.pk)
         active = Download.objects.filter(version=version, state__in=ACTIVE).first()
         if active is not None:
             return active
         with acting(actor):
             download = Download.objects.create(version=version, requested_by=actor)
-        transaction.on_commit(_ring)
+        transaction.on_commit(_enqueue_task)
     return download
 
 
 def cancel_download(download: Download, actor: Any = None) -> Download:
-    """Stop a download; what has come is kept for the next. One that has ended stays as it is.
-
-    Args:
-        download: which.
-        actor: the user who stops it; None for a program.
-    """
+    """Cancel a download if it is active; its bytes are kept for the next download."""
     with transaction.atomic():
-        row = _known().select_for_update(of=("self",)).filter(pk=download.pk).first()
+        row = _with_names().select_for_update(of=("self",)).filter(pk=download.pk).first()
         if row is not None and row.is_active:
             row.state, row.finished_at = Download.State.CANCELLED, timezone.now()
             row.cancelled_by = actor
             with acting(actor):
                 row.save(update_fields=["state", "finished_at", "cancelled_by"])
-            # Whoever runs it may be dead, and can then not do this.
+            # Here, because the process that runs it may be dead.
             release_file(row.version)
     download.refresh_from_db()
     return download
 
 
 def retry_download(download: Download, actor: Any = None) -> Download:
-    """Ask once more for what failed or was cancelled; the old row stays as it ended."""
     return start_download(download.version, actor)
 
 
 def find_download(download_id: uuid.UUID) -> Download | None:
-    """The download of this id."""
     return Download.objects.select_related(*_SHOWN).filter(pk=download_id).first()
 
 
 def recent_downloads() -> list[Download]:
-    """The newest downloads, newest first."""
     return list(Download.objects.select_related(*_SHOWN)[:LISTED])
 
 
@@ -92,78 +73,59 @@ _SHOWN: Final = ("version__model", "requested_by", "cancelled_by")
 
 
 def claim_download(now: datetime) -> Download | None:
-    """Take the download that has waited longest: one that is queued, or whose attempt is lost.
-
-    Returns:
-        The download with a ``run_id`` of its own; None when there is nothing to do.
-    """
-    waiting = _known().select_for_update(skip_locked=True, of=("self",)).filter(_is_waiting(now))
+    """Claim the oldest queued or lost download, with a new ``run_id``; None without one."""
+    waiting = _with_names().select_for_update(skip_locked=True, of=("self",))
     while True:
         with transaction.atomic():
-            download = waiting.order_by("requested_at").first()
-            if download is None:
-                return None
-            _take(download, now)
-        if download.is_active:
-            return download
-        _give_up(download)
+            download = waiting.filter(_is_waiting(now)).order_by("requested_at").first()
+            if download is None or _claim(download, now):
+                return download
 
 
 def claim_for(version: ModelVersion, now: datetime) -> Download | None:
-    """Take the download of one version's file, a new one unless one waits.
-
-    Returns:
-        The download with a ``run_id`` of its own; None while another process runs it.
-    """
+    """Claim the active download of a version, or a new one; None while another process runs it."""
     try:
         with transaction.atomic():
-            rows = _known().select_for_update(of=("self",)).filter(version=version)
+            rows = _with_names().select_for_update(of=("self",)).filter(version=version)
             download = rows.filter(state__in=ACTIVE).first()
             if download is None:
                 download = Download(version=version)
             elif not rows.filter(_is_waiting(now), pk=download.pk).exists():
                 return None
-            _take(download, now)
-    except IntegrityError:  # somebody else has begun one meanwhile
+            return download if _claim(download, now) else None
+    except IntegrityError:  # another process made one meanwhile
         return None
-    if download.is_active:
-        return download
-    _give_up(download)
-    return None
 
 
-def _give_up(download: Download) -> None:
-    """Say why at the version; a file that serves goes on serving."""
-    if download.version.file_state == ModelVersion.FileState.FETCHING:
-        note_failure(download.version, download.error)
-
-
-def _known() -> QuerySet[Download]:
-    """Read with their names: they may be deleted while it runs."""
+def _with_names() -> QuerySet[Download]:
+    """Downloads with the rows that they name, which may be deleted while the download runs."""
     return Download.objects.select_related("version__model", "requested_by")
 
 
 def _is_waiting(now: datetime) -> Q:
-    """Queued, or its attempt has shown no life for so long that it is lost."""
-    silent = Q(seen_at__lt=now - timedelta(seconds=LEASE_SECONDS))
-    return Q(state=Download.State.QUEUED) | Q(state=Download.State.RUNNING) & silent
+    is_lost = Q(seen_at__lt=now - timedelta(seconds=LEASE_SECONDS))
+    return Q(state=Download.State.QUEUED) | Q(state=Download.State.RUNNING) & is_lost
 
 
-def _take(download: Download, now: datetime) -> None:
-    """Make this process the one that runs it, or fail it where all who did have died."""
+def _claim(download: Download, now: datetime) -> bool:
+    """Start an attempt; False if the download fails because too many attempts were lost."""
     if download.state == Download.State.RUNNING:
         download.losses += 1
     download.run_id, download.seen_at = uuid.uuid4(), now
     download.started_at = download.started_at or now
     download.state = Download.State.RUNNING
-    if download.losses > MAX_LOSSES:
+    is_failed = download.losses > MAX_LOSSES
+    if is_failed:
         download.state, download.finished_at = Download.State.FAILED, now
         download.error = f"Its process died {download.losses} times. See the jobs log."
     download.save()
+    if is_failed and download.version.file_state == ModelVersion.FileState.FETCHING:
+        note_failure(download.version, download.error)
+    return not is_failed
 
 
-def _ring() -> None:
+def _enqueue_task() -> None:
     try:
         async_task(TASK, cluster=JOBS_CLUSTER, task_name="downloads", q_options={"save": False})
     except redis.RedisError as error:
-        logger.warning("Redis is away, the download begins when it is back: %s", error)
+        logger.warning("Redis is unreachable; the download starts once it is back: %s", error)

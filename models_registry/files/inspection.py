@@ -1,4 +1,4 @@
-"""The files of versions: fetched, looked at, and entered into their rows."""
+"""Fetch files of versions, read their headers, and save the facts in the rows."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -23,32 +23,25 @@ from models_registry.sources import (
 )
 
 _State: Final = ModelVersion.FileState
-_FROM_HEADER: Final = (
+_FACTS: Final = (
     *("architecture", "quantisation", "vocabulary_size", "embedding_dimensions"),
     *("kv_bytes_per_token", "capabilities", "header", "context_length_tokens", "chat_template"),
+    *("sha256", "size_bytes", "file_state", "file_error"),
 )
-_FACTS: Final = (*_FROM_HEADER, "sha256", "size_bytes", "file_state", "file_error")
-# What a row may have become while its file was fetched, which can take hours.
+# Fields that may be edited while the file is fetched, which can take hours.
 _EDITED: Final = ("context_length_tokens", "chat_template", "file_name", "header", "capabilities")
 
 
 def fetch_file(version: ModelVersion, models_dir: Path, on_progress: ProgressCallback) -> None:
-    """Bring a version's file into the models directory and note what its header says.
+    """Fetch a version's file from the first source that has it, and save the facts of its header.
 
-    The file is looked at before it takes its place, so that a host never sees one that is damaged
-    or hostile. Its checksum is kept in the row: from then on no other file will do. Until then the
-    one that was there before serves, and goes on serving where no other comes.
-
-    Args:
-        version: whose file; its sources are tried in order.
-        models_dir: where to.
-        on_progress: see ``ProgressCallback``; what it raises cancels, and leaves the row as it was.
+    The header is checked before the file is moved into place, and its checksum is saved: later
+    fetches accept no other file. A previous file serves until then, and after a failed fetch. An
+    exception of ``on_progress`` cancels the fetch; the row stays as it was.
 
     Raises:
-        SourceError: no source gave the file; the reason of each.
-        GGUFError: the file is not a usable model.
-        RegistryError: the version has no source and no file, or the file's name leads elsewhere,
-            or it is no file for this model, or the version was edited or deleted meanwhile.
+        SourceError: every source failed; has the reason of each.
+        GGUFError, RegistryError: as ``inspect_file``; also no source, a bad file name or an edit.
     """
     destination = path_below(models_dir, version.file_name)
     sources = list(version.sources.all())
@@ -57,33 +50,31 @@ def fetch_file(version: ModelVersion, models_dir: Path, on_progress: ProgressCal
             f"{version.key} has no source, and {destination} does not exist. "
             "Put the file there or add a source."
         )
-    # One that was changed since it came may be damaged: then only what comes now will do.
-    serving = checksum.noted(destination) if version.file_state == _State.READY else None
-    if version.file_state != _State.READY:
+    is_ready = version.file_state == _State.READY
+    # None for a file that was changed since it was fetched, which may be damaged.
+    old_sha256 = checksum.noted_sha256(destination) if is_ready else None
+    if not is_ready:
         version.file_state = _State.FETCHING
-        # The reason of an earlier failure stays in the row: see release_file.
+        # The row keeps the error of an earlier fetch for release_file.
         ModelVersion.objects.filter(pk=version.pk).update(file_state=_State.FETCHING)
     try:
-        # A file that somebody put there is its own source: checked, but not fetched.
+        # Without a source, the present file is its own source: it is only checked.
         fetched = _from_first(
             sources or [Source(url=destination.as_uri())], version, destination, on_progress
         )
-        _enter(version, destination, fetched.sha256)
+        _save_fetched(version, destination, fetched.sha256)
     except (SourceError, GGUFError, RegistryError) as error:
-        is_untouched = serving is not None and checksum.noted(destination) == serving
+        is_untouched = old_sha256 and checksum.noted_sha256(destination) == old_sha256
         if not (is_untouched and _is_model(destination)):
             note_failure(version, str(error))
         raise
-    except BaseException:  # a cancel or Ctrl-C is no failure of the file
+    except BaseException:  # a cancel or Ctrl-C
         release_file(version)
         raise
 
 
 def note_failure(version: ModelVersion, error: str) -> None:
-    """Note why the file did not come, unless the row is no longer as ``version`` has it.
-
-    Another fetch may have ended since.
-    """
+    """Save the error of a fetch, unless another fetch has changed the state of the row."""
     rows = ModelVersion.objects.filter(pk=version.pk, file_state=version.file_state)
     rows.update(file_state=_State.FAILED, file_error=error)
     version.file_state, version.file_error = _State.FAILED, error
@@ -91,7 +82,7 @@ def note_failure(version: ModelVersion, error: str) -> None:
 
 @transaction.atomic
 def release_file(version: ModelVersion) -> None:
-    """Put back the state from before a fetch that ended early, unless another is under way."""
+    """Reset the state after a cancelled fetch, unless another download is active."""
     rows = ModelVersion.objects.select_for_update().filter(pk=version.pk)
     row = rows.filter(file_state=_State.FETCHING).first()
     if row is None or row.downloads.filter(state__in=ACTIVE).exists():
@@ -103,14 +94,10 @@ def release_file(version: ModelVersion) -> None:
 
 @transaction.atomic
 def forget_file(version: ModelVersion, edited: Collection[str]) -> None:
-    """Let go of what is known of a version's file where its row names another one now.
+    """Clear the facts of the old file if ``edited`` fields of a saved version name another file.
 
-    Nothing loads it then before it is fetched, or looked at where it is. A checksum that was taken
-    out names no other file: what is there serves until another has come.
-
-    Args:
-        version: as it was saved.
-        edited: names of the fields that were changed.
+    The version is then not loaded until its file is fetched or inspected. Removing the checksum
+    names no other file.
     """
     has_other_sha256 = "sha256" in edited and version.sha256
     if "file_name" not in edited and not has_other_sha256:
@@ -119,10 +106,10 @@ def forget_file(version: ModelVersion, edited: Collection[str]) -> None:
     if row.is_all_of_its_model:
         row.model.capabilities = []
         row.model.save(update_fields=["capabilities"])
-    said = row.header or {}
-    if _is_from_header(row.chat_template, said):
+    old_facts = row.header or {}
+    if _is_from_header(row.chat_template, old_facts):
         row.chat_template = ""
-    if row.context_length_tokens == said.get("context_length"):
+    if row.context_length_tokens == old_facts.get("context_length"):
         row.context_length_tokens = None
     row.architecture = row.quantisation = ""
     row.vocabulary_size = row.embedding_dimensions = row.kv_bytes_per_token = row.header = None
@@ -139,7 +126,6 @@ def forget_file(version: ModelVersion, edited: Collection[str]) -> None:
 def _from_first(
     sources: list[Source], version: ModelVersion, destination: Path, on_progress: ProgressCallback
 ) -> FetchedFile:
-    """The file from the first source that has it."""
     reasons: list[str] = []
     for source in sources:
         only_public = source.only_public and not settings.SOURCES_ALLOW_PRIVATE
@@ -152,7 +138,7 @@ def _from_first(
                 size_bytes=version.size_bytes,
                 access=Access(settings.HF_TOKEN, settings.HF_ENDPOINT, only_public),
                 accept=lambda path: _require_kind(version, read_header(path)),
-                # Nothing tells whether the file that is there is the one that the source has.
+                # Without checksum and size, a present file may differ from that of the source.
                 keep_present=source.pk is None or bool(version.sha256 or version.size_bytes),
             )
         except (SourceError, GGUFError, RegistryError) as error:
@@ -171,8 +157,8 @@ def _is_model(path: Path) -> bool:
 
 
 @transaction.atomic
-def _enter(version: ModelVersion, path: Path, sha256: str) -> None:
-    """Enter a file that has come, unless the row was made to name another one meanwhile."""
+def _save_fetched(version: ModelVersion, path: Path, sha256: str) -> None:
+    """Save the facts of a fetched file, unless its row was edited to name another file."""
     asked_for = (version.file_name, version.sha256)
     row = ModelVersion.objects.select_for_update().filter(pk=version.pk)
     now = row.values_list("file_name", "sha256").first()
@@ -187,14 +173,11 @@ def _enter(version: ModelVersion, path: Path, sha256: str) -> None:
 
 @transaction.atomic
 def inspect_file(version: ModelVersion, path: Path) -> None:
-    """Read the header of a version's file into its row, which is added if it is new.
+    """Read the header of a version's file and save the version, which may be new.
 
-    Template and context length are taken over where nobody set others than the file had before.
-    The type and capabilities of a model without others are those of its one file.
-
-    Raises:
-        GGUFError: the file is not a usable model.
-        RegistryError: it is no file for this model, or the version was deleted meanwhile.
+    Edited chat templates and context lengths are kept. A model with this version alone gets its
+    type and capabilities. Raises ``GGUFError``, and ``RegistryError`` for a file of another kind
+    of model or a version that was deleted meanwhile.
     """
     header = read_header(path)
     is_new = version.pk is None
@@ -206,19 +189,18 @@ def inspect_file(version: ModelVersion, path: Path) -> None:
         except (ModelVersion.DoesNotExist, Model.DoesNotExist):
             raise RegistryError(f"{version.key} was deleted meanwhile.") from None
     _require_kind(version, header)
-    is_all, said = version.is_all_of_its_model, version.header
-    _take_over(version, header)
+    is_all, old_facts = version.is_all_of_its_model, version.header
+    _set_facts(version, header)
     version.file_state, version.file_error = _State.READY, ""
     version.save(update_fields=None if is_new else _FACTS)
-    if said is not None and said != version.header:
+    if old_facts is not None and old_facts != version.header:
         version.footprints.all().delete()  # measured with another file
     if is_all:
         _complete_model(version, header)
 
 
-def _take_over(version: ModelVersion, header: GGUFHeader) -> None:
-    """Set the fields that the header tells, edited ones excepted."""
-    said = version.header or {}
+def _set_facts(version: ModelVersion, header: GGUFHeader) -> None:
+    old_facts = version.header or {}
     version.architecture = header.architecture
     version.quantisation = header.quantisation
     version.vocabulary_size = header.vocab_size
@@ -226,9 +208,9 @@ def _take_over(version: ModelVersion, header: GGUFHeader) -> None:
     version.kv_bytes_per_token = header.kv_bytes_per_token()
     version.size_bytes = header.file_bytes
     version.header = header_facts(header)
-    if version.context_length_tokens in (None, said.get("context_length")):
+    if version.context_length_tokens in (None, old_facts.get("context_length")):
         version.context_length_tokens = header.context_length or None
-    if not version.chat_template or _is_from_header(version.chat_template, said):
+    if not version.chat_template or _is_from_header(version.chat_template, old_facts):
         version.chat_template = header.chat_template or ""
     version.capabilities = capabilities_of(
         is_embedding=header.is_embedding,
@@ -237,25 +219,24 @@ def _take_over(version: ModelVersion, header: GGUFHeader) -> None:
     )
 
 
-def _is_from_header(template: str, said: Mapping[str, Any]) -> bool:
-    """Whether a template is the one of the file whose header says this."""
-    return template_sha256(template) == said.get(TEMPLATE_SHA256)
+def _is_from_header(template: str, facts: Mapping[str, Any]) -> bool:
+    return template_sha256(template) == facts.get(TEMPLATE_SHA256)
 
 
 def _require_kind(version: ModelVersion, header: GGUFHeader) -> None:
-    """Raise ``RegistryError`` where a file embeds texts and its model does not, or the reverse."""
+    """Raise ``RegistryError`` if either the file or its model embeds texts, but not both."""
     model_type = version.model.type
     if model_type not in _DOES or model_type == _kind(header) or version.is_all_of_its_model:
         return
     raise RegistryError(
-        f"The file of {version.key} is made to {_DOES[_kind(header)]}, but {version.model} is "
-        f"there to {_DOES[model_type]}. Register it as a model of its own."
+        f"The file of {version.key} is a model to {_DOES[_kind(header)]}, but {version.model} is "
+        f"registered to {_DOES[model_type]}. Register the file as a model of its own."
     )
 
 
 _DOES: Final[dict[str, str]] = {
     Model.Type.EMBEDDING: "embed texts",
-    Model.Type.TEXT_GENERATION: "continue texts",
+    Model.Type.TEXT_GENERATION: "generate texts",
 }
 
 
@@ -264,7 +245,6 @@ def _kind(header: GGUFHeader) -> str:
 
 
 def _complete_model(version: ModelVersion, header: GGUFHeader) -> None:
-    """Give a model that is nothing but this file its type and capabilities."""
     model = version.model
     model.capabilities = version.capabilities
     if model.type in _DOES:

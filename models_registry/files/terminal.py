@@ -1,7 +1,7 @@
-"""Progress bars for fetching files, for people at a terminal."""
+"""Fetch files with progress bars in a terminal."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Final
@@ -18,45 +18,30 @@ from rich.progress import (
 )
 
 from models_registry.errors import FetchStoppedError
+from models_registry.files.download_run import fetch_here
 from models_registry.models import ModelVersion
-from models_registry.sources.progress import Phase, ProgressCallback
+from models_registry.sources import Phase
 
-Fetch = Callable[[ModelVersion, Path, ProgressCallback], None]
 AT_ONCE: Final = 3
 
 
-def fetch_with_bar(console: Console, version: ModelVersion, models_dir: Path, fetch: Fetch) -> None:
-    """Run ``fetch`` and show how far it is.
-
-    Args:
-        console: where to draw; a plain line per phase when it is no terminal.
-        version: whose file.
-        models_dir: where to.
-        fetch: ``download_run.fetch_here``.
-    """
+def fetch_with_bar(console: Console, version: ModelVersion, models_dir: Path) -> None:
     with _bars(console) as progress:
-        _run(progress, version, models_dir, fetch, threading.Event())
+        _run(progress, version, models_dir, threading.Event())
 
 
 def fetch_with_bars(
-    console: Console,
-    versions: Sequence[ModelVersion],
-    models_dir: Path,
-    fetch: Fetch,
-    at_once: int = AT_ONCE,
+    console: Console, versions: Sequence[ModelVersion], models_dir: Path, at_once: int = AT_ONCE
 ) -> dict[str, Exception]:
-    """Run ``fetch`` for several versions, some at once, with a bar for each.
+    """Run ``fetch_here`` for versions, ``at_once`` in parallel; returns the errors by version key.
 
-    After Ctrl-C all of them stop, and what has come stays for the next time.
-
-    Returns:
-        What went wrong, by the version's key.
+    Ctrl-C stops all; the next call continues.
     """
     stop = threading.Event()
 
     def run(version: ModelVersion) -> None:
         try:
-            _run(progress, version, models_dir, fetch, stop)
+            _run(progress, version, models_dir, stop)
         finally:
             connection.close()  # of this thread
 
@@ -86,13 +71,9 @@ def _bars(console: Console) -> Progress:
 
 
 def _run(
-    progress: Progress,
-    version: ModelVersion,
-    models_dir: Path,
-    fetch: Fetch,
-    stop: threading.Event,
+    progress: Progress, version: ModelVersion, models_dir: Path, stop: threading.Event
 ) -> None:
-    """Fetch one file and move its bar; raises ``FetchStoppedError`` soon after ``stop`` is set."""
+    """Fetch one file; raises ``FetchStoppedError`` soon after ``stop`` is set."""
     bar = progress.add_task(version.key, total=version.size_bytes)
 
     def report(done_bytes: int, total_bytes: int | None, phase: Phase) -> None:
@@ -106,7 +87,7 @@ def _run(
         )
 
     try:
-        fetch(version, models_dir, report)
+        fetch_here(version, models_dir, report)
     except Exception:
         progress.update(bar, description=f"{version.key} failed")
         raise

@@ -1,9 +1,9 @@
-"""Which models llama.cpp can compute, as far as their headers tell."""
+"""Check from its header whether llama.cpp can run a model."""
 
 from collections.abc import Collection
 from typing import Final
 
-# llama.cpp takes new ones up before the package gguf, which is released on its own.
+# Architectures of our llama.cpp that the package gguf, released separately, does not list yet.
 NEWER_THAN_GGUF: Final = frozenset(
     {
         *("bailingmoe3", "cohere2moe", "deepseek32", "deepseek4", "dflash", "dots3note", "eagle3"),
@@ -12,15 +12,14 @@ NEWER_THAN_GGUF: Final = frozenset(
         *("muse-glimmer", "nanbeige", "pockettts", "qwen3tts", "qwen4exp", "spark2_5", "talkie"),
     }
 )
-# What tells of state that is not kept per head.
+# A recurrent model has one of these keys.
 _RECURRENT_KEYS: Final = ("ssm.state_size", "wkv.head_size")
-# A part of models that see, with which nothing can be said.
+# The image encoder of a vision model.
 _NO_LANGUAGE_MODEL: Final = frozenset({"clip"})
 
 
 def is_known(architecture: str) -> bool:
-    """Whether llama.cpp can compute models of this architecture."""
-    # It imports NumPy (0.2 s); only those who read a header pay for it.
+    # Imported late: it imports NumPy (0.2 s), which only reading a header needs.
     from gguf import MODEL_ARCH_NAMES
 
     known = NEWER_THAN_GGUF.union(MODEL_ARCH_NAMES.values()) - _NO_LANGUAGE_MODEL
@@ -35,15 +34,7 @@ def reason_against(
     head_count: int,
     keys: Collection[str],
 ) -> str:
-    """Why a file can never serve; "" where nothing in its header says so.
-
-    Args:
-        architecture: as the header names it.
-        tokenizer: the kind of its tokeniser; None where it has none.
-        vocab_size: tokens in its list.
-        head_count: of attention; recurrent models need none.
-        keys: all that the header has.
-    """
+    """Why llama.cpp cannot run a model with these values and keys in its header; "" if it can."""
     if not is_known(architecture):
         return f"Its architecture {architecture!r} is unknown to this release's llama.cpp."
     if tokenizer in (None, "none", "no_vocab"):

@@ -1,22 +1,16 @@
-"""The GGUF container: its key-values and tensor table, read under bounds.
+"""The GGUF container (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
 
-Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The rules on tensors are those
-of llama.cpp's loader, so that what passes here is not refused there for its layout.
-
-The file is read, not mapped: a file that shrinks under a map kills the process with SIGBUS.
+Tensors are checked as in llama.cpp's loader, which therefore accepts every layout that passes.
 """
 
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
-MAX_HEADER_BYTES: Final = 64 * 1024 * 1024
+from models_registry.gguf.cursor import Cursor, GGUFError
+
 MAX_KEPT_STRING_BYTES: Final = 1024 * 1024
 MAX_KEPT_ARRAY_LENGTH: Final = 4096
-# Of a whole header. Real ones keep a template and a few numbers for each block; the largest
-# vocabularies have 260,000 tokens and half a million merges.
-MAX_KEPT_BYTES: Final = 4 * 1024 * 1024
-MAX_STRINGS: Final = 2 * 1024 * 1024
 _MAX_KEY_VALUES: Final = 16_384
 _MAX_TENSORS: Final = 32_768
 _MAX_KEY_BYTES: Final = 65_535
@@ -39,16 +33,10 @@ _SCALARS: Final = {
     11: struct.Struct("<q"),
     12: struct.Struct("<d"),
 }
-_U32: Final = struct.Struct("<I")
-_U64: Final = struct.Struct("<Q")
-
-
-class GGUFError(ValueError):
-    """The file is not a usable GGUF model; the message says what is wrong with it."""
 
 
 def reason_against_part(count: int) -> str:
-    """Why one of ``count`` files that make a model together is refused, and what helps."""
+    """Why one of the ``count`` parts of a model is refused, and what to do."""
     return (
         f"It is one of {count} parts of a model; a version has one file. Join the parts "
         "(llama-gguf-split --merge FIRST_PART NEW_FILE) and register the new file."
@@ -57,13 +45,10 @@ def reason_against_part(count: int) -> str:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A value that was walked over, not kept: a vocabulary, say.
+    """A large value that is not kept, such as a vocabulary."""
 
-    `length` counts its elements, or the bytes of a text; `seen` are the watched texts among them.
-    """
-
-    length: int
-    seen: frozenset[bytes] = frozenset()
+    length: int  # of a list, or bytes of a text
+    seen: frozenset[bytes] = frozenset()  # the watched texts in a list
 
 
 Scalar = int | float | bool
@@ -73,141 +58,27 @@ TypeSizes = dict[int, tuple[int, int]]
 
 @dataclass(frozen=True)
 class Tensor:
-    """An entry of the tensor table; `shape` has the length of a row first, as ggml has it."""
-
     name: str
     type: int
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # the length of a row first, as in ggml
     size_bytes: int
 
 
 @dataclass(frozen=True)
 class Container:
-    """What a GGUF file declares: its key-values and its tensors."""
-
     values: dict[str, Value]
     tensors: tuple[Tensor, ...]
 
-    @property
-    def tensor_bytes(self) -> int:
-        """Bytes of all tensors together."""
-        return sum(tensor.size_bytes for tensor in self.tensors)
-
-
-class _Cursor:
-    """Sequential reads that never pass the end of the file or the header's bound."""
-
-    def __init__(self, file: BinaryIO, file_bytes: int, watched: frozenset[bytes]) -> None:
-        self._file = file
-        self._watched = watched
-        self._strings_left = MAX_STRINGS
-        self._kept_bytes_left = MAX_KEPT_BYTES
-        self._limit = min(file_bytes, MAX_HEADER_BYTES)
-        self._at_bound = file_bytes > MAX_HEADER_BYTES
-        self.position = 0
-
-    @property
-    def remaining_bytes(self) -> int:
-        return self._limit - self.position
-
-    def read(self, length_bytes: int, what: str) -> bytes:
-        self._require(length_bytes, what)
-        data = self._file.read(length_bytes)
-        if len(data) != length_bytes:
-            raise GGUFError(f"The file became shorter while {what} was read.")
-        self.position += length_bytes
-        return data
-
-    def skip(self, length_bytes: int, what: str) -> None:
-        self._require(length_bytes, what)
-        self._file.seek(length_bytes, 1)
-        self.position += length_bytes
-
-    def keep(self, length_bytes: int, what: str) -> bytes:
-        """Bytes that are remembered, of which a header may have so many in all."""
-        self._require(length_bytes, what)
-        self._kept_bytes_left -= length_bytes
-        if self._kept_bytes_left < 0:
-            raise GGUFError(f"The values are larger than {MAX_KEPT_BYTES} bytes (at {what}).")
-        return self.read(length_bytes, what)
-
-    def skip_strings(self, count: int, what: str) -> frozenset[bytes]:
-        """Walk over texts; those of them that are watched for."""
-        self._strings_left -= count
-        if self._strings_left < 0:
-            raise GGUFError(f"The header has more than {MAX_STRINGS} texts (at {what}).")
-        # The hot loop, hence inlined: a vocabulary has 50,000 to 260,000 strings, and as many
-        # merges; a hostile header has two million.
-        read, unpack, limit, position = self._file.read, _U64.unpack, self._limit, self.position
-        watched, seen = self._watched, set()
-        for _ in range(count):
-            if position + 8 > limit:
-                break
-            (length_bytes,) = unpack(read(8))
-            position += 8 + length_bytes
-            if position > limit:
-                break
-            if length_bytes:
-                text = read(length_bytes)
-                if text in watched:
-                    seen.add(text)
-        else:
-            self.position = position
-            return frozenset(seen)
-        self.position = limit
-        self._require(1, what)
-        return frozenset()
-
-    def u32(self, what: str) -> int:
-        return int(_U32.unpack(self.read(4, what))[0])
-
-    def u64(self, what: str) -> int:
-        return int(_U64.unpack(self.read(8, what))[0])
-
-    def string(self, what: str, max_bytes: int) -> bytes:
-        length_bytes = self.u64(what)
-        self._require(length_bytes, what)
-        if length_bytes > max_bytes:
-            raise GGUFError(f"{what} is {length_bytes} bytes long; at most {max_bytes} may be.")
-        return self.read(length_bytes, what)
-
-    def count(self, what: str, least_bytes_each: int, maximum: int | None = None) -> int:
-        """A number of things to come, refused if so many cannot follow."""
-        number = self.u64(what)
-        if maximum is not None and number > maximum:
-            raise GGUFError(f"The file declares {number} {what}; at most {maximum} are allowed.")
-        self._require(number * least_bytes_each, f"{number} {what}")
-        return number
-
-    def _require(self, length_bytes: int, what: str) -> None:
-        if length_bytes <= self.remaining_bytes:
-            return
-        if self._at_bound:
-            raise GGUFError(f"The header is larger than {MAX_HEADER_BYTES} bytes (at {what}).")
-        raise GGUFError(
-            f"The file ends inside {what}: {length_bytes} bytes are declared at offset "
-            f"{self.position}, {self.remaining_bytes} are left. It is truncated or damaged."
-        )
-
 
 def read_container(
-    file: BinaryIO,
-    file_bytes: int,
-    type_sizes: TypeSizes,
-    watched: frozenset[bytes] = frozenset(),
+    file: BinaryIO, file_bytes: int, type_sizes: TypeSizes, watched: frozenset[bytes] = frozenset()
 ) -> Container:
-    """Read the header of an open GGUF file.
+    """Read the header of an open, buffered GGUF file of `file_bytes`.
 
-    Args:
-        file: Binary file at position 0, buffered.
-        file_bytes: Its size; declared tensors must lie within it.
-        type_sizes: ggml type → (elements per block, bytes per block).
-        watched: Texts to look out for in lists of texts; see `Skipped.seen`.
-
-    Raises:
-        GGUFError: The header is damaged, truncated, hostile or of an unsupported version.
+    `type_sizes` maps a ggml type to (elements per block, bytes per block). `watched` are texts to
+    find in skipped lists; see `Skipped.seen`.
     """
-    cursor = _Cursor(file, file_bytes, watched)
+    cursor = Cursor(file, file_bytes, watched)
     if cursor.read(4, "the magic number") != b"GGUF":
         raise GGUFError("The file does not start with 'GGUF': it is not a GGUF model.")
     version = cursor.u32("the version")
@@ -218,7 +89,7 @@ def read_container(
     key_value_count = cursor.count("key-values", 13, _MAX_KEY_VALUES)
     values: dict[str, Value] = {}
     for _ in range(key_value_count):
-        key = _text(cursor.string("a key", _MAX_KEY_BYTES), "A key")
+        key = _key(cursor)
         if key in values:
             raise GGUFError(f"The key {key!r} occurs twice.")
         values[key] = _value(cursor, key)
@@ -227,14 +98,15 @@ def read_container(
     )
 
 
-def _text(data: bytes, what: str) -> str:
+def _key(cursor: Cursor) -> str:
+    data = cursor.string("a key", _MAX_KEY_BYTES)
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise GGUFError(f"{what} is not valid UTF-8: {data[:40]!r}.") from error
+        raise GGUFError(f"A key is not valid UTF-8: {data[:40]!r}.") from error
 
 
-def _value(cursor: _Cursor, key: str) -> Value:
+def _value(cursor: Cursor, key: str) -> Value:
     value_type = cursor.u32(f"the type of {key}")
     if value_type == _ARRAY:
         return _array(cursor, key)
@@ -245,7 +117,8 @@ def _value(cursor: _Cursor, key: str) -> Value:
             return Skipped(length_bytes)
         return cursor.keep(length_bytes, key)
     scalar = _scalar_struct(value_type, key)
-    return _scalar(cursor.read(scalar.size, key), scalar)
+    (value,) = scalar.unpack(cursor.read(scalar.size, key))
+    return cast("Scalar", value)
 
 
 def _scalar_struct(value_type: int, key: str) -> struct.Struct:
@@ -255,12 +128,7 @@ def _scalar_struct(value_type: int, key: str) -> struct.Struct:
     return scalar
 
 
-def _scalar(data: bytes, scalar: struct.Struct) -> Scalar:
-    (value,) = scalar.unpack(data)
-    return value
-
-
-def _array(cursor: _Cursor, key: str) -> tuple[Scalar, ...] | Skipped:
+def _array(cursor: Cursor, key: str) -> tuple[Scalar, ...] | Skipped:
     element_type = cursor.u32(f"the element type of {key}")
     if element_type == _ARRAY:
         raise GGUFError(f"{key} is an array of arrays, which no model format uses.")
@@ -289,9 +157,8 @@ def _alignment(values: dict[str, Value]) -> int:
 
 
 def _tensors(
-    cursor: _Cursor, count: int, alignment: int, file_bytes: int, type_sizes: TypeSizes
+    cursor: Cursor, count: int, alignment: int, file_bytes: int, type_sizes: TypeSizes
 ) -> tuple[Tensor, ...]:
-    """The tensors, each checked to lie where llama.cpp expects it."""
     names: set[bytes] = set()
     tensors: list[Tensor] = []
     end = 0
@@ -307,7 +174,7 @@ def _tensors(
             raise GGUFError(f"The {label} is at offset {offset}; {end} was expected.")
         tensors.append(tensor)
         end = _padded(offset + tensor.size_bytes, alignment)
-    # The last tensor's padding may be missing; its bytes may not.
+    # Only the padding of the last tensor may be missing.
     needed_bytes = _padded(cursor.position, alignment) + (
         offset + tensor.size_bytes if count else 0
     )
@@ -319,7 +186,7 @@ def _tensors(
     return tuple(tensors)
 
 
-def _tensor(cursor: _Cursor, name: str, type_sizes: TypeSizes) -> Tensor:
+def _tensor(cursor: Cursor, name: str, type_sizes: TypeSizes) -> Tensor:
     label = f"tensor {name!r}"
     dimension_count = cursor.u32(label)
     if dimension_count > _MAX_DIMENSIONS:

@@ -1,4 +1,4 @@
-"""A header as ``ModelVersion.header`` keeps it."""
+"""Convert headers to and from the JSON in ``ModelVersion.header``."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,23 +12,18 @@ TEMPLATE_SHA256 = "chat_template_sha256"
 
 
 def header_facts(header: GGUFHeader) -> dict[str, Any]:
-    """The values to keep of a header.
-
-    The chat template has a field of its own; its checksum tells whether that field is as the file
-    has it.
-    """
+    """The values of a header, with a checksum of the chat template, which the version has."""
     facts: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(header))
     sha256 = template_sha256(header.chat_template) if header.chat_template else None
     return facts | {"chat_template": None, TEMPLATE_SHA256: sha256}
 
 
 def template_sha256(template: str) -> str:
-    """The checksum (hex) of a chat template."""
     return hashlib.sha256(template.encode()).hexdigest()
 
 
 def kept_header(facts: Mapping[str, Any] | None) -> GGUFHeader | None:
-    """The header; None where the file was not read yet, or by a release that kept less."""
+    """The header; None before the file is read, or if an older release kept fewer values."""
     if facts is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Facts about a model, from the header of its GGUF file."""
+"""Read the facts about a model from the header of its GGUF file."""
 
 import math
 import os
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from models_registry.gguf.architectures import reason_against
-from models_registry.gguf.facts import MAX_COUNT, Facts
 from models_registry.gguf.format import (
     Container,
     GGUFError,
@@ -21,6 +20,7 @@ from models_registry.gguf.format import (
     read_container,
     reason_against_part,
 )
+from models_registry.gguf.key_values import MAX_COUNT, KeyValues
 from models_registry.rules.capabilities import FIM_TOKENS, knows_fim
 
 __all__ = ["GGUFError", "GGUFHeader", "read_header"]
@@ -28,7 +28,7 @@ __all__ = ["GGUFError", "GGUFHeader", "read_header"]
 _READ_BUFFER_BYTES: Final = 1024 * 1024
 _MAX_BLOCKS: Final = 4096
 _MAX_ARCHITECTURE_CHARACTERS: Final = 50
-# Encoders for which llama.cpp makes no KV cache even where the header is silent about causality.
+# Encoders for which llama.cpp makes no KV cache even without `attention.causal` in the header.
 _ENCODERS: Final = {
     "bert", "jina-bert-v2", "jina-bert-v3", "nomic-bert", "nomic-bert-moe", "neo-bert",
     "modern-bert", "gemma-embedding",
@@ -37,28 +37,17 @@ _ENCODERS: Final = {
 
 @dataclass(frozen=True)
 class Matrix:
-    """All weights of one type, shape and use: `use` is a tensor's name without its block.
+    """All tensors of one type, shape and use together."""
 
-    `shape` has the length of a row first; `size_bytes` are those of all of them together.
-    """
-
-    use: str
+    use: str  # the name of the tensors without `blk.N.`
     type: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # the length of a row first
     size_bytes: int
 
 
 @dataclass(frozen=True)
 class GGUFHeader:
-    """What a GGUF file says of its model.
-
-    A count is 0, and a text or token id None, where the file does not say (or, for a token id,
-    names none of its tokens).
-    `head_count_kv` has one number for each block, since some models vary it.
-    `vocab_size` is the length of the token list; token ids and sizes are in tokens and elements.
-    `knows_fim` tells that the vocabulary can mark a hole to be filled in; `matrices` are its
-    weights of two and more dimensions.
-    """
+    """The facts about a model; without a value a count is 0, and a text or token id None."""
 
     architecture: str
     name: str | None
@@ -68,7 +57,7 @@ class GGUFHeader:
     block_count: int
     feed_forward_length: int
     head_count: int
-    head_count_kv: tuple[int, ...]
+    head_count_kv: tuple[int, ...]  # by block
     key_length: int
     value_length: int
     vocab_size: int
@@ -82,27 +71,17 @@ class GGUFHeader:
     sliding_window: int
     tensor_bytes: int
     file_bytes: int
-    knows_fim: bool = False
+    knows_fim: bool = False  # the vocabulary has fill-in-the-middle tokens
     matrices: tuple[Matrix, ...] = ()
 
     @property
     def is_embedding(self) -> bool:
-        """Whether it was made to embed texts and not to continue them."""
         return not self.causal or self.pooling_type not in (None, "none")
 
     def kv_bytes_per_token(self, type_k: str = "f16", type_v: str = "f16") -> int:
-        """KV cache bytes that one token takes over all blocks.
-
-        Args:
-            type_k, type_v: ggml types of keys and values, such as `f16` or `q8_0`.
-
-        Returns:
-            blocks x KV heads x (key length x bytes per element of keys + the same of values),
-            rounded up; 0 for an encoder, which keeps no cache. For sliding-window models this
-            is the cost of a full-size cache, which is what is allocated.
-
-        Raises:
-            ValueError: A type is unknown.
+        """KV cache bytes of one token: the sum over blocks of KV heads x (key length x bytes per
+        element of keys + the same of values), rounded up; 0 for an encoder. Sliding-window models
+        have a full-size cache, too. Types are ggml types such as `f16` or `q8_0`.
         """
         if not self.causal:
             return 0
@@ -112,15 +91,7 @@ class GGUFHeader:
 
 
 def read_header(path: Path) -> GGUFHeader:
-    """Read the facts from a GGUF file; the tensors themselves are not read.
-
-    Args:
-        path: The model file.
-
-    Raises:
-        GGUFError: The file is missing, damaged, truncated, hostile, a part of one or no language
-            model, or one that llama.cpp cannot compute.
-    """
+    """Read the header of a GGUF file. Raises `GGUFError` unless llama.cpp can run the model."""
     try:
         # Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -130,7 +101,6 @@ def read_header(path: Path) -> GGUFHeader:
                 raise GGUFError(f"{path}: not a regular file.")
             container = read_container(file, status.st_size, _type_sizes(), FIM_TOKENS)
         header = _header(container, status.st_size)
-        _require_storable(header)
         _require_usable(header, container)
         return header
     except OSError as error:
@@ -140,50 +110,48 @@ def read_header(path: Path) -> GGUFHeader:
 
 
 def _header(container: Container, file_bytes: int) -> GGUFHeader:
-    facts = Facts(container.values)
-    parts = facts.number("split.count") or 1
+    values = KeyValues(container.values)
+    parts = values.number("split.count") or 1
     if parts > 1:
         raise GGUFError(reason_against_part(parts))
-    architecture = facts.text("general.architecture")
+    architecture = values.text("general.architecture")
     if architecture is None:
         raise GGUFError("The header does not name the model's architecture.")
-    facts.prefix = architecture
-    block_count = facts.required("block_count", _MAX_BLOCKS)
-    embedding_length = facts.required("embedding_length", MAX_COUNT)
-    head_count = max(facts.per_block("attention.head_count", block_count, 0), default=0)
-    head_count_kv = facts.per_block("attention.head_count_kv", block_count, head_count)
+    values.prefix = architecture
+    block_count = values.required("block_count", _MAX_BLOCKS)
+    embedding_length = values.required("embedding_length", MAX_COUNT)
+    head_count = max(values.per_block("attention.head_count", block_count, 0), default=0)
     head_length = embedding_length // head_count if head_count else 0
     return GGUFHeader(
         architecture=architecture,
-        name=facts.text("general.name"),
-        quantisation=_quantisation(facts.number("general.file_type")),
-        context_length=facts.required("context_length", MAX_COUNT),
+        name=values.text("general.name"),
+        quantisation=_quantisation(values.number("general.file_type")),
+        context_length=values.required("context_length", MAX_COUNT),
         embedding_length=embedding_length,
         block_count=block_count,
-        feed_forward_length=facts.count("feed_forward_length", 0),
+        feed_forward_length=values.count("feed_forward_length", 0),
         head_count=head_count,
-        head_count_kv=head_count_kv,
-        key_length=facts.count("attention.key_length", head_length),
-        value_length=facts.count("attention.value_length", head_length),
-        vocab_size=facts.length("tokenizer.ggml.tokens"),
-        merge_count=facts.length("tokenizer.ggml.merges"),
-        chat_template=facts.text("tokenizer.chat_template"),
-        bos_token_id=facts.token_id("tokenizer.ggml.bos_token_id"),
-        eos_token_id=facts.token_id("tokenizer.ggml.eos_token_id"),
-        add_bos=facts.flag("tokenizer.ggml.add_bos_token"),
-        pooling_type=_pooling_type(facts.number(f"{architecture}.pooling_type")),
-        causal=facts.flag(f"{architecture}.attention.causal") is not False
+        head_count_kv=values.per_block("attention.head_count_kv", block_count, head_count),
+        key_length=values.count("attention.key_length", head_length),
+        value_length=values.count("attention.value_length", head_length),
+        vocab_size=values.length("tokenizer.ggml.tokens"),
+        merge_count=values.length("tokenizer.ggml.merges"),
+        chat_template=values.text("tokenizer.chat_template"),
+        bos_token_id=values.token_id("tokenizer.ggml.bos_token_id"),
+        eos_token_id=values.token_id("tokenizer.ggml.eos_token_id"),
+        add_bos=values.flag("tokenizer.ggml.add_bos_token"),
+        pooling_type=_pooling_type(values.number(f"{architecture}.pooling_type")),
+        causal=values.flag(f"{architecture}.attention.causal") is not False
         and architecture not in _ENCODERS,
-        sliding_window=facts.count("attention.sliding_window", 0),
-        tensor_bytes=container.tensor_bytes,
+        sliding_window=values.count("attention.sliding_window", 0),
+        tensor_bytes=sum(tensor.size_bytes for tensor in container.tensors),
         file_bytes=file_bytes,
-        knows_fim=knows_fim(facts.seen("tokenizer.ggml.tokens")),
+        knows_fim=knows_fim(values.seen("tokenizer.ggml.tokens")),
         matrices=_matrices(container.tensors),
     )
 
 
-def _require_storable(header: GGUFHeader) -> None:
-    """Raise ``GGUFError`` where facts do not fit into the registry's columns."""
+def _require_usable(header: GGUFHeader, container: Container) -> None:
     if len(header.architecture) > _MAX_ARCHITECTURE_CHARACTERS:
         raise GGUFError(
             f"The architecture's name has {len(header.architecture)} characters, more than "
@@ -192,12 +160,9 @@ def _require_storable(header: GGUFHeader) -> None:
     kv_bytes = header.kv_bytes_per_token()
     if kv_bytes > MAX_COUNT:
         raise GGUFError(f"The KV cache would take {kv_bytes} bytes per token; it is damaged.")
-
-
-def _require_usable(header: GGUFHeader, container: Container) -> None:
     reason = reason_against(
         header.architecture,
-        tokenizer=Facts(container.values).text("tokenizer.ggml.model"),
+        tokenizer=KeyValues(container.values).text("tokenizer.ggml.model"),
         vocab_size=header.vocab_size,
         head_count=header.head_count,
         keys=container.values.keys(),
@@ -219,7 +184,7 @@ def _matrices(tensors: Iterable[Tensor]) -> tuple[Matrix, ...]:
     return tuple(Matrix(*kind, size_bytes) for kind, size_bytes in sizes.items())
 
 
-# gguf imports NumPy (0.2 s); only those who read a header pay for it.
+# gguf is imported late: it imports NumPy (0.2 s), which only reading a header needs.
 def _type_sizes() -> TypeSizes:
     from gguf import GGML_QUANT_SIZES
 

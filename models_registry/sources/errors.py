@@ -1,17 +1,16 @@
-"""What can go wrong while a model file is fetched: one class per remedy."""
+"""Errors of fetching a model file: one class per remedy."""
 
 import re
 from typing import Final
 
-# Of a web address, or of its path as urllib3 quotes it, up to the punctuation after it.
+# The query of a web address, or of its path as urllib3 quotes it, without punctuation after it.
 _QUERY: Final = re.compile(r"((?:https?://|url: )[^\s?]*)\?\S*?(?=['\")>\],.:;]*(?:\s|$))")
 
 
 class SourceError(Exception):
-    """A model file could not be fetched; the message says why and what to do about it.
+    """A model file could not be fetched; the message says why and what to do.
 
-    Queries of web addresses are cut from it: they may hold signatures, and everybody who sees the
-    registry reads the message.
+    Queries of web addresses, which may hold signatures, are cut: many people see the message.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -27,7 +26,7 @@ class SourceNotFoundError(SourceError):
 
 
 class AccessDeniedError(SourceError):
-    """The file is there, but not for this caller: a token or a permission is missing."""
+    """A token or a permission for an existing file is missing."""
 
 
 class SourceUnreachableError(SourceError):
@@ -35,19 +34,19 @@ class SourceUnreachableError(SourceError):
 
 
 class ChecksumMismatchError(SourceError):
-    """The bytes that arrived are not the bytes that were asked for."""
+    pass
 
 
 class SizeMismatchError(SourceError):
-    """The file is longer or shorter than was announced."""
+    pass
 
 
 class DestinationError(SourceError):
-    """The file cannot be written where it should be."""
+    """The file cannot be written to its destination."""
 
 
 class DiskFullError(DestinationError):
-    """There is not enough free space for the file and what is needed to make it."""
+    pass
 
 
 class ConversionError(SourceError):
@@ -55,4 +54,4 @@ class ConversionError(SourceError):
 
 
 class DownloadFailedError(SourceError):
-    """What delivers the file failed for a reason of its own, which the message quotes."""
+    """The server or pip failed for a reason that the message quotes."""

@@ -10,63 +10,65 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import IO, Final
 
 from models_registry.sources.errors import DiskFullError
-from models_registry.sources.progress import Phase, ProgressCallback
+from models_registry.sources.interface import Phase, ProgressCallback
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _LOCK_POLL_SECONDS: Final = 0.2
 _KEEP_SIZE: Final = 1  # FALLOC_FL_KEEP_SIZE
-_BLOCK_BYTES: Final = 512  # what st_blocks counts, whatever the file system
+_BLOCK_BYTES: Final = 512  # the unit of st_blocks on every file system
 _CANNOT_RESERVE: Final = (errno.EOPNOTSUPP, errno.ENOSYS)
 
 
-class ByteReader(Protocol):
-    """Anything bytes can be read from in pieces."""
-
-    def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; empty at the end."""
-
-
 def copy_hashed(
-    source: ByteReader,
+    source: IO[bytes],
     target: Path,
-    total_bytes: int | None,
+    total_bytes: int,
     on_progress: ProgressCallback,
     phase: Phase,
     *,
     append: bool = False,
 ) -> str:
-    """Copy a stream into a file that is on disk when this returns; answer its sha256 (hex).
-
-    With `append` the stream follows what the file holds; the checksum is the stream's alone.
-    """
+    """Copy a stream into a file, sync the file to disk, and return the stream's sha256 (hex)."""
+    digest = hashlib.sha256()
     with target.open("ab" if append else "wb") as file:
-        if total_bytes is not None:
-            reserve(file.fileno(), file.tell() + total_bytes, target)
-        sha256 = _pump(source, file.write, total_bytes, on_progress, phase)
+        reserve(file.fileno(), file.tell() + total_bytes, target)
+        for chunk in _chunks(source, total_bytes, on_progress, phase):
+            digest.update(chunk)
+            file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
-    return sha256
+    return digest.hexdigest()
 
 
 def hash_file(path: Path, on_progress: ProgressCallback) -> str:
-    """The sha256 (hex) of a file."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        total_bytes = os.fstat(file.fileno()).st_size
-        return _pump(file, None, total_bytes, on_progress, "verifying")
+        hash_into(digest, file, os.fstat(file.fileno()).st_size, on_progress)
+    return digest.hexdigest()
 
 
 def hash_into(
-    digest: "hashlib._Hash", source: ByteReader, total_bytes: int, on_progress: ProgressCallback
+    digest: "hashlib._Hash", source: IO[bytes], total_bytes: int, on_progress: ProgressCallback
 ) -> None:
-    """Read a stream from where it is to its end, into a checksum."""
-    _pump(source, None, total_bytes, on_progress, "verifying", digest)
+    for chunk in _chunks(source, total_bytes, on_progress, "verifying"):
+        digest.update(chunk)
+
+
+def _chunks(
+    source: IO[bytes], total_bytes: int, on_progress: ProgressCallback, phase: Phase
+) -> Iterator[bytes]:
+    done_bytes = 0
+    while chunk := source.read(_CHUNK_BYTES):
+        yield chunk
+        done_bytes += len(chunk)
+        on_progress(done_bytes, total_bytes, phase)
 
 
 def sync_to_disk(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a power cut."""
+    """Make a file, or the names in a folder, survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -75,7 +77,6 @@ def sync_to_disk(path: Path) -> None:
 
 
 def require_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
-    """Raise DiskFullError, with the numbers, unless `folder` has room for `needed_bytes`."""
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < needed_bytes:
         raise DiskFullError(
@@ -85,19 +86,10 @@ def require_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
 
 
 def reserve(descriptor: int, size_bytes: int, path: Path) -> None:
-    """Set room on the disk aside for a file that is going to have `size_bytes`.
+    """Reserve disk space for a file of `size_bytes`, so that no other download can take it.
 
-    Others find that much less space free, so that two large files are not begun where there is
-    room for one. The file does not become longer, and truncating it to its length gives back what
-    it does not need. A file system that cannot do this is only asked for its free space.
-
-    Args:
-        descriptor: of the file, open for writing.
-        size_bytes: of the whole file.
-        path: of the file.
-
-    Raises:
-        DiskFullError: there is not enough room; with the numbers.
+    The length of the file stays; truncating the file to its length frees the rest. On a file
+    system that cannot reserve, only the free space is checked. Raises `DiskFullError`.
     """
     status = os.fstat(descriptor)
     has_bytes = max(status.st_size, status.st_blocks * _BLOCK_BYTES)
@@ -106,14 +98,14 @@ def reserve(descriptor: int, size_bytes: int, path: Path) -> None:
     number = _fallocate(descriptor, size_bytes) if lacking_bytes else 0
     if number in (0, *_CANNOT_RESERVE):
         return
-    os.ftruncate(descriptor, status.st_size)  # some blocks may have been had
+    os.ftruncate(descriptor, status.st_size)  # frees blocks that were reserved before the error
     if number in (errno.ENOSPC, errno.EDQUOT):
         require_free_space(path.parent, lacking_bytes, path.name)
     raise OSError(number, os.strerror(number))
 
 
 def _fallocate(descriptor: int, size_bytes: int) -> int:
-    """Linux's call of this name, which Python does not have; 0 or the number of the error."""
+    """Call Linux's fallocate, which Python lacks; returns 0 or the errno."""
     libc = ctypes.CDLL(None, use_errno=True)
     size = ctypes.c_int64(size_bytes)
     failed = libc.fallocate(descriptor, _KEEP_SIZE, ctypes.c_int64(0), size)
@@ -122,10 +114,9 @@ def _fallocate(descriptor: int, size_bytes: int) -> int:
 
 @contextmanager
 def exclusive(lock_path: Path, on_progress: ProgressCallback) -> Iterator[None]:
-    """Hold a lock that one process (and one thread) at a time can have.
+    """Hold a lock between processes and threads; the kernel releases it when its holder dies.
 
-    The kernel drops it when its holder dies. While another has it, `on_progress` is told
-    `waiting` and may raise to give up.
+    While another holder has it, `on_progress` is told `waiting`; it may raise to cancel.
     """
     with lock_path.open("a") as file:
         while True:
@@ -138,31 +129,8 @@ def exclusive(lock_path: Path, on_progress: ProgressCallback) -> Iterator[None]:
         try:
             yield
         finally:
-            # Explicit: a child forked meanwhile shares the file and would keep the lock.
+            # Explicit: a child that was forked meanwhile shares the file and would keep the lock.
             fcntl.flock(file, fcntl.LOCK_UN)
-
-
-class _Write(Protocol):
-    def __call__(self, data: bytes, /) -> int: ...
-
-
-def _pump(
-    source: ByteReader,
-    write: _Write | None,
-    total_bytes: int | None,
-    on_progress: ProgressCallback,
-    phase: Phase,
-    digest: "hashlib._Hash | None" = None,
-) -> str:
-    digest = digest or hashlib.sha256()
-    done_bytes = 0
-    while chunk := source.read(_CHUNK_BYTES):
-        digest.update(chunk)
-        if write is not None:
-            write(chunk)
-        done_bytes += len(chunk)
-        on_progress(done_bytes, total_bytes, phase)
-    return digest.hexdigest()
 
 
 def _megabytes(size_bytes: int) -> str:

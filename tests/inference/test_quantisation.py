@@ -22,9 +22,8 @@ from inference.quantisation import QUANTISATIONS, QuantisationError, quality_war
 from models_registry.errors import RegistryError
 from models_registry.files.inspection import inspect_file
 from models_registry.models import Model, ModelVersion
-from models_registry.sources import checksum, storage
+from models_registry.sources import checksum, ignore_progress, storage
 from models_registry.sources.errors import DiskFullError
-from models_registry.sources.progress import ignore_progress
 
 pytestmark = pytest.mark.django_db
 Usage = namedtuple("Usage", "total used free")

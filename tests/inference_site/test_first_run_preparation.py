@@ -34,7 +34,7 @@ def fetched(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Keys of the versions whose file was fetched; nothing is downloaded."""
     keys: list[str] = []
 
-    def fetch(console: Console, version: ModelVersion, models_dir: Path, _fetch: Any) -> None:
+    def fetch(console: Console, version: ModelVersion, models_dir: Path) -> None:
         keys.append(version.key)
         path = models_dir / version.file_name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -115,7 +115,6 @@ class Command(BaseCommand):
 def _prepare(console: Console) -> int:
     """Fetch the models and set the memory budget; return its bytes."""
     from models_registry.catalogue.selectors import find_version
-    from models_registry.files.download_run import fetch_here
     from models_registry.files.terminal import fetch_with_bar
     from models_registry.fleet.footprints import placements_of
     from models_registry.models import ModelVersion, Node
@@ -128,7 +127,7 @@ def _prepare(console: Console) -> int:
         if version is None:
             raise DemoError(f"The registry does not know {slug}.")
         if version.file_state != ModelVersion.FileState.READY:
-            fetch_with_bar(console, version, settings.INFERENCE.models_dir, fetch_here)
+            fetch_with_bar(console, version, settings.INFERENCE.models_dir)
         (place,) = placements_of(version, node, {})
         needs[slug] = place.needs["cpu"]
     pairs = [needs[one] + needs[other] for one, other in itertools.combinations(MODELS, 2)]

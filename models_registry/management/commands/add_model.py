@@ -10,7 +10,6 @@ from rich.console import Console
 
 from models_registry.catalogue.additions import add_version
 from models_registry.errors import RegistryError
-from models_registry.files.download_run import fetch_here
 from models_registry.files.terminal import fetch_with_bar
 from models_registry.fleet.desired import load
 from models_registry.fleet.nodes import pick_node
@@ -43,7 +42,7 @@ class Command(BaseCommand):
         try:
             version = _register(slug, source, options)
             console = Console(stderr=True)
-            fetch_with_bar(console, version, settings.INFERENCE.models_dir, fetch_here)
+            fetch_with_bar(console, version, settings.INFERENCE.models_dir)
             if not no_load:
                 load(version, pick_node(version))
         except (GGUFError, SourceError, RegistryError, OSError) as error:

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from models_registry.catalogue.selectors import find_version
 from models_registry.errors import RegistryError
-from models_registry.files.download_run import fetch_here
 from models_registry.files.terminal import AT_ONCE, fetch_with_bars
 from models_registry.gguf.reader import GGUFError
 from models_registry.models import ModelVersion
@@ -40,9 +39,7 @@ class Command(BaseCommand):
         versions = self._versions(names)
         models_dir = settings.INFERENCE.models_dir
         try:
-            errors = fetch_with_bars(
-                Console(stderr=True), versions, models_dir, fetch_here, at_once
-            )
+            errors = fetch_with_bars(Console(stderr=True), versions, models_dir, at_once)
         except KeyboardInterrupt:
             raise CommandError(
                 "Stopped. The same command goes on from here.", returncode=_INTERRUPTED

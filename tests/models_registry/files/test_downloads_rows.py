@@ -22,7 +22,7 @@ from models_registry.files.download_run import (
     DownloadStoppedError,
     Reporter,
     Speed,
-    attempt,
+    run_attempt,
     run_download,
 )
 from models_registry.files.downloads import (
@@ -45,11 +45,11 @@ State = Download.State
 
 
 @pytest.fixture(autouse=True)
-def bells(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The tasks that would have been handed to the cluster."""
-    rung: list[str] = []
-    monkeypatch.setattr(downloads, "async_task", lambda task, **_: rung.append(task))
-    return rung
+def enqueued(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Tasks for the jobs cluster, which are not run."""
+    names: list[str] = []
+    monkeypatch.setattr(downloads, "async_task", lambda task, **_: names.append(task))
+    return names
 
 
 def a_download(tmp_path: Path, **fields: Any) -> Download:
@@ -66,12 +66,14 @@ def claimed(download: Download) -> Download:
     return taken
 
 
-def test_start_queues_and_rings(bells: list[str], django_capture_on_commit_callbacks: Any) -> None:
+def test_start_enqueues_a_task(
+    enqueued: list[str], django_capture_on_commit_callbacks: Any
+) -> None:
     user = get_user_model().objects.create_user("ada")
     with django_capture_on_commit_callbacks(execute=True):
         download = start_download(a_version(), user)
     assert (download.state, download.requested_by) == ("queued", user)
-    assert bells == ["models_registry.tasks.run_downloads"]
+    assert enqueued == ["models_registry.tasks.run_downloads"]
 
 
 def test_start_joins_what_is_under_way(django_capture_on_commit_callbacks: Any) -> None:
@@ -256,7 +258,7 @@ def test_run_that_was_cancelled_leaves_the_state_to_the_next(tmp_path: Path) -> 
         raise DownloadStoppedError
 
     with pytest.raises(DownloadStoppedError):
-        attempt(first, tmp_path / "models", replaced)
+        run_attempt(first, tmp_path / "models", replaced)
     assert ModelVersion.objects.get().file_state == "fetching"
 
 
@@ -288,8 +290,7 @@ def test_reporter_writes_at_most_once_a_second(
     tmp_path: Path, django_assert_num_queries: Any
 ) -> None:
     download, clock = claimed(a_download(tmp_path)), Clock()
-    assert download.run_id
-    report = Reporter(download, download.run_id, clock)
+    report = Reporter(download, clock)
     with django_assert_num_queries(2):
         for step in range(16):
             report(step * 1000, 100_000, "downloading")
@@ -301,8 +302,7 @@ def test_reporter_writes_at_most_once_a_second(
 
 def test_reporter_tells_an_attempt_that_the_row_is_no_longer_its_own(tmp_path: Path) -> None:
     download, clock = claimed(a_download(tmp_path)), Clock()
-    assert download.run_id
-    report = Reporter(download, download.run_id, clock)
+    report = Reporter(download, clock)
     cancel_download(download)
     with pytest.raises(DownloadStoppedError):
         report(1, 2, "downloading")
@@ -312,8 +312,7 @@ def test_reporter_goes_on_while_postgres_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     download = claimed(a_download(tmp_path))
-    assert download.run_id
-    report = Reporter(download, download.run_id, Clock())
+    report = Reporter(download, Clock())
 
     def away(*_: object, **__: object) -> int:
         raise OperationalError("gone")
@@ -339,7 +338,7 @@ def test_task_runs_all_that_waits(tmp_path: Path, settings: Any) -> None:
     assert set(Download.objects.values_list("state", flat=True)) == {"done"}
 
 
-def test_schedule_rings_every_minute() -> None:
+def test_schedule_runs_every_minute() -> None:
     tasks.schedule_downloads()
     tasks.schedule_downloads()
     schedule = Schedule.objects.get(name="downloads")

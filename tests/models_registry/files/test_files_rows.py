@@ -10,7 +10,11 @@ from models_registry.errors import RegistryError
 from models_registry.files.inspection import fetch_file
 from models_registry.gguf.reader import GGUFError
 from models_registry.models import ModelVersion
-from models_registry.sources import AccessDeniedError, ChecksumMismatchError, SourceError
+from models_registry.sources.errors import (
+    AccessDeniedError,
+    ChecksumMismatchError,
+    SourceError,
+)
 from tests.models_registry.file_server import Reply, file_server
 from tests.models_registry.fleet_rows import a_version
 from tests.models_registry.gguf_samples import TEMPLATE, TOKENS, write_llama

@@ -214,7 +214,7 @@ def test_file_of_another_kind_than_its_model_never_takes_its_place(
         version.sources.create(url=path.as_uri())
     fetch_file(first, models_dir, ignore)
 
-    with pytest.raises(RegistryError, match=r"is made to .* texts, but .* is there to"):
+    with pytest.raises(RegistryError, match=r"is a model to .* texts, but .* is registered to"):
         fetch_file(second, models_dir, ignore)
 
     assert not (models_dir / second.file_name).exists()
@@ -263,7 +263,7 @@ def test_changed_weights_are_refused_though_size_and_header_are_the_same(
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(RegistryError, match="another file"):
         require_checked(version, path, ignore)
-    assert checksum.noted(path) is None  # a fetch is not to take it for one that serves
+    assert checksum.noted_sha256(path) is None  # a fetch is not to take it for one that serves
 
 
 def test_file_without_a_note_that_cannot_be_written_is_still_checked(
@@ -274,5 +274,5 @@ def test_file_without_a_note_that_cannot_be_written_is_still_checked(
 
     path = models_dir / "a.gguf"
     checksum.note_path(path).unlink()
-    monkeypatch.setattr(checksum, "remember", refuse)
+    monkeypatch.setattr(checksum, "write_note", refuse)
     require_checked(version, path, ignore)

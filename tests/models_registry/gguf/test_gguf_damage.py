@@ -9,12 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from models_registry.gguf.format import (
-    MAX_HEADER_BYTES,
-    MAX_KEPT_BYTES,
-    MAX_KEPT_STRING_BYTES,
-    MAX_STRINGS,
-)
+from models_registry.gguf.cursor import MAX_HEADER_BYTES, MAX_KEPT_BYTES, MAX_STRINGS
+from models_registry.gguf.format import MAX_KEPT_STRING_BYTES
 from models_registry.gguf.reader import GGUFError, read_header
 from tests.models_registry.gguf_samples import (
     BARE,

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from models_registry.sources import (
-    Access,
+from models_registry.sources import Access, fetch
+from models_registry.sources.errors import (
     AccessDeniedError,
     BadSourceError,
     ChecksumMismatchError,
     SizeMismatchError,
     SourceNotFoundError,
-    fetch,
 )
 from tests.models_registry.file_server import FileServer, Reply, file_server
 

@@ -11,8 +11,10 @@ import pytest
 import safetensors.numpy
 
 from models_registry.gguf.reader import read_header
-from models_registry.sources import ConversionError
-from models_registry.sources.minilm import convert
+from models_registry.sources.errors import (
+    ConversionError,
+)
+from models_registry.sources.readers.minilm import convert
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "play", "##ing", "#", "##s"]
 CONFIG = {

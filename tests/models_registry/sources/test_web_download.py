@@ -18,8 +18,8 @@ from django.db import OperationalError
 
 from models_registry.errors import RegistryError
 from models_registry.gguf.reader import GGUFError
-from models_registry.sources import (
-    Access,
+from models_registry.sources import Access, check_url, fetch, storage
+from models_registry.sources.errors import (
     AccessDeniedError,
     BadSourceError,
     ChecksumMismatchError,
@@ -28,15 +28,11 @@ from models_registry.sources import (
     SizeMismatchError,
     SourceNotFoundError,
     SourceUnreachableError,
-    check_url,
-    fetch,
-    storage,
-    web_client,
-    web_download,
 )
-from models_registry.sources.partial import note_of_part
-from models_registry.sources.patience import Patience
-from models_registry.sources.reach import is_private
+from models_registry.sources.http import client, download
+from models_registry.sources.http.partial import note_of_part
+from models_registry.sources.http.private_networks import is_private
+from models_registry.sources.http.retry import RetryPolicy
 from tests.models_registry.file_server import FileServer, Reply, file_server
 
 DATA = random.Random(3).randbytes(300_000)
@@ -67,10 +63,10 @@ class FakeTime:
 def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     """Every download of the test waits in this time."""
     fake = FakeTime()
-    patience = Patience(
-        clock=fake.clock, sleep=fake.sleep, chance=lambda: 1.0, connect_seconds=5, silence_seconds=5
+    policy = RetryPolicy(
+        clock=fake.clock, sleep=fake.sleep, jitter=lambda: 1.0, connect_seconds=5, silence_seconds=5
     )
-    monkeypatch.setattr(web_download, "Patience", lambda: patience)
+    monkeypatch.setattr(download, "RetryPolicy", lambda: policy)
     return fake
 
 
@@ -291,7 +287,7 @@ def test_web_promise_of_too_much_is_an_error_with_the_numbers(
 ) -> None:
     server.reply(Reply(promised_bytes=400_000))
 
-    with pytest.raises(DownloadFailedError, match="300000 of 400000 bytes have come"):
+    with pytest.raises(DownloadFailedError, match="300000 of 400000 bytes were received"):
         fetch(f"{server.url}/m.gguf", destination)
 
     assert not destination.exists()
@@ -313,7 +309,7 @@ def test_web_file_longer_than_registered_is_refused_at_its_first_byte_too_many(
 ) -> None:
     server.reply(Reply(chunked=True))
 
-    with pytest.raises(SizeMismatchError, match="goes on after 1000 bytes"):
+    with pytest.raises(SizeMismatchError, match="is longer than 1000 bytes"):
         fetch(f"{server.url}/m.gguf", destination, size_bytes=1000)
 
     assert names(destination) == {".m.gguf.lock"}
@@ -554,7 +550,7 @@ def test_web_redirect_to_plain_http_elsewhere_is_refused(
 def test_web_redirect_from_outside_leads_to_nobody_inside(
     server: FileServer, destination: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_client, "is_inside", lambda _url: False)
+    monkeypatch.setattr(client, "is_private_host", lambda _url: False)
     server.reply(Reply(status=302, headers={"Location": "/secret"}), Reply())
 
     with pytest.raises(BadSourceError, match=r"127\.0\.0\.1 is an address of this machine"):
@@ -578,7 +574,7 @@ def test_web_source_for_public_addresses_does_not_reach_this_machine(
 def test_web_name_that_resolves_to_the_inside_the_second_time_is_noticed(
     server: FileServer, destination: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_client, "require_public", lambda _url: None)
+    monkeypatch.setattr(client, "require_public", lambda _url: None)
 
     with pytest.raises(BadSourceError, match=r"127\.0\.0\.1 is an address of this machine"):
         fetch(f"{server.url}/m.gguf", destination, access=Access(only_public=True))
@@ -649,8 +645,8 @@ def test_web_address_with_a_harmless_query_is_taken() -> None:
 def test_web_silence_counts_as_a_drop(
     server: FileServer, destination: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patience = replace(web_download.Patience(), silence_seconds=0.2)
-    monkeypatch.setattr(web_download, "Patience", lambda: patience)
+    policy = replace(download.RetryPolicy(), silence_seconds=0.2)
+    monkeypatch.setattr(download, "RetryPolicy", lambda: policy)
     server.reply(Reply(cut_after=1000, holds=True), Reply())
 
     fetch(f"{server.url}/m.gguf", destination)

@@ -1,7 +1,6 @@
-"""A wheel from the package index, by way of pip.
+"""Download a wheel with pip, which knows the user's index, proxies, credentials and cache.
 
-pip knows the user's index, proxies, credentials and cache. Only wheels are taken, and a wheel is
-a zip archive: no code of the package runs.
+Only wheels are downloaded, which are zip archives: no code of the package runs.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ from models_registry.sources.errors import (
     SourceNotFoundError,
     SourceUnreachableError,
 )
-from models_registry.sources.progress import ProgressCallback
+from models_registry.sources.interface import ProgressCallback
 from models_registry.sources.storage import require_free_space
 
 _POLL_SECONDS: Final = 0.1
@@ -30,7 +29,7 @@ _SIZE_LINE: Final = re.compile(
     r"^\s*(?:Downloading|Using cached) .*\(([\d.]+) (bytes|kB|MB|GB)\)", re.MULTILINE
 )
 _UNIT_BYTES: Final = {"bytes": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
-_NETWORK_TROUBLE: Final = re.compile(
+_NETWORK_ERRORS: Final = re.compile(
     r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|Read timed out"
     r"|ConnectionError|Connection aborted|ProxyError|SSLError|Max retries exceeded"
     r"|connection broken by|Could not fetch URL .*connection error|IncompleteRead|ProtocolError"
@@ -44,35 +43,18 @@ _LISTED_VERSIONS: Final = 10
 def download_wheel(
     package: str, version: str, scratch: Path, on_progress: ProgressCallback
 ) -> Path:
-    """Download one wheel, without its dependencies, into `scratch`.
+    """Download one wheel, without its dependencies, into the empty folder `scratch`.
 
-    pip prints a wheel's size to three digits, so `total_bytes` is that good an estimate; it is
-    None for wheels from a local folder.
-
-    Args:
-        package: Name on the index, already validated.
-        version: Exact version, already validated.
-        scratch: Empty folder for pip's temporary files and the result; needs room for the
-            wheel twice.
-        on_progress: Told of the bytes on disk while pip runs; what it raises stops pip.
-
-    Returns:
-        The wheel's path.
-
-    Raises:
-        SourceError: There is no such wheel, no network, no room, or pip failed otherwise.
+    `scratch` needs space for the wheel twice. The `total_bytes` of progress is pip's own figure of
+    three digits, None for a wheel from a local folder.
     """
-    target = scratch / "wheel"
-    temporary = scratch / "tmp"
     log_path = scratch / "pip.log"
-    for folder in (target, temporary):
-        folder.mkdir()
-    with _pip(f"{package}=={version}", target, temporary, log_path) as process:
+    with _pip(f"{package}=={version}", scratch, log_path) as process:
         _follow(process, scratch, log_path, on_progress)
     log = log_path.read_text(errors="replace")
     if process.returncode != 0:
         raise _explained(package, version, log)
-    wheels = list(target.glob("*.whl"))
+    wheels = list((scratch / "wheel").glob("*.whl"))
     if len(wheels) != 1:
         raise DownloadFailedError(
             f"pip reported success for {package}=={version}, but left {len(wheels)} wheels."
@@ -81,29 +63,25 @@ def download_wheel(
 
 
 @contextlib.contextmanager
-def _pip(
-    requirement: str, target: Path, temporary: Path, log_path: Path
-) -> Iterator[subprocess.Popen[bytes]]:
+def _pip(requirement: str, scratch: Path, log_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    target, temporary = scratch / "wheel", scratch / "tmp"
+    temporary.mkdir()
     command = [
         *(sys.executable, "-P", "-m", "pip", "download", requirement, "--dest", str(target)),
         *("--no-deps", "--no-binary=:none:", "--only-binary=:all:"),
-        # Verbose, because otherwise pip keeps to itself that it could not reach an index.
+        # Verbose, because otherwise pip does not report that it could not reach an index.
         *("-vv", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
     ]
-    # pip downloads into its temporary folder first: here it can be watched and cleared away.
+    # pip downloads into its temporary folder first: here its progress is seen and it is removed.
     environment = {
-        "PIP_RESUME_RETRIES": str(_RESUMES),  # pips that do not know it take no notice
+        "PIP_RESUME_RETRIES": str(_RESUMES),  # ignored by older pips
         **os.environ,
         "TMPDIR": str(temporary),
         "PYTHONUNBUFFERED": "1",
     }
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
     try:
         yield process
@@ -120,7 +98,7 @@ def _pip(
 def _follow(
     process: subprocess.Popen[bytes], scratch: Path, log_path: Path, on_progress: ProgressCallback
 ) -> None:
-    """Report progress until pip ends; stop early where the disk is too small."""
+    """Report progress until pip ends. Raises `DiskFullError` if the wheel is too large."""
     total_bytes: int | None = None
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -145,8 +123,8 @@ def _announced_bytes(log: str) -> int | None:
 
 def _largest_wheel_bytes(folder: Path) -> int:
     largest = 0
-    # pip moves and removes files and folders while they are looked at. `Path.rglob` raises for a
-    # folder that has just gone, `os.walk` passes it by.
+    # pip moves and removes files and folders meanwhile. `Path.rglob` raises for a folder that was
+    # just removed, `os.walk` skips it.
     for parent, _, names in os.walk(folder):
         for name in names:
             if name.endswith(".whl"):
@@ -156,7 +134,6 @@ def _largest_wheel_bytes(folder: Path) -> int:
 
 
 def _explained(package: str, version: str, log: str) -> SourceError:
-    """What pip's output means for the user."""
     wanted = f"{package}=={version}"
     if "No space left on device" in log:
         return DiskFullError(
@@ -167,7 +144,7 @@ def _explained(package: str, version: str, log: str) -> SourceError:
             f"{sys.executable} has no pip, which fetches models from the package index: run "
             f"'{sys.executable} -m ensurepip'."
         )
-    if _NETWORK_TROUBLE.search(log):
+    if _NETWORK_ERRORS.search(log):
         return SourceUnreachableError(
             f"The package index could not be reached for {wanted}. Check the network, or set "
             "pip's index and proxy (PIP_INDEX_URL, HTTPS_PROXY, pip.conf), and try again."

@@ -1,33 +1,37 @@
 """`hf://owner/repo/path/file.gguf?revision=…`: a file in a repository on Hugging Face.
 
-What the server says beyond HTTP, as `huggingface_hub` reads it: `X-Linked-Etag` is the sha256 of a
-large file and `X-Linked-Size` its size, both on the redirect to where the bytes are;
-`X-Error-Code` tells a gated repository from one that does not exist. The redirect's target is
-signed for one range and for minutes, so every request begins at the repository.
+`X-Linked-Etag` is the sha256 of a large file and `X-Linked-Size` its size, both on the redirect to
+the bytes. Its target is signed for one range and for minutes: every request begins at the
+repository.
 """
 
 import re
 from typing import Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from models_registry.sources.access import Access
 from models_registry.sources.errors import (
     AccessDeniedError,
     BadSourceError,
     SourceError,
     SourceNotFoundError,
 )
-from models_registry.sources.remote import Address, Answer, Expected, Remote, is_local
+from models_registry.sources.http.remote import (
+    Address,
+    Expected,
+    RemoteFile,
+    ResponseHead,
+    is_loopback,
+)
+from models_registry.sources.interface import Access
 
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _REVISION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _SHA256_ETAG: Final = re.compile(r'(?:W/)?"?([0-9a-f]{64})"?')
 
 
-class _File:
-    """A file in a repository, and the sentences about it."""
-
+class HuggingFaceFile(RemoteFile):
     def __init__(self, url: str, access: Access) -> None:
+        super().__init__(url)
         try:
             parts = urlsplit(url)
             query = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
@@ -52,29 +56,39 @@ class _File:
         if not self.token:
             return Address(url, is_configured=True)
         endpoint = urlsplit(self.endpoint)
-        if endpoint.scheme != "https" and not is_local(endpoint.hostname):
+        if endpoint.scheme != "https" and not is_loopback(endpoint.hostname):
             raise BadSourceError(
                 f"HF_TOKEN is not sent to {self.endpoint}, which is not encrypted. Set HF_ENDPOINT "
                 "to an https:// address, or unset HF_TOKEN."
             )
         return Address(url, {"Authorization": f"Bearer {self.token}"}, is_configured=True)
 
-    def refusal(self, answer: Answer) -> SourceError | None:
-        code = answer.headers.get("x-error-code", "")
+    def refusal(self, response: ResponseHead) -> SourceError | None:
+        code = response.headers.get("x-error-code", "")
         if code == "EntryNotFound":
             return SourceNotFoundError(
                 f"{self.repository} has no file {self.path} at revision {self.revision}."
             )
         if code == "RevisionNotFound":
             return SourceNotFoundError(f"{self.repository} has no revision {self.revision}.")
-        if answer.status in (401, 403):
+        if response.status in (401, 403):
             return AccessDeniedError(self._denied(code))
-        if answer.status == 404 or code == "RepoNotFound":
+        if response.status == 404 or code == "RepoNotFound":
             return SourceNotFoundError(
                 f"{self.endpoint} has no {self.repository} with {self.path}, or does not show it: "
                 "check the name."
             )
         return None
+
+    def declared(self, response: ResponseHead) -> Expected:
+        sha256: str | None = None
+        size_bytes: int | None = None
+        for headers in response.hops:
+            etag = _SHA256_ETAG.fullmatch(headers.get("x-linked-etag", ""))
+            size = headers.get("x-linked-size", "")
+            sha256 = etag[1] if etag else sha256
+            size_bytes = int(size) if size.isascii() and size.isdigit() else size_bytes
+        return Expected(sha256, size_bytes)
 
     def _denied(self, code: str) -> str:
         page, tokens = f"{self.endpoint}/{self.repository}", f"{self.endpoint}/settings/tokens"
@@ -98,25 +112,3 @@ class _File:
             f"Check the name; for a private or gated one make a token on {tokens}, set HF_TOKEN "
             "to it and restart."
         )
-
-
-def remote(url: str, access: Access) -> Remote:
-    """The file that an `hf://` URL names.
-
-    Raises:
-        BadSourceError: The URL does not have the form.
-    """
-    file = _File(url, access)
-    return Remote(url=url, locate=file.locate, refusal=file.refusal, promise=_promise)
-
-
-def _promise(answer: Answer) -> Expected:
-    """Checksum and size, from whichever answer on the way tells them."""
-    sha256: str | None = None
-    size_bytes: int | None = None
-    for headers in answer.hops:
-        etag = _SHA256_ETAG.fullmatch(headers.get("x-linked-etag", ""))
-        size = headers.get("x-linked-size", "")
-        sha256 = etag[1] if etag else sha256
-        size_bytes = int(size) if size.isascii() and size.isdigit() else size_bytes
-    return Expected(sha256, size_bytes)

@@ -1,5 +1,6 @@
-"""The one downloader for files on servers: resumes, retries, verifies; for HTTP, HF and S3."""
+"""The downloader for files on web servers (HTTP, Hugging Face, S3): resumes, retries, verifies."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -11,47 +12,35 @@ from models_registry.sources.errors import (
     SourceError,
     SourceUnreachableError,
 )
-from models_registry.sources.partial import PartialFile, discard
-from models_registry.sources.patience import Failures, Pace, Patience
-from models_registry.sources.progress import ProgressCallback
-from models_registry.sources.remote import Expected, Remote
-from models_registry.sources.web_answer import Body, StartOverError, body_of
-from models_registry.sources.web_client import Download, InterruptedTransferError, WebClient
+from models_registry.sources.http.client import (
+    InterruptedTransferError,
+    StreamedResponse,
+    WebClient,
+)
+from models_registry.sources.http.partial import PartialFile, discard
+from models_registry.sources.http.remote import Expected, RemoteFile
+from models_registry.sources.http.response import BodyRange, StartOverError, body_range
+from models_registry.sources.http.retry import FailureCount, RateMonitor, RetryPolicy
+from models_registry.sources.interface import ProgressCallback
 
 _PAUSE_STEP_SECONDS: Final = 0.5
 
 
 def download(
-    remote: Remote,
-    part: Path,
-    expected: Expected,
-    on_progress: ProgressCallback,
-    patience: Patience | None = None,
+    remote: RemoteFile, part: Path, expected: Expected, on_progress: ProgressCallback
 ) -> str:
-    """Bring a remote file to `part`, from where an earlier try got to.
+    """Download a file to `part`, after the bytes of an earlier try; returns its sha256 (hex).
 
-    Whatever ends this, cancelling included, leaves `part` and its note so that the next call goes
-    on; only a file that can never be the right one is dropped.
-
-    Args:
-        remote: How to ask for the file.
-        part: Where its bytes go.
-        expected: What its checksum and size must be, as far as known.
-        on_progress: Told `downloading`, and `waiting` between tries; what it raises cancels.
-        patience: How long to wait for what.
-
-    Returns:
-        The sha256 (hex) of what is in `part` now.
-
-    Raises:
-        SourceError: It could not be had; the class and message say why.
+    Any error, and a cancel by `on_progress`, leaves `part` and its note for the next call; only a
+    part with the wrong size or checksum is deleted. Raises `SourceError`.
     """
-    patience = patience or Patience()
-    client = WebClient(patience)
+    policy = RetryPolicy()
     try:
-        with PartialFile(part, remote.url, on_progress) as partial:
-            transfer = _Transfer(remote, expected, partial, on_progress, patience)
-            transfer.run(client)
+        with (
+            closing(WebClient(policy)) as client,
+            PartialFile(part, remote.url, on_progress) as partial,
+        ):
+            _Transfer(remote, expected, partial, on_progress, policy).run(client)
             note, sha256 = partial.note, partial.sha256
             require_sha256(remote.url, note.sha256, sha256)
         if note.sha256 is None and note.md5 is not None:
@@ -60,32 +49,27 @@ def download(
     except (SizeMismatchError, ChecksumMismatchError):
         discard(part)
         raise
-    finally:
-        client.close()
 
 
 class _Transfer:
-    """The tries of one call of `download`."""
-
     def __init__(
         self,
-        remote: Remote,
+        remote: RemoteFile,
         expected: Expected,
         partial: PartialFile,
         on_progress: ProgressCallback,
-        patience: Patience,
+        policy: RetryPolicy,
     ) -> None:
         self._remote = remote
         self._expected = expected
         self._partial = partial
         self._on_progress = on_progress
-        self._patience = patience
-        self._failures = Failures()
+        self._policy = policy
+        self._failures = FailureCount()
         self._is_whole = False
 
     def run(self, client: WebClient) -> None:
-        """Try until the file is whole."""
-        if not self._can_go_on:
+        if not self._can_continue:
             self._partial.start_over()
         note = self._partial.note
         self._is_whole = bool(note.total_bytes) and note.total_bytes == self._partial.size_bytes
@@ -99,12 +83,12 @@ class _Transfer:
                 kind = DownloadFailedError if self._partial.size_bytes else SourceUnreachableError
                 pause_seconds = self._count_failure(kind, str(reason), reason.retry_after_seconds)
                 self._pause(pause_seconds)
-                if not self._can_go_on:
+                if not self._can_continue:
                     self._partial.start_over()
 
     @property
-    def _can_go_on(self) -> bool:
-        """Whether what is there can be told from the beginning of another file."""
+    def _can_continue(self) -> bool:
+        """Whether a validator or checksum ties the part to the expected file."""
         note = self._partial.note
         known = self._expected.sha256 or note.sha256
         if self._expected.sha256 and note.sha256 not in (None, self._expected.sha256):
@@ -113,73 +97,67 @@ class _Transfer:
 
     def _try(self, client: WebClient) -> None:
         note, offset = self._partial.note, self._partial.size_bytes
+        wanted = BodyRange(offset, note.total_bytes, None, note.validator)
         headers = {}
-        known = None
         if offset:
             headers["Range"] = f"bytes={offset}-"
-            known = Body(0, note.total_bytes, None, note.validator)
             if note.validator:
                 headers["If-Range"] = note.validator
-        may_be_plain = self._expected.sha256 is not None
-        with client.get(self._remote.locate(), headers, may_be_plain=may_be_plain) as answered:
-            body = body_of(answered.answer, self._remote, offset, known)
-            self._accept(body, self._remote.promise(answered.answer))
-            self._receive(answered, body)
+        allow_plain = self._expected.sha256 is not None
+        with client.get(self._remote.locate(), headers, allow_plain=allow_plain) as response:
+            body = body_range(response.head, self._remote, wanted)
+            self._begin(body, self._remote.declared(response.head))
+            self._receive(response, body)
 
-    def _accept(self, body: Body, promise: Expected) -> None:
-        """Take up a body: begin anew where it does, check sizes and room, note whose it is."""
+    def _begin(self, body: BodyRange, declared: Expected) -> None:
+        """Check sizes and disk space before a body is read, and note the facts about the file."""
         partial = self._partial
-        if promise.sha256 and self._expected.sha256:
-            require_sha256(self._remote.url, self._expected.sha256, promise.sha256)
-        if body.start and promise.sha256 and partial.note.sha256 not in (None, promise.sha256):
+        if declared.sha256 and self._expected.sha256:
+            require_sha256(self._remote.url, self._expected.sha256, declared.sha256)
+        if body.start and declared.sha256 and partial.note.sha256 not in (None, declared.sha256):
             raise StartOverError("the file has changed on the server")
-        total_bytes = self._agreed_size(body, promise)
+        total_bytes = self._agreed_size(body, declared)
         if body.start == 0 and (partial.size_bytes or partial.note.validator):
             partial.start_over()
         if total_bytes is not None:
             partial.reserve(total_bytes)
         partial.note.total_bytes = total_bytes
         partial.note.validator = body.validator or partial.note.validator
-        partial.note.sha256 = self._expected.sha256 or promise.sha256
-        partial.note.md5 = promise.md5
+        partial.note.sha256 = self._expected.sha256 or declared.sha256
+        partial.note.md5 = declared.md5
         partial.sync()
 
-    def _agreed_size(self, body: Body, promise: Expected) -> int | None:
-        """Bytes of the whole file, where anybody knows.
-
-        What has come is not given up for an answer that cannot be true, such as the short page
-        of a proxy: it is asked for again.
-        """
+    def _agreed_size(self, body: BodyRange, declared: Expected) -> int | None:
         note = self._partial.note
-        sha256 = self._expected.sha256 or promise.sha256
+        sha256 = self._expected.sha256 or declared.sha256
         is_same_file = sha256 is not None and sha256 == note.sha256
         sizes = {
             "the registry": self._expected.size_bytes,
-            "the part that has come": note.total_bytes if is_same_file else None,
-            "the server's description": promise.size_bytes,
+            "the downloaded part": note.total_bytes if is_same_file else None,
+            "the server's description": declared.size_bytes,
             "the server's answer": body.total_bytes,
         }
         try:
             _require_agreement(self._remote.url, sizes)
         except SizeMismatchError as error:
-            if self._partial.size_bytes:
+            if self._partial.size_bytes:  # a proxy may have sent an error page: try again
                 raise InterruptedTransferError(str(error).rstrip(".")) from error
             raise
         return next((size for size in reversed(sizes.values()) if size is not None), None)
 
-    def _receive(self, answered: Download, body: Body) -> None:
+    def _receive(self, response: StreamedResponse, body: BodyRange) -> None:
         partial, total_bytes = self._partial, self._partial.note.total_bytes
-        pace = Pace(self._patience)
+        rate = RateMonitor(self._policy)
         self._on_progress(partial.size_bytes, total_bytes, "downloading")
-        for chunk in answered.chunks():
+        for chunk in response.chunks():
             if total_bytes is not None and partial.size_bytes + len(chunk) > total_bytes:
                 raise SizeMismatchError(
-                    f"{self._remote.url} goes on after {total_bytes} bytes, which should be all "
-                    "of it. Nothing was kept."
+                    f"{self._remote.url} is longer than {total_bytes} bytes, its expected size. "
+                    "Nothing was kept."
                 )
             partial.append(chunk)
             self._on_progress(partial.size_bytes, total_bytes, "downloading")
-            if pace.is_too_slow(len(chunk)):
+            if rate.is_too_slow(len(chunk)):
                 raise InterruptedTransferError("the connection had become too slow")
         self._is_whole = total_bytes is None or partial.size_bytes == total_bytes
         if self._is_whole:
@@ -194,38 +172,35 @@ class _Transfer:
     def _count_failure(
         self, kind: type[SourceError], reason: str, retry_after_seconds: float | None = None
     ) -> float:
-        """Count a failed try; the seconds to wait before the next. Raises ``kind`` after the last.
+        """Return the seconds to wait before the next try.
 
-        Raises also where the server wants to be left alone for longer than anybody would wait.
+        Raises ``kind`` after the last try, or if the server asks for a pause that is too long.
         """
-        came = (
-            f"{self._partial.size_bytes} of {self._partial.note.total_bytes or 'unknown'} bytes "
-            "have come"
-        )
-        failures = self._failures.note(self._partial.size_bytes)
-        limit_seconds = self._patience.longest_retry_after_seconds
+        total_bytes = self._partial.note.total_bytes or "unknown"
+        received = f"{self._partial.size_bytes} of {total_bytes} bytes were received"
+        failures = self._failures.add(self._partial.size_bytes)
+        limit_seconds = self._policy.longest_retry_after_seconds
         if retry_after_seconds is not None and retry_after_seconds > limit_seconds:
             raise kind(
-                f"{self._remote.url}: {reason} and wants no other request for "
-                f"{retry_after_seconds:.0f} s. Try again then; {came}."
+                f"{self._remote.url}: {reason} and allows no other request for "
+                f"{retry_after_seconds:.0f} s. Try again then; {received}."
             )
-        if failures >= self._patience.attempts:
+        if failures >= self._policy.attempts:
             raise kind(
-                f"{self._remote.url} could not be fetched in {failures} tries: {reason}. {came}; "
-                "try again later to go on from there."
+                f"{self._remote.url} could not be fetched in {failures} tries: {reason}. "
+                f"{received}; try again later to continue."
             )
-        return self._patience.pause_seconds(failures, retry_after_seconds)
+        return self._policy.pause_seconds(failures, retry_after_seconds)
 
     def _pause(self, seconds: float) -> None:
-        """Sleep in steps, so that a cancel need not wait."""
-        until = self._patience.clock() + seconds
-        while (remaining := until - self._patience.clock()) > 0:
+        until = self._policy.clock() + seconds
+        while (remaining := until - self._policy.clock()) > 0:
             self._on_progress(self._partial.size_bytes, self._partial.note.total_bytes, "waiting")
-            self._patience.sleep(min(remaining, _PAUSE_STEP_SECONDS))
+            # In steps, so that on_progress can cancel meanwhile.
+            self._policy.sleep(min(remaining, _PAUSE_STEP_SECONDS))
 
 
 def _require_agreement(url: str, sizes: dict[str, int | None]) -> None:
-    """Raise `SizeMismatchError` where two that know the size disagree."""
     known = {who: size for who, size in sizes.items() if size is not None}
     if len(set(known.values())) > 1:
         numbers = ", ".join(f"{size} bytes by {who}" for who, size in known.items())

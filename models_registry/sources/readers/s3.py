@@ -1,7 +1,6 @@
-"""`s3://bucket/key`: an object in S3 or in anything that speaks its protocol.
+"""`s3://bucket/key`: an object in S3 or in any store with its protocol.
 
-botocore finds the credentials, region and endpoint (`AWS_…` variables, profiles, roles) and signs;
-the bytes come through the one downloader, which resumes and verifies them like any other file's.
+botocore finds credentials, region and endpoint (`AWS_…` variables, profiles, roles).
 """
 
 import base64
@@ -10,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from models_registry.sources.access import Access
 from models_registry.sources.errors import (
     AccessDeniedError,
     BadSourceError,
@@ -18,16 +16,22 @@ from models_registry.sources.errors import (
     SourceError,
     SourceNotFoundError,
 )
-from models_registry.sources.remote import Address, Answer, Expected, Remote
-from models_registry.sources.web_client import InterruptedTransferError
+from models_registry.sources.http.client import InterruptedTransferError
+from models_registry.sources.http.remote import (
+    TEMPORARY,
+    Address,
+    Expected,
+    RemoteFile,
+    ResponseHead,
+)
+from models_registry.sources.interface import Access
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
 _SCHEME: Final = "s3://"
 _SIGNED_SECONDS: Final = 3600
-_PASSING: Final = (408, 429, 500, 502, 503, 504)
-# One question with one try: the downloader asks again, and can be cancelled in between.
+# For a single try: the downloader tries again, and can be cancelled in between.
 _CONNECT_SECONDS: Final = 5
 _READ_SECONDS: Final = 20
 _MD5_ETAG: Final = re.compile(r'"([0-9a-f]{32})"')
@@ -36,40 +40,25 @@ _ENCRYPTION: Final = "x-amz-server-side-encryption"
 
 
 def parse(url: str) -> tuple[str, str]:
-    """Bucket and key that an `s3://` URL names.
-
-    Raises:
-        BadSourceError: It does not have the form.
-    """
     bucket, _, key = unquote(url.removeprefix(_SCHEME)).partition("/")
     if not bucket or not key or key.endswith("/"):
         raise BadSourceError(f"{url!r} is not an S3 source: write s3://bucket/path/model.gguf.")
     return bucket, key
 
 
-def remote(url: str, access: Access) -> Remote:  # noqa: ARG001 - botocore finds its own
-    """The object that an `s3://` URL names.
+class S3Object(RemoteFile):
+    """Asks S3 once for the object's size and checksum, before the first address."""
 
-    Raises:
-        BadSourceError: The URL is malformed.
-    """
-    found = _Object(url)
-    return Remote(url=url, locate=found.locate, promise=found.promise)
-
-
-class _Object:
-    """An object whose size and checksum S3 is asked for once, before its first address."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, access: Access) -> None:
+        super().__init__(url)
         self._bucket, self._key = parse(url)
         self._client: Any = None
         self._expected = Expected()
 
     def locate(self) -> Address:
-        """A signed address. Raises ``InterruptedTransferError`` where asking again may help."""
+        """A signed address. Raises ``InterruptedTransferError`` if another try may help."""
         if self._client is None:
-            client, facts = _described(self._url, self._bucket, self._key)
+            client, facts = _described(self.url, self._bucket, self._key)
             self._expected = Expected(_whole_sha256(facts), facts.get("ContentLength"))
             self._client = client
         signed = self._client.generate_presigned_url(
@@ -79,14 +68,12 @@ class _Object:
         )
         return Address(signed, is_configured=True)
 
-    def promise(self, answer: Answer) -> Expected:
-        """What S3 said of the object, and says with its bytes."""
-        return replace(self._expected, md5=_md5(answer))
+    def declared(self, response: ResponseHead) -> Expected:
+        return replace(self._expected, md5=_md5(response))
 
 
 def _described(url: str, bucket: str, key: str) -> tuple[Any, dict[str, Any]]:
-    """A client, and what S3 says of the object."""
-    # Here, because it takes a tenth of a second that no other source needs.
+    # Imported late: it takes 0.1 s, and no other source needs it.
     from botocore import exceptions, session
     from botocore.config import Config
 
@@ -116,7 +103,7 @@ def _described(url: str, bucket: str, key: str) -> tuple[Any, dict[str, Any]]:
         ) from error
     except (exceptions.BotoCoreError, ValueError) as error:  # a bad endpoint is a ValueError
         raise DownloadFailedError(
-            f"S3 could not be asked for {url}: {error} Check the AWS_… variables."
+            f"The S3 request for {url} failed: {error} Check the AWS_… variables."
         ) from error
 
 
@@ -132,21 +119,21 @@ def _refusal(url: str, bucket: str, error: "ClientError") -> SourceError | Inter
         )
     if status == 301:
         return BadSourceError(f"{bucket} is in another region: set AWS_DEFAULT_REGION to it.")
-    if status in _PASSING:
+    if status in TEMPORARY:
         return InterruptedTransferError(f"S3 answered {status} {code}")
     return DownloadFailedError(f"S3 answered {status} {code} for {url}.")
 
 
-def _md5(answer: Answer) -> str | None:
-    """The object's MD5 in hex, which its ETag is unless it came in pieces or has a key."""
-    etag = _MD5_ETAG.fullmatch(answer.headers.get("etag", ""))
-    has_key = f"{_ENCRYPTION}-customer-algorithm" in answer.headers
-    is_plain = answer.headers.get(_ENCRYPTION, _PLAIN) == _PLAIN and not has_key
+def _md5(response: ResponseHead) -> str | None:
+    """The MD5 (hex) in the ETag; None for a multipart upload or an encrypted object."""
+    etag = _MD5_ETAG.fullmatch(response.headers.get("etag", ""))
+    has_key = f"{_ENCRYPTION}-customer-algorithm" in response.headers
+    is_plain = response.headers.get(_ENCRYPTION, _PLAIN) == _PLAIN and not has_key
     return etag[1] if etag and is_plain else None
 
 
 def _whole_sha256(facts: dict[str, Any]) -> str | None:
-    """The object's sha256 in hex. That of an upload in pieces is a checksum of checksums."""
+    """The object's sha256 (hex); None for a multipart upload, which has a checksum of checksums."""
     encoded = facts.get("ChecksumSHA256", "")
     if facts.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT" or "-" in encoded:
         return None

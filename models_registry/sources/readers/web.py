@@ -3,23 +3,38 @@
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from models_registry.sources.access import Access
 from models_registry.sources.errors import AccessDeniedError, BadSourceError, SourceError
-from models_registry.sources.remote import Address, Answer, Remote
+from models_registry.sources.http.remote import Address, RemoteFile, ResponseHead
+from models_registry.sources.interface import Access
 
-# Parameters that let in whoever knows the URL; compared in lower case.
+# Query parameters that grant access to everybody who knows the URL; compared in lower case.
 _SECRETS: Final = {
     *("token", "access_token", "auth", "password", "key", "api_key", "apikey", "secret"),
     *("sig", "signature", "x-amz-signature", "x-amz-security-token", "x-goog-signature"),
 }
 
 
-def remote(url: str, access: Access) -> Remote:
-    """The file at a web address.
+class WebFile(RemoteFile):
+    def __init__(self, url: str, access: Access) -> None:
+        super().__init__(url)
+        _require_form(url)
+        self._address = Address(url, only_public=access.only_public)
 
-    Raises:
-        BadSourceError: The URL carries a password or another secret, or a fragment.
-    """
+    def locate(self) -> Address:
+        return self._address
+
+    def refusal(self, response: ResponseHead) -> SourceError | None:
+        if response.status not in (401, 403):
+            return None
+        parts = urlsplit(response.url)
+        return AccessDeniedError(
+            f"{parts.hostname} refuses {unquote(parts.path)} without a login ({response.status}). "
+            "Take it from a source that needs no login, or put the file into the models directory "
+            "yourself."
+        )
+
+
+def _require_form(url: str) -> None:
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -39,16 +54,3 @@ def remote(url: str, access: Access) -> Remote:
             "sees the registry could read. Use hf:// or s3://, whose credentials are settings, or "
             "put the file into the models directory yourself."
         )
-    address = Address(url, only_public=access.only_public)
-    return Remote(url=url, locate=lambda: address, refusal=_refusal)
-
-
-def _refusal(answer: Answer) -> SourceError | None:
-    if answer.status not in (401, 403):
-        return None
-    host = urlsplit(answer.url).hostname
-    name = unquote(urlsplit(answer.url).path)
-    return AccessDeniedError(
-        f"{host} does not give {name} to everybody (it answered {answer.status}). Take it from a "
-        "source that needs no login, or put the file into the models directory yourself."
-    )

@@ -1,32 +1,39 @@
-"""What an answer to a request for a file, or its rest, is worth: pure rules."""
+"""Responses to requests for a file or its rest."""
 
 from datetime import UTC, datetime
 
 import pytest
 
-from models_registry.sources.remote import Address, Answer, Remote
-from models_registry.sources.web_answer import Body, StartOverError, body_of, retry_after_seconds
+from models_registry.sources.http.remote import RemoteFile, ResponseHead
+from models_registry.sources.http.response import (
+    BodyRange,
+    StartOverError,
+    body_range,
+    retry_after_seconds,
+)
 
-REMOTE = Remote("https://host/m", lambda: Address("https://host/m"))
+REMOTE = RemoteFile("https://host/m")
+FROM_START = BodyRange(0, None, None, "")
 
 
-def rest(content_range: str, known: Body | None = None, **headers: str) -> Body:
-    """The judgement on the answer to a request from byte 100 on."""
+def rest(content_range: str, total_bytes: int | None = None, **headers: str) -> BodyRange:
+    """The body of the response to a request from byte 100 on."""
     fields = {"content-range": content_range, **headers}
-    return body_of(Answer("https://host/m", 206, fields), REMOTE, 100, known)
+    return body_range(
+        ResponseHead("https://host/m", 206, fields), REMOTE, BodyRange(100, total_bytes, None, "")
+    )
 
 
 def test_rest_tells_where_it_begins_and_how_much_there_is() -> None:
-    assert rest("bytes 100-199/200", etag='"a"') == Body(100, 200, 100, '"a"')
+    assert rest("bytes 100-199/200", etag='"a"') == BodyRange(100, 200, 100, '"a"')
 
 
 def test_rest_may_be_less_than_was_asked_for() -> None:
-    assert rest("bytes 100-149/200") == Body(100, 200, 50, "")
+    assert rest("bytes 100-149/200") == BodyRange(100, 200, 50, "")
 
 
 def test_rest_of_unknown_size_takes_it_from_what_is_known() -> None:
-    known = Body(0, 200, None, "")
-    assert rest("bytes 100-199/*", known).total_bytes == 200
+    assert rest("bytes 100-199/*", 200).total_bytes == 200
     assert rest("bytes 100-199/*").total_bytes is None
 
 
@@ -53,12 +60,14 @@ def test_rest_that_is_not_what_was_asked_for_is_no_rest(content_range: str) -> N
 def test_part_that_nobody_asked_for_is_not_taken() -> None:
     headers = {"content-range": "bytes 0-199/200"}
     with pytest.raises(StartOverError):
-        body_of(Answer("https://host/m", 206, headers), REMOTE, 0, None)
+        body_range(ResponseHead("https://host/m", 206, headers), REMOTE, FROM_START)
 
 
 @pytest.mark.parametrize("length", ["-1", "١٢", "1e3", "9" * 30, ""])
 def test_length_that_is_none_is_unknown(length: str) -> None:
-    body = body_of(Answer("https://host/m", 200, {"content-length": length}), REMOTE, 0, None)
+    body = body_range(
+        ResponseHead("https://host/m", 200, {"content-length": length}), REMOTE, FROM_START
+    )
     assert body.total_bytes is None
 
 
@@ -76,6 +85,6 @@ def test_length_that_is_none_is_unknown(length: str) -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(text: str, seconds: float | None) -> None:
-    answer = Answer("https://host/m", 503, {"retry-after": text})
+    response = ResponseHead("https://host/m", 503, {"retry-after": text})
     now = datetime(2026, 11, 21, 12, tzinfo=UTC)
-    assert retry_after_seconds(answer, now) == seconds
+    assert retry_after_seconds(response, now) == seconds

@@ -1,63 +1,49 @@
-"""The part of a file that has come, and the note beside it from which a download goes on.
+"""A part of a file, with a note beside it that says how to continue the download.
 
-`<file>.part` holds bytes, `<file>.part.json` says of which file they are the beginning, and how
-many of them are surely on the disk: after a power cut the file may be longer than what was written.
+After a power failure `<file>.part` may be longer than the bytes that were written.
 """
 
 import hashlib
-import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Annotated, Final, Self
 
-from models_registry.sources.progress import ProgressCallback
+import msgspec
+
+from models_registry.sources.interface import ProgressCallback
 from models_registry.sources.storage import hash_into, reserve
 
+_Count = Annotated[int, msgspec.Meta(ge=0)]
 _SYNC_BYTES: Final = 64 * 1024 * 1024
 
 
 @dataclass
 class PartNote:
-    """Of which file the bytes are the beginning.
+    """The file of which the part is the beginning."""
 
-    Attributes:
-        source: The source URL.
-        validator: The server's strong ETag, or its `Last-Modified`; "" if it gave neither.
-        total_bytes: Size of the whole file, where known.
-        sha256: Checksum of the whole file (hex), where known.
-        md5: The same for MD5, which counts where no sha256 is known.
-        synced_bytes: Bytes that are surely on the disk.
-    """
-
-    source: str
-    validator: str = ""
-    total_bytes: int | None = None
+    source: str  # the source URL
+    validator: str = ""  # a strong ETag or `Last-Modified`, for `If-Range`
+    total_bytes: _Count | None = None  # of the whole file, as are the checksums (hex)
     sha256: str | None = None
     md5: str | None = None
-    synced_bytes: int = 0
+    synced_bytes: _Count = 0  # on disk
 
 
 def note_of_part(part: Path) -> Path:
-    """Where the note about a part is."""
     return part.with_name(part.name + ".json")
 
 
 def discard(part: Path) -> None:
-    """Forget the part and its note."""
     note_of_part(part).unlink(missing_ok=True)
     part.unlink(missing_ok=True)
 
 
 class PartialFile:
-    """An open part with its running checksum; a context manager that leaves it resumable.
-
-    The caller holds the lock on the file, so nobody else writes here.
-    """
+    """An open part and its checksum; a context manager. The caller holds the lock on the file."""
 
     def __init__(self, part: Path, source: str, on_progress: ProgressCallback) -> None:
-        """Open the part; bytes of an earlier try at the same source are kept, and hashed."""
+        """Open the part; synced bytes from the same source are kept and hashed."""
         self._path = part
         self._digest = hashlib.sha256()
         self.size_bytes = 0
@@ -78,16 +64,13 @@ class PartialFile:
 
     @property
     def sha256(self) -> str:
-        """The checksum (hex) of the bytes so far."""
         return self._digest.hexdigest()
 
     def reserve(self, total_bytes: int) -> None:
-        """Set room aside for the whole file. Raises `DiskFullError`."""
         self._file.flush()
         reserve(self._file.fileno(), total_bytes, self._path)
 
     def start_over(self) -> None:
-        """Drop all bytes, and what was known of the file."""
         self.note = PartNote(self.note.source)
         self._digest = hashlib.sha256()
         self._file.seek(0)
@@ -96,7 +79,6 @@ class PartialFile:
         self._write_note()
 
     def append(self, data: bytes) -> None:
-        """Add bytes; now and then they are made sure of."""
         self._file.write(data)
         self._digest.update(data)
         self.size_bytes += len(data)
@@ -104,7 +86,6 @@ class PartialFile:
             self.sync()
 
     def sync(self) -> None:
-        """Bring all bytes to the disk, and say so in the note."""
         self._file.flush()
         os.fdatasync(self._file.fileno())
         self.note.synced_bytes = self.size_bytes
@@ -113,32 +94,22 @@ class PartialFile:
     def _write_note(self) -> None:
         note = note_of_part(self._path)
         draft = note.with_name(note.name + ".new")
-        draft.write_text(json.dumps(asdict(self.note)))
+        draft.write_bytes(msgspec.json.encode(self.note))
         os.replace(draft, note)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         try:
             self.sync()
-            self._file.truncate(self.size_bytes)  # what was set aside for the rest
+            self._file.truncate(self.size_bytes)  # frees the reserved rest
         finally:
             self._file.close()
 
 
 def _read_note(part: Path) -> PartNote | None:
     try:
-        facts: Any = json.loads(note_of_part(part).read_text())
-        note = PartNote(**facts)
-    except (OSError, ValueError, TypeError):
-        return None  # none, or one that was cut short: the download starts over
-    numbers = (note.synced_bytes, note.total_bytes or 0)
-    texts = (note.source, note.validator, note.sha256 or "", note.md5 or "")
-    are_sound = all(type(number) is int and number >= 0 for number in numbers)
-    return note if are_sound and all(isinstance(text, str) for text in texts) else None
+        return msgspec.json.decode(note_of_part(part).read_bytes(), type=PartNote)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None

@@ -1,7 +1,6 @@
-"""Which hosts are inside: this machine and private networks, which strangers may not reach by us.
+"""Keep sources that strangers name away from this machine and private networks.
 
-A name is judged by what it resolves to, and the connection again by whom it reached, since a name
-may resolve to something else the second time.
+The address of the connection is checked, too: a name may resolve to another one the second time.
 """
 
 import ipaddress
@@ -20,7 +19,7 @@ _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 
 
 def is_private(address: str) -> bool:
-    """Whether an IP address is not one of the public Internet: loopback, private, link-local, …"""
+    """Whether an IP address is not on the public Internet: loopback, private, link-local, …"""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour
@@ -31,17 +30,16 @@ def is_private(address: str) -> bool:
     return not ip.is_global or ip.is_multicast
 
 
-def is_inside(url: str) -> bool:
-    """Whether the host of `url` has private addresses alone; False where it does not resolve."""
+def is_private_host(url: str) -> bool:
+    """Whether the host of `url` has only private addresses; False if it does not resolve."""
     addresses = _addresses(url)
     return bool(addresses) and all(map(is_private, addresses))
 
 
 def require_public(url: str) -> None:
-    """Raise `BadSourceError` where an address of the URL's host is private.
+    """Raise `BadSourceError` if an address of the URL's host is private.
 
-    A name that does not resolve here passes: a proxy may know it, and without one the connection
-    fails by itself.
+    A name that does not resolve here passes: a proxy may know it.
     """
     if any(map(is_private, _addresses(url))):
         raise _refusal(urlsplit(url).hostname or "")
@@ -50,7 +48,7 @@ def require_public(url: str) -> None:
 def _addresses(url: str) -> set[str]:
     try:
         found = socket.getaddrinfo(urlsplit(url).hostname, None, type=socket.SOCK_STREAM)
-    except (OSError, ValueError):  # UnicodeError, for a name that cannot be one, is a ValueError
+    except (OSError, ValueError):  # UnicodeError for an impossible name is a ValueError
         return set()
     return {str(entry[4][0]) for entry in found}
 
@@ -64,18 +62,17 @@ def _refusal(host: str) -> BadSourceError:
 
 
 class PublicAdapter(HTTPAdapter):
-    """Connects to public addresses alone while `only_public` is set; proxies are let be."""
+    """Connects only to public addresses while `only_public` is set."""
 
     only_public: bool = False
 
     def restrict(self, only_public: bool) -> None:
-        """Set `only_public`; connections that were made without it are not used any more."""
+        """Set `only_public`, and close connections that were made without it."""
         if only_public and not self.only_public:
             self.close()
         self.only_public = only_public
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        """Make the pools, of connections that look at whom they reached."""
         super().init_poolmanager(*args, **options)
         adapter = self
 
@@ -96,7 +93,6 @@ class PublicAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": EncryptedPool}
 
     def checked(self, connection: socket.socket) -> socket.socket:
-        """The connection, if it may be used. Raises `BadSourceError` and closes it otherwise."""
         peer = str(connection.getpeername()[0])
         if self.only_public and is_private(peer):
             connection.close()

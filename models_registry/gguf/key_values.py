@@ -7,15 +7,14 @@ from models_registry.gguf.format import GGUFError, Skipped, Value
 MAX_COUNT: Final = 2**31 - 1
 
 
-class Facts:
-    """Key-values by their types; one of the wrong type is a ``GGUFError``, never a guess."""
+class KeyValues:
+    """Key-values by type, or ``GGUFError``; ``prefix`` is the architecture in their names."""
 
     def __init__(self, values: dict[str, Value]) -> None:
         self._values = values
         self.prefix = ""
 
     def text(self, key: str) -> str | None:
-        """A text; None where there is none."""
         value = self._values.get(key)
         if value is None:
             return None
@@ -23,7 +22,7 @@ class Facts:
             raise GGUFError(f"{key} is {value.length} bytes long, which is more than allowed.")
         if not isinstance(value, bytes):
             raise GGUFError(f"{key} is not a text.")
-        if b"\0" in value:  # which Postgres does not store, and C takes for the end
+        if b"\0" in value:  # Postgres cannot store it, and in C it ends the text
             raise GGUFError(f"{key} has a NUL character.")
         try:
             return value.decode()
@@ -31,14 +30,12 @@ class Facts:
             raise GGUFError(f"{key} is not valid UTF-8.") from error
 
     def number(self, key: str, maximum: int = MAX_COUNT) -> int | None:
-        """A whole number from 0 to ``maximum``; None where there is none."""
         value = self._values.get(key)
         if value is None:
             return None
         return _checked(key, value, maximum)
 
     def required(self, name: str, maximum: int) -> int:
-        """A number of the architecture (``prefix``) that no language model is without."""
         key = f"{self.prefix}.{name}"
         value = self.number(key, maximum)
         if not value:
@@ -48,7 +45,7 @@ class Facts:
         return value
 
     def count(self, name: str, default: int) -> int:
-        """A number of the architecture; some architectures give a list, whose largest counts."""
+        """A number of the architecture, or the largest of a list."""
         key = f"{self.prefix}.{name}"
         value = self._values.get(key)
         if isinstance(value, tuple):
@@ -56,7 +53,7 @@ class Facts:
         return default if value is None else _checked(key, value, MAX_COUNT)
 
     def per_block(self, name: str, block_count: int, default: int) -> tuple[int, ...]:
-        """A number for each block; some architectures give one for all."""
+        """Numbers for the blocks, from a list or from one number for all."""
         key = f"{self.prefix}.{name}"
         value = self._values.get(key, default)
         if not isinstance(value, tuple):
@@ -66,28 +63,24 @@ class Facts:
         return tuple(_checked(key, item, MAX_COUNT) for item in value[:block_count])
 
     def token_id(self, key: str) -> int | None:
-        """The id of a token; None where the file names none of its own."""
-        # Published files do carry ids beyond the vocabulary; llama.cpp ignores those, too.
+        """The id of a token; None outside the vocabulary, where llama.cpp ignores it, too."""
         value = self.number(key, maximum=2**32 - 1)
         in_vocabulary = value is not None and value < self.length("tokenizer.ggml.tokens")
         return value if in_vocabulary else None
 
     def flag(self, key: str) -> bool | None:
-        """A truth value; None where there is none."""
         value = self._values.get(key)
         if value is not None and not isinstance(value, bool):
             raise GGUFError(f"{key} is not a truth value.")
         return value
 
     def length(self, key: str) -> int:
-        """How many texts a list has; 0 for no list."""
         value = self._values.get(key)
         if value is not None and not isinstance(value, Skipped):
             raise GGUFError(f"{key} is not a list of texts.")
         return value.length if value else 0
 
     def seen(self, key: str) -> frozenset[bytes]:
-        """The watched texts in a list; see ``Skipped.seen``."""
         value = self._values.get(key)
         return value.seen if isinstance(value, Skipped) else frozenset()
 

@@ -1,8 +1,7 @@
-"""all-MiniLM-L6-v2: from its published safetensors archive to a GGUF that llama.cpp can serve.
+"""Convert all-MiniLM-L6-v2 from its published safetensors archive to GGUF.
 
-The recipe is that of llama.cpp's own `convert_hf_to_gguf.py` for `BertModel`: WordPiece tokens in
-llama.cpp's spelling, matrices in F16, vectors and position tables in F32, mean pooling, pooler
-head dropped (sentence-transformers does not use it).
+As llama.cpp's `convert_hf_to_gguf.py` does for `BertModel`; the pooler head, which
+sentence-transformers does not use, is left out.
 """
 
 import json
@@ -18,7 +17,7 @@ import safetensors.numpy
 
 from models_registry.sources.errors import ConversionError
 
-# Larger than any part of the real archive (90.9 MB of weights); a bound against zip bombs.
+# A bound against zip bombs; the largest member of the real archive has 90.9 MB.
 _MAX_MEMBER_BYTES = 256 * 1024 * 1024
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _WORD_START = "\u2581"
@@ -44,15 +43,8 @@ _KEPT_IN_F32 = ("position_embd.", "token_types.")
 def convert(zip_path: Path, destination: Path) -> None:
     """Write the model in `zip_path` to `destination` as GGUF (architecture `bert`, F16).
 
-    The same archive always gives the same bytes, so the result's sha256 can be pinned.
-
-    Args:
-        zip_path: Archive with `config.json`, `tokenizer.json` and `model.safetensors` at its top.
-        destination: File to write; an existing one is overwritten.
-
-    Raises:
-        ConversionError: The archive is damaged or holds another kind of model.
-        OSError: `destination` cannot be written.
+    The same archive always gives the same bytes, so the result's sha256 can be pinned. Raises
+    `ConversionError` for an archive that is damaged or holds another kind of model.
     """
     try:
         with zipfile.ZipFile(zip_path) as archive:
@@ -79,10 +71,6 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _vocabulary(tokenizer: dict[str, Any]) -> tuple[list[str], list[int]]:
-    """Tokens in id order, spelt as llama.cpp wants WordPiece, with their llama.cpp types.
-
-    llama.cpp marks the start of a word (`▁the`) where WordPiece marks its continuation (`##ing`).
-    """
     vocabulary: dict[str, int] = tokenizer["model"]["vocab"]
     spelt: list[str] = []
     types: list[int] = []
@@ -95,13 +83,14 @@ def _vocabulary(tokenizer: dict[str, Any]) -> tuple[list[str], list[int]]:
             spelt.append(token)
             types.append(int(gguf.TokenType.CONTROL))
             continue
+        # llama.cpp marks the start of a word, WordPiece its continuation.
         spelt.append(token[2:] if token.startswith("##") else _WORD_START + token)
         types.append(int(gguf.TokenType.NORMAL))
     return spelt, types
 
 
 def _tensors(weights: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """GGUF name → array, sorted by name so that the file's layout does not vary."""
+    """GGUF name → array, sorted by name so that the file's layout is always the same."""
     converted: dict[str, npt.NDArray[Any]] = {}
     for source_name, array in weights.items():
         if source_name.startswith("pooler.") or source_name == "embeddings.position_ids":
@@ -129,7 +118,7 @@ def _write(
     token_types: list[int],
     tensors: dict[str, npt.NDArray[Any]],
 ) -> None:
-    # The writer announces the byte order on every use; that is not news to our users.
+    # The writer logs the byte order on every use.
     logging.getLogger("gguf.gguf_writer").setLevel(logging.WARNING)
     writer = gguf.GGUFWriter(destination, "bert")
     writer.add_type("model")

@@ -1,0 +1,1 @@
+"""The resuming downloader for files on web servers."""

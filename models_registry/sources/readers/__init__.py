@@ -1,0 +1,1 @@
+"""One module per kind of source: checks a URL and says how its file is fetched."""

@@ -1,1 +1,1 @@
-"""Requests read, checked and given their defaults: what is to be generated."""
+"""Read a request: parse it, check it, apply defaults."""

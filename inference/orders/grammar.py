@@ -1,6 +1,6 @@
-"""What answers must look like: ``response_format``, ``grammar`` and ``regex`` as one grammar.
+"""Turn ``response_format``, ``grammar``, ``regex`` and their synonyms into one grammar.
 
-Pure but for the last step: a grammar that passes here is tried out in the prompt process.
+Pure except ``checked_grammar``, which compiles the grammar in the prompt process.
 """
 
 import json
@@ -10,12 +10,12 @@ from typing import Any
 from inference.errors import InvalidRequestError
 from inference.orders.json_schema import read_schema, schema_text
 from inference.orders.parsing import decode_json
-from inference.orders.requests import Sampled, StructuredOutputs
+from inference.orders.requests import GenerationRequest, StructuredOutputs
 from inference.prompts.tokenizer import Tokenizer
 from models_registry.rules.spec import ModelSpec
 
 MAX_GRAMMAR_BYTES = 65_536
-# A chain of some thousand rules, each in the next, overflows llguidance's stack.
+# A chain of some thousand rules that each refer to the next overflows llguidance's stack.
 MAX_GRAMMAR_LINES = 500
 
 _INLINE_SCHEMA = re.compile(r"%json\s*")
@@ -25,11 +25,11 @@ _ESCAPABLE = re.compile(r"\\.|[/\n\r]", re.DOTALL)
 _ESCAPES = {"/": r"\/", "\n": r"\n", "\r": r"\r"}
 
 
-async def checked_grammar(tokenizer: Tokenizer, spec: ModelSpec, request: Sampled) -> str:
-    """The grammar that a request asks its answers to match, "" for none.
+async def checked_grammar(tokenizer: Tokenizer, spec: ModelSpec, request: GenerationRequest) -> str:
+    """The request's grammar, compiled once as a check; "" for none.
 
     Raises:
-        InvalidRequestError: it is not one that this model's answers can be held to.
+        InvalidRequestError: the grammar cannot be enforced for this model.
     """
     grammar, param = grammar_of(request)
     if grammar:
@@ -37,26 +37,24 @@ async def checked_grammar(tokenizer: Tokenizer, spec: ModelSpec, request: Sample
     return grammar
 
 
-def grammar_of(request: Sampled) -> tuple[str, str]:
-    """A request's grammar in Lark, as llguidance reads it, and the field it came from.
-
-    Returns:
-        Two empty strings for a request that leaves its answers free.
+def grammar_of(request: GenerationRequest) -> tuple[str, str]:
+    """A request's grammar in llguidance's Lark dialect, and its field; two empty strings for none.
 
     Raises:
-        InvalidRequestError: it is too large, has something unsupported, or there are two.
+        InvalidRequestError: the grammar is too large or not supported, or there are two.
     """
     found = _grammars(request)
     if not found:
         return "", ""
     if len(found) > 1:
         raise InvalidRequestError(
-            f"Give only one of {' and '.join(map(repr, found))}.", param=list(found)[1]
+            f"Send only one of {' and '.join(map(repr, found))}.", param=list(found)[1]
         )
     ((param, grammar),) = found.items()
     if request.ignore_eos:
         raise InvalidRequestError(
-            f"'ignore_eos' would go on after the end that {param!r} sets. Leave one of them out.",
+            f"'ignore_eos' cannot be combined with {param!r}, which sets the end of the answer. "
+            "Send only one of them.",
             param="ignore_eos",
         )
     _check_size(grammar, param)
@@ -64,10 +62,10 @@ def grammar_of(request: Sampled) -> tuple[str, str]:
 
 
 def lark_text(text: str, param: str) -> str:
-    """A Lark grammar from a client, with the schemas in it as ``read_schema`` has them.
+    """Check a client's Lark grammar and reduce the schemas in it with ``read_schema``.
 
     Raises:
-        InvalidRequestError: it is too large, or has something that answers are not held to.
+        InvalidRequestError: the grammar is too large or has a part that cannot be enforced.
     """
     _check_size(text, param)
     if len(text.splitlines()) > MAX_GRAMMAR_LINES:
@@ -88,8 +86,8 @@ def lark_text(text: str, param: str) -> str:
     return _with_read_schemas(text, param)
 
 
-def _grammars(request: Sampled) -> dict[str, str]:
-    """Grammars by the field that asks for them."""
+def _grammars(request: GenerationRequest) -> dict[str, str]:
+    """Grammars by their fields."""
     asked = request.structured_outputs or StructuredOutputs()
     format_ = request.response_format
     schemas = {
@@ -111,7 +109,7 @@ def _grammars(request: Sampled) -> dict[str, str]:
         found["grammar"] = lark_text(request.grammar, "grammar")
     for param, regex in regexes.items():
         if regex is not None:
-            found[param] = f"start: /{_ESCAPABLE.sub(_escape, regex)}/"
+            found[param] = f"start: /{_ESCAPABLE.sub(_escaped, regex)}/"
     for param, texts in choices.items():
         if texts:
             found[param] = f"start: {' | '.join(map(json.dumps, texts))}"
@@ -119,7 +117,6 @@ def _grammars(request: Sampled) -> dict[str, str]:
 
 
 def _json_lark(schema: dict[str, Any] | str, param: str) -> str:
-    """A grammar of JSON that matches a schema, which may be given as text."""
     read = decode_json(schema, param, param=param) if isinstance(schema, str) else schema
     if not isinstance(read, dict):
         raise InvalidRequestError(f"{param!r} must be a JSON schema, an object.", param=param)
@@ -127,21 +124,21 @@ def _json_lark(schema: dict[str, Any] | str, param: str) -> str:
 
 
 def _with_read_schemas(text: str, param: str) -> str:
-    """Replace each schema after ``%json``, keeping the numbers of the lines that follow."""
+    """Replace each schema after ``%json``; the numbers of later lines stay the same."""
     pieces = []
     end = 0
     for keyword in _INLINE_SCHEMA.finditer(text):
         if keyword.start() < end:
-            continue  # inside the schema just read
+            continue  # inside the previous schema
         pieces.append(text[end : keyword.end()])
-        schema, end = _json_at(text, keyword.end(), param)
+        schema, end = _object_at(text, keyword.end(), param)
         lines = text.count("\n", keyword.end(), end)
         pieces.append(schema_text(read_schema(schema, param)) + "\n" * lines)
     return "".join([*pieces, text[end:]])
 
 
-def _json_at(text: str, start: int, param: str) -> tuple[dict[str, Any], int]:
-    """The JSON object that begins at ``start``, and where it ends."""
+def _object_at(text: str, start: int, param: str) -> tuple[dict[str, Any], int]:
+    """The JSON object that begins at ``start``, and its end."""
     try:
         value, end = json.JSONDecoder().raw_decode(text, start)
     except (ValueError, RecursionError):
@@ -153,8 +150,8 @@ def _json_at(text: str, start: int, param: str) -> tuple[dict[str, Any], int]:
     return value, end
 
 
-def _escape(match: re.Match[str]) -> str:
-    """A character as it may stand between the slashes of a Lark regex."""
+def _escaped(match: re.Match[str]) -> str:
+    """A character, escaped for use between the slashes of a Lark regex."""
     return _ESCAPES.get(match.group()[-1], match.group())
 
 
@@ -167,5 +164,5 @@ def _check_size(grammar: str, param: str) -> None:
         )
 
 
-def _unsupported(what: str, param: str) -> InvalidRequestError:
-    return InvalidRequestError(f"{what} in {param!r} is not supported. Leave it out.", param=param)
+def _unsupported(part: str, param: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{part} in {param!r} is not supported. Leave it out.", param=param)

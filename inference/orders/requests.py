@@ -1,4 +1,4 @@
-"""What requests may contain, with types and ranges; anything else is refused by name."""
+"""Request bodies with the types and ranges of their fields; any other field is refused."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,10 +18,10 @@ MAX_ANSWERS = 1000
 
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 TokenCount = Annotated[int, Meta(ge=1, le=10_000_000)]
-# -1 is all the room there is.
+# -1: as many as fit into the context.
 MaxTokens = Annotated[int, Meta(ge=-1, le=10_000_000)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-# Postgres stores no NUL.
+# Postgres cannot store NUL.
 EndUser = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Text = Annotated[str, Meta(min_length=1)]
@@ -33,31 +33,23 @@ VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\Z")]
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """``stream_options``."""
-
     include_usage: bool | None = None
 
 
 class TextPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="text"):
-    """A part of a message's content."""
-
     text: str
 
 
 class RefusalPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="refusal"):
-    """A part of an assistant's message that another model refused to write."""
-
     refusal: str
 
 
 class ThinkingPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="thinking"):
-    """A part of an assistant's message that holds reasoning."""
-
     thinking: str | list[TextPart]
 
 
 class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """One message of a conversation; an assistant's may be one that any server has returned."""
+    """One message of a conversation; assistant messages of other servers are accepted too."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart | RefusalPart | ThinkingPart] | None = None
@@ -67,7 +59,7 @@ class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
-    # DeepSeek's and Qwen's words for continuing the last message.
+    # DeepSeek's and Qwen's parameters to continue the last message.
     prefix: bool | None = None
     partial: bool | None = None
     audio: None = None
@@ -76,22 +68,22 @@ class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     parsed: Any = None
 
     @property
-    def thoughts(self) -> str:
-        """The reasoning before the answer, wherever its server has put it."""
+    def reasoning_text(self) -> str:
+        """The reasoning before the answer, from any of the three places where servers put it."""
         parts = self.content if isinstance(self.content, list) else []
-        told = [part.thinking for part in parts if isinstance(part, ThinkingPart)]
-        return self.reasoning_content or self.reasoning or "".join(map(_text_of, told))
+        texts = [_text_of(part.thinking) for part in parts if isinstance(part, ThinkingPart)]
+        return self.reasoning_content or self.reasoning or "".join(texts)
 
     def as_template_message(self) -> dict[str, Any]:
-        """The message as chat templates read it: plain text, and no newer role than ``system``."""
+        """The message for a chat template: content as text, ``developer`` as ``system``."""
         message = {
             "role": "system" if self.role == "developer" else self.role,
             "content": _text_of(self.content or self.refusal or ""),
         }
         if self.name is not None:
             message["name"] = self.name
-        if self.thoughts:
-            message["reasoning_content"] = self.thoughts
+        if self.reasoning_text:
+            message["reasoning_content"] = self.reasoning_text
         return message
 
 
@@ -106,28 +98,25 @@ def _text_of(content: str | Sequence[TextPart | RefusalPart | ThinkingPart]) -> 
 
 
 class TextFormat(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="text"):
-    """``response_format`` that asks for nothing."""
-
     wanted_schema: ClassVar[None] = None
 
 
 class JsonObjectFormat(
     msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="json_object"
 ):
-    """``response_format`` for any JSON object, or as llama.cpp has it, for one of a schema."""
+    """``response_format`` for any JSON object; llama.cpp's form adds a schema."""
 
     schema: dict[str, Any] | None = None
 
     @property
     def wanted_schema(self) -> dict[str, Any]:
-        """The schema."""
         return {"type": "object"} if self.schema is None else self.schema
 
 
 class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
-    """``response_format.json_schema``. Answers always match, be ``strict`` asked for or not.
+    """``response_format.json_schema``; enforced with or without ``strict``.
 
-    The name and the description are not shown to the model.
+    The model sees neither name nor description.
     """
 
     name: str | None = None
@@ -139,19 +128,16 @@ class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
 class JsonSchemaFormat(
     msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="json_schema"
 ):
-    """``response_format`` for JSON that matches a schema."""
-
     json_schema: NamedSchema
 
     @property
     def wanted_schema(self) -> dict[str, Any]:
-        """The schema."""
         schema = self.json_schema.schema
         return {"type": "object"} if schema is None else schema
 
 
 class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
-    """``structured_outputs``, vLLM's ``response_format`` and more; one of them is given."""
+    """``structured_outputs`` of vLLM; exactly one field is given."""
 
     json: dict[str, Any] | str | None = None
     choice: Choices | None = None
@@ -160,17 +146,17 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class OpenAIRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A request that clients of OpenAI's API send; ``null`` in it means that nothing is asked."""
+    """A request of OpenAI's API; ``null`` stands for a parameter's default."""
 
     model: Name
     user: EndUser | None = None
     keep_alive: KeepAlive | None = None
 
 
-class Sampled(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
+class GenerationRequest(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
     """The common fields of chat and text completions. None means the version's default.
 
-    ``model`` may be ``auto``: then ``preset`` names it, or else the role of ``task_type`` does.
+    With ``model`` ``auto``, ``preset`` selects the model, or else ``task_type`` does.
     """
 
     task_type: Name | None = None
@@ -205,7 +191,7 @@ class Sampled(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def choice(self) -> dict[str, str | None]:
-        """Fields that choose the model besides its name, as ``Resolver.resolve`` takes them."""
+        """Arguments of ``Resolver.resolve`` that select the model besides its name."""
         return {
             "task_type": self.task_type,
             "preset": self.preset,
@@ -214,22 +200,19 @@ class Sampled(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """Stop strings as a tuple."""
         if self.stop is None:
             return ()
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
     @property
     def wants_usage_chunk(self) -> bool:
-        """``stream_options.include_usage``."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
-class ChatRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
+class ChatRequest(GenerationRequest, forbid_unknown_fields=True, kw_only=True):
     """``POST /v1/chat/completions``.
 
-    ``chat_template_kwargs`` are variables of the model's template; ``reasoning_effort`` and
-    ``enable_thinking`` are too, for templates that read them.
+    ``chat_template_kwargs``, ``reasoning_effort`` and ``enable_thinking`` set template variables.
     """
 
     messages: Annotated[list[Message], Meta(min_length=1)]
@@ -249,16 +232,15 @@ class ChatRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def continues_last_message(self) -> bool:
-        """True where the answer goes on in the last message."""
         last = self.messages[-1]
         return bool(self.continue_final_message or last.prefix or last.partial)
 
 
-class CompletionRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
+class CompletionRequest(GenerationRequest, forbid_unknown_fields=True, kw_only=True):
     """``POST /v1/completions``; ``prompt`` is a text, texts, token ids, or lists of token ids.
 
-    With ``parse_special`` a text is a template of the client's own: marks of the model's chat
-    template count in it. Others, such as those of the middle that is to be filled, always do.
+    Special tokens that a text spells out are read as such, for example those of fill-in-the-middle;
+    those of the model's chat template only with ``parse_special``.
     """
 
     prompt: Inputs
@@ -267,7 +249,7 @@ class CompletionRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
 
 
 class EmbeddingsRequest(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
-    """``POST /v1/embeddings``; ``input`` as ``prompt`` above."""
+    """``POST /v1/embeddings``; ``input`` takes the forms of ``CompletionRequest.prompt``."""
 
     input: Inputs
     encoding_format: Literal["float", "base64"] | None = None

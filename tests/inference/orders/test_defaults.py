@@ -64,7 +64,7 @@ def test_sampling_of_a_version_passes_over_names_of_before_they_were_checked(
     old = spec(version_key="m@old", default_sampling={"top_k": 4, "stop": ["x"], "seed": 1})
     for _ in range(2):
         assert sampling_of(request(), old, 10) == SamplingParameters(top_k=4)
-    assert caplog.messages == ["default sampling of m@old: passed over seed, stop"]
+    assert caplog.messages == ["default sampling of m@old: ignored unknown seed, stop"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from inference.orders.parsing import parse
 from inference.orders.requests import ChatRequest
-from inference.orders.tools.conversation import in_plain_words, template_messages, template_tools
+from inference.orders.tools.conversation import template_messages, template_tools, tools_as_text
 from inference.orders.tools.syntax import syntax_of
 from inference.prompts import chat_template
 from inference.prompts.chat_template import TemplateFailedError, render
@@ -110,7 +110,7 @@ def as_served(template: str, name: str) -> dict[str, Any]:
     """What a template is given by the service."""
     given = as_it_is(template, name)
     if syntax_of(template) == "json":
-        return {"messages": in_plain_words(given["messages"], given["tools"] or [])}
+        return {"messages": tools_as_text(given["messages"], given["tools"] or [])}
     return given
 
 

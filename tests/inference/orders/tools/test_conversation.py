@@ -7,7 +7,7 @@ import pytest
 from inference.errors import InvalidRequestError
 from inference.orders.parsing import parse
 from inference.orders.requests import ChatRequest
-from inference.orders.tools.conversation import in_plain_words, template_messages, template_tools
+from inference.orders.tools.conversation import template_messages, template_tools, tools_as_text
 from inference.prompts.chat_template import TemplateFailedError, render
 from tests.inference.orders.tools.examples import TOOLS, template
 
@@ -154,17 +154,17 @@ def test_conversation_with_typed_control_tokens_keeps_them_text(name: str):
     assert controls(["".join(pieces)]) >= controls(honest) + 3 * 6
 
 
-def test_conversation_in_plain_words_describes_the_tools():
+def test_conversation_tools_as_text_describes_the_tools():
     system = {"role": "system", "content": "Be brief."}
     for first in ([], [system]):
-        plain = in_plain_words(messages_of(*first, ASK), template_tools(TOOLS))
+        plain = tools_as_text(messages_of(*first, ASK), template_tools(TOOLS))
         assert [message["role"] for message in plain] == ["system", "user"]
         assert plain[0]["content"].startswith("Be brief.\n\n" if first else "You can call")
         assert '{"name": "get_weather", "description": "The weather now"' in plain[0]["content"]
         assert plain[1]["content"] == ASK["content"]
 
 
-def test_conversation_in_plain_words_has_no_roles_but_the_common_ones():
+def test_conversation_tools_as_text_has_no_roles_but_the_common_ones():
     messages = messages_of(
         ASK,
         calling(call(), call("b", "clock", "{}"), content="Let me see."),
@@ -173,7 +173,7 @@ def test_conversation_in_plain_words_has_no_roles_but_the_common_ones():
         {"role": "assistant", "content": "18 degrees at noon."},
         {"role": "user", "content": "Thanks"},
     )
-    assert in_plain_words(messages, []) == [
+    assert tools_as_text(messages, []) == [
         ASK,
         {
             "role": "assistant",
@@ -189,8 +189,8 @@ def test_conversation_in_plain_words_has_no_roles_but_the_common_ones():
     ]
 
 
-def test_conversation_in_plain_words_keeps_turns_alternating():
+def test_conversation_tools_as_text_keeps_turns_alternating():
     messages = messages_of(ASK, calling(), result(), {"role": "user", "content": "And Rome?"})
-    plain = in_plain_words(messages, [])
+    plain = tools_as_text(messages, [])
     assert [message["role"] for message in plain] == ["user", "assistant", "user"]
     assert plain[-1]["content"] == "Result of get_weather:\n18 degrees\nAnd Rome?"

@@ -1,9 +1,8 @@
 """Frames of a run as OpenAI's response objects: pure.
 
-Streaming rules that the official SDK relies on: ``role`` stands once, in the first chunk of each
-choice; ``id`` and ``created`` are the same in every chunk; the finish chunk has an empty delta;
-with ``include_usage`` every chunk carries ``"usage": null`` and one last chunk has no choices; no
-text is sent twice.
+Streaming rules of the official SDK: ``role`` only in the first chunk of a choice; the same ``id``
+and ``created`` in every chunk; an empty delta in the finish chunk; with ``include_usage``,
+``"usage": null`` in every chunk and one last chunk without choices; no text twice.
 """
 
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ def usage_object(usage: Usage) -> dict[str, Any]:
 
 @dataclass
 class Answer:
-    """Collects the frames of one choice for a response that is not streamed."""
+    """Collects the frames of a choice that is not streamed."""
 
     text: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -67,15 +66,12 @@ class Format:
         raise NotImplementedError
 
     def finish(self, choice: int, frame: Finished) -> dict[str, Any]:
-        """Last chunk of a choice."""
         raise NotImplementedError
 
     def usage(self, usage: Usage) -> dict[str, Any]:
-        """Chunk after all choices that carries the usage."""
         return self._envelope(self.chunk_name, []) | {"usage": usage_object(usage)}
 
     def whole(self, answers: list[Answer], usage: Usage) -> dict[str, Any]:
-        """Response of a request that is not streamed."""
         choices = [self._whole_choice(index, answer) for index, answer in enumerate(answers)]
         return self._envelope(self.object_name, choices) | {"usage": usage_object(usage)}
 

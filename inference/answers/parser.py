@@ -1,9 +1,8 @@
-"""Separate content and tool calls in the text of an answer while it is generated: pure.
+"""Separate content and tool calls in an answer while it is generated: pure.
 
-A call that the run's grammar guarantees is passed on at once. Text that only looks like a call,
-where the grammar allows any text, is held back until the call is complete and valid. If it turns
-out not to be a call, it is content. No text is lost, and the events do not depend on how the text
-is cut into pieces.
+A call that the run's grammar guarantees is passed on at once. Text that only looks like a call is
+held back until the call is complete and valid, or turns out to be content. The events do not depend
+on how the text is cut into pieces.
 """
 
 from dataclasses import dataclass
@@ -21,22 +20,16 @@ _FENCE, _FENCE_END = "```json", "```"
 
 @dataclass(frozen=True)
 class Content:
-    """Text for the user."""
-
     text: str
 
 
 @dataclass(frozen=True)
 class CallBegun:
-    """Beginning of a call to the tool ``name``."""
-
     name: str
 
 
 @dataclass(frozen=True)
 class ArgumentsText:
-    """A piece of the JSON text of the call's arguments."""
-
     text: str
 
 
@@ -49,11 +42,7 @@ Event = Content | CallBegun | ArgumentsText | CallEnded
 
 
 class CallParser:
-    """Reads one answer.
-
-    Each state is a method that consumes the beginning of the unread text and returns False when it
-    needs more text.
-    """
+    """Reads one answer. A state is a method that returns False when it needs more text."""
 
     def __init__(self, syntax: CallSyntax) -> None:
         self._tools = syntax.tools
@@ -77,17 +66,15 @@ class CallParser:
         self._expects_brace = False
 
     def feed(self, text: str) -> list[Event]:
-        """Events that ``text`` completes."""
         self._rest += text
         while self._rest and self._state():
             pass
         return self._taken()
 
     def close(self) -> list[Event]:
-        """Events of the end of the answer: text that was held back is content.
+        """The last events: text that was held back is content.
 
-        Exception: where the grammar allows only further calls, a call that is cut before its name
-        is dropped.
+        Where only further calls may follow, a call that is cut before its name is dropped.
         """
         is_cut = (
             self._state == self._read_head and self._is_guaranteed and self._has_guaranteed_call
@@ -129,7 +116,6 @@ class CallParser:
         return False
 
     def _tags_at(self, character: str) -> list[str]:
-        """Tags that ``character`` may begin here."""
         opening = self._spelling.opening
         tags = [opening] if opening and character == opening[0] else []
         return [*tags, _FENCE] if self._line_is_blank and character == _FENCE[0] else tags
@@ -246,7 +232,6 @@ class CallParser:
 
 
 def _valid_arguments(call: str, start: int) -> str | None:
-    """The arguments' text in a complete call; None when the call is not valid JSON."""
     end = ObjectEnd().find(call, start)
     try:
         msgspec.json.decode(call)

@@ -34,10 +34,10 @@ def call_id(run_id: str, choice: int, index: int) -> str:
 
 @dataclass
 class CallReader:
-    """Reads the content and the calls of one choice from its frames.
+    """Reads the content and the calls of one choice.
 
-    The answer is cut where it repeats an earlier call, because a small model may repeat itself
-    without end. A call is therefore held back while it could still become such a repetition.
+    A repeated call ends the answer, because a small model may repeat itself without end. So a call
+    is held back while it may still become a repetition.
     """
 
     run_id: str
@@ -56,11 +56,9 @@ class CallReader:
         return self._delta(self.parser.feed(frame.text))
 
     def close(self) -> dict[str, Any]:
-        """The ``delta`` of everything that was held back until the end."""
         return self._delta(self.parser.close(), is_last=True)
 
     def read(self, text: str) -> dict[str, Any]:
-        """A whole answer as one ``delta``."""
         return self._delta(self.parser.feed(text) + self.parser.close(), is_last=True)
 
     def reason(self, reason: FinishReason) -> str:
@@ -130,7 +128,6 @@ def _without_blanks(arguments: str) -> str:
 
 
 def readers_of(header: RunHeader) -> list[CallReader]:
-    """One reader per choice of a run with tools."""
     syntax = decoded(header.call_syntax)
     return [CallReader(header.id, choice, CallParser(syntax)) for choice in range(header.choices)]
 
@@ -159,8 +156,6 @@ def chat_format(header: RunHeader) -> ChatFormat:
 
 
 class ToolChatFormat(ChatFormat):
-    """``chat.completion`` and ``chat.completion.chunk`` of a run with tools."""
-
     def __init__(self, header: RunHeader) -> None:
         super().__init__(header)
         self._readers = readers_of(header)

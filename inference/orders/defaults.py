@@ -24,11 +24,7 @@ _SERVICE_PRIORITIES = {"chat": 3, "embedding": 2, "summary": 1}
 def sampling_of(
     request: GenerationRequest, spec: ModelSpec, vocabulary_size: int
 ) -> SamplingParameters:
-    """Sampling parameters of the request, else of the version, else OpenAI's defaults.
-
-    Raises:
-        InvalidRequestError: ``logit_bias`` names a token that the model does not have.
-    """
+    """Sampling parameters of the request, else of the version, else OpenAI's defaults."""
     values: dict[str, Any] = {}
     for source in (_defaults(spec), request):
         for name in SAMPLING_FIELDS:
@@ -72,11 +68,10 @@ def max_tokens_of(prompts: list[list[int]], wanted: int | None, spec: ModelSpec,
         prompts: token ids.
         wanted: the request's number; None for the registration's limit, else all that fits.
         spec: the model version, with the limits of the registration that the request names.
-        param: the field of the prompts, for errors.
+        param: the field of the prompts.
 
     Raises:
         ContextBudgetExceededError: prompt and answer exceed the context or the registration.
-        InvalidRequestError: a prompt is empty, or ``wanted`` exceeds the registration.
     """
     longest = max(len(prompt) for prompt in prompts)
     if not all(prompts):
@@ -120,7 +115,7 @@ def _check_limits(longest: int, wanted: int | None, spec: ModelSpec, param: str)
 
 
 def priority_of(request: GenerationRequest, default: int) -> int:
-    """Priority, 1 (low) to 3 (high); ``service_type`` sets it if ``priority`` is absent."""
+    """1 (low) to 3 (high); ``service_type`` counts if there is no ``priority``."""
     if request.priority is not None:
         return request.priority
     if request.service_type is not None:

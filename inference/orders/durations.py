@@ -11,11 +11,7 @@ _PART = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h)")
 
 
 def seconds_of(value: float | str, param: str) -> float:
-    """A duration in seconds; -1, for ever, for any negative one.
-
-    Raises:
-        InvalidRequestError: ``value`` is not a duration, or longer than a year.
-    """
+    """A duration in seconds; -1, which means for ever, if it is negative."""
     seconds = _parsed(value) if isinstance(value, str) else float(value)
     if not math.isfinite(seconds) or seconds > MAX_SECONDS:
         raise InvalidRequestError(

@@ -1,7 +1,4 @@
-"""Turn ``response_format``, ``grammar``, ``regex`` and their synonyms into one grammar.
-
-Pure except ``checked_grammar``, which compiles the grammar in the prompt process.
-"""
+"""Turn ``response_format``, ``grammar``, ``regex`` and their synonyms into one grammar."""
 
 import json
 import re
@@ -26,11 +23,7 @@ _ESCAPES = {"/": r"\/", "\n": r"\n", "\r": r"\r"}
 
 
 async def checked_grammar(tokenizer: Tokenizer, spec: ModelSpec, request: GenerationRequest) -> str:
-    """The request's grammar, compiled once as a check; "" for none.
-
-    Raises:
-        InvalidRequestError: the grammar cannot be enforced for this model.
-    """
+    """The request's grammar, compiled once as a check; "" for none."""
     grammar, param = grammar_of(request)
     if grammar:
         await tokenizer.check_grammar(spec, grammar, param)
@@ -38,11 +31,7 @@ async def checked_grammar(tokenizer: Tokenizer, spec: ModelSpec, request: Genera
 
 
 def grammar_of(request: GenerationRequest) -> tuple[str, str]:
-    """A request's grammar in llguidance's Lark dialect, and its field; two empty strings for none.
-
-    Raises:
-        InvalidRequestError: the grammar is too large or not supported, or there are two.
-    """
+    """A request's grammar in llguidance's Lark dialect, and its field; two empty texts for none."""
     found = _grammars(request)
     if not found:
         return "", ""
@@ -62,11 +51,7 @@ def grammar_of(request: GenerationRequest) -> tuple[str, str]:
 
 
 def lark_text(text: str, param: str) -> str:
-    """Check a client's Lark grammar and reduce the schemas in it with ``read_schema``.
-
-    Raises:
-        InvalidRequestError: the grammar is too large or has a part that cannot be enforced.
-    """
+    """Check a client's Lark grammar and reduce the schemas in it with ``read_schema``."""
     _check_size(text, param)
     if len(text.splitlines()) > MAX_GRAMMAR_LINES:
         raise InvalidRequestError(
@@ -87,7 +72,6 @@ def lark_text(text: str, param: str) -> str:
 
 
 def _grammars(request: GenerationRequest) -> dict[str, str]:
-    """Grammars by their fields."""
     asked = request.structured_outputs or StructuredOutputs()
     format_ = request.response_format
     schemas = {
@@ -138,7 +122,6 @@ def _with_read_schemas(text: str, param: str) -> str:
 
 
 def _object_at(text: str, start: int, param: str) -> tuple[dict[str, Any], int]:
-    """The JSON object that begins at ``start``, and its end."""
     try:
         value, end = json.JSONDecoder().raw_decode(text, start)
     except (ValueError, RecursionError):
@@ -151,7 +134,6 @@ def _object_at(text: str, start: int, param: str) -> tuple[dict[str, Any], int]:
 
 
 def _escaped(match: re.Match[str]) -> str:
-    """A character, escaped for use between the slashes of a Lark regex."""
     return _ESCAPES.get(match.group()[-1], match.group())
 
 

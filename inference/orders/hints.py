@@ -89,5 +89,4 @@ def _found(value: Any, path: str) -> Iterator[str]:
 
 
 def child_path(path: str, name: str) -> str:
-    """The dotted path of a field; ``path`` is "" for the body itself."""
     return f"{path}.{name}" if path else name

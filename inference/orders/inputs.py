@@ -17,18 +17,7 @@ async def token_inputs(
     most: int,
     marks: Marks = "none",
 ) -> list[list[int]]:
-    """Token ids of each input.
-
-    Args:
-        value: a text, a list of texts, token ids, or a list of lists of token ids.
-        param: the field's name, for errors.
-        most: how many inputs there may be.
-        marks: see ``Tokenizer.text``.
-
-    Raises:
-        InvalidRequestError: the forms are mixed, there are too many inputs, one is empty, or a
-            token id is unknown.
-    """
+    """Token ids of each of at most ``most`` inputs; ``marks`` as in ``Tokenizer.text``."""
     if isinstance(value, str):
         value = [value]
     texts = [item for item in value if isinstance(item, str)]

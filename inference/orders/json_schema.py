@@ -1,9 +1,8 @@
 """Reduce clients' JSON schemas to constraints that llguidance enforces: pure.
 
-llguidance silently ignores keywords that it does not know, and some others in certain combinations.
-``schema_keywords`` lists those that it enforces. Any other constraint is refused, or left out and
-reported by a lenient reader; keywords that are no constraints are dropped. The limits keep the time
-to compile a schema to a fraction of a second.
+llguidance silently ignores some keywords, some of them only in combinations. ``schema_keywords``
+lists those that it enforces. Any other constraint is refused, or left out and reported by a lenient
+reader; keywords that are no constraints are dropped. The limits keep compile times below a second.
 """
 
 from dataclasses import dataclass
@@ -45,13 +44,6 @@ def read_schema(schema: dict[str, Any], param: str) -> dict[str, Any]:
     Give llguidance this and not the original: with some values of ``$schema`` it ignores keywords
     that it otherwise enforces. An object that only lists ``properties`` is closed, although JSON
     schema allows further ones: a weak model would invent them.
-
-    Args:
-        schema: decoded JSON.
-        param: the field of the schema, for errors.
-
-    Raises:
-        InvalidRequestError: the schema is too large or has a constraint that cannot be enforced.
     """
     return _SchemaReader(param).read_root(schema)
 
@@ -70,10 +62,7 @@ def read_leniently(schema: dict[str, Any], param: str) -> EnforcedSchema:
 
 
 def relaxations(enforced: EnforcedSchema) -> list[EnforcedSchema]:
-    """Weaker schemas to try in turn if one does not compile; the last allows any object.
-
-    The first has no regular expressions and allows values that match several ``oneOf`` branches.
-    """
+    """Weaker schemas to try in turn if one does not compile; the last allows any object."""
     removed = list(enforced.unenforced)
 
     def relaxed(schema: Any) -> Any:
@@ -112,14 +101,13 @@ def schema_text(schema: dict[str, Any]) -> str:
 class _SchemaReader:
     """Checks a schema and copies its constraints.
 
-    A lenient reader leaves out and collects keywords that cannot be enforced (``unenforced``) and
-    references to missing schemas (``dangling``).
+    A lenient reader collects the keywords that it leaves out (``unenforced``) and the references
+    to missing schemas (``dangling``); a second reader leaves the latter out (``without``).
     """
 
     def __init__(
         self, param: str, *, is_lenient: bool = False, without: frozenset[str] = frozenset()
     ) -> None:
-        """``without``: references to leave out."""
         self._param = param
         self._is_lenient = is_lenient
         self._without = without
@@ -183,7 +171,6 @@ class _SchemaReader:
         return read
 
     def _enforceable(self, schema: dict[str, Any], path: Path) -> dict[str, Any]:
-        """The schema without keywords that cannot be enforced; a strict reader refuses them."""
         faults = keywords.unenforceable(schema)
         if isinstance(schema.get("$ref"), str) and schema["$ref"] in self._without:
             faults.append(("$ref", "has a $ref to nothing"))

@@ -46,7 +46,6 @@ _MISSING = re.compile(r"missing required field `([^`]*)`")
 
 
 def decode_json(data: bytes | str, name: str, param: str | None = None) -> Any:
-    """Decode JSON. Raises ``InvalidRequestError``, which calls ``data`` by ``name``."""
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -60,9 +59,6 @@ def parse(raw: Any, kind: type[Body]) -> Body:
 
     In requests of OpenAI's API, hints are ignored (see ``hints_in``), synonyms are replaced, and
     ``null`` stands for a parameter's default.
-
-    Raises:
-        InvalidRequestError: ``param`` names the field at fault, if there is one.
     """
     if not isinstance(raw, dict):
         raise InvalidRequestError("The request body must be a JSON object.", code="invalid_json")
@@ -113,7 +109,6 @@ def _optional_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
 
 
 def _field_error(text: str) -> InvalidRequestError:
-    """msgspec's message as an error with the JSON path as ``param``."""
     at = _PATH.search(text)
     path = at.group(1).lstrip(".").replace("[...]", "[]") if at else ""
     message = text[: at.start()] if at else text

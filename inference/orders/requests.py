@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from inference.orders.tools.schemas import CallId, ToolCall, ToolChoice, Tools
+from inference.prompts.chat_template import Scalar
 from models_registry.rules.sampling import MinP, Penalty, RepeatPenalty, Temperature, TopK, TopP
 
 MAX_CHOICES = 128
@@ -28,7 +29,6 @@ Text = Annotated[str, Meta(min_length=1)]
 KeepAlive = float | Annotated[str, Meta(max_length=40)]
 Choices = Annotated[list[Text], Meta(max_length=MAX_ANSWERS)]
 Inputs = str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)]
-Scalar = str | int | float | bool | None
 VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\Z")]
 
 
@@ -49,8 +49,6 @@ class ThinkingPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type",
 
 
 class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """One message of a conversation; assistant messages of other servers are accepted too."""
-
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart | RefusalPart | ThinkingPart] | None = None
     name: str | None = None
@@ -75,7 +73,7 @@ class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         return self.reasoning_content or self.reasoning or "".join(texts)
 
     def as_template_message(self) -> dict[str, Any]:
-        """The message for a chat template: content as text, ``developer`` as ``system``."""
+        """For chat templates: content as text, ``developer`` as ``system``."""
         message = {
             "role": "system" if self.role == "developer" else self.role,
             "content": _text_of(self.content or self.refusal or ""),
@@ -104,8 +102,6 @@ class TextFormat(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", t
 class JsonObjectFormat(
     msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="json_object"
 ):
-    """``response_format`` for any JSON object; llama.cpp's form adds a schema."""
-
     schema: dict[str, Any] | None = None
 
     @property
@@ -114,10 +110,7 @@ class JsonObjectFormat(
 
 
 class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
-    """``response_format.json_schema``; enforced with or without ``strict``.
-
-    The model sees neither name nor description.
-    """
+    """``response_format.json_schema``; enforced with or without ``strict``."""
 
     name: str | None = None
     schema: dict[str, Any] | None = None
@@ -154,10 +147,7 @@ class OpenAIRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class GenerationRequest(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
-    """The common fields of chat and text completions. None means the version's default.
-
-    With ``model`` ``auto``, ``preset`` selects the model, or else ``task_type`` does.
-    """
+    """Common fields of chat and text completions; None means the version's default."""
 
     task_type: Name | None = None
     preset: Name | None = None
@@ -210,11 +200,6 @@ class GenerationRequest(OpenAIRequest, forbid_unknown_fields=True, kw_only=True)
 
 
 class ChatRequest(GenerationRequest, forbid_unknown_fields=True, kw_only=True):
-    """``POST /v1/chat/completions``.
-
-    ``chat_template_kwargs``, ``reasoning_effort`` and ``enable_thinking`` set template variables.
-    """
-
     messages: Annotated[list[Message], Meta(min_length=1)]
     max_completion_tokens: MaxTokens | None = None
     logprobs: bool | None = None
@@ -237,7 +222,7 @@ class ChatRequest(GenerationRequest, forbid_unknown_fields=True, kw_only=True):
 
 
 class CompletionRequest(GenerationRequest, forbid_unknown_fields=True, kw_only=True):
-    """``POST /v1/completions``; ``prompt`` is a text, texts, token ids, or lists of token ids.
+    """``prompt`` is a text, texts, token ids, or lists of token ids.
 
     Special tokens that a text spells out are read as such, for example those of fill-in-the-middle;
     those of the model's chat template only with ``parse_special``.
@@ -249,15 +234,13 @@ class CompletionRequest(GenerationRequest, forbid_unknown_fields=True, kw_only=T
 
 
 class EmbeddingsRequest(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
-    """``POST /v1/embeddings``; ``input`` takes the forms of ``CompletionRequest.prompt``."""
-
     input: Inputs
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: TokenCount | None = None
 
 
 class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """``POST /v1/tokenize``: either ``content`` or ``messages``."""
+    """Either ``content`` or ``messages`` is given."""
 
     model: Name
     content: str | None = None
@@ -267,14 +250,10 @@ class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class DetokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """``POST /v1/detokenize``."""
-
     model: Name
     tokens: list[TokenId]
 
 
 class TokenRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """``POST /api/auth/token``."""
-
     username: Name
     password: Text

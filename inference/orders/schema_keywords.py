@@ -124,7 +124,6 @@ def _describes_properties(schema: Any) -> bool:
 
 
 def objects_in(value: Any) -> Iterator[dict[str, Any]]:
-    """All dicts in a value, itself included."""
     waiting = [value]
     while waiting:
         item = waiting.pop()
@@ -136,7 +135,6 @@ def objects_in(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def shown(value: Any) -> str:
-    """A value as it stands in an error message."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     return repr(value)[:50]

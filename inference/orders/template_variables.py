@@ -3,8 +3,8 @@
 import re
 
 from inference.errors import InvalidRequestError
-from inference.orders.requests import ChatRequest, Scalar
-from inference.prompts.chat_template import OWN_VARIABLES
+from inference.orders.requests import ChatRequest
+from inference.prompts.chat_template import OWN_VARIABLES, Scalar
 from models_registry.rules.chat_templates import variables_of_template
 
 _READS_NAMES = re.compile(r"""\b(message|msg|m)(\.name\b|\[['"]name['"]\])""")
@@ -16,11 +16,7 @@ _READS_REASONING = re.compile(r"\b(reasoning_content|reasoning|thinking)\b")
 def template_variables(
     request: ChatRequest, template: str
 ) -> tuple[dict[str, Scalar], tuple[str, ...]]:
-    """Variables for ``template``, and names of the parameters that it does not read.
-
-    Raises:
-        InvalidRequestError: ``chat_template_kwargs`` sets a variable that the service sets.
-    """
+    """Variables for ``template``, and names of the parameters that it does not read."""
     reads = variables_of_template(template)
     given = request.chat_template_kwargs or {}
     for name in sorted(given.keys() & OWN_VARIABLES):

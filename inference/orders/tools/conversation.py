@@ -27,9 +27,6 @@ def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
     Arguments that are JSON objects become dicts, and a result gets the name of its function: some
     templates need this.
-
-    Raises:
-        InvalidRequestError: calls and results do not match.
     """
     rendered = []
     names: dict[str, str] = {}
@@ -58,7 +55,7 @@ def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def check_conversation(messages: Sequence[Message]) -> None:
-    """Raise ``InvalidRequestError`` unless each call is followed by its result."""
+    """Check that each call is followed by its result."""
     unanswered: list[str] = []
     called: set[str] = set()
     for index, message in enumerate(messages):
@@ -139,11 +136,7 @@ def tools_as_text(
     """A conversation for a template that does not support tools.
 
     The system message describes the tools, the assistant's text holds the calls, and the user's
-    text holds the results.
-
-    Args:
-        messages: from ``template_messages``.
-        tools: from ``template_tools``; if empty, no system message is added.
+    text holds the results. Without tools there is no additional system message.
     """
     plain = list(_without_calls(messages))
     if not tools:
@@ -185,10 +178,7 @@ def _call_text(function: dict[str, Any]) -> str:
 
 
 def _arguments_object(text: str) -> Any:
-    """The JSON object in ``text``; the text itself if it is not one: models may write anything.
-
-    Blank text and ``null`` mean no arguments.
-    """
+    """The JSON object in ``text``, which may be blank; else the text, as a model wrote it."""
     if text.strip() in ("", "null"):
         return {}
     try:

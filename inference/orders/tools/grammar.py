@@ -1,8 +1,7 @@
 """The grammar of an answer with tools, in llguidance's Lark dialect: pure.
 
-Any text may come before the first call, unless a call is forced. From there on only calls follow:
-of the request's tools, with arguments that match their schemas, and written as chat templates
-write them, white space included.
+Any text may come before the first call, unless a call is forced. From there on only calls follow,
+exactly as chat templates write them, white space included.
 
 Syntax: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
 """
@@ -21,7 +20,7 @@ MAX_CALLS = 16
 
 @dataclass(frozen=True)
 class CallLimits:
-    """How many calls an answer may have; if they are not forced it may have none."""
+    """How many calls an answer may have; unless ``forced``, it may have none."""
 
     forced: bool
     max_calls: int = MAX_CALLS
@@ -33,13 +32,10 @@ def lark_of(
     limits: CallLimits,
     tag_tokens: Mapping[str, int],
 ) -> str:
-    """The Lark grammar of an answer.
+    """The Lark grammar of an answer with calls of ``tools``, which map names to schemas.
 
-    Args:
-        tools: schemas of the arguments, by the names of the tools that may be called.
-        tag_tokens: token ids of the spelling's tags that are one token. The grammar asks for the
-            token and not for its letters: control tokens cannot be spelled, and models are
-            trained on the token.
+    ``tag_tokens`` are the ids of tags that are one token. The grammar asks for that token and not
+    for its letters: control tokens cannot be spelled, and models are trained on the token.
     """
     opening = _tag(spelling.opening, tag_tokens)
     if spelling.opening_optional and spelling.opening not in tag_tokens:

@@ -17,10 +17,7 @@ class ObjectEnd:
         self._escaped = False
 
     def find(self, text: str, start: int = 0) -> int | None:
-        """Index after the closing brace; None if it lies beyond ``text``.
-
-        ``text`` from ``start`` on continues the text of the previous call.
-        """
+        """Index after the closing brace, or None; continues the text of the previous call."""
         for index in range(start, len(text)):
             if self._closes(text[index]):
                 return index + 1
@@ -54,11 +51,6 @@ class UnfinishedError(Exception):
 
 def read_head(text: str, names: Sequence[str], arguments_keys: Sequence[str]) -> tuple[str, int]:
     """Read the head of a call, ``{"name": "…", "arguments": {``, at the beginning of ``text``.
-
-    Args:
-        text: a call, possibly incomplete.
-        names: names of the tools.
-        arguments_keys: possible names of the field of the arguments.
 
     Returns:
         The tool's name, and the index of the arguments' opening brace.
@@ -104,7 +96,6 @@ class _Cursor:
 
 
 def depth_of(value: Any) -> int:
-    """How deep lists and objects are nested, counted without recursion."""
     level, depth = [value], 0
     while level:
         depth += 1

@@ -27,11 +27,7 @@ class OfferedTool:
 
 
 def offered_tools(request: ChatRequest) -> list[OfferedTool]:
-    """The tools that the model is shown; none if it may not call any.
-
-    Raises:
-        InvalidRequestError: the tools, or parameters that concern them, are not valid.
-    """
+    """The tools that the model is shown; none if it may not call any."""
     choice = request.tool_choice
     tools: list[OfferedTool] = []
     for index, tool in enumerate(request.tools or ()):
@@ -61,7 +57,6 @@ def offered_tools(request: ChatRequest) -> list[OfferedTool]:
 
 
 def callable_tools(request: ChatRequest, tools: Sequence[OfferedTool]) -> list[OfferedTool]:
-    """The offered tools that ``tool_choice`` lets the model call."""
     choice = request.tool_choice
     if isinstance(choice, NamedTool):
         return [tool for tool in tools if tool.name == choice.function.name]
@@ -69,14 +64,10 @@ def callable_tools(request: ChatRequest, tools: Sequence[OfferedTool]) -> list[O
 
 
 def call_limits(request: ChatRequest, *, parallel: bool) -> CallLimits:
-    """How many calls the answer to a request with tools may have.
+    """How many calls the answer may have; ``parallel``: the model can make several at once.
 
     A forced call is the only one unless ``parallel_tool_calls`` is set: a small model that is
     forced to call may not stop calling.
-
-    Args:
-        request: a request with tools.
-        parallel: whether the model can make several calls at once.
     """
     is_forced = isinstance(request.tool_choice, NamedTool) or request.tool_choice == "required"
     wants_many = request.parallel_tool_calls
@@ -88,11 +79,7 @@ def call_limits(request: ChatRequest, *, parallel: bool) -> CallLimits:
 def arguments_schema(tool: Tool, param: str) -> EnforcedSchema:
     """The schema that is enforced for the arguments of a call, always an object.
 
-    A function without parameters takes no arguments.
-
-    Raises:
-        InvalidRequestError: the schema is not one of objects, is nested too deeply for templates,
-            or cannot be enforced in full although the tool is ``strict``.
+    A function without parameters takes no arguments. A strict tool's schema is enforced in full.
     """
     parameters = tool.function.parameters or {}
     schema = {"type": "object"} | {k: v for k, v in parameters.items() if v is not None}

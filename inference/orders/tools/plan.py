@@ -34,11 +34,6 @@ class ChatPlan:
 
 
 async def chat_plan(tokenizer: Tokenizer, spec: ModelSpec, request: ChatRequest) -> ChatPlan:
-    """Plan a chat with or without tools.
-
-    Raises:
-        InvalidRequestError: the tools, their choice or the conversation are not valid.
-    """
     messages = template_messages(request.messages)
     tools = offered_tools(request)
     shown = template_tools(request.tools or ()) if tools else []
@@ -86,11 +81,7 @@ def _lark(
 
 
 async def _compilable(tokenizer: Tokenizer, spec: ModelSpec, tool: OfferedTool) -> OfferedTool:
-    """The tool with the first of its schema's relaxations that compiles.
-
-    Raises:
-        InvalidRequestError: the tool is strict and its own schema does not compile.
-    """
+    """The tool with the first of its schema's relaxations that compiles; a strict one has none."""
     for schema in (tool.schema, *relaxations(tool.schema)):
         grammar = f"start: %json {schema_text(schema.schema)}"
         try:

@@ -13,10 +13,7 @@ CallId = Annotated[str, Meta(max_length=200)]
 
 
 class FunctionDefinition(msgspec.Struct, forbid_unknown_fields=True):
-    """A function; ``parameters`` is a JSON schema, None if it takes no arguments.
-
-    With ``strict``, a schema that cannot be enforced in full is refused.
-    """
+    """``parameters`` is a JSON schema; ``strict`` refuses one that cannot be enforced in full."""
 
     name: ToolName
     description: str | None = None
@@ -34,8 +31,6 @@ class FunctionName(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NamedTool(msgspec.Struct, forbid_unknown_fields=True):
-    """A ``tool_choice`` that forces a call of one function."""
-
     type: Literal["function"]
     function: FunctionName
 

@@ -13,11 +13,7 @@ _READS_TOOLS: Final = re.compile(r"\{[{%][^{}]*\btools\b")
 
 @dataclass(frozen=True)
 class Spelling:
-    """The text around a call's name and arguments.
-
-    ``opening`` and ``closing`` are tags; with ``opening_optional`` a call may omit the opening.
-    ``separator`` stands between two calls.
-    """
+    """The text around a call's name and arguments; ``separator`` stands between two calls."""
 
     opening: str
     opening_optional: bool
@@ -41,8 +37,6 @@ _SPELLINGS: Final[dict[SyntaxName, Spelling]] = {
 
 @dataclass(frozen=True)
 class CallSyntax:
-    """The syntax of calls in one run, and the names of its tools."""
-
     name: SyntaxName
     tools: tuple[str, ...] = ()
 
@@ -51,7 +45,6 @@ class CallSyntax:
         return _SPELLINGS[self.name]
 
     def encoded(self) -> str:
-        """JSON text, stored with the run; see ``decoded``."""
         return msgspec.json.encode(self).decode()
 
 

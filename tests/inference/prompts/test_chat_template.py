@@ -10,8 +10,8 @@ from inference.prompts.chat_template import (
     TemplateFailedError,
     render,
 )
+from inference.prompts.tracked_text import MAX_CHARACTERS
 from inference.prompts.vocabulary import Vocabulary
-from inference.prompts.written import MAX_CHARACTERS
 from models_registry.gguf.reader import read_header
 
 CONTROL = ("<|im_start|>", "<|im_end|>", "<|im|>")

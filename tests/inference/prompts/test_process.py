@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from inference.errors import InvalidRequestError
-from inference.prompts import worker
+from inference.prompts import prompt_process
 from inference.prompts.tokenizer import Tokenizer
 from models_registry.rules.spec import ModelSpec
 from tests.waiting import wait_until
@@ -121,9 +121,9 @@ def test_prompt_process_ends_with_its_parent(smollm2_path):
 
 
 def test_prompt_process_keeps_a_lower_memory_limit(monkeypatch):
-    lower = worker.MEMORY_BYTES // 2
+    lower = prompt_process.MEMORY_BYTES // 2
     limits: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (lower, lower))
     monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.append(pair))
-    worker.limit_memory()
+    prompt_process.limit_memory()
     assert limits == [(lower, lower)]

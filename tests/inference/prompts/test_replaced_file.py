@@ -8,7 +8,7 @@ import llama_cpp
 import pytest
 
 from inference.engine.backend import GrammarError, ModelLoadError
-from inference.prompts import worker
+from inference.prompts import prompt_process
 from inference.prompts.grammar_check import check_grammar
 from inference.prompts.vocabulary import Vocabulary
 from tests.models_registry import gguf_samples
@@ -18,7 +18,7 @@ OTHER_TOKENS = ["<s>", "</s>", "b", "a", "ab", "x"]
 
 def tokens(path: Path, text: str) -> list[int]:
     """What the prompt process makes of a text, in this process."""
-    return worker.tokenize_text(str(path), text, add_special=False, marks="none")
+    return prompt_process.tokenize_text(str(path), text, add_special=False, marks="none")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_replaced_file_has_its_own_grammars(path: Path, monkeypatch: pytest.Monk
 
 
 def test_file_that_stays_is_opened_once(path: Path) -> None:
-    assert worker.open_vocabulary(str(path)) is worker.open_vocabulary(str(path))
+    assert prompt_process.open_vocabulary(str(path)) is prompt_process.open_vocabulary(str(path))
 
 
 def test_file_that_is_gone_is_still_known(path: Path) -> None:
@@ -100,9 +100,9 @@ def test_vocabulary_that_was_used_longest_ago_is_freed_when_there_are_too_many(
         tokens(file, "a")
     gc.collect()
     assert len(freed) == 1
-    kept = worker.open_vocabulary(str(first))
-    assert kept is worker.open_vocabulary(str(first))
-    assert list(worker._opened) == [str(third), str(first)]
+    kept = prompt_process.open_vocabulary(str(first))
+    assert kept is prompt_process.open_vocabulary(str(first))
+    assert list(prompt_process._opened) == [str(third), str(first)]
 
 
 def test_vocabulary_that_nobody_uses_is_freed(path: Path, freed: list[object]) -> None:

@@ -14,8 +14,8 @@ from inference.errors import (
 )
 from inference.prompts.chat_template import END
 from inference.prompts.tokenizer import Tokenizer
+from inference.prompts.tracked_text import CLOSE, OPEN
 from inference.prompts.vocabulary import Vocabulary
-from inference.prompts.written import CLOSE, OPEN
 from models_registry.gguf.reader import read_header
 from models_registry.rules.spec import ModelSpec
 

@@ -49,8 +49,6 @@ class Answer:
 
 
 class Format:
-    """Writes the JSON objects of one route."""
-
     object_name = ""
     chunk_name = ""
 

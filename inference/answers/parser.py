@@ -1,8 +1,7 @@
 """Separate content and tool calls in an answer while it is generated: pure.
 
-A call that the run's grammar guarantees is passed on at once. Text that only looks like a call is
-held back until the call is complete and valid, or turns out to be content. The events do not depend
-on how the text is cut into pieces.
+A call that the run's grammar guarantees is passed on at once. Other text that looks like a call is
+held back until it is a complete and valid call, or cannot become one.
 """
 
 from dataclasses import dataclass
@@ -72,10 +71,7 @@ class CallParser:
         return self._taken()
 
     def close(self) -> list[Event]:
-        """The last events: text that was held back is content.
-
-        Where only further calls may follow, a call that is cut before its name is dropped.
-        """
+        """The last events: held text is content, but a cut repetition of calls is dropped."""
         is_cut = (
             self._state == self._read_head and self._is_guaranteed and self._has_guaranteed_call
         )

@@ -1,7 +1,6 @@
 """Answers with tool calls as OpenAI's response objects: pure.
 
-A frame makes at most one chunk: a client that resumes a stream starts after the last frame that it
-has seen, and would lose a second chunk of that frame.
+A frame makes at most one chunk, because streams are resumed after the last frame seen.
 """
 
 import hashlib

@@ -62,16 +62,11 @@ def _warn_unknown(version_key: str, names: str) -> None:
 
 
 def max_tokens_of(prompts: list[list[int]], wanted: int | None, spec: ModelSpec, param: str) -> int:
-    """Maximum number of tokens to generate after the longest prompt.
+    """Maximum number of tokens to generate after the longest of ``prompts`` (token ids).
 
-    Args:
-        prompts: token ids.
-        wanted: the request's number; None for the registration's limit, else all that fits.
-        spec: the model version, with the limits of the registration that the request names.
-        param: the field of the prompts.
-
-    Raises:
-        ContextBudgetExceededError: prompt and answer exceed the context or the registration.
+    ``wanted`` is the request's number; None for the limit of the registration that the request
+    names, else for all that fits. Raises ``ContextBudgetExceededError`` if a prompt and its answer
+    exceed the context or the registration.
     """
     longest = max(len(prompt) for prompt in prompts)
     if not all(prompts):

@@ -5,9 +5,15 @@ import re
 from typing import Any
 
 from inference.errors import InvalidRequestError
-from inference.orders.json_schema import read_schema, schema_text
+from inference.orders.json_schema import ANY_OBJECT, read_schema, schema_text
 from inference.orders.parsing import decode_json
-from inference.orders.requests import GenerationRequest, StructuredOutputs
+from inference.orders.requests import (
+    GenerationRequest,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    StructuredOutputs,
+    TextFormat,
+)
 from inference.prompts.tokenizer import Tokenizer
 from models_registry.rules.spec import ModelSpec
 
@@ -73,12 +79,11 @@ def lark_text(text: str, param: str) -> str:
 
 def _grammars(request: GenerationRequest) -> dict[str, str]:
     asked = request.structured_outputs or StructuredOutputs()
-    format_ = request.response_format
     schemas = {
-        "response_format": format_.wanted_schema if format_ is not None else None,
+        "response_format": _format_schema(request.response_format),
         "guided_json": request.guided_json,
         "structured_outputs.json": asked.json,
-        "structured_outputs.json_object": {"type": "object"} if asked.json_object else None,
+        "structured_outputs.json_object": ANY_OBJECT if asked.json_object else None,
     }
     regexes = {
         "regex": request.regex,
@@ -98,6 +103,15 @@ def _grammars(request: GenerationRequest) -> dict[str, str]:
         if texts:
             found[param] = f"start: {' | '.join(map(json.dumps, texts))}"
     return found
+
+
+def _format_schema(
+    format_: TextFormat | JsonObjectFormat | JsonSchemaFormat | None,
+) -> dict[str, Any] | None:
+    if format_ is None or isinstance(format_, TextFormat):
+        return None
+    given = format_ if isinstance(format_, JsonObjectFormat) else format_.json_schema
+    return ANY_OBJECT if given.schema is None else given.schema
 
 
 def _json_lark(schema: dict[str, Any] | str, param: str) -> str:

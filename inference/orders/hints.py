@@ -1,7 +1,6 @@
 """Hints: parameters that are accepted but have no effect. Pure.
 
-They concern storing, placing, pricing or display, so answers are correct without them. A response
-names the ignored hints; INFERENCE_STRICT_PARAMETERS refuses them.
+They concern storing, placing, pricing or display. A response names the hints that it ignored.
 """
 
 from collections.abc import Iterator

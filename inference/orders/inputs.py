@@ -17,7 +17,7 @@ async def token_inputs(
     most: int,
     marks: Marks = "none",
 ) -> list[list[int]]:
-    """Token ids of each of at most ``most`` inputs; ``marks`` as in ``Tokenizer.text``."""
+    """Token ids of each of at most ``most`` inputs; ``marks`` as in ``tokenize_text``."""
     if isinstance(value, str):
         value = [value]
     texts = [item for item in value if isinstance(item, str)]

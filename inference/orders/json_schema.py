@@ -1,8 +1,7 @@
 """Reduce clients' JSON schemas to constraints that llguidance enforces: pure.
 
-llguidance silently ignores some keywords, some of them only in combinations. ``schema_keywords``
-lists those that it enforces. Any other constraint is refused, or left out and reported by a lenient
-reader; keywords that are no constraints are dropped. The limits keep compile times below a second.
+llguidance silently ignores some keywords. Those are refused, or left out and reported by a lenient
+reader; annotations are dropped. The limits keep compile times below a second.
 """
 
 from dataclasses import dataclass
@@ -101,8 +100,7 @@ def schema_text(schema: dict[str, Any]) -> str:
 class _SchemaReader:
     """Checks a schema and copies its constraints.
 
-    A lenient reader collects the keywords that it leaves out (``unenforced``) and the references
-    to missing schemas (``dangling``); a second reader leaves the latter out (``without``).
+    A lenient reader leaves out keywords (``unenforced``) instead of refusing them.
     """
 
     def __init__(

@@ -57,8 +57,7 @@ def decode_json(data: bytes | str, name: str, param: str | None = None) -> Any:
 def parse(raw: Any, kind: type[Body]) -> Body:
     """Convert decoded JSON to ``kind``, strictly.
 
-    In requests of OpenAI's API, hints are ignored (see ``hints_in``), synonyms are replaced, and
-    ``null`` stands for a parameter's default.
+    In requests of OpenAI's API, hints are ignored and ``null`` stands for a parameter's default.
     """
     if not isinstance(raw, dict):
         raise InvalidRequestError("The request body must be a JSON object.", code="invalid_json")

@@ -1,7 +1,7 @@
 """Request bodies with the types and ranges of their fields; any other field is refused."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -32,23 +32,27 @@ Inputs = str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)
 VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\Z")]
 
 
-class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
+class StrictStruct(msgspec.Struct, forbid_unknown_fields=True):
+    """Base of all request bodies and their parts."""
+
+
+class StreamOptions(StrictStruct):
     include_usage: bool | None = None
 
 
-class TextPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="text"):
+class TextPart(StrictStruct, tag_field="type", tag="text"):
     text: str
 
 
-class RefusalPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="refusal"):
+class RefusalPart(StrictStruct, tag_field="type", tag="refusal"):
     refusal: str
 
 
-class ThinkingPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="thinking"):
+class ThinkingPart(StrictStruct, tag_field="type", tag="thinking"):
     thinking: str | list[TextPart]
 
 
-class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class Message(StrictStruct, omit_defaults=True):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart | RefusalPart | ThinkingPart] | None = None
     name: str | None = None
@@ -95,21 +99,15 @@ def _text_of(content: str | Sequence[TextPart | RefusalPart | ThinkingPart]) -> 
     )
 
 
-class TextFormat(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="text"):
-    wanted_schema: ClassVar[None] = None
+class TextFormat(StrictStruct, tag_field="type", tag="text"):
+    """``response_format`` for any text."""
 
 
-class JsonObjectFormat(
-    msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="json_object"
-):
+class JsonObjectFormat(StrictStruct, tag_field="type", tag="json_object"):
     schema: dict[str, Any] | None = None
 
-    @property
-    def wanted_schema(self) -> dict[str, Any]:
-        return {"type": "object"} if self.schema is None else self.schema
 
-
-class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
+class NamedSchema(StrictStruct):
     """``response_format.json_schema``; enforced with or without ``strict``."""
 
     name: str | None = None
@@ -118,18 +116,11 @@ class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
     strict: bool | None = None
 
 
-class JsonSchemaFormat(
-    msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="json_schema"
-):
+class JsonSchemaFormat(StrictStruct, tag_field="type", tag="json_schema"):
     json_schema: NamedSchema
 
-    @property
-    def wanted_schema(self) -> dict[str, Any]:
-        schema = self.json_schema.schema
-        return {"type": "object"} if schema is None else schema
 
-
-class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
+class StructuredOutputs(StrictStruct):
     """``structured_outputs`` of vLLM; exactly one field is given."""
 
     json: dict[str, Any] | str | None = None
@@ -138,7 +129,7 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     json_object: bool | None = None
 
 
-class OpenAIRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class OpenAIRequest(StrictStruct, kw_only=True):
     """A request of OpenAI's API; ``null`` stands for a parameter's default."""
 
     model: Name
@@ -146,7 +137,7 @@ class OpenAIRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     keep_alive: KeepAlive | None = None
 
 
-class GenerationRequest(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
+class GenerationRequest(OpenAIRequest, kw_only=True):
     """Common fields of chat and text completions; None means the version's default."""
 
     task_type: Name | None = None
@@ -199,7 +190,7 @@ class GenerationRequest(OpenAIRequest, forbid_unknown_fields=True, kw_only=True)
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
-class ChatRequest(GenerationRequest, forbid_unknown_fields=True, kw_only=True):
+class ChatRequest(GenerationRequest, kw_only=True):
     messages: Annotated[list[Message], Meta(min_length=1)]
     max_completion_tokens: MaxTokens | None = None
     logprobs: bool | None = None
@@ -221,25 +212,21 @@ class ChatRequest(GenerationRequest, forbid_unknown_fields=True, kw_only=True):
         return bool(self.continue_final_message or last.prefix or last.partial)
 
 
-class CompletionRequest(GenerationRequest, forbid_unknown_fields=True, kw_only=True):
-    """``prompt`` is a text, texts, token ids, or lists of token ids.
-
-    Special tokens that a text spells out are read as such, for example those of fill-in-the-middle;
-    those of the model's chat template only with ``parse_special``.
-    """
+class CompletionRequest(GenerationRequest, kw_only=True):
+    """A prompt may spell special tokens; those of the chat template only with ``parse_special``."""
 
     prompt: Inputs
     logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     parse_special: bool | None = None
 
 
-class EmbeddingsRequest(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
+class EmbeddingsRequest(OpenAIRequest, kw_only=True):
     input: Inputs
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: TokenCount | None = None
 
 
-class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class TokenizeRequest(StrictStruct, kw_only=True):
     """Either ``content`` or ``messages`` is given."""
 
     model: Name
@@ -249,11 +236,11 @@ class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     parse_special: bool | None = None
 
 
-class DetokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class DetokenizeRequest(StrictStruct, kw_only=True):
     model: Name
     tokens: list[TokenId]
 
 
-class TokenRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class TokenRequest(StrictStruct, kw_only=True):
     username: Name
     password: Text

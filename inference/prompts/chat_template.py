@@ -4,7 +4,7 @@ import datetime
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import jinja2
 
@@ -35,29 +35,33 @@ class TemplateFailedError(Exception):
     """The template could not be rendered; clients see the message."""
 
 
+class RenderOptions(TypedDict, total=False):
+    """``variables``: further ones of the template; those in OWN_VARIABLES have no effect.
+
+    ``add_generation_prompt`` (default true): end with the opening of the assistant's turn.
+    ``continue_final_message``: end with the text of the last message, which is the assistant's.
+    """
+
+    tools: Sequence[dict[str, Any]] | None
+    variables: Mapping[str, Scalar] | None
+    add_generation_prompt: bool
+    continue_final_message: bool
+
+
 def render(
     template: str,
     messages: Sequence[dict[str, Any]],
     marks: tuple[str, ...],
     *,
-    tools: Sequence[dict[str, Any]] | None = None,
-    variables: Mapping[str, Scalar] | None = None,
-    add_generation_prompt: bool = True,
-    continue_final_message: bool = False,
     bos_token: str = "",
     eos_token: str = "",
+    **options: Unpack[RenderOptions],
 ) -> list[str]:
     """Render a conversation, reworded if the template refuses the original (see ``variants``).
 
     Args:
-        template: Jinja source.
         messages: dicts with ``role`` and ``content``, and any other keys that the template reads.
         marks: spellings of tokens that only the template may write.
-        tools: functions that the model may call.
-        variables: further variables of the template; those in OWN_VARIABLES have no effect.
-        add_generation_prompt: end with the opening of the assistant's turn.
-        continue_final_message: end with the text of the last message, which is the assistant's.
-        bos_token, eos_token: spellings of the model's tokens.
 
     Returns:
         Pieces to tokenise separately; every mark in one of them is the template's.
@@ -66,17 +70,19 @@ def render(
         TemplateFailedError: the template refused the conversation or is broken.
         MemoryError, TimeoutError: the process reached a limit.
     """
-    given = {
-        "add_generation_prompt": add_generation_prompt and not continue_final_message,
+    continues = options.get("continue_final_message", False)
+    variables = {
+        **(options.get("variables") or {}),
+        "add_generation_prompt": options.get("add_generation_prompt", True) and not continues,
         "bos_token": trusted(bos_token),
         "eos_token": trusted(eos_token),
-        "tools": tools,
+        "tools": options.get("tools"),
         "documents": None,
     }
-    if continue_final_message:
+    if continues:
         messages = [*messages[:-1], _with_end(messages[-1])]
-    rendered = _first_accepted(template, messages, {**(variables or {}), **given})
-    text, untrusted = origins(_cut(rendered) if continue_final_message else rendered)
+    rendered = _first_accepted(template, messages, variables)
+    text, untrusted = origins(_cut(rendered) if continues else rendered)
     return split_marks(text, marks, untrusted)
 
 

@@ -21,11 +21,7 @@ def check_grammar(path: str, grammar: str) -> None:
     """Compile a grammar for the vocabulary of ``path`` and generate the beginning of some answers.
 
     The trials find schemas that refer to nothing but themselves, and states with too many ways to
-    continue, which compiling does not.
-
-    Raises:
-        GrammarError: no answer can match it, with the reason.
-        ModelLoadError: the vocabulary cannot be read.
+    continue, which compiling does not. Raises ``GrammarError`` or ``ModelLoadError``.
     """
     _check(path, prompt_process.identity_of(path), grammar)
 

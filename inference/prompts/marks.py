@@ -22,11 +22,8 @@ def marks_of(
 ) -> tuple[str, ...]:
     """Spellings of the tokens that a template may use as marks.
 
-    Args:
-        control: spellings of control tokens.
-        others: spellings of tokens that llama.cpp recognises in any text. They may be marks, runs
-            of blanks or HTML tags.
-        written: the texts in the template; any of ``others`` that occurs there may be a mark.
+    ``others`` are spellings that llama.cpp recognises in any text: marks, runs of blanks or HTML
+    tags. Those that occur in ``written``, the template's own texts, may be marks.
     """
     found = {spelling.strip(_PADDING) for spelling in control}
     text = "\0".join(written)
@@ -51,13 +48,8 @@ def is_written(mark: str, template: str) -> bool:
 def split_marks(text: str, marks: tuple[str, ...], untrusted: bytes | bytearray) -> list[str]:
     """Cut a text inside every mark that the template has not written in full.
 
-    Args:
-        text: the text to tokenise.
-        marks: from ``marks_of``.
-        untrusted: for each character, 1 if it is untrusted and 0 if the template wrote it.
-
-    Returns:
-        Pieces to tokenise separately; every mark in one of them is the template's.
+    ``untrusted`` has one byte per character: 0 if the template wrote it, else 1. Returns pieces to
+    tokenise separately; every mark in one of them is the template's.
     """
     pattern = _pattern(marks)
     if pattern is None:
@@ -95,7 +87,6 @@ def _any_of(words: Collection[str]) -> str:
 
 
 def _by_first(words: Iterable[str]) -> dict[str, set[str]]:
-    """The rest of each word, by its first character."""
     tails = defaultdict(set)
     for word in words:
         if word:

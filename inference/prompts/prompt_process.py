@@ -11,12 +11,12 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from inference.prompts.chat_template import Scalar, TemplateFailedError, render
+from inference.prompts.chat_template import RenderOptions, TemplateFailedError, render
 from inference.prompts.marks import Marks, is_written, split_marks
 
 RENDER_SECONDS = 2.0
@@ -47,35 +47,15 @@ def limit_memory() -> None:
 
 
 def tokenize_chat(
-    path: str,
-    template: str,
-    messages: Sequence[dict[str, Any]],
-    tools: Sequence[dict[str, Any]] | None = None,
-    variables: Mapping[str, Scalar] | None = None,
-    add_generation_prompt: bool = True,
-    continue_final_message: bool = False,
+    path: str, template: str, messages: Sequence[dict[str, Any]], options: RenderOptions
 ) -> list[int]:
-    """Render messages and tokenise them with the vocabulary of ``path``; arguments as ``render``.
-
-    Raises:
-        TemplateFailedError: the template refused them, or took too long or too much memory.
-        ModelLoadError: the vocabulary cannot be read.
-    """
+    """Render messages and tokenise them. Raises ``ModelLoadError`` or ``TemplateFailedError``."""
     vocabulary = open_vocabulary(path)
+    bos, eos = vocabulary.bos_token, vocabulary.eos_token
     marks = vocabulary.marks(template)
     try:
         with hard_limit(HARD_RENDER_SECONDS), _soft_limit():
-            pieces = render(
-                template,
-                messages,
-                marks,
-                tools=tools,
-                variables=variables,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=continue_final_message,
-                bos_token=vocabulary.bos_token,
-                eos_token=vocabulary.eos_token,
-            )
+            pieces = render(template, messages, marks, bos_token=bos, eos_token=eos, **options)
     except TimeoutError:
         raise TemplateFailedError(
             f"The model's chat template did not finish within {RENDER_SECONDS:g} s."
@@ -91,7 +71,7 @@ def tokenize_text(
     """Token ids of a text.
 
     ``marks`` selects the marks that are read as such if the text spells them: ``all``, ``none``, or
-    only those that ``template`` does not write (``other``). Raises ``ModelLoadError``.
+    only those that ``template`` does not write (``other``).
     """
     vocabulary = open_vocabulary(path)
     refused = () if marks == "all" else vocabulary.marks(template)
@@ -127,11 +107,7 @@ def vocabulary_size(path: str) -> int:
 
 
 def open_vocabulary(path: str) -> Any:
-    """The vocabulary of a model file, kept open while recently used and the file is the same.
-
-    Raises:
-        ModelLoadError: it cannot be read.
-    """
+    """The vocabulary of a model file, kept open while recently used and the file is the same."""
     # Imported here: llama.cpp is loaded in this process only.
     from inference.prompts.vocabulary import Vocabulary
 
@@ -147,10 +123,7 @@ def open_vocabulary(path: str) -> Any:
 
 
 def identity_of(path: str) -> Identity:
-    """Identifies the file at ``path``; keeps its last value after the file is deleted.
-
-    A model whose file is deleted continues to serve from memory.
-    """
+    """Identifies the file at ``path``; a deleted file's model continues to serve from memory."""
     try:
         status = os.stat(path)
     except OSError:
@@ -174,8 +147,7 @@ def _soft_limit() -> Iterator[None]:
 def hard_limit(seconds: float) -> Iterator[None]:
     """End the process after ``seconds`` of processor time.
 
-    For C code that does not return: neither a Python signal handler nor another thread can
-    interrupt it, but the kernel's default action on SIGPROF does.
+    For C code: Python's signal handlers and threads cannot interrupt it, the kernel's SIGPROF can.
     """
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:

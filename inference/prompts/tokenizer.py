@@ -6,12 +6,12 @@ import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from inference.engine.backend import GrammarError, ModelLoadError
 from inference.errors import InvalidRequestError, PayloadTooLargeError, TemporaryResourceError
 from inference.prompts import prompt_process
-from inference.prompts.chat_template import RESERVED, Scalar, TemplateFailedError, texts_in
+from inference.prompts.chat_template import RESERVED, RenderOptions, TemplateFailedError, texts_in
 from inference.prompts.grammar_check import check_grammar
 from inference.prompts.marks import Marks
 from models_registry.rules.spec import ModelSpec
@@ -21,10 +21,7 @@ Result = TypeVar("Result")
 
 
 class Tokenizer:
-    """Renders and tokenises in processes that may die without harm.
-
-    Methods raise ``InvalidRequestError`` for faults of the client; ``param`` names the field.
-    """
+    """Renders and tokenises in processes that may die; ``param`` arguments name the field."""
 
     def __init__(self, processes: int, max_characters: int) -> None:
         self._processes = processes
@@ -37,13 +34,8 @@ class Tokenizer:
         spec: ModelSpec,
         messages: Sequence[dict[str, Any]],
         param: str = "messages",
-        *,
-        tools: Sequence[dict[str, Any]] | None = None,
-        variables: Mapping[str, Scalar] | None = None,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
+        **options: Unpack[RenderOptions],
     ) -> list[int]:
-        """Token ids of a conversation in the model's own format; arguments as ``render``."""
         if not spec.chat_template:
             raise InvalidRequestError(
                 f"{spec.model_slug} has no chat template. Use /v1/completions, or set a template "
@@ -52,19 +44,11 @@ class Tokenizer:
                 code="no_chat_template",
             )
         said = [value for message in messages for name, value in message.items() if name != "role"]
-        texts = {param: said, "tools": tools, "chat_template_kwargs": dict(variables or {})}
+        variables = dict(options.get("variables") or {})
+        texts = {param: said, "tools": options.get("tools"), "chat_template_kwargs": variables}
         self._check(texts, param)
-        return await self._run(
-            param,
-            prompt_process.tokenize_chat,
-            spec.path,
-            spec.chat_template,
-            messages,
-            tools,
-            variables,
-            add_generation_prompt,
-            continue_final_message,
-        )
+        arguments = (spec.path, spec.chat_template, messages, options)
+        return await self._run(param, prompt_process.tokenize_chat, *arguments)
 
     async def text(
         self,
@@ -75,7 +59,6 @@ class Tokenizer:
         add_special: bool = True,
         marks: Marks = "none",
     ) -> list[int]:
-        """Token ids of a text; arguments as ``prompt_process.tokenize_text``."""
         self._check({param: text}, param)
         arguments = (spec.path, text, add_special, marks, spec.chat_template)
         return await self._run(param, prompt_process.tokenize_text, *arguments)
@@ -120,10 +103,9 @@ class Tokenizer:
             )
 
     async def _run(self, param: str, function: Callable[..., Result], *args: Any) -> Result:
-        """Run a function in a prompt process and convert its errors to those of the client.
+        """Call ``function`` in a prompt process; convert its errors to those of the client.
 
-        A process that dies fails every prompt in the pool, so each is tried again in a process of
-        its own, where no other prompt can harm it.
+        If a process dies, all prompts in the pool fail; each is tried again in its own process.
         """
         try:
             try:

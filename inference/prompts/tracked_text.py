@@ -1,9 +1,8 @@
 """Track which characters of a rendered conversation the template wrote.
 
-In the rendered text, ``<|im_start|>`` from the template cannot be told from a ``<|im_start|>`` in a
-message. So each constant of a template is a ``TrackedText``, which keeps its origin when texts are
-joined. Comparisons, filters and methods see plain text; their results count as untrusted, which is
-the safe side.
+``<|im_start|>`` in a message must not count as the template's. So each constant of a template is a
+``TrackedText``, which keeps its origin when texts are joined. Results of any other operation count
+as untrusted, which is safe.
 """
 
 import re
@@ -61,7 +60,7 @@ def trusted(text: str) -> TrackedText:
 def delimited(value: object) -> str:
     """A value as text, with the template's parts between OPEN and CLOSE.
 
-    OPEN and CLOSE are removed from untrusted text: they may come from an escape sequence in it.
+    Untrusted text may contain neither; an escape sequence in it may have made one.
     """
     if isinstance(value, TrackedText):
         return value._delimited
@@ -118,8 +117,6 @@ class _Generator(CodeGenerator):
 
 
 class TrackingEnvironment(ImmutableSandboxedEnvironment):
-    """Renders templates to ``TrackedText``."""
-
     code_generator_class = _Generator
     trusted = staticmethod(trusted)
     as_text = staticmethod(as_text)

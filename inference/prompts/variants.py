@@ -9,8 +9,7 @@ Messages = Sequence[dict[str, Any]]
 def variants(messages: Messages) -> Iterator[Messages]:
     """The conversation and rewordings of it, closest first.
 
-    Arguments of calls become objects. System messages move into the user's next turn, first
-    those in mid-conversation, then all.
+    Arguments of calls become objects; system messages move into the user's next turn.
     """
     yield messages
     reworded = [_with_objects(message) for message in messages]
@@ -23,10 +22,7 @@ def variants(messages: Messages) -> Iterator[Messages]:
 
 
 def instructions_to_check(messages: Messages) -> list[str]:
-    """Texts of the system messages, if there is one in mid-conversation.
-
-    Some templates leave that out; others keep only the last system message.
-    """
+    """System texts that a template may leave out: all, if one is in mid-conversation."""
     if all(message["role"] != "system" for message in messages[1:]):
         return []
     return [message["content"] for message in messages if message["role"] == "system"]
@@ -53,10 +49,7 @@ def _with_objects(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merged(messages: Messages, kept: int) -> list[dict[str, Any]]:
-    """Move each system message after the first ``kept`` into the user's turn that follows.
-
-    If none follows, it goes to the end of the user's turn before it, or becomes a user's turn.
-    """
+    """Move system messages after the first ``kept`` into the user's next or previous turn."""
     merged: list[dict[str, Any]] = list(messages[:kept])
     waiting: list[str] = []
     for message in messages[kept:]:

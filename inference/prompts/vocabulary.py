@@ -22,10 +22,7 @@ _ANCHOR = "\ufdd3"
 
 
 class Vocabulary:
-    """Tokenises and detokenises for one model file."""
-
     def __init__(self, path: Path) -> None:
-        """Raises ``ModelLoadError``."""
         self._model = load_model(path, vocabulary_only=True)
         # Not at exit: the kernel frees the memory then.
         weakref.finalize(self, llama_cpp.llama_model_free, self._model).atexit = False
@@ -66,10 +63,9 @@ class Vocabulary:
         return GrammarCompiler(self.grammar_tokenizer())
 
     def tokenize(self, text: str, *, add_special: bool, parse_control: bool) -> list[int]:
-        """Token ids of ``text``, which has no lone surrogates.
+        """Token ids of ``text``; ``parse_control`` reads control tokens that it spells as such.
 
-        ``add_special`` adds tokens that the model expects around a text, such as BOS;
-        ``parse_control`` reads control tokens that the text spells out as such.
+        ``add_special`` adds tokens that the model expects around a text, such as BOS.
         """
         data = text.encode()
         capacity = len(data) + 8
@@ -128,13 +124,10 @@ class Vocabulary:
                 raise ValueError(
                     f"token id {token_id} is outside the vocabulary (0 to {self.size - 1})"
                 )
-        data = b"".join(self._piece(token_id, special=True) for token_id in token_ids)
-        return data.decode("utf-8", "replace")
+        return b"".join(map(self._bytes, token_ids)).decode("utf-8", "replace")
 
     def _spelling(self, token_id: int) -> str:
-        return self._piece(token_id, special=True).decode("utf-8", "replace")
+        return self._bytes(token_id).decode("utf-8", "replace")
 
-    def _piece(self, token_id: int, *, special: bool) -> bytes:
-        if token_id < 0:
-            return b""
-        return token_bytes(self._vocabulary, token_id, special=special)
+    def _bytes(self, token_id: int) -> bytes:
+        return token_bytes(self._vocabulary, token_id, special=True) if token_id >= 0 else b""

@@ -23,11 +23,7 @@ To call several, write one such object per line. Answer in plain words where no 
 
 
 def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """The messages for a chat template.
-
-    Arguments that are JSON objects become dicts, and a result gets the name of its function: some
-    templates need this.
-    """
+    """Messages for a chat template: arguments are dicts, results have their function's name."""
     rendered = []
     names: dict[str, str] = {}
     for message in messages:
@@ -135,8 +131,7 @@ def tools_as_text(
 ) -> list[dict[str, Any]]:
     """A conversation for a template that does not support tools.
 
-    The system message describes the tools, the assistant's text holds the calls, and the user's
-    text holds the results. Without tools there is no additional system message.
+    The system message describes ``tools``, if there are any; texts hold the calls and results.
     """
     plain = list(_without_calls(messages))
     if not tools:

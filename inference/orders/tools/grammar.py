@@ -1,9 +1,7 @@
 """The grammar of an answer with tools, in llguidance's Lark dialect: pure.
 
-Any text may come before the first call, unless a call is forced. From there on only calls follow,
-exactly as chat templates write them, white space included.
-
-Syntax: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
+Any text may come before the first call; then only calls follow, exactly as chat templates write
+them. Syntax: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
 """
 
 import json

@@ -50,13 +50,10 @@ class UnfinishedError(Exception):
 
 
 def read_head(text: str, names: Sequence[str], arguments_keys: Sequence[str]) -> tuple[str, int]:
-    """Read the head of a call, ``{"name": "…", "arguments": {``, at the beginning of ``text``.
+    """The tool's name in the head of a call, and the index of the last brace of the head.
 
-    Returns:
-        The tool's name, and the index of the arguments' opening brace.
-
-    Raises:
-        NotAHeadError, UnfinishedError: there is no head, or it is incomplete.
+    A head is ``{"name": "…", "arguments": {``. Raises ``NotAHeadError``, or ``UnfinishedError`` if
+    ``text`` may still become one.
     """
     cursor = _Cursor(text)
     cursor.skip("{")

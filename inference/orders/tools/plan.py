@@ -20,10 +20,9 @@ MAX_GRAMMAR_CHARACTERS = 262_144
 
 @dataclass(frozen=True)
 class ChatPlan:
-    """A chat as the model will see it.
+    """A chat as the model will see it; ``tools`` is None if the template does not read them.
 
-    ``tools`` is None if the template does not read them; ``grammar`` and ``call_syntax`` are empty
-    if no tool can be called. ``unenforced`` names the ignored parts of the tools' schemas.
+    ``unenforced`` names the parts of the tools' schemas that are ignored.
     """
 
     messages: list[dict[str, Any]]

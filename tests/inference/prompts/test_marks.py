@@ -232,7 +232,7 @@ def test_chat_gets_one_bos_and_a_typed_one_is_none(
     path: Path, vocabulary: Vocabulary, template: str, begins: int
 ):
     message = {"role": "user", "content": "x", "name": "<s>x"}
-    ids = prompt_process.tokenize_chat(str(path), template, [message])
+    ids = prompt_process.tokenize_chat(str(path), template, [message], {})
     assert ids[0] == 1
     assert ids.count(1) == 1
     assert vocabulary.detokenize(ids).replace(" ", "").startswith("<s>" * begins + "x")

@@ -195,7 +195,7 @@ def test_published_templates_write_what_jinja_makes_of_them(
     environment.filters |= {**own_filters, "safe": str}
     environment.globals |= known.globals
     monkeypatch.setattr(chat_template, "_compiled", lru_cache(1)(environment.from_string))
-    monkeypatch.setattr(chat_template, "own", str)
+    monkeypatch.setattr(chat_template, "trusted", str)
     differing = [name for name, text in published_templates.items() if texts(text) != ours[name]]
     assert not differing
 

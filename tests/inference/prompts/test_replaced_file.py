@@ -73,7 +73,7 @@ def freed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         found.append(model)
         real(model)
 
-    monkeypatch.setattr(worker, "_opened", {})  # other tests have some open
+    monkeypatch.setattr(prompt_process, "_opened", {})  # other tests have some open
     gc.collect()
     monkeypatch.setattr(llama_cpp, "llama_model_free", free)
     return found
@@ -92,7 +92,7 @@ def test_vocabulary_of_a_replaced_file_is_freed(
 def test_vocabulary_that_was_used_longest_ago_is_freed_when_there_are_too_many(
     path: Path, monkeypatch: pytest.MonkeyPatch, freed: list[object]
 ) -> None:
-    monkeypatch.setattr(worker, "OPEN_VOCABULARIES", 2)
+    monkeypatch.setattr(prompt_process, "OPEN_VOCABULARIES", 2)
     first, second, third = (
         gguf_samples.write_llama(path.with_name(f"{number}.gguf")) for number in range(3)
     )

@@ -71,10 +71,9 @@ class CallParser:
         return self._taken()
 
     def close(self) -> list[Event]:
-        """The last events: held text is content, but a cut repetition of calls is dropped."""
-        is_cut = (
-            self._state == self._read_head and self._is_guaranteed and self._has_guaranteed_call
-        )
+        """The last events: held text is content, except a further call cut before its name."""
+        follows_call = self._is_guaranteed and self._has_guaranteed_call
+        is_cut = self._state == self._read_head and follows_call
         if not is_cut and self._state in (self._read_text, self._read_head, self._read_whole):
             self._emit(self._tag + self._rest)
         if self._leading:

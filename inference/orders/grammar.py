@@ -12,7 +12,6 @@ from inference.orders.requests import (
     JsonObjectFormat,
     JsonSchemaFormat,
     StructuredOutputs,
-    TextFormat,
 )
 from inference.prompts.tokenizer import Tokenizer
 from models_registry.rules.spec import ModelSpec
@@ -80,7 +79,7 @@ def lark_text(text: str, param: str) -> str:
 def _grammars(request: GenerationRequest) -> dict[str, str]:
     asked = request.structured_outputs or StructuredOutputs()
     schemas = {
-        "response_format": _format_schema(request.response_format),
+        "response_format": _format_schema(request),
         "guided_json": request.guided_json,
         "structured_outputs.json": asked.json,
         "structured_outputs.json_object": ANY_OBJECT if asked.json_object else None,
@@ -105,10 +104,9 @@ def _grammars(request: GenerationRequest) -> dict[str, str]:
     return found
 
 
-def _format_schema(
-    format_: TextFormat | JsonObjectFormat | JsonSchemaFormat | None,
-) -> dict[str, Any] | None:
-    if format_ is None or isinstance(format_, TextFormat):
+def _format_schema(request: GenerationRequest) -> dict[str, Any] | None:
+    format_ = request.response_format
+    if not isinstance(format_, JsonObjectFormat | JsonSchemaFormat):
         return None
     given = format_ if isinstance(format_, JsonObjectFormat) else format_.json_schema
     return ANY_OBJECT if given.schema is None else given.schema

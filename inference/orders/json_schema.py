@@ -98,10 +98,7 @@ def schema_text(schema: dict[str, Any]) -> str:
 
 
 class _SchemaReader:
-    """Checks a schema and copies its constraints.
-
-    A lenient reader leaves out keywords (``unenforced``) instead of refusing them.
-    """
+    """Copies constraints; a lenient reader leaves out keywords (``unenforced``) it would refuse."""
 
     def __init__(
         self, param: str, *, is_lenient: bool = False, without: frozenset[str] = frozenset()
@@ -219,7 +216,7 @@ class _SchemaReader:
     def _refused(self, reason: str, path: Path = ()) -> InvalidRequestError:
         at = f", at {'.'.join(path)[:200]}," if path else ""
         return InvalidRequestError(
-            f"The JSON schema in {self._param!r}{at} {reason}.",
+            f"The JSON schema in {self._param!r}{at} {reason}. Change it.",
             param=self._param,
             code="unsupported_schema",
         )

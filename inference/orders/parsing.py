@@ -121,7 +121,9 @@ def _field_error(text: str) -> InvalidRequestError:
     if missing := _MISSING.search(message):
         param = child_path(path, missing.group(1))
         return InvalidRequestError(
-            f"Missing required parameter: {param!r}.", param=param, code="missing_parameter"
+            f"Missing required parameter: {param!r}. Add it.",
+            param=param,
+            code="missing_parameter",
         )
     return InvalidRequestError(
         f"Invalid value for {path or 'the request'!r}: {message}.", param=path or None

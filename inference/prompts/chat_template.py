@@ -9,20 +9,10 @@ from typing import Any, TypedDict, Unpack
 import jinja2
 
 from inference.prompts.marks import ROLES, split_marks
-from inference.prompts.tracked_text import (
-    CLOSE,
-    OPEN,
-    TrackingEnvironment,
-    delimited,
-    origins,
-    trusted,
-)
+from inference.prompts.tracked_text import END, TrackingEnvironment, delimited, origins, trusted
 from inference.prompts.variants import instructions_to_check, is_rendered, variants
 from models_registry.rules.chat_templates import TEMPLATE_EXTENSIONS, TEMPLATE_FILTERS
 
-# A noncharacter, as OPEN and CLOSE are.
-END = "\ufdd2"
-RESERVED = (OPEN, CLOSE, END)
 MAX_REASON_CHARACTERS = 300
 # Template variables that the service sets.
 OWN_VARIABLES = frozenset(
@@ -148,7 +138,9 @@ def _prepared(message: dict[str, Any]) -> dict[str, Any]:
 
 def _with_end(message: dict[str, Any]) -> dict[str, Any]:
     if message["role"] != "assistant":
-        raise TemplateFailedError("Only a message of the assistant can be continued.")
+        raise TemplateFailedError(
+            "Only a message of the assistant can be continued. Send one as the last message."
+        )
     # The blank after END shows whether the template trims messages.
     return message | {"content": f"{message['content']}{END} "}
 
@@ -159,7 +151,7 @@ def _cut(rendered: str) -> str:
     if not end:
         raise TemplateFailedError(
             "The model's chat template leaves the last message out or changes it, so it cannot be "
-            "continued."
+            "continued. Leave 'continue_final_message' out."
         )
     return text if rest.startswith(" ") else text.rstrip()
 

@@ -11,9 +11,10 @@ from typing import Any, TypeVar, Unpack
 from inference.engine.backend import GrammarError, ModelLoadError
 from inference.errors import InvalidRequestError, PayloadTooLargeError, TemporaryResourceError
 from inference.prompts import prompt_process
-from inference.prompts.chat_template import RESERVED, RenderOptions, TemplateFailedError, texts_in
+from inference.prompts.chat_template import RenderOptions, TemplateFailedError, texts_in
 from inference.prompts.grammar_check import check_grammar
 from inference.prompts.marks import Marks
+from inference.prompts.tracked_text import RESERVED
 from models_registry.rules.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,6 @@ class Tokenizer:
         return await self._run("model", prompt_process.vocabulary_size, spec.path)
 
     async def check_grammar(self, spec: ModelSpec, grammar: str, param: str) -> None:
-        """Check that answers can match ``grammar``, whose size ``orders.grammar`` has limited."""
         await self._run(param, check_grammar, spec.path, grammar)
 
     def close(self) -> None:

@@ -14,7 +14,8 @@ from jinja2.compiler import CodeGenerator, Frame
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 # Unicode noncharacters: valid in memory, never in interchanged text.
-OPEN, CLOSE = "\ufdd0", "\ufdd1"
+OPEN, CLOSE, END = "\ufdd0", "\ufdd1", "\ufdd2"
+RESERVED = (OPEN, CLOSE, END)
 MAX_CHARACTERS = 4_000_000
 _CHARACTER = re.compile(f"[^{OPEN}{CLOSE}]")
 _TRUSTED = re.compile(f"{OPEN}([^{CLOSE}]*){CLOSE}")

@@ -122,7 +122,7 @@ class Vocabulary:
         for token_id in token_ids:
             if not 0 <= token_id < self.size:
                 raise ValueError(
-                    f"token id {token_id} is outside the vocabulary (0 to {self.size - 1})"
+                    f"{token_id} is not a token id of this model (0 to {self.size - 1})."
                 )
         return b"".join(map(self._bytes, token_ids)).decode("utf-8", "replace")
 

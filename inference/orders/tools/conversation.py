@@ -173,7 +173,7 @@ def _call_text(function: dict[str, Any]) -> str:
 
 
 def _arguments_object(text: str) -> Any:
-    """The JSON object in ``text``, which may be blank; else the text, as a model wrote it."""
+    """The JSON object in ``text``, {} if it is blank; the text itself if it is anything else."""
     if text.strip() in ("", "null"):
         return {}
     try:

@@ -20,10 +20,7 @@ MAX_GRAMMAR_CHARACTERS = 262_144
 
 @dataclass(frozen=True)
 class ChatPlan:
-    """A chat as the model will see it; ``tools`` is None if the template does not read them.
-
-    ``unenforced`` names the parts of the tools' schemas that are ignored.
-    """
+    """``tools``: None if the template does not read them; ``unenforced``: ignored schema parts."""
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None

@@ -12,9 +12,8 @@ from inference.errors import (
     PayloadTooLargeError,
     TemporaryResourceError,
 )
-from inference.prompts.chat_template import END
 from inference.prompts.tokenizer import Tokenizer
-from inference.prompts.tracked_text import CLOSE, OPEN
+from inference.prompts.tracked_text import CLOSE, END, OPEN
 from inference.prompts.vocabulary import Vocabulary
 from models_registry.gguf.reader import read_header
 from models_registry.rules.spec import ModelSpec

@@ -74,7 +74,7 @@ async def test_prompt_process_survives_a_hostile_template(tokenizer, spec, templ
 
 
 async def test_prompt_process_dies_with_one_prompt_and_serves_the_others(tokenizer, spec):
-    """Those who wait behind a prompt that kills the process twice are not to blame."""
+    """Only the prompt that kills the process twice is refused; prompts behind it are answered."""
     hostile = tokenizer.chat(with_template(spec, DEAF), HELLO)
     others = [answers(tokenizer, spec) for _ in range(3)]
     refused, *served = await asyncio.gather(hostile, *others, return_exceptions=True)

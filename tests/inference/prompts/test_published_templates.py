@@ -1,4 +1,4 @@
-"""What the templates of some seventy models make of conversations, and which they refuse, why."""
+"""Conversations rendered by the templates of some seventy models, or refused, and why."""
 
 import re
 from collections.abc import Iterator
@@ -107,7 +107,7 @@ MARK = re.compile(
 
 
 def as_served(template: str, name: str) -> dict[str, Any]:
-    """What a template is given by the service."""
+    """The arguments of ``render`` that the service would pass."""
     given = as_it_is(template, name)
     if syntax_of(template) == "json":
         return {"messages": tools_as_text(given["messages"], given["tools"] or [])}
@@ -131,7 +131,7 @@ def outcome(template: str, given: dict[str, Any]) -> str:
 def unexpected(
     name: str, outcomes: dict[str, str], table: dict[str, tuple[set[str], str]]
 ) -> Iterator[str]:
-    """What is not as the table has it."""
+    """Differences from the table of expected outcomes."""
     conversations, reason = table.get(name, (set(), ""))
     for conversation, text in outcomes.items():
         refused = text.startswith("Refused: ")

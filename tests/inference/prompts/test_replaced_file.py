@@ -17,7 +17,6 @@ OTHER_TOKENS = ["<s>", "</s>", "b", "a", "ab", "x"]
 
 
 def tokens(path: Path, text: str) -> list[int]:
-    """What the prompt process makes of a text, in this process."""
     return prompt_process.tokenize_text(str(path), text, add_special=False, marks="none")
 
 
@@ -48,11 +47,11 @@ def test_replaced_file_has_its_own_grammars(path: Path, monkeypatch: pytest.Monk
     check_grammar(str(path), 'start: "x"')
 
 
-def test_file_that_stays_is_opened_once(path: Path) -> None:
+def test_file_that_does_not_change_is_opened_once(path: Path) -> None:
     assert prompt_process.open_vocabulary(str(path)) is prompt_process.open_vocabulary(str(path))
 
 
-def test_file_that_is_gone_is_still_known(path: Path) -> None:
+def test_file_that_was_deleted_is_still_served(path: Path) -> None:
     tokens(path, "a")
     path.unlink()
     assert tokens(path, "a") == [2]
@@ -89,7 +88,7 @@ def test_vocabulary_of_a_replaced_file_is_freed(
     assert len(freed) == 1
 
 
-def test_vocabulary_that_was_used_longest_ago_is_freed_when_there_are_too_many(
+def test_least_recently_used_vocabulary_is_freed(
     path: Path, monkeypatch: pytest.MonkeyPatch, freed: list[object]
 ) -> None:
     monkeypatch.setattr(prompt_process, "OPEN_VOCABULARIES", 2)
@@ -105,7 +104,7 @@ def test_vocabulary_that_was_used_longest_ago_is_freed_when_there_are_too_many(
     assert list(prompt_process._opened) == [str(third), str(first)]
 
 
-def test_vocabulary_that_nobody_uses_is_freed(path: Path, freed: list[object]) -> None:
+def test_unused_vocabulary_is_freed(path: Path, freed: list[object]) -> None:
     vocabulary = Vocabulary(path)
     assert vocabulary.grammar_compiler
     del vocabulary

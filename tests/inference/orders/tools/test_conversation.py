@@ -1,4 +1,4 @@
-"""Conversations with calls and results: what is valid, and what templates make of them."""
+"""Conversations with calls and results: validation and rendering."""
 
 from typing import Any
 
@@ -98,7 +98,7 @@ def test_conversation_whose_calls_and_results_do_not_match_is_refused(messages: 
 
 
 @pytest.mark.parametrize("name", ["qwen2.5", "hermes"])
-def test_conversation_in_hermes_words(name: str):
+def test_conversation_in_hermes_syntax(name: str):
     text = rendered(
         name, messages_of(ASK, calling(call(), call("b", "clock", "{}")), result(), result("b"))
     )
@@ -111,7 +111,7 @@ def test_conversation_in_hermes_words(name: str):
     assert "18 degrees" in text
 
 
-def test_conversation_in_llamas_words():
+def test_conversation_in_llama_syntax():
     text = rendered("llama3", messages_of(ASK, calling(), result()))
     assert '"name": "get_weather",' in text
     assert '{"name": "get_weather", "parameters": {"city": "Paris"}}<|eot_id|>' in text
@@ -125,7 +125,7 @@ def test_conversation_that_a_template_refuses_says_why():
 
 
 @pytest.mark.parametrize("name", ["qwen2.5", "hermes", "llama3"])
-def test_conversation_of_words_alone_is_what_it_was(name: str):
+def test_conversation_without_tools_is_unchanged(name: str):
     text = rendered(name, messages_of(ASK), tools=False)
     assert "Weather in Paris?" in text
     assert "get_weather" not in text

@@ -1,4 +1,4 @@
-"""What an answer with tools may say, token by token, in a vocabulary of bytes."""
+"""The grammar of answers with tools, token by token, in a vocabulary of bytes."""
 
 import json
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ def test_grammar_allows_a_call(name: SyntaxName, call: str, limits: CallLimits):
 @pytest.mark.parametrize(
     ("name", "call"), [("hermes", HERMES_CALL), ("llama3", LLAMA3_CALL), ("json", JSON_CALL)]
 )
-def test_grammar_holds_a_call_to_its_tool(name: SyntaxName, call: str, limits: CallLimits):
+def test_grammar_enforces_the_schema_of_a_call(name: SyntaxName, call: str, limits: CallLimits):
     lark = grammar(name, limits)
     for wrong in (
         call.replace("get_weather", "get_whether"),
@@ -99,12 +99,12 @@ def test_grammar_holds_a_call_to_its_tool(name: SyntaxName, call: str, limits: C
         ("json", ""),
     ],
 )
-def test_grammar_allows_words_only_where_no_call_is_forced(name: SyntaxName, text: str):
+def test_grammar_allows_text_only_if_no_call_is_forced(name: SyntaxName, text: str):
     assert may_say(grammar(name, AUTO), text)
     assert not may_say(grammar(name, FORCED), text)
 
 
-def test_grammar_allows_words_before_a_call_of_hermes():
+def test_grammar_allows_text_before_a_call_of_hermes():
     assert may_say(grammar("hermes", AUTO), f"Let me see.\n{HERMES_CALL}")
     assert not may_say(grammar("hermes", AUTO), f"{HERMES_CALL}\nIt is warm.")
 
@@ -117,7 +117,7 @@ def test_grammar_allows_words_before_a_call_of_hermes():
         ("json", f"{JSON_CALL}\n{JSON_CLOCK}\n{JSON_CALL}"),
     ],
 )
-def test_grammar_allows_so_many_calls_as_are_wanted(name: SyntaxName, calls: str):
+def test_grammar_limits_the_number_of_calls(name: SyntaxName, calls: str):
     for forced in (False, True):
         assert may_say(grammar(name, CallLimits(forced, max_calls=3)), calls)
         assert not may_say(grammar(name, CallLimits(forced, max_calls=2)), calls)
@@ -150,7 +150,7 @@ def test_grammar_resolves_references_within_each_tool():
     assert not may_say(lark, '{"name": "go", "arguments": {"p": {"x": "1"}}}')
 
 
-def test_grammar_survives_any_words_in_a_schema():
+def test_grammar_survives_any_text_in_a_schema():
     words = '// # \n " \\ / %json {} <tool_call> TEXT: é'
     schema = {"properties": {words: {"enum": [words]}}, "required": [words], "description": words}
     lark = grammar("json", FORCED, tools=[Tool("function", FunctionDefinition("f", words, schema))])
@@ -189,7 +189,7 @@ def test_grammar_closes_a_schema_that_only_lists_properties(parameters: Any, clo
         ({"properties": {"a": {"default": json.loads("[" * 90 + "]" * 90)}}}, "nested"),
     ],
 )
-def test_grammar_refuses_a_schema_that_calls_cannot_be_held_to(parameters: Any, message: str):
+def test_grammar_refuses_a_schema_that_cannot_be_enforced(parameters: Any, message: str):
     tool = Tool("function", FunctionDefinition("f", None, parameters, strict=True))
     with pytest.raises(InvalidRequestError, match=message) as refused:
         arguments_schema(tool, PARAM)

@@ -1,4 +1,4 @@
-"""What a request with tools asks, and what it may not."""
+"""Requests with tools: which are refused, and which calls the others allow."""
 
 from typing import Any
 
@@ -96,7 +96,7 @@ def test_plan_without_tools_to_call_offers_none(fields: dict[str, Any]):
         ({"tools": TWO, "ignore_eos": True}, "ignore_eos"),
     ],
 )
-def test_plan_refuses_what_cannot_be_done(fields: dict[str, Any], param: str):
+def test_plan_refuses_invalid_combinations(fields: dict[str, Any], param: str):
     with pytest.raises(InvalidRequestError) as refused:
         offered_tools(request(**fields))
     assert refused.value.param == param
@@ -117,7 +117,7 @@ def test_plan_refuses_what_cannot_be_done(fields: dict[str, Any], param: str):
         ({"tools": TWO, "functions": [{"name": "a"}]}, "functions"),
     ],
 )
-def test_plan_refuses_what_is_no_tool(fields: dict[str, Any], param: str):
+def test_plan_refuses_invalid_tools(fields: dict[str, Any], param: str):
     with pytest.raises(InvalidRequestError) as refused:
         request(**fields)
     assert refused.value.param == param

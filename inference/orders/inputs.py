@@ -45,7 +45,5 @@ async def token_inputs(
             )
     for index, tokens in enumerate(inputs):
         if not tokens or (texts and not texts[index]):
-            raise InvalidRequestError(
-                f"Input {index} of {param!r} is empty. Remove it.", param=param
-            )
+            raise InvalidRequestError(f"Input {index} of {param!r} is empty.", param=param)
     return inputs

@@ -29,8 +29,8 @@ $(VENV)/bin/python:
 	@$(REQUIRE_TOOLS) $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
 
-# A wheel of llama.cpp is good for the processor and the flags it was compiled for: it is kept under a hash
-# of what it depends on.
+# A wheel of llama.cpp fits only the processor and the flags it was compiled for: its folder is named by a
+# hash of them.
 $(VENV)/.installed: requirements.txt $(BUILD_LLAMA) $(LLAMA_PATCH) Makefile | $(VENV)/bin/python
 	@$(REQUIRE_TOOLS)
 	@echo "Installing requirements; the first time llama.cpp is compiled, which takes minutes."
@@ -53,7 +53,7 @@ clean: ## remove the virtual environment, not the data in var/
 
 CLIENTS := var/clients-venv
 
-test-clients: $(CLIENTS)-current/.installed $(CLIENTS)-instructor/.installed ## other people's libraries against the service that runs
+test-clients: $(CLIENTS)-current/.installed $(CLIENTS)-instructor/.installed ## client libraries of others against the running service
 	$(CLIENTS)-current/bin/python -m pytest -q tests/clients --ignore tests/clients/check_instructor.py
 	$(CLIENTS)-instructor/bin/python -m pytest -q tests/clients/check_instructor.py
 

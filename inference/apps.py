@@ -4,14 +4,11 @@ from django.apps import AppConfig
 
 
 class InferenceConfig(AppConfig):
-    """Serving: from a request to tokens and back."""
-
     name = "inference"
     verbose_name = "Access"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Show the registry's overview what hosts and queues do."""
         from inference.fleet_figures import fleet_figures
         from models_registry.fleet.live_figures import register_figures
 

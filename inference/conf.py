@@ -11,17 +11,17 @@ SPARING_CORES = 4
 
 
 def default_threads(cores: int) -> int:
-    """CPU threads of a host: one core stays with the web process where there are some to spare.
+    """CPU threads of a host: all cores but one, which the web process needs, where there are many.
 
-    llama.cpp's threads wait for each other at every operation, so one that has to share its core
-    slows down all of them.
+    llama.cpp's threads wait for each other at every operation, so one that shares its core slows
+    down all of them.
     """
     return cores - 1 if cores >= SPARING_CORES else cores
 
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """What an operator may change about serving; defaults suit one small machine."""
+    """The settings of ``INFERENCE_*``; docs/configuration.md explains each."""
 
     models_dir: Path
     node_name: str
@@ -59,6 +59,6 @@ class InferenceSettings:
 
 
 def inference_settings() -> InferenceSettings:
-    """The settings in force; read at use so that tests can override ``settings.INFERENCE``."""
+    """Read at use, so that tests can override ``settings.INFERENCE``."""
     value: InferenceSettings = settings.INFERENCE
     return value

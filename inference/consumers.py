@@ -1,23 +1,7 @@
 """Chat over a WebSocket: ``{"event": …, "data": {…}}`` in both directions.
 
-All events but ``follow_download`` need the scope inference.
-
-    in   stream_chat      as POST /v1/chat/completions, or {"prompt": "…"}; "request_id" is echoed,
-                          and named in log and record instead of the connection's own
-         stop_generation  {"stream_id"}: of this or another connection of the same user
-         resume           {"stream_id", "index"}: go on after frame ``index``
-         follow_download  {"download_id"}: tell how a model's file comes along; needs models.read
-    out  loading          {"stream_id", "fraction"}: its model is on its way into memory
-         stream_start     {"stream_id", "model", "version"}; "deprecation" of a version that is
-                          deprecated, "ignored" with the parameters that have no effect
-         stream_token     {"stream_id", "index", "choice", "token"}; where tools are called also
-                          "tool_calls", pieces of calls as in chunks of the HTTP route
-         stream_end       {"stream_id", "index", "finish_reason", "usage"}
-         download         as GET /api/models/downloads/{id}: at once, then each second in which
-                          something has changed, until it has ended
-         error            {"stream_id", "error": {…}}; of follow_download {"download_id", "error"}
-
-``index`` is the number of a frame; a client that was cut off resumes from the last it has seen.
+docs/api.md describes the events. ``index`` in them is the number of a frame: a client that was cut
+off resumes from the last it has seen.
 """
 
 import asyncio
@@ -35,18 +19,21 @@ from inference.answers.tool_calls import CallReader, readers_of
 from inference.api.delivery import LOADING_POLL_SECONDS
 from inference.api.error_renderer import as_inference_error, error_body
 from inference.api.ignored import report_ignored
-from inference.api.openai.chat import chat_order
 from inference.api.registry.progress import progress_of
+from inference.conf import inference_settings
 from inference.database import in_database
 from inference.errors import AuthenticationError, InvalidRequestError, PayloadTooLargeError
-from inference.messages import Delta, Failed, Finished, Frame
+from inference.messages import Delta, Failed, Finished, Frame, RunHeader
+from inference.orders.chat import chat_order
 from inference.orders.hints import hints_in
 from inference.orders.parsing import decode_json, parse
 from inference.orders.requests import ChatRequest
 from inference.principal import INFERENCE, MODELS_READ, Principal, credential_of, principal_of
 from inference.request_id import accepted_id, current_request_id, id_of_headers
-from inference.runs.run import Run, RunHeader, failure_of
-from inference.runs.service import InferenceService, inference_service
+from inference.runs.generate import generate
+from inference.runs.resume import find, resumed
+from inference.runs.run import Run, failure_of
+from inference.runs.runtime import runtime
 
 logger = logging.getLogger(__name__)
 
@@ -59,21 +46,19 @@ FrameNumber = Annotated[int, Meta(ge=0, le=10**9)]
 
 
 class ResumeData(msgspec.Struct, forbid_unknown_fields=True):
-    """``data`` of ``resume``; with several choices ``index`` is a list, one number for each."""
+    """``index`` is a list, one number for each choice, where there are several."""
 
     stream_id: str
     index: FrameNumber | list[FrameNumber] | None = None
 
 
 class StopData(msgspec.Struct, forbid_unknown_fields=True):
-    """``data`` of ``stop_generation``; without an id, everything on this connection stops."""
+    """Without an id, everything on this connection stops."""
 
     stream_id: str | None = None
 
 
 class FollowData(msgspec.Struct, forbid_unknown_fields=True):
-    """``data`` of ``follow_download``."""
-
     download_id: UUID
 
 
@@ -81,11 +66,9 @@ class ChatConsumer(AsyncWebsocketConsumer):
     """One connection; its streams run side by side as tasks."""
 
     principal: Principal
-    service: InferenceService
     _is_refused = False
 
     async def connect(self) -> None:
-        """Authenticate by ``?token=`` or ``Authorization``; refuse with a close code."""
         self._streams: dict[str, asyncio.Task[None]] = {}
         self._runs: dict[str, Run] = {}
         request_id = id_of_headers(dict(self.scope["headers"]))
@@ -105,15 +88,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
             refused = CLOSE_FORBIDDEN if known.status == 403 else CLOSE_UNAUTHENTICATED
             await self.close(1011 if known.status >= 500 else refused)
             return
-        self.service = inference_service()
 
     async def disconnect(self, code: int) -> None:
-        """Stop what this connection started; what it only followed goes on."""
+        """Stop the runs that this connection started; a run that it only followed goes on."""
         for task in list(self._streams.values()):
             task.cancel()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Act on one message; a bad one is answered, never fatal."""
+        """Act on one message; a bad one gets an error event."""
         if self._is_refused:
             return  # the client has not noticed yet
         try:
@@ -122,15 +104,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self._send("error", {"stream_id": None, **error_body(as_inference_error(error))})
 
     async def _authenticate(self, scope: str) -> None:
-        """Ask again who this is: a key may have been revoked since the connection was made."""
+        """Authenticate again: the key may have been revoked since the connection was made."""
         self.principal = await in_database(principal_of, self._credential)
         self.principal.require(scope)
 
     async def _dispatch(self, data: str | bytes) -> None:
-        if len(data) > self.service.settings.max_body_bytes:
-            raise PayloadTooLargeError(
-                f"The message is larger than {self.service.settings.max_body_bytes} bytes."
-            )
+        limit = inference_settings().max_body_bytes
+        if len(data) > limit:
+            raise PayloadTooLargeError(f"The message is larger than {limit} bytes.")
         message = decode_json(data, "message")
         event = message.get("event") if isinstance(message, dict) else None
         content = message.get("data", {}) if isinstance(message, dict) else {}
@@ -163,41 +144,28 @@ class ChatConsumer(AsyncWebsocketConsumer):
         task.add_done_callback(lambda _: self._streams.pop(name, None))
 
     async def _chat(self, content: Any) -> None:
-        run: Run | None = None
         request_id = content.get("request_id") if isinstance(content, dict) else None
-        end_user = ""
         current_request_id.set(accepted_id(request_id) or current_request_id.get())
         try:
             fields = _chat_fields(content)
             body = parse(fields, ChatRequest)
             await self._authenticate(INFERENCE)
-            order = await chat_order(self.service, body)
+            order = await chat_order(runtime(), body)
             ignored = [*hints_in(fields), *order.ignored]
             report_ignored(self.principal, ignored)
-            end_user = order.end_user
-            run = await self.service.start_generations(self.principal, order)
-            await self._relay(run, request_id, ignored)
+            async with generate(order, self.principal) as run:
+                await self._relay(run, request_id, ignored)
         except Exception as error:
-            await self._fail(run, request_id, error)
-        finally:
-            if run is not None:
-                self._runs.pop(run.header.id, None)
-                await self.service.end(run, self.principal, end_user)
+            await self._fail(None, request_id, error)
 
     async def _resume(self, data: ResumeData) -> None:
-        run: Run | None = None
         try:
             await self._authenticate(INFERENCE)
-            after = [data.index] if isinstance(data.index, int) else data.index
-            run = await self.service.find_run(self.principal, data.stream_id, after)
-            await run.open()
-            await self._relay(run, None, [])
+            after = [data.index] if isinstance(data.index, int) else data.index or []
+            async with resumed(self.principal, data.stream_id, after) as run:
+                await self._relay(run, None, [])
         except Exception as error:
-            await self._fail(run, None, error, data.stream_id)
-        finally:
-            if run is not None:
-                self._runs.pop(run.header.id, None)
-                await run.close()
+            await self._fail(data.stream_id, None, error)
 
     async def _follow(self, data: FollowData) -> None:
         try:
@@ -209,11 +177,27 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self._send("error", {"download_id": str(data.download_id), **body})
 
     async def _relay(self, run: Run, request_id: Any, ignored: list[str]) -> None:
+        """Send the events of a run; the last may be its error."""
         run_id = run.header.id
         self._runs[run_id] = run
+        try:
+            await self._send_frames(run, request_id, ignored)
+        except Exception as error:
+            await self._fail(run_id, request_id, error)
+        finally:
+            self._runs.pop(run_id, None)
+
+    async def _send_frames(self, run: Run, request_id: Any, ignored: list[str]) -> None:
         readers = readers_of(run.header) if run.header.call_syntax else None
-        started = False
-        async for entry in run.frames(idle_seconds=LOADING_POLL_SECONDS):
+        started, reason, place = False, "", {}
+        if run.is_over:  # the client has read all of it, and may have missed that it was the end
+            last = run.choices[-1].finished
+            started, reason = last is not None, last.reason if last else ""
+            choice = len(run.choices) - 1
+            index = run.choices[choice].position
+            place = {"stream_id": run.header.id, "index": index, "choice": choice}
+        while not run.is_over:
+            entry = await run.next(LOADING_POLL_SECONDS)
             if entry is None:
                 if not started:
                     await self._tell_loading(run, request_id)
@@ -227,21 +211,19 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 started = True
                 await self._send("stream_start", _start_of(run.header, request_id, ignored))
             place = {
-                "stream_id": run_id,
-                "index": run.outcomes[choice].position,
+                "stream_id": run.header.id,
+                "index": run.choices[choice].position,
                 "choice": choice,
             }
             if is_new and delta:
                 content = {"token": delta.pop("content", "")}
                 await self._send("stream_token", place | content | delta)
-            if started and reason and all(outcome.is_over for outcome in run.outcomes):
-                await self._send(
-                    "stream_end",
-                    {**place, "finish_reason": reason, "usage": usage_object(run.usage)},
-                )
+        if started and reason:
+            end = {"finish_reason": reason, "usage": usage_object(run.usage)}
+            await self._send("stream_end", place | end)
 
     async def _tell_loading(self, run: Run, request_id: Any) -> None:
-        fraction = await self.service.load_fraction(run)
+        fraction = await run.loading()
         if fraction is not None:
             place = {"stream_id": run.header.id, "request_id": request_id}
             await self._send("loading", place | {"fraction": fraction})
@@ -252,15 +234,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
             for run in list(self._runs.values()):
                 await run.stop()
             return
-        run = await self.service.find_run(self.principal, data.stream_id, None)
-        await run.stop()
+        await (await find(self.principal, data.stream_id)).stop()
 
-    async def _fail(
-        self, run: Run | None, request_id: Any, error: Exception, stream_id: str | None = None
-    ) -> None:
+    async def _fail(self, stream_id: str | None, request_id: Any, error: Exception) -> None:
         body = error_body(as_inference_error(error))
-        named = run.header.id if run is not None else stream_id
-        await self._send("error", {"stream_id": named, "request_id": request_id, **body})
+        await self._send("error", {"stream_id": stream_id, "request_id": request_id, **body})
 
     async def _send(self, event: str, data: dict[str, Any]) -> None:
         content = msgspec.json.encode({"event": event, "data": data})
@@ -282,7 +260,7 @@ def _start_of(header: RunHeader, request_id: Any, ignored: list[str]) -> dict[st
 
 
 def _said(frame: Frame, reader: CallReader | None) -> tuple[dict[str, Any], str]:
-    """What a frame adds, as in OpenAI's chunks, and why the choice has ended, if it has."""
+    """The ``delta`` of a frame as in OpenAI's chunks, and the reason if the choice has ended."""
     if isinstance(frame, Delta):
         if reader is not None:
             return reader.take(frame), ""
@@ -297,7 +275,6 @@ def _said(frame: Frame, reader: CallReader | None) -> tuple[dict[str, Any], str]
 
 
 def _credential(scope: Any) -> str:
-    """The key or token of a connection. Raises ``AuthenticationError`` when there is none."""
     headers = [
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
     ]
@@ -312,7 +289,7 @@ def _credential(scope: Any) -> str:
 
 
 def _chat_fields(content: Any) -> dict[str, Any]:
-    """The fields of a chat request in ``data``; ``prompt`` is one user message."""
+    """The fields of a chat request in ``data``; ``prompt`` stands for one user message."""
     if not isinstance(content, dict):
         raise InvalidRequestError("'data' must be a JSON object.", param="data")
     fields = {name: value for name, value in content.items() if name != "request_id"}

@@ -14,6 +14,7 @@ import msgspec
 # llama.cpp takes the one seed of 32 bits above these for "draw a seed at random".
 SEEDS = 2**32 - 1
 FinishReason = Literal["stop", "length", "cancelled"]
+Kind = Literal["chat", "completion", "embedding"]
 
 
 class Record(msgspec.Struct, frozen=True, tag=True, array_like=True, omit_defaults=True):
@@ -106,6 +107,32 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     text_offset: int = 0
 
 
+class RunHeader(msgspec.Struct, frozen=True):
+    """The facts about a run that are known at its start; kept in Redis for resume and stop.
+
+    ``call_syntax`` tells how its answers write calls of tools, encoded; "" without tools.
+    ``deprecation`` is the notice about a deprecated version, or "".
+    """
+
+    id: str
+    kind: Kind
+    user_id: int
+    model: str
+    version_key: str
+    created_unix_seconds: int
+    choices: int
+    choices_per_prompt: int = 1
+    include_usage: bool = False
+    with_logprobs: bool = False
+    call_syntax: str = ""
+    deprecation: str = ""
+
+    @property
+    def item_ids(self) -> list[str]:
+        """Ids of the run's generations, in the order of its choices."""
+        return [f"{self.id}.{index}" for index in range(self.choices)]
+
+
 class Usage(msgspec.Struct, frozen=True, array_like=True):
     """Tokens of one generation.
 
@@ -182,9 +209,10 @@ _encoder = msgspec.msgpack.Encoder()
 _frame_decoder = msgspec.msgpack.Decoder(Frame)
 _work_decoder = msgspec.msgpack.Decoder(WorkItem)
 _control_decoder = msgspec.msgpack.Decoder(Control)
+_header_decoder = msgspec.msgpack.Decoder(RunHeader)
 
 
-def encode(record: Record) -> bytes:
+def encode(record: Record | RunHeader) -> bytes:
     """MessagePack bytes of a record."""
     return _encoder.encode(record)
 
@@ -202,3 +230,8 @@ def decode_work(data: bytes) -> WorkItem:
 def decode_control(data: bytes) -> Control:
     """The control message in ``data``. Raises ``msgspec.DecodeError`` when it is none."""
     return _control_decoder.decode(data)
+
+
+def decode_header(data: bytes) -> RunHeader:
+    """The header in ``data``. Raises ``msgspec.DecodeError`` when it is none."""
+    return _header_decoder.decode(data)

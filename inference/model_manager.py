@@ -18,7 +18,6 @@ from inference.errors import InferenceError
 from inference.pool_report import pool_report
 from inference.principal import INFERENCE, Principal
 from inference.runs.embedding import embed_registered
-from inference.runs.service import inference_service
 from models_registry.errors import RegistryError
 from models_registry.fleet.registrations import Registered, find_registration, register, release
 from models_registry.rules.requirement import ModelRequirement, RequirementError, read_requirement
@@ -158,7 +157,7 @@ async def generate_embeddings(texts: str | Sequence[str], model_id: str) -> dict
     Returns:
         As ``inference.runs.embedding.embed_registered``.
     """
-    return await embed_registered(inference_service(), _SELF, texts, model_id)
+    return await embed_registered(_SELF, texts, model_id)
 
 
 @_as_result
@@ -168,4 +167,4 @@ async def get_service_status() -> dict[str, Any]:
     Returns:
         As ``GET /api/status``; docs/registrations.md has an example.
     """
-    return await pool_report(inference_service())
+    return await pool_report()

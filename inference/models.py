@@ -16,38 +16,31 @@ KEY_PREFIX = "sk-brigade-"
 
 
 class Scope(models.TextChoices):
-    """What a key or token may do."""
-
     INFERENCE = "inference", "run models and read one's own streams"
     MODELS_READ = "models.read", "list models"
     MODELS_OPERATE = "models.operate", "load and unload models"
 
 
 def every_scope() -> list[str]:
-    """All scopes, for keys of administrators."""
     return list(Scope.values)
 
 
 def usual_scopes() -> list[str]:
-    """What a key may do unless told otherwise."""
+    """Scopes of a new key."""
     return [Scope.INFERENCE.value, Scope.MODELS_READ.value]
 
 
 def scopes_of(user: Any) -> list[str]:
-    """What a user may do with a token, and give to keys: operate only with that permission.
-
-    Reads the database.
-    """
+    """Scopes that a user may have in a token and give to keys. Reads the database."""
     return every_scope() if user.has_perm(OPERATE) else usual_scopes()
 
 
 def key_digest(secret: str) -> str:
-    """What is stored of a key. A key has 256 random bits, so a fast hash is enough."""
+    """The stored form of a key. A key has 256 random bits, so a fast hash is enough."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def new_secret() -> str:
-    """A fresh key."""
     return KEY_PREFIX + secrets.token_urlsafe(32)
 
 
@@ -75,7 +68,7 @@ class ApiKey(models.Model):
         return f"{self.name} ({self.hint}…)"
 
     def revoke(self) -> None:
-        """Make the key useless from the next request on; a second time changes nothing."""
+        """Refuse the key from the next request on; repeating it changes nothing."""
         if self.revoked_at is None:
             self.revoked_at = timezone.now()
             self.save(update_fields=["revoked_at"])
@@ -90,7 +83,7 @@ def issue_key(
     """Make a key.
 
     Returns:
-        The row and the secret, which cannot be had again.
+        The row and the secret, which is stored nowhere.
     """
     secret = new_secret()
     key = ApiKey.objects.create(

@@ -4,21 +4,17 @@ from typing import Any, cast
 
 from inference.database import in_database
 from inference.queue import keys
-from inference.runs.service import InferenceService
+from inference.runs.runtime import runtime
 from models_registry.fleet.pool import Pool, PooledModel, read_pool
 
 
-async def pool_report(service: InferenceService) -> dict[str, Any]:
-    """The pool, JSON-ready; times are seconds since 1970.
-
-    Args:
-        service: of this event loop.
-    """
+async def pool_report() -> dict[str, Any]:
+    """The pool, JSON-ready; times are seconds since 1970."""
     pool = await in_database(read_pool)
     versions = [model.version_key for model in pool.models]
     used: list[bytes | None] = []
     if versions:
-        used = await cast("Any", service.redis.hmget(keys.USED, versions))
+        used = await cast("Any", runtime().redis.hmget(keys.USED, versions))
     last_used = {
         key: float(moment) for key, moment in zip(versions, used, strict=True) if moment is not None
     }

@@ -31,7 +31,7 @@ class Principal:
 
     @property
     def is_authenticated(self) -> bool:
-        """Always: DRF asks its users."""
+        """DRF asks its users for this."""
         return True
 
     def require(self, scope: str) -> None:
@@ -44,7 +44,7 @@ class Principal:
 
 
 def principal_of(credential: str) -> Principal:
-    """The caller that a key or token stands for. Reads the database.
+    """The caller that a key or token belongs to. Reads the database.
 
     Raises:
         AuthenticationError: it is unknown, revoked, expired or malformed.
@@ -70,9 +70,9 @@ def _from_key(secret: str) -> Principal:
 
 @cache
 def _key_query() -> str:
-    """What decides about a key, by its digest; ``scopes`` comes as JSON text.
+    """The query of a key by its digest; ``scopes`` comes as JSON text.
 
-    Compiled once: to compile it anew for each request took twenty times what the query takes.
+    Compiled once: compiling it for each request took twenty times as long as the query.
     """
     name = get_user_model().USERNAME_FIELD
     rows = ApiKey.objects.order_by().filter(digest="any")
@@ -106,9 +106,9 @@ def _from_token(text: str) -> Principal:
 
 
 def credential_of(headers: Mapping[str, str]) -> str | None:
-    """The key or token in the headers of a request, by lower-case name; None when there is none.
+    """The key or token in headers with lower-case names, or None.
 
-    ``Authorization: Bearer`` goes first; Basic, which may be meant for a proxy, last.
+    ``Authorization: Bearer`` goes first; Basic, which may be for a proxy, goes last.
 
     Raises:
         AuthenticationError: ``Authorization`` has another form, and no other header has a key.
@@ -128,7 +128,7 @@ def credential_of(headers: Mapping[str, str]) -> str | None:
 
 
 def _password(basic: str) -> str:
-    """The password in the credentials of Basic; "" where they are malformed."""
+    """The password in Basic credentials; "" where they are malformed."""
     try:
         return base64.b64decode(basic, validate=True).decode().partition(":")[2]
     except ValueError:

@@ -1,6 +1,6 @@
 """Quantise a registered version: a new file and a new version, the old ones stay as they are.
 
-The work is done by `inference.engine.llama_quantize` in a process of its own.
+The work is done by `inference.engine.llama.quantize` in a process of its own.
 """
 
 import os
@@ -150,7 +150,7 @@ def _child(source: Path, target: Path, quantisation: str, threads: int) -> Itera
         QuantisationError: it failed.
     """
     command = [
-        *(sys.executable, "-m", "inference.engine.llama_quantize"),
+        *(sys.executable, "-m", "inference.engine.llama.quantize"),
         *(str(source), str(target), quantisation, str(threads)),
     ]
     with (

@@ -11,7 +11,7 @@ _PRINTABLE = re.compile(r"[ -~]{1,128}")
 
 
 def accepted_id(given: object) -> str:
-    """``given`` where it can be an id: printable ASCII, at most 128 characters; else ""."""
+    """``given`` if it is printable ASCII of at most 128 characters, else ""."""
     return given if isinstance(given, str) and _PRINTABLE.fullmatch(given) else ""
 
 

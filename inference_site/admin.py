@@ -12,8 +12,6 @@ admin.site.unregister(Group)
 
 @admin.register(User)
 class UserPage(UserAdmin, ModelAdmin):
-    """Who may log in; the groups say what they may do."""
-
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -21,4 +19,4 @@ class UserPage(UserAdmin, ModelAdmin):
 
 @admin.register(Group)
 class GroupPage(GroupAdmin, ModelAdmin):
-    """Viewers, Operators, Administrators, and groups of your own."""
+    """Viewers, Operators, Administrators, and groups of the installation."""

@@ -1,4 +1,4 @@
-"""How the admin looks: its name, its sidebar, and who sees which entry of it."""
+"""The admin's name, its sidebar, and the permission for each entry."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,64 +12,53 @@ def _may(permission: str) -> Callable[[HttpRequest], bool]:
     return lambda request: bool(request.user.has_perm(permission))
 
 
+def _entry(title: str, icon: str, page: str, permission: str) -> dict[str, Any]:
+    link = reverse_lazy(f"admin:{page}")
+    return {"title": title, "icon": icon, "link": link, "permission": _may(permission)}
+
+
 def _rows(title: str, icon: str, app: str, table: str) -> dict[str, Any]:
-    return {
-        "title": title,
-        "icon": icon,
-        "link": reverse_lazy(f"admin:{app}_{table}_changelist"),
-        "permission": _may(f"{app}.view_{table}"),
-    }
+    return _entry(title, icon, f"{app}_{table}_changelist", f"{app}.view_{table}")
 
 
 def _registry(title: str, icon: str, table: str) -> dict[str, Any]:
     return _rows(title, icon, "models_registry", table)
 
 
+def _section(title: str, *items: dict[str, Any], separator: bool = True) -> dict[str, Any]:
+    return {"title": title, "separator": separator, "items": items}
+
+
 _NAVIGATION = [
-    {
-        "title": "Fleet",
-        "items": [
-            {
-                "title": "Overview",
-                "icon": "monitoring",
-                "link": reverse_lazy("admin:index"),
-                "permission": _may("models_registry.view_replica"),
-            },
-            _registry("Replicas", "memory", "replica"),
-            _registry("Nodes", "dns", "node"),
-            _registry("Downloads", "download", "download"),
-            _registry("Registrations", "link", "registration"),
-        ],
-    },
-    {
-        "title": "Models",
-        "separator": True,
-        "items": [
-            _registry("Models", "deployed_code", "model"),
-            _registry("Versions", "layers", "modelversion"),
-            _registry("Presets", "tune", "preset"),
-            _registry("Task routes", "alt_route", "taskroute"),
-            _registry("Role assignments", "theater_comedy", "roleassignment"),
-        ],
-    },
-    {
-        "title": "Records",
-        "separator": True,
-        "items": [
-            _rows("Requests", "receipt_long", "metrics", "requestrecord"),
-            _registry("Predictions", "online_prediction", "prediction"),
-            _rows("Audit trail", "history", "auditlog", "logentry"),
-        ],
-    },
-    {
-        "title": "Access",
-        "separator": True,
-        "items": [
-            _rows("API keys", "key", "inference", "apikey"),
-            _rows("Users", "person", "auth", "user"),
-            _rows("Groups", "group", "auth", "group"),
-        ],
-    },
+    _section(
+        "Fleet",
+        _entry("Overview", "monitoring", "index", "models_registry.view_replica"),
+        _registry("Replicas", "memory", "replica"),
+        _registry("Nodes", "dns", "node"),
+        _registry("Downloads", "download", "download"),
+        _registry("Registrations", "link", "registration"),
+        separator=False,
+    ),
+    _section(
+        "Models",
+        _registry("Models", "deployed_code", "model"),
+        _registry("Versions", "layers", "modelversion"),
+        _registry("Presets", "tune", "preset"),
+        _registry("Task routes", "alt_route", "taskroute"),
+        _registry("Role assignments", "theater_comedy", "roleassignment"),
+    ),
+    _section(
+        "Records",
+        _rows("Requests", "receipt_long", "metrics", "requestrecord"),
+        _registry("Predictions", "online_prediction", "prediction"),
+        _rows("Audit trail", "history", "auditlog", "logentry"),
+    ),
+    _section(
+        "Access",
+        _rows("API keys", "key", "inference", "apikey"),
+        _rows("Users", "person", "auth", "user"),
+        _rows("Groups", "group", "auth", "group"),
+    ),
 ]
 
 UNFOLD = {

@@ -1,4 +1,4 @@
-"""System checks: what would only fail later is said at the start."""
+"""System checks: settings that would only fail later."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error, register
 
 from models_registry.models import Role
 
-# The names of the one engine there is.
+# All names of the only engine.
 BACKENDS: Final = ("llamacpp", "llama.cpp")
 _ORCHESTRATION: Final = tuple(
     f"INFERENCE_{mode}_" for mode in ("ORCHESTRATION", "CRITIQUE", "DEBATE", "ENSEMBLE", "PIPELINE")
@@ -18,61 +18,52 @@ _ORCHESTRATION: Final = tuple(
 
 @register()
 def check_inference_settings(**_kwargs: Any) -> list[CheckMessage]:
-    """Relations between settings that single values cannot show."""
     inference = settings.INFERENCE
-    found: list[CheckMessage] = []
-    if inference.lease_seconds < 2 * inference.heartbeat_seconds:
-        found.append(
-            Error(
-                "INFERENCE_LEASE must be at least twice INFERENCE_HEARTBEAT, or living hosts "
-                "count as dead.",
-                id="inference.E001",
+    database = settings.DATABASES["default"]["ENGINE"]
+    errors = [
+        (
+            "E001",
+            inference.lease_seconds < 2 * inference.heartbeat_seconds,
+            "INFERENCE_LEASE must be at least twice INFERENCE_HEARTBEAT, or running hosts count as "
+            "dead.",
+        ),
+        ("E002", len(settings.JWT_SECRET) < 32, "JWT_SECRET must have at least 32 characters."),
+        (
+            "E003",
+            database != "django.db.backends.postgresql",
+            "DATABASE_URL must name a Postgres database.",
+        ),
+        (
+            "E004",
+            inference.queue_timeout_seconds > inference.request_timeout_seconds,
+            "INFERENCE_QUEUE_TIMEOUT must not exceed INFERENCE_REQUEST_TIMEOUT.",
+        ),
+        (
+            "E005",
+            settings.INFERENCE_BACKEND not in BACKENDS,
+            f"INFERENCE_BACKEND={settings.INFERENCE_BACKEND!r} is not supported: models run in "
+            f"llama.cpp. Set {BACKENDS[0]}, or unset it.",
+        ),
+    ]
+    found: list[CheckMessage] = [
+        Error(text, id=f"inference.{code}") for code, is_wrong, text in errors if is_wrong
+    ]
+    for slug, roles in inference.model_roles.items():
+        unknown = sorted(set(roles) - set(Role.values))
+        if unknown:
+            text = (
+                f"INFERENCE_MODEL_ROLES gives {slug} the role {unknown[0]!r}; the roles are "
+                f"{', '.join(Role.values)}."
             )
-        )
-    if len(settings.JWT_SECRET) < 32:
-        found.append(Error("JWT_SECRET must have at least 32 characters.", id="inference.E002"))
-    if settings.DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
-        found.append(Error("DATABASE_URL must name a Postgres database.", id="inference.E003"))
-    if inference.queue_timeout_seconds > inference.request_timeout_seconds:
-        found.append(
-            Error(
-                "INFERENCE_QUEUE_TIMEOUT must not exceed INFERENCE_REQUEST_TIMEOUT.",
-                id="inference.E004",
-            )
-        )
+            found.append(Error(text, id="inference.E006"))
     if settings.DEBUG:
         found.append(checks.Warning("DEBUG is on: errors show source code.", id="inference.W001"))
     return found
 
 
 @register()
-def check_models_settings(**_kwargs: Any) -> list[CheckMessage]:
-    """Settings about models that name what there is not."""
-    found: list[CheckMessage] = []
-    if settings.INFERENCE_BACKEND not in BACKENDS:
-        found.append(
-            Error(
-                f"INFERENCE_BACKEND={settings.INFERENCE_BACKEND!r} is not served: models run in "
-                f"llama.cpp. Write {BACKENDS[0]}, or leave it out.",
-                id="inference.E005",
-            )
-        )
-    for slug, roles in settings.INFERENCE.model_roles.items():
-        strange = sorted(set(roles) - set(Role.values))
-        if strange:
-            found.append(
-                Error(
-                    f"INFERENCE_MODEL_ROLES gives {slug} the role {strange[0]!r}; there are "
-                    f"{', '.join(Role.values)}.",
-                    id="inference.E006",
-                )
-            )
-    return found
-
-
-@register()
 def check_unread_variables(**_kwargs: Any) -> list[CheckMessage]:
-    """Variables that are set and change nothing."""
+    """Warn about variables that are set and have no effect."""
     unread: Mapping[str, str] = settings.INFERENCE_UNREAD
     return [
         checks.Warning(
@@ -84,7 +75,7 @@ def check_unread_variables(**_kwargs: Any) -> list[CheckMessage]:
 
 def _advice(name: str, similar: str) -> str:
     if name.startswith(_ORCHESTRATION):
-        return "Orchestration is not served yet; presets carry their own mode and settings."
+        return "Orchestration is not supported yet; presets have their own mode and settings."
     if similar:
         return f"Did you mean {similar}?"
     return "Remove it; docs/configuration.md lists the variables that are read."

@@ -1,28 +1,23 @@
-"""Typed reads of environment variables that fail loudly, naming the variable and the bad value."""
+"""Typed reads of environment variables; an error names the variable and the bad value."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
+T = TypeVar("T", int, float)
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
-# A letter or two in a long name; all of them begin alike.
+# One or two different letters in a long name; all names have the same prefix.
 _SIMILARITY = 0.9
 
 
 def read_dotenv(path: Path) -> None:
-    """Put ``NAME=value`` lines of ``path`` into the environment; what is set already wins.
-
-    Args:
-        path: the file; nothing happens when there is none.
-
-    Raises:
-        ImproperlyConfigured: a line is neither blank, a comment nor an assignment.
-    """
+    """Put ``NAME=value`` lines of a file into the environment; a variable that is set stays."""
     if not path.is_file():
         return
     for number, line in enumerate(path.read_text().splitlines(), start=1):
@@ -36,18 +31,14 @@ def read_dotenv(path: Path) -> None:
 
 
 class Environment:
-    """Reads of one environment mapping; every method names the variable it could not read."""
+    """Reads one mapping; all reads raise ``ImproperlyConfigured`` for a bad value."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
         self._known: set[str] = set()
 
     def unread(self, prefix: str) -> dict[str, str]:
-        """Names with ``prefix`` that are set and that nobody has asked for so far.
-
-        Returns:
-            Each with the name that was asked for and is most like it; "" where none is.
-        """
+        """Map names with ``prefix`` that were not read to the most similar one that was, or ""."""
         names = sorted(name for name in self._values if name.startswith(prefix))
         known = sorted(self._known)
         return {
@@ -57,11 +48,9 @@ class Environment:
         }
 
     def text(self, name: str, default: str = "") -> str:
-        """The value of ``name``, or ``default`` when it is unset or empty."""
         return self._raw(name) or default
 
     def boolean(self, name: str, default: bool) -> bool:
-        """True for 1/true/yes/on, False for 0/false/no/off."""
         raw = self._raw(name)
         if raw is None:
             return default
@@ -73,59 +62,51 @@ class Environment:
         raise ImproperlyConfigured(f"{name}={raw!r}: expected true or false")
 
     def integer(self, name: str, default: int, minimum: int, maximum: int) -> int:
-        """A whole number within [minimum, maximum]."""
-        raw = self._raw(name)
-        if not raw:
-            return default
-        try:
-            value = int(raw)
-        except ValueError:
-            raise ImproperlyConfigured(f"{name}={raw!r}: expected a whole number") from None
+        value = self._parsed(name, int, "a whole number", default)
         if not minimum <= value <= maximum:
-            raise ImproperlyConfigured(f"{name}={raw}: expected {minimum} to {maximum}")
+            raise ImproperlyConfigured(f"{name}={value}: expected {minimum} to {maximum}")
         return value
 
     def number(self, name: str, default: float, minimum: float, maximum: float) -> float:
-        """A number within [minimum, maximum]."""
-        raw = self._raw(name)
-        if not raw:
-            return default
-        try:
-            value = float(raw)
-        except ValueError:
-            raise ImproperlyConfigured(f"{name}={raw!r}: expected a number") from None
+        value = self._parsed(name, float, "a number", default)
         if not minimum <= value <= maximum:
-            raise ImproperlyConfigured(f"{name}={raw}: expected {minimum:g} to {maximum:g}")
+            raise ImproperlyConfigured(f"{name}={value}: expected {minimum:g} to {maximum:g}")
         return value
 
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
-        """One of ``allowed``."""
         value = self._raw(name) or default
         if value not in allowed:
             raise ImproperlyConfigured(f"{name}={value!r}: expected one of {', '.join(allowed)}")
         return value
 
     def words(self, name: str, default: str = "") -> list[str]:
-        """A comma-separated list, blanks dropped."""
         return [word.strip() for word in self.text(name, default).split(",") if word.strip()]
 
     def word_lists(self, name: str) -> dict[str, tuple[str, ...]]:
-        """A JSON object whose values are lists of strings; empty when it is unset or empty."""
+        """Read a JSON object of lists of strings; empty when it is unset or empty."""
         try:
             found = json.loads(self.text(name, "{}"))
         except ValueError as error:
             raise ImproperlyConfigured(f"{name}={self._raw(name)!r}: {error}") from None
-        if not isinstance(found, dict) or not all(map(_is_word_list, found.values())):
+        if not isinstance(found, dict) or not all(
+            isinstance(value, list) and all(isinstance(word, str) for word in value)
+            for value in found.values()
+        ):
             raise ImproperlyConfigured(
                 f"{name}={self._raw(name)!r}: expected a JSON object of lists, such as "
                 '{"my-model": ["coder", "primary"]}'
             )
         return {key: tuple(words) for key, words in found.items()}
 
+    def _parsed(self, name: str, parse: Callable[[str], T], kind: str, default: T) -> T:
+        raw = self._raw(name)
+        if not raw:
+            return default
+        try:
+            return parse(raw)
+        except ValueError:
+            raise ImproperlyConfigured(f"{name}={raw!r}: expected {kind}") from None
+
     def _raw(self, name: str) -> str | None:
         self._known.add(name)
         return self._values.get(name)
-
-
-def _is_word_list(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(word, str) for word in value)

@@ -1,4 +1,4 @@
-"""A request and its answer as the server hands them over: bounded, and with an id."""
+"""One request and its answer in ASGI: the body is bounded, the answer has a request id."""
 
 import asyncio
 import math
@@ -7,19 +7,16 @@ from typing import Any
 
 from inference.errors import BodyTimeoutError, PayloadTooLargeError
 
-# A client that still sends what was refused may do so for a while: closing at once would take the
-# answer from it.
+# A client may send the rest of a refused body for this long. After an immediate close it would not
+# receive the answer.
 LINGER_SECONDS = 10.0
 
 
 class Exchange:
-    """Reads a body up to a limit, and answers.
+    """One request: reads the body up to a limit, and sends the answer.
 
-    Args:
-        scope, receive, send: as ASGI has them.
-        request_id: goes with the answer.
-        max_body_bytes: the limit for those that read by ``receive``.
-        body_seconds: how long they wait for all of the body.
+    ``receive`` obeys ``max_body_bytes``, and ``body_seconds`` for the whole body; ``body`` has a
+    limit of its own.
     """
 
     def __init__(
@@ -28,7 +25,6 @@ class Exchange:
         receive: Any,
         send: Any,
         request_id: str,
-        *,
         max_body_bytes: int,
         body_seconds: float,
     ) -> None:
@@ -45,20 +41,14 @@ class Exchange:
         self._has_body = bool(self._announced) or b"transfer-encoding" in headers
 
     async def receive(self) -> Any:
-        """The next message.
-
-        Raises:
-            PayloadTooLargeError, BodyTimeoutError: the body goes beyond a limit.
-        """
+        """Return the next message; raise ``PayloadTooLargeError`` or ``BodyTimeoutError``."""
         self._check(self._announced)
         self._awaits_continue = False
         try:
             async with asyncio.timeout_at(None if self._is_read.is_set() else self._deadline):
                 message = await self._receive()
         except TimeoutError:
-            raise BodyTimeoutError(
-                "The request body did not come in time. Send it at once."
-            ) from None
+            raise BodyTimeoutError("The request body took too long. Send it faster.") from None
         self._has_left = message["type"] == "http.disconnect"
         if not message.get("more_body"):
             self._is_read.set()
@@ -67,10 +57,9 @@ class Exchange:
         return message
 
     async def body(self, max_bytes: int) -> bytes:
-        """All of the body; never returns when the client leaves meanwhile, see ``left``.
+        """Return the whole body, at most ``max_bytes``.
 
-        Raises:
-            PayloadTooLargeError: it is larger than ``max_bytes``.
+        Never returns when the client disconnects meanwhile: ``left`` does then.
         """
         self._limit, self._deadline = max_bytes, None
         data = bytearray()
@@ -81,13 +70,13 @@ class Exchange:
         return bytes(data)
 
     async def left(self) -> None:
-        """Return when the client has left; noticed once the body is read."""
+        """Return when the client has disconnected; noticed once the body is read."""
         await self._is_read.wait()
         while not self._has_left:
             await self.receive()
 
     async def send(self, message: Any) -> None:
-        """Send a message; the connection of a body that was not read ends with the answer."""
+        """Send a message; close the connection after it when the body was not read."""
         if message["type"] == "http.response.start":
             headers = [*message["headers"], (b"x-request-id", self._request_id.encode())]
             self._closes = self._has_body and not self._is_read.is_set()
@@ -110,6 +99,5 @@ class Exchange:
     def _check(self, length: int) -> None:
         if length > self._limit:
             raise PayloadTooLargeError(
-                f"The request body is larger than {self._limit} bytes, which is the most that is "
-                "accepted here. Send less."
+                f"The request body is larger than the limit of {self._limit} bytes. Send less."
             )

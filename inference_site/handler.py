@@ -1,4 +1,4 @@
-"""Django behind ASGI, with the API spared what only pages need."""
+"""Django's ASGI handler, without the costs that only pages need on the API."""
 
 import asyncio
 import io
@@ -16,36 +16,25 @@ from inference.request_id import current_request_id, id_of_headers
 from inference_site.exchange import Exchange
 from inference_site.middleware import is_api_path
 
-# The server hands over what came in one read, however long: see ``http_protocol``.
+# Also checked in ``http_protocol``, after each read; one read may exceed it.
 MAX_HEADER_BYTES = 64 << 10
-STRANGERS_FORM_BYTES = 64 << 10
-# For all of a form; what has come of it is kept in memory.
+ANONYMOUS_FORM_BYTES = 64 << 10
+# The time for a whole form, which is kept in memory until then.
 PAGE_SECONDS = 30.0
 
 
 class Handler(ASGIHandler):
-    """Handles API requests on the event loop alone.
+    """Handles API requests on the event loop only.
 
-    Django's own starts a thread for every request, in which it closes database connections of
-    that thread at the request's beginning and end. What the API asks of the database, it asks in
-    threads that look after their connections themselves.
-
-    Views of the API read the body when they know who sends it: ``request.read_body``. That of a
-    page is bounded by what Django keeps in memory.
+    Django's handler starts a thread for each, to close database connections; the API's own database
+    threads do that themselves. API views read the body later, with ``request.read_body``.
     """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request; a client that leaves cancels its view."""
+        """Answer a request; cancel the view when the client disconnects."""
         request_id = id_of_headers(dict(scope["headers"]))
         current_request_id.set(request_id)
-        exchange = Exchange(
-            scope,
-            receive,
-            send,
-            request_id,
-            max_body_bytes=_page_limit(scope),
-            body_seconds=PAGE_SECONDS,
-        )
+        exchange = Exchange(scope, receive, send, request_id, _page_limit(scope), PAGE_SECONDS)
         try:
             _check_headers(scope)
             if is_api_path(scope["path"]):
@@ -82,21 +71,20 @@ class Handler(ASGIHandler):
             response.close()
 
     async def send_response(self, response: Any, send: Any) -> None:
-        """As Django's, with a length where it is known."""
+        # Unlike Django's, with the length where it is known.
         if not response.streaming:
             response.headers.setdefault("Content-Length", str(len(response.content)))
         await super().send_response(response, send)
 
 
 def _page_limit(scope: Any) -> int:
-    """Bytes of a form: few from those who are not logged in."""
+    """Return the largest form in bytes: a small one without a session cookie."""
     if settings.SESSION_COOKIE_NAME.encode() not in dict(scope["headers"]).get(b"cookie", b""):
-        return STRANGERS_FORM_BYTES
+        return ANONYMOUS_FORM_BYTES
     return min(settings.FILE_UPLOAD_MAX_MEMORY_SIZE, settings.INFERENCE.max_body_bytes)
 
 
 def _check_headers(scope: Any) -> None:
-    """Raise ``HeadersTooLargeError`` where address and headers together are too long."""
     length = len(scope.get("raw_path", b"")) + len(scope.get("query_string", b""))
     length += sum(len(name) + len(value) + 4 for name, value in scope["headers"])  # ": ", CRLF
     if length > MAX_HEADER_BYTES:
@@ -104,7 +92,6 @@ def _check_headers(scope: Any) -> None:
 
 
 def headers_too_large(max_bytes: int) -> HeadersTooLargeError:
-    """The refusal of a request whose address and headers are longer than ``max_bytes``."""
     return HeadersTooLargeError(
         f"The address and headers of the request are longer than {max_bytes} bytes. Send fewer or "
         "shorter headers; cookies of other sites on this machine may be among them."

@@ -1,4 +1,4 @@
-"""``/health``: the process answers. ``/health/ready``: it can serve, and what is missing if not."""
+"""``/health``: the process runs. ``/health/ready``: the service can serve, or what is missing."""
 
 import asyncio
 import time
@@ -6,25 +6,24 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 
+from inference.api.view import json_response
 from inference.conf import inference_settings
 from inference.database import in_database
 from inference.queue import keys
-from inference.runs.service import inference_service
+from inference.runs.runtime import runtime
 from models_registry.catalogue.selectors import ReplicaStatus, pinned_keys, replica_statuses
 from models_registry.fleet.preloading import configured_now, configured_preset
 from models_registry.fleet.preset_fit import NodeFit, crowded_nodes
+from models_registry.models import Replica
 
 PROBE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class Probe:
-    """How one dependency answered."""
-
     ok: bool
     latency_ms: float
     value: Any = None
@@ -33,10 +32,10 @@ class Probe:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the registry wants in memory, and has seen.
+    """Desired and observed state in the registry.
 
-    ``pinned`` are the keys of versions that are always wanted. ``crowded`` are the nodes where not
-    all that is wanted fits at once. ``config`` is the preset that the settings load, with its mode.
+    ``pinned`` are keys of versions. On ``crowded`` nodes not all desired versions fit at once.
+    ``config`` is the preset that the settings load.
     """
 
     replicas: Sequence[ReplicaStatus] = ()
@@ -47,17 +46,16 @@ class Wanted:
 
 
 async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
-    """200 as long as the process answers at all."""
-    return _json({"status": "ok"}, 200)
+    return json_response({"status": "ok"})
 
 
 async def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
-    """200 when every wanted model is served and every dependency answers, else 503."""
+    """Answer 200 when every desired model is served and every dependency answers, else 503."""
     postgres, redis = await asyncio.gather(_probe(_ask_postgres), _probe(_ask_redis))
     wanted = postgres.value or Wanted()
     serving, can_load = redis.value or (set(), False)
     content = readiness(postgres, redis, wanted, serving, can_load=can_load)
-    return _json(content, 200 if content["status"] == "ready" else 503)
+    return json_response(content, 200 if content["status"] == "ready" else 503)
 
 
 def readiness(
@@ -68,34 +66,32 @@ def readiness(
     *,
     can_load: bool = False,
 ) -> dict[str, Any]:
-    """The body of ``/health/ready``: pure.
+    """Return the body of ``/health/ready``; pure.
 
-    What counts is what is to be in memory whether anybody asks or not; what only requests brought
-    in may come and go. Where not all of it fits at once, what cannot come beside the others is not
-    waited for; what fits nowhere is.
+    Versions that were loaded only on demand do not count. Where not all desired versions fit at
+    once, those that take turns are not awaited; a version that fits on no node is.
 
     Args:
-        postgres, redis: their probes.
-        wanted: what the registry wants and has seen.
-        serving: keys of versions that a living host serves, by its heartbeat.
-        can_load: whether models are brought in when somebody asks for them.
+        serving: keys of versions that a host with a fresh heartbeat serves.
+        can_load: whether the controller loads versions on demand.
     """
     awaited = _awaited(wanted, serving)
     loaded = [key for key in awaited if key in serving] if postgres.ok else sorted(serving)
     hosts_ok = postgres.ok and redis.ok and loaded == awaited and (bool(awaited) or can_load)
     numbers = [f"{fit.node}: {text}" for fit in wanted.crowded for text in fit.sentences]
-    reasons = _faults(postgres, redis)
+    probes = (("Postgres", postgres), ("Redis", redis))
+    reasons = [f"{name} does not answer: {probe.error}" for name, probe in probes if not probe.ok]
     if not reasons and not awaited and not can_load:
         reasons.append(
             "No model is to be loaded, and the controller loads none on demand. Load one in the "
-            "admin, and see that the controller runs."
+            "admin, and check that the controller runs."
         )
     elif not reasons and loaded != awaited:
         reasons += [*_missing(awaited, serving, wanted.crowded), *numbers]
     content: dict[str, Any] = {
         "status": "not_ready" if reasons else "ready",
         "loaded_models": list(dict.fromkeys(key.partition("@")[0] for key in sorted(serving))),
-        # Without Postgres nobody knows what is wanted.
+        # Without Postgres the desired state is unknown.
         "progress": f"{len(loaded)}/{max(len(awaited), len(loaded))}",
         "config": wanted.config,
         "orchestration_mode": wanted.orchestration_mode,
@@ -116,31 +112,24 @@ def readiness(
     return content
 
 
-def _faults(postgres: Probe, redis: Probe) -> list[str]:
-    """Which stores do not answer."""
-    probes = (("Postgres", postgres), ("Redis", redis))
-    return [f"{name} does not answer: {probe.error}" for name, probe in probes if not probe.ok]
-
-
 def _awaited(wanted: Wanted, serving: Collection[str]) -> list[str]:
-    """Keys of the versions that are to serve before the service is ready."""
+    """Return the keys of the versions that must serve before the service is ready."""
     standing = [replica for replica in wanted.replicas if replica.is_standing]
     excused: set[tuple[str, str]] = set()
     for fit in wanted.crowded:
         here = {one.version_key: one for one in standing if one.node == fit.node}
         members = {one.version_key for one in fit.members}
-        # Once a member was put out for another the start is over, and they come and go: as long as
-        # any of them serves.
+        # After the first eviction, members take turns: one that serves is enough.
         take_turns = not fit.never.union(here).issuperset(members) and members & set(serving)
         out_of_turn = fit.out_of_turn(serving)
         excused |= {
             (fit.node, key)
             for key, replica in here.items()
-            # What is on its way has found its room.
+            # A failed replica is always awaited; a loading one, unless members take turns.
             if key not in serving
             and (
-                (take_turns and replica.state != "failed")
-                or (replica.state == "stopped" and key in out_of_turn)
+                (take_turns and replica.state != Replica.State.FAILED)
+                or (replica.state == Replica.State.STOPPED and key in out_of_turn)
             )
         }
     keys = {one.version_key for one in standing if (one.node, one.version_key) not in excused}
@@ -150,7 +139,6 @@ def _awaited(wanted: Wanted, serving: Collection[str]) -> list[str]:
 def _missing(
     awaited: Sequence[str], serving: Collection[str], crowded: Sequence[NodeFit]
 ) -> list[str]:
-    """Which versions are still to come, and which never will."""
     never = {key for fit in crowded for key in fit.never}
     coming = [key for key in awaited if key not in serving and key not in never]
     hopeless = [key for key in awaited if key not in serving and key in never]
@@ -161,26 +149,23 @@ def _missing(
 
 
 def _replicas(wanted: Wanted, serving: Collection[str] | None) -> list[dict[str, Any]]:
-    """Replicas as clients see them: the registry's word, unless the heartbeat tells otherwise.
+    """Return the replicas for the answer; ``serving`` is None where it is unknown."""
 
-    Args:
-        wanted: as the registry sees them.
-        serving: keys of versions that are served; None where nobody knows.
-    """
-    found = []
-    for replica in wanted.replicas:
+    def state(replica: ReplicaStatus) -> str:
         is_silent = serving is not None and replica.version_key not in serving
-        if replica.desired == "resident":
-            found.append(
-                {
-                    "version": replica.version_key,
-                    "node": replica.node,
-                    "state": "lost" if is_silent and replica.state == "ready" else replica.state,
-                    "progress": round(replica.load_fraction, 2),
-                    "reason": replica.reason or None,
-                }
-            )
-    return found
+        return "lost" if is_silent and replica.state == Replica.State.READY else replica.state
+
+    return [
+        {
+            "version": replica.version_key,
+            "node": replica.node,
+            "state": state(replica),
+            "progress": round(replica.load_fraction, 2),
+            "reason": replica.reason or None,
+        }
+        for replica in wanted.replicas
+        if replica.desired == Replica.Desired.RESIDENT
+    ]
 
 
 def _dependency(probe: Probe) -> dict[str, Any]:
@@ -193,17 +178,16 @@ def _dependency(probe: Probe) -> dict[str, Any]:
 
 async def _probe(ask: Callable[[], Awaitable[Any]]) -> Probe:
     began = time.monotonic()
+    value, error = None, None
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             value = await ask()
-    except Exception as error:  # whatever it is, the dependency does not answer
-        return Probe(False, _milliseconds(began), error=str(error) or type(error).__name__)
-    return Probe(True, _milliseconds(began), value)
+    except Exception as failure:  # any error means that the dependency does not answer
+        error = str(failure) or type(failure).__name__
+    return Probe(error is None, round((time.monotonic() - began) * 1000, 2), value, error)
 
 
 async def _ask_postgres() -> Wanted:
-    """What the registry wants in memory."""
-
     def ask() -> Wanted:
         connection.ensure_connection()
         settings = inference_settings()
@@ -220,8 +204,8 @@ async def _ask_postgres() -> Wanted:
 
 
 async def _ask_redis() -> tuple[set[str], bool]:
-    """Keys of versions that have a host with a fresh heartbeat, and whether more can be loaded."""
-    service = inference_service()
+    """Return the keys of versions with a fresh heartbeat, and whether the controller loads more."""
+    service = runtime()
     client = service.redis
     seconds, _ = await client.time()
     oldest = seconds - service.settings.lease_seconds
@@ -239,9 +223,3 @@ async def _ask_redis() -> tuple[set[str], bool]:
 
 def _milliseconds(began: float) -> float:
     return round((time.monotonic() - began) * 1000, 2)
-
-
-def _json(content: dict[str, Any], status: int) -> HttpResponse:
-    return HttpResponse(
-        msgspec.json.encode(content), status=status, content_type="application/json"
-    )

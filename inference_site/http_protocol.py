@@ -1,4 +1,4 @@
-"""uvicorn's HTTP, with heads that end, and answers that clients of HTTP/1.0 can read."""
+"""uvicorn's HTTP protocol with bounded heads, and answers that HTTP/1.0 clients can read."""
 
 import uuid
 from typing import Any
@@ -18,18 +18,13 @@ from inference_site.handler import MAX_HEADER_BYTES, headers_too_large
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection.
+    """One connection; bounds what httptools (headers) and uvicorn (trailers) would buffer."""
 
-    httptools collects a header however long it is, and uvicorn those behind a chunked body: both
-    before the application hears of them.
-    """
-
-    # Since the end of a head, a message, or a piece of a body.
+    # Bytes since the end of a head, of a message or of a piece of a body.
     _unfinished_bytes = 0
     _is_refused = False
 
     def data_received(self, data: bytes) -> None:
-        """Parse it, and refuse what comes to no end."""
         if self._is_refused:
             return
         self._unfinished_bytes += len(data)
@@ -38,27 +33,24 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(headers_too_large(MAX_HEADER_BYTES))
 
     def on_headers_complete(self) -> None:
-        """Start to answer."""
         self._unfinished_bytes = 0
         super().on_headers_complete()
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and cycle.scope is self.scope and cycle.scope["http_version"] != "1.1":
-            # uvicorn chooses the class itself. The task that uses it has not begun yet.
+            # uvicorn has no option for the class. The task that uses it has not started yet.
             cycle.__class__ = UnframedCycle
             cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        """Hand a piece on."""
         self._unfinished_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Note the end of a request."""
         self._unfinished_bytes = 0
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand over to websockets, unless it would drop the head without an answer."""
+        """Refuse a head that ``websockets`` would drop without an answer."""
         lines = [len(name) + len(value) + 4 for name, value in self.headers]
         if max(len(self.url), *lines) > MAX_LINE_LENGTH or len(lines) > MAX_NUM_HEADERS:
             self._refuse(headers_too_large(MAX_LINE_LENGTH))
@@ -66,11 +58,10 @@ class HttpProtocol(HttpToolsProtocol):
             super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what cannot be parsed."""
         self._refuse(InvalidRequestError("This is no valid HTTP request.", code="invalid_http"))
 
     def _refuse(self, error: InferenceError) -> None:
-        """Answer unless an answer is under way, read no more, and close."""
+        """Send the error unless an answer has begun, stop reading, and close."""
         if self._is_refused:
             return
         self._is_refused = True
@@ -86,16 +77,15 @@ class HttpProtocol(HttpToolsProtocol):
             f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(STATUS_LINE[error.status] + head.encode() + content)
-        # Closing at once would take the answer from a client that still sends.
+        # After an immediate close, a client that still sends would not receive the answer.
         self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
 
 class UnframedCycle(RequestResponseCycle):
-    """The answer to a client of HTTP/1.0: what has no length ends with the connection."""
+    """An answer to an HTTP/1.0 client: the end of the connection ends a body without a length."""
 
     async def send(self, message: Any) -> None:
-        """As uvicorn's, but without chunks."""
         if message["type"] == "http.response.start":
             if not any(name.lower() == b"content-length" for name, _ in message["headers"]):
                 self.chunked_encoding = False

@@ -1,7 +1,6 @@
-"""Middleware that pages need and the API does not.
+"""Middleware for pages only: the API has no sessions and no forms.
 
-Django runs each of these in a thread, one after the other. On the API, which has no sessions and
-no forms, that would only cost: several hops per request, on cores that the models want.
+Django runs each of these in a thread, which would take cores from the models.
 """
 
 import re
@@ -26,73 +25,63 @@ _API_PATH = re.compile(settings.CORS_URLS_REGEX)
 
 
 def is_api_path(path: str) -> bool:
-    """Whether a request is for a program rather than a person."""
     return _API_PATH.match(path) is not None
 
 
-def is_api(request: HttpRequest) -> bool:
-    """The same of a request."""
-    return is_api_path(request.path_info)
-
-
 class _PagesOnly(MiddlewareMixin):
-    """Steps aside on the API."""
+    """Passes API requests on."""
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        if is_api(request):
+        if is_api_path(request.path_info):
             response: HttpResponseBase = await self.get_response(request)  # type: ignore[misc]
             return response
         return await super().__acall__(request)
 
 
 class PageSessions(_PagesOnly, SessionMiddleware):
-    """Sessions for pages."""
+    pass
 
 
 class PageCommon(_PagesOnly, CommonMiddleware):
-    """Slashes and content lengths for pages."""
+    pass
 
 
 class PageCsrf(_PagesOnly, CsrfViewMiddleware):
-    """Forms of pages are protected; API requests carry a key instead of a cookie."""
-
     def process_view(self, request: HttpRequest, *args: Any) -> Any:
-        """Check a form."""
-        return None if is_api(request) else super().process_view(request, *args)
+        return None if is_api_path(request.path_info) else super().process_view(request, *args)
 
 
 class PageUsers(_PagesOnly, AuthenticationMiddleware):
-    """Who is logged in, for pages."""
+    pass
 
 
 class PageActors(_PagesOnly):
-    """Notes who is logged in with the changes that a page makes to the registry."""
+    """Records the logged-in user with the changes that a page makes to the registry."""
 
     def __call__(self, request: HttpRequest) -> Any:
-        """Go on as that user, on a synchronous server."""
-        if self.async_mode or is_api(request):
+        # On a synchronous server.
+        if self.async_mode or is_api_path(request.path_info):
             return super().__call__(request)
         with acting(request.user):
             return super().__call__(request)
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        """Go on as that user."""
-        if is_api(request):
+        if is_api_path(request.path_info):
             return await super().__acall__(request)
         with acting(request.user):
             return await super().__acall__(request)
 
 
 class PageMessages(_PagesOnly, MessageMiddleware):
-    """Messages after an action, for pages."""
+    pass
 
 
 class PageFrames(_PagesOnly, XFrameOptionsMiddleware):
-    """No foreign frames around pages."""
+    pass
 
 
 class StaticFiles(WhiteNoiseMiddleware):
-    """WhiteNoise, which knows no async, without a thread for what is no file."""
+    """WhiteNoise, which is synchronous, with a thread only for requests of a static file."""
 
     async_capable = True
     sync_capable = False
@@ -102,7 +91,6 @@ class StaticFiles(WhiteNoiseMiddleware):
         markcoroutinefunction(self)
 
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Serve a static file, or ask the next."""
         file = self.files.get(request.path_info)
         if file is None:
             response: HttpResponseBase = await self.get_response(request)

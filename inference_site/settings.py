@@ -1,20 +1,18 @@
-"""Django settings, flat, from the environment; a bad value stops the start and says why."""
+"""Django settings from the environment; a bad value stops the start with an error."""
 
 import contextlib
-import logging
 import os
 import secrets
 from datetime import timedelta
-from http import HTTPStatus
 from pathlib import Path
 
 import dj_database_url
 
 from inference.conf import InferenceSettings, default_threads
-from inference.request_id import current_request_id
 from inference_site.admin_navigation import UNFOLD as UNFOLD
 from inference_site.embedded.urls import embedded_urls
 from inference_site.env import Environment, read_dotenv
+from inference_site.log_filters import add_request_id, hide_query, is_not_503, is_not_own_poll
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read_dotenv(BASE_DIR / ".env")
@@ -24,14 +22,14 @@ BRIGADE_HOME = Path(env.text("BRIGADE_HOME", str(BASE_DIR / "var"))).expanduser(
 
 
 def _stored_secret(name: str) -> str:
-    """A random secret made on first use and kept in BRIGADE_HOME, readable by its owner alone."""
+    """Return a random secret, created on first use and kept in BRIGADE_HOME."""
     path = BRIGADE_HOME / "secrets" / name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         own = path.with_name(f".{name}.{os.getpid()}")
         with open(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(48))
-        # A link is made whole or not at all; another process may have made it a moment ago.
+        # A link is atomic; another process may have created the secret a moment ago.
         with contextlib.suppress(FileExistsError):
             os.link(own, path)
         own.unlink()
@@ -79,14 +77,14 @@ MIDDLEWARE = [
     "inference_site.middleware.PageMessages",
     "inference_site.middleware.PageFrames",
 ]
-# All but pages. What is sent there is no form of a page, and answered in JSON.
+# Everything but pages: the API, which has no forms and answers in JSON.
 CORS_URLS_REGEX = r"^/(?!$|admin(?:/|$)|static/)"
 CORS_ALLOWED_ORIGIN_REGEXES = [r"^https?://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?\Z"]
 CORS_ALLOWED_ORIGINS = env.words("INFERENCE_CORS_ORIGINS")
 CORS_ALLOW_ALL_ORIGINS = "*" in CORS_ALLOWED_ORIGINS
 if CORS_ALLOW_ALL_ORIGINS:
     CORS_ALLOWED_ORIGINS = []
-# "*" stands for all but this one.
+# "*" does not include this header.
 CORS_ALLOW_HEADERS = ["authorization", "*"]
 CORS_EXPOSE_HEADERS = [
     *("x-request-id", "retry-after", "brigade-ignored"),
@@ -121,12 +119,6 @@ DATABASES = {
 }
 DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-CHANNEL_LAYERS = {
-    "default": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        "CONFIG": {"hosts": [REDIS_URL], "prefix": "brigade:layer"},
-    }
-}
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
@@ -143,10 +135,10 @@ STATIC_URL = "/static/"
 STATIC_ROOT = env.text("STATIC_ROOT") or None
 WHITENOISE_USE_FINDERS = True
 
-# Where model files come from; botocore reads the AWS_… variables itself.
+# Sources of model files; botocore reads the AWS_… variables itself.
 HF_TOKEN = env.text("HF_TOKEN").strip()
 HF_ENDPOINT = env.text("HF_ENDPOINT", "https://huggingface.co")
-# Whether sources that are given over the API may lead to this machine and private networks.
+# Whether sources given over the API may point to this machine and private networks.
 SOURCES_ALLOW_PRIVATE = env.boolean("SOURCES_ALLOW_PRIVATE", False)
 
 _max_concurrent_requests = env.integer("INFERENCE_MAX_CONCURRENT_REQUESTS", 512, 1, 100_000)
@@ -189,7 +181,7 @@ INFERENCE = InferenceSettings(
     model_roles=env.word_lists("INFERENCE_MODEL_ROLES"),
     demand_prediction=env.choice("INFERENCE_DEMAND_PREDICTION", "shadow", ("shadow", "act", "off")),
 )
-# Only checked: there is one.
+# There is only one; see checks.py.
 INFERENCE_BACKEND = env.text("INFERENCE_BACKEND", "llamacpp")
 DATA_UPLOAD_MAX_MEMORY_SIZE = INFERENCE.max_body_bytes
 
@@ -218,7 +210,7 @@ SIMPLE_JWT = {
 _CLUSTER = {
     "redis": REDIS_URL,
     "label": "Jobs",
-    # No limit: a task that holds a model lasts as long as it is wanted.
+    # No limit: a host's task lasts as long as its replica.
     "timeout": -1,
     "retry": 172_800,
     "queue_limit": 1,
@@ -234,35 +226,15 @@ Q_CLUSTER = {
     "ALT_CLUSTERS": {
         "models": {
             **_CLUSTER,
-            # A fresh process for each replica: its exit is what frees the memory.
+            # A new process for each replica: its exit frees the memory.
             "recycle": 1,
-            # What a controller is told of hosts, and they of it, is at most so old.
+            # The longest delay of messages between controller and cluster.
             "guard_cycle": 1,
             "workers": INFERENCE.max_replicas,
             "daemonize_workers": False,
         },
     },
 }
-
-
-def _is_not_503(record: logging.LogRecord) -> bool:
-    return getattr(record, "status_code", None) != HTTPStatus.SERVICE_UNAVAILABLE
-
-
-def _add_request_id(record: logging.LogRecord) -> bool:
-    request_id = current_request_id.get()
-    record.request_id = f"[{request_id}] " if request_id else ""
-    return True
-
-
-def _hide_query(record: logging.LogRecord) -> bool:
-    """Cut the query, which may carry a key, from what was asked for; the line stays."""
-    if isinstance(record.args, tuple):
-        record.args = tuple(
-            value.partition("?")[0] if isinstance(value, str) else value for value in record.args
-        )
-    return True
-
 
 LOGGING = {
     "version": 1,
@@ -271,9 +243,10 @@ LOGGING = {
         "line": {"format": "%(asctime)s %(levelname)s %(name)s %(request_id)s%(message)s"},
     },
     "filters": {
-        "not_503": {"()": "django.utils.log.CallbackFilter", "callback": _is_not_503},
-        "no_query": {"()": "django.utils.log.CallbackFilter", "callback": _hide_query},
-        "request_id": {"()": "django.utils.log.CallbackFilter", "callback": _add_request_id},
+        "not_own_poll": {"()": "django.utils.log.CallbackFilter", "callback": is_not_own_poll},
+        "not_503": {"()": "django.utils.log.CallbackFilter", "callback": is_not_503},
+        "no_query": {"()": "django.utils.log.CallbackFilter", "callback": hide_query},
+        "request_id": {"()": "django.utils.log.CallbackFilter", "callback": add_request_id},
     },
     "handlers": {
         "console": {
@@ -290,13 +263,14 @@ LOGGING = {
     },
     "loggers": {
         "django-q": {"level": "WARNING"},
-        # Its lines on WebSockets have the query, and so the key.
+        # Its lines about WebSockets contain the query, and so the key.
         "uvicorn.error": {"level": "WARNING"},
-        "uvicorn.access": {"filters": ["no_query"]},
-        # Each 4xx of the API would otherwise be a warning with no more news than the access log,
-        # and each 503 of the readiness probe an error.
+        # In this order: ``hide_query`` cuts the query that ``is_not_own_poll`` compares.
+        "uvicorn.access": {"filters": ["not_own_poll", "no_query"]},
+        # Otherwise each 4xx of the API would be a warning that repeats the access log, and each
+        # 503 of the readiness probe an error.
         "django.request": {"level": "ERROR", "filters": ["not_503"]},
     },
 }
-# The last of all: every variable has been asked for.
+# The last line: every variable has been read.
 INFERENCE_UNREAD = env.unread("INFERENCE_")

@@ -1,4 +1,4 @@
-"""Request records in the admin, to read."""
+"""Request records in the admin, read-only."""
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -9,8 +9,6 @@ from metrics.models import RequestRecord
 
 @admin.register(RequestRecord)
 class RequestRecordAdmin(ModelAdmin):
-    """Records are written by the service alone."""
-
     list_display = (
         "created_at",
         "version_key",
@@ -26,9 +24,7 @@ class RequestRecordAdmin(ModelAdmin):
     date_hierarchy = "created_at"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds records by hand."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """Nobody changes them."""
         return False

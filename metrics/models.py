@@ -1,12 +1,12 @@
-"""One durable record per request: what usage reports are made from."""
+"""One durable record per request, the source of usage reports."""
 
 from django.db import models
 
 
 class RequestRecord(models.Model):
-    """How one run went, with its tokens and times.
+    """One run. Users, keys and versions are stored by value, because a record outlives them.
 
-    Users, keys and versions are named by value: a record outlives what it speaks of.
+    Seconds are null when the run ended before that phase.
     """
 
     class Outcome(models.TextChoices):

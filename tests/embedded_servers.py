@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from inference_site.embedded.errors import EmbeddedServerError
+from inference_site.embedded import EmbeddedServerError
 from inference_site.embedded.lifecycle import EmbeddedServers
 
 _VAR = Path(__file__).resolve().parents[1] / "var"

@@ -38,7 +38,7 @@ class Leftovers:
 
     def __init__(self) -> None:
         self._mark = os.environ[_RUN] = uuid.uuid4().hex
-        # The keepers of the run's own servers.
+        # The watchdogs of the run's own servers.
         self._before = psutil.Process().children(recursive=True)
 
     def described(self) -> list[str]:

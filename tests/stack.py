@@ -30,22 +30,22 @@ from inference.engine.config import EngineConfig
 from inference.engine.embedding import EmbeddingEngine
 from inference.engine.engine import Engine
 from inference.engine.engine_thread import StepEngine
-from inference.engine.fake_backend import (
-    END_OF_GENERATION,
-    VOCABULARY_SIZE,
-    FakeBackend,
-    FakeSampler,
-)
 from inference.messages import TERMINAL, Frame, SamplingParameters, WorkItem
 from inference.models import every_scope, issue_key
 from inference.prompts.tokenizer import Tokenizer
 from inference.queue import keys
 from inference.queue.claims import LAST, NOTHING, HostClaims, Numbered
 from inference.replica.host import Host, HostConfig
-from inference.runs import service as services
-from inference.runs.service import InferenceService
+from inference.runs import runtime as runtime_module
+from inference.runs.runtime import Runtime
 from metrics.models import RequestRecord
 from models_registry.models import Model, ModelVersion
+from tests.inference.engine.fake_backend import (
+    END_OF_GENERATION,
+    VOCABULARY_SIZE,
+    FakeBackend,
+    FakeSampler,
+)
 from tests.waiting import wait_until
 
 TEMPLATE = (
@@ -329,10 +329,10 @@ def stranger(database: None) -> Api:
 @pytest.fixture
 async def service(
     shared_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[InferenceService]:
-    """The service of this test's event loop."""
-    monkeypatch.setattr(services, "_service", None)
-    service = services.inference_service()
+) -> AsyncIterator[Runtime]:
+    """The runtime of this test's event loop."""
+    monkeypatch.setattr(runtime_module, "_runtime", None)
+    service = runtime_module.runtime()
     service.tokenizer = shared_tokenizer
     yield service
     # Closing must leave the shared process alone.
@@ -342,7 +342,7 @@ async def service(
 
 @pytest.fixture
 def configure(
-    settings: Any, service: InferenceService, monkeypatch: pytest.MonkeyPatch
+    settings: Any, service: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., None]:
     """Change fields of ``InferenceSettings`` for one test."""
 
@@ -368,7 +368,7 @@ def scripted_host(version: ModelVersion, redis_client: "redis.Redis") -> Scripte
 
 @pytest.fixture
 def model(
-    version: ModelVersion, redis_client: "redis.Redis", service: InferenceService
+    version: ModelVersion, redis_client: "redis.Redis", service: Runtime
 ) -> Iterator[FakeModel]:
     """``version`` served by a host thread; it says letters without end unless told otherwise."""
     backend = ByteBackend(kv_cells=KV_CELLS)
@@ -383,7 +383,7 @@ def embedding_model(
     database: None,
     smollm2_path: Path,
     redis_client: "redis.Redis",
-    service: InferenceService,
+    service: Runtime,
 ) -> Iterator[FakeModel]:
     """An embedding version served by a host thread."""
     version = register_version(

@@ -65,8 +65,10 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "cluster": {"queue"},
         "replica": {"cluster", "engine", "queue", "messages", "conf"},
         "controller": {"cluster", "queue", "messages", "conf"},
+        "orders": {"prompts", "messages", "errors", "conf", "database"},
+        "answers": {"orders", "messages"},
         "runs": {
-            *("prompts", "queue", "streams", "principal", "request_id"),
+            *("orders", "answers", "prompts", "queue", "streams", "principal", "request_id"),
             *("messages", "errors", "conf", "database"),
         },
         "pool_report": {"runs", "queue", "database"},
@@ -74,17 +76,14 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "model_manager": {
             *("runs", "pool_report", "principal", "errors", "conf", "database"),
         },
-        "orders": {"prompts", "messages", "errors"},
-        "answers": {"orders", "runs", "messages"},
         "api": {
             *("orders", "answers", "runs", "principal", "queue", "pool_report"),
             *("model_manager", "messages", "errors", "conf", "database", "request_id"),
         },
         "consumers": {
             *("api", "orders", "answers", "runs", "principal", "messages", "errors"),
-            *("request_id", "database"),
+            *("request_id", "database", "conf"),
         },
-        "routing": {"consumers"},
         "admin": {
             *("models", "api", "orders", "answers", "runs", "principal", "errors", "database"),
         },
@@ -92,7 +91,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "management": {"controller", "cluster", "quantisation", "conf"},
     },
 }
-LLAMA_CPP_FILES = ("inference/engine/llama_*.py", "inference/prompts/vocabulary.py")
+LLAMA_CPP_FILES = ("inference/engine/llama/[!_]*.py", "inference/prompts/vocabulary.py")
 
 
 def imported(source: str, package: str = "") -> set[str]:

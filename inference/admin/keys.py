@@ -22,7 +22,7 @@ from inference.models import (
 
 
 class ApiKeyForm(ModelForm):
-    """Scopes as boxes to tick; nobody gives a key more than ``makers_scopes``."""
+    """Scopes as check boxes; a user may give a key only ``makers_scopes``."""
 
     makers_scopes: ClassVar[frozenset[str]] = frozenset()
     scopes = forms.MultipleChoiceField(
@@ -36,7 +36,6 @@ class ApiKeyForm(ModelForm):
         fields = ("user", "name", "scopes", "expires_at")
 
     def clean_scopes(self) -> list[str]:
-        """Those ticked. Raises ``ValidationError`` for more than the maker and the key have."""
         ticked: list[str] = self.cleaned_data["scopes"]
         held = set(self.instance.scopes) if self.instance.pk else set()
         excess = set(ticked) - held - self.makers_scopes
@@ -47,7 +46,7 @@ class ApiKeyForm(ModelForm):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ModelAdmin):
-    """A key's secret is shown when it is made and never again."""
+    """Shows the secret of a key once, when it is made."""
 
     form = ApiKeyForm
     list_display = ("name", "hint", "user", "created_at", "last_used_at", "expires_at", "state")
@@ -56,19 +55,16 @@ class ApiKeyAdmin(ModelAdmin):
 
     @admin.display(description="state")
     def state(self, key: ApiKey) -> str:
-        """Whether it may still be used."""
         return "revoked" if key.revoked_at else "active"
 
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
     ) -> Any:
-        """The form that knows what its maker may do."""
         form = super().get_form(request, obj, change, **kwargs)
         form.makers_scopes = frozenset(scopes_of(request.user))
         return form
 
     def save_model(self, request: HttpRequest, key: ApiKey, form: ModelForm, change: bool) -> None:
-        """Give a new key its secret and show it."""
         if not change:
             secret = new_secret()
             key.digest, key.hint = key_digest(secret), secret[: len(KEY_PREFIX) + 4]
@@ -79,11 +75,10 @@ class ApiKeyAdmin(ModelAdmin):
 
     @action(description="Revoke")
     def revoke_keys(self, request: HttpRequest, keys: QuerySet[ApiKey]) -> None:
-        """Make keys useless from their next request on."""
         for key in keys:
             key.revoke()
         self.message_user(request, f"{len(keys)} key(s) revoked.")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Keys are revoked, not deleted, so that records keep their meaning."""
+        """Keys are revoked, not deleted: records refer to them."""
         return False

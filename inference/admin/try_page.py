@@ -20,20 +20,20 @@ from unfold.widgets import (
     UnfoldAdminTextareaWidget,
 )
 
-from inference.answers.openai import CompletionFormat, Format
+from inference.answers.openai import CompletionFormat
 from inference.answers.tool_calls import chat_format
-from inference.api.delivery import event_response, whole_response
+from inference.api.delivery import answer
 from inference.api.error_renderer import as_inference_error, error_body
-from inference.api.openai.chat import chat_order
-from inference.api.openai.completions import completion_order
 from inference.api.view import json_response
 from inference.database import in_database
 from inference.errors import AuthenticationError, InferenceError, PermissionDeniedError
+from inference.orders.chat import chat_order
+from inference.orders.completion import completion_order
+from inference.orders.order import Order
 from inference.orders.parsing import parse
 from inference.orders.requests import ChatRequest, CompletionRequest
 from inference.principal import INFERENCE, Principal
-from inference.runs.run import Run
-from inference.runs.service import inference_service
+from inference.runs.runtime import runtime
 from models_registry.access import OPERATE
 from models_registry.catalogue.selectors import find_version
 from models_registry.models import Model, ModelVersion
@@ -43,8 +43,6 @@ _USUAL_MAX_TOKENS: Final = 256
 
 
 class TryForm(forms.Form):
-    """What to ask."""
-
     system = forms.CharField(
         label="System prompt",
         required=False,
@@ -68,7 +66,7 @@ class TryForm(forms.Form):
 
 
 async def try_page(request: HttpRequest, version_key: str) -> HttpResponseBase:
-    """The form, and what the version answers: as events, or in the page without JavaScript."""
+    """The form and the answer: as events, or in the page without JavaScript."""
     wants_events = "text/event-stream" in request.headers.get("Accept", "")
     refusal = await in_database(_refusal, request)
     if refusal is not None:
@@ -100,22 +98,17 @@ async def try_page(request: HttpRequest, version_key: str) -> HttpResponseBase:
 async def _answer(
     request: HttpRequest, version: ModelVersion, form: TryForm, *, wants_events: bool
 ) -> HttpResponseBase:
-    """Generate as the API would. Raises ``InferenceError``."""
-    principal = _principal(request)
-    run, format_ = await _start(principal, version, form.cleaned_data, wants_events)
-    service = inference_service()
-    if wants_events:
-        return await event_response(service, run, format_, principal, "")
-    response = await whole_response(service, run, format_, principal, "")
+    order = await _order(version, form.cleaned_data, wants_events)
+    format_of = chat_format if order.kind == "chat" else CompletionFormat
+    response = await answer(order, _principal(request), format_of, streamed=wants_events)
+    if not isinstance(response, HttpResponse):
+        return response
     choice = json.loads(response.content)["choices"][0]
     text = choice["message"]["content"] if "message" in choice else choice["text"]
     return await _page(request, version, form, answer=text)
 
 
-async def _start(
-    principal: Principal, version: ModelVersion, asked: dict[str, Any], wants_events: bool
-) -> tuple[Run, Format]:
-    service = inference_service()
+async def _order(version: ModelVersion, asked: dict[str, Any], wants_events: bool) -> Order:
     fields: dict[str, Any] = {"model": version.key, "max_tokens": asked["max_tokens"]}
     if asked["temperature"] is not None:
         fields["temperature"] = float(asked["temperature"])
@@ -123,14 +116,11 @@ async def _start(
         fields |= {"stream": True, "stream_options": {"include_usage": True}}
     if not version.chat_template:
         text = parse(fields | {"prompt": asked["prompt"]}, CompletionRequest)
-        run = await service.start_generations(principal, await completion_order(service, text))
-        return run, CompletionFormat(run.header)
+        return await completion_order(runtime(), text)
     messages = [{"role": "user", "content": asked["prompt"]}]
     if asked["system"]:
         messages.insert(0, {"role": "system", "content": asked["system"]})
-    chat = parse(fields | {"messages": messages}, ChatRequest)
-    run = await service.start_generations(principal, await chat_order(service, chat))
-    return run, chat_format(run.header)
+    return await chat_order(runtime(), parse(fields | {"messages": messages}, ChatRequest))
 
 
 def _principal(request: HttpRequest) -> Principal:
@@ -139,7 +129,7 @@ def _principal(request: HttpRequest) -> Principal:
 
 
 def _refusal(request: HttpRequest) -> InferenceError | None:
-    """Why the user may not try prompts; None for one who may. Reads the database."""
+    """The reason why the user may not try prompts, or None. Reads the database."""
     if not admin.site.has_permission(request):
         return AuthenticationError("You are not logged in any more. Reload the page to log in.")
     if not request.user.has_perm(OPERATE):
@@ -150,7 +140,7 @@ def _refusal(request: HttpRequest) -> InferenceError | None:
 def _refuse(
     request: HttpRequest, refusal: InferenceError, *, wants_events: bool
 ) -> HttpResponseBase:
-    """The refusal to the script, or the way to the login. Raises ``PermissionDenied``."""
+    """Send the refusal to the script, or the user to the login. Raises ``PermissionDenied``."""
     if wants_events:
         return json_response(error_body(refusal), status=refusal.status)
     if isinstance(refusal, AuthenticationError):
@@ -159,7 +149,7 @@ def _refuse(
 
 
 def _version_for(version_key: str) -> ModelVersion:
-    """The version. Reads the database. Raises ``Http404`` unless it is one that generates text."""
+    """Reads the database. Raises ``Http404`` unless the version generates text."""
     version = find_version(version_key)
     if version is None or version.model.type != Model.Type.TEXT_GENERATION:
         raise Http404(f"There is no version {version_key!r} that generates text.")

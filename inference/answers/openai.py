@@ -8,8 +8,7 @@ and ``created`` in every chunk; an empty delta in the finish chunk; with ``inclu
 from dataclasses import dataclass, field
 from typing import Any
 
-from inference.messages import Delta, Finished, FinishReason, TokenLogprob, Usage
-from inference.runs.run import RunHeader
+from inference.messages import Delta, Finished, FinishReason, RunHeader, TokenLogprob, Usage
 
 # OpenAI has no reason for a cancelled answer; "stop" is the nearest.
 _REASONS: dict[FinishReason, str] = {"stop": "stop", "length": "length", "cancelled": "stop"}

@@ -18,9 +18,8 @@ from inference.answers.parser import (
     Content,
     Event,
 )
-from inference.messages import Delta, Finished, FinishReason, Frame, TokenLogprob
+from inference.messages import Delta, Finished, FinishReason, Frame, RunHeader, TokenLogprob
 from inference.orders.tools.syntax import decoded
-from inference.runs.run import RunHeader
 
 _STRING_OR_BLANKS = re.compile(r'("(?:[^"\\]|\\.)*"?)|\s+', re.DOTALL)
 

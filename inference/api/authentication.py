@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 
 class KeyOrTokenAuthentication(BaseAuthentication):
-    """An API key or a JWT in one of the headers that clients use for it."""
+    """Reads an API key or a JWT from the headers that clients use for it."""
 
     def authenticate(self, request: Request) -> tuple[Principal, None]:
-        """The caller. Raises ``AuthenticationError`` without a valid credential."""
         credential = credential_of(request.headers)
         if credential is None:
             raise AuthenticationError(
@@ -30,15 +29,13 @@ class KeyOrTokenAuthentication(BaseAuthentication):
         return principal_of(credential), None
 
     def authenticate_header(self, request: Request) -> str:
-        """The challenge that goes with a 401."""
         return 'Bearer realm="brigade"'
 
 
 class HasScope(BasePermission):
-    """The caller has the scope that an ``ApiView`` names for the method of the request."""
+    """Requires the scope that an ``ApiView`` names for the method of the request."""
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
-        """True, or raises ``PermissionDeniedError`` naming the scope."""
         asked = cast("ApiView", view)
         reading_scope = asked.reading_scope if request.method in SAFE_METHODS else None
         cast("Principal", request.user).require(reading_scope or asked.required_scope)

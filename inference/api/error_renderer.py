@@ -57,7 +57,7 @@ def error_body(error: InferenceError) -> dict[str, Any]:
 
 
 def as_inference_error(error: Exception) -> InferenceError:
-    """The tree's error for any exception; what nobody foresaw is logged and becomes a 500."""
+    """The error to show for an exception; an unexpected one is logged and becomes a 500."""
     if isinstance(error, InferenceError):
         return error
     if isinstance(error, (*_POSTGRES_AWAY, *_REDIS_AWAY)):
@@ -84,7 +84,6 @@ def _from_drf(error: exceptions.APIException) -> InferenceError:
 
 
 def error_headers(error: InferenceError) -> dict[str, str]:
-    """``Retry-After`` where retrying helps, the challenge where a credential is missing."""
     headers = {}
     if isinstance(error, RetriableError):
         headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
@@ -100,7 +99,7 @@ def handle_exception(error: Exception, _context: dict[str, Any]) -> Response:
 
 
 def error_response(error: InferenceError) -> HttpResponse:
-    """The same outside DRF."""
+    """An error as a response outside DRF."""
     return HttpResponse(
         msgspec.json.encode(error_body(error)),
         status=error.status,
@@ -112,14 +111,14 @@ def error_response(error: InferenceError) -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
     """Django's handler for addresses that no route has."""
     meant = _route_meant(request.path_info)
-    advice = f"Use {meant}: the base URL ends in /v1." if meant else "See the README."
+    advice = f"Use {meant}: the base URL ends in /v1." if meant else "See docs/api.md."
     return error_response(
         NotFoundError(f"There is no route {request.method} {request.path}. {advice}")
     )
 
 
 def _route_meant(path: str) -> str:
-    """The route of ``/v1`` that a path ends in, as with a wrong base URL; "" for none."""
+    """The route under ``/v1`` that a path ends in, as with a wrong base URL; "" for none."""
     parts = path.strip("/").split("/")[-_LONGEST_ROUTE:]
     for start in range(len(parts)):
         candidate = "/".join(["/v1", *parts[start:]])
@@ -129,5 +128,5 @@ def _route_meant(path: str) -> str:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
-    """Django's handler for what failed outside a view."""
+    """Django's handler for failures outside views."""
     return error_response(InternalError("The service made a mistake. Its log has the details."))

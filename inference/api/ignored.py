@@ -36,7 +36,7 @@ def report_ignored(principal: Principal, names: Sequence[str]) -> None:
 
 
 def header_value(names: Sequence[str]) -> str:
-    """Names as the header has them; a long list ends with the number of names left out."""
+    """The header that lists ``names``; a long list ends with the number of names left out."""
     shown = ", ".join(names)
     if len(shown) > MAX_HEADER_CHARACTERS:
         kept = shown[:MAX_HEADER_CHARACTERS].count(", ")

@@ -13,13 +13,13 @@ from inference.database import in_database
 from inference.errors import AuthenticationError, TooManyAttemptsError
 from inference.orders.requests import TokenRequest
 from inference.queue import keys
-from inference.runs.service import inference_service
+from inference.runs.runtime import runtime
 
 ATTEMPTS_PER_MINUTE = 10
 
 
 async def _count_attempt(client: Redis, who: str) -> None:
-    """Raise ``TooManyAttemptsError`` when a user was tried too often from one address."""
+    """Raise ``TooManyAttemptsError`` after too many attempts for one user from one address."""
     name = keys.attempts(who)
     pipeline = client.pipeline()
     pipeline.set(name, 0, ex=60, nx=True)
@@ -41,8 +41,7 @@ class Token(ApiView):
     max_body_bytes = 64 << 10
 
     async def post(self, request: Request) -> HttpResponse:
-        """Check the password and sign a token."""
-        service = inference_service()
+        service = runtime()
         body = body_of(request, TokenRequest, service.settings.max_body_bytes)
         address = str(request.META.get("REMOTE_ADDR", ""))
         await _count_attempt(service.redis, f"{body.username} {address}")

@@ -7,12 +7,7 @@ VERSION_HEADER = "x-brigade-model-version"
 
 
 def version_headers(version_key: str, deprecation: str) -> dict[str, str]:
-    """The headers of an answer.
-
-    Args:
-        version_key: of the version that served.
-        deprecation: what is to be said of it, "" where it is not deprecated.
-    """
+    """Name the version that answered; warn where it has a ``deprecation`` notice."""
     headers = {VERSION_HEADER: version_key}
     if deprecation:
         headers["Deprecation"] = "true"

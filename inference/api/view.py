@@ -35,7 +35,6 @@ class OneForm(BaseContentNegotiation):
     """
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
-        """The only one."""
         return next(iter(parsers))
 
     def select_renderer(
@@ -44,7 +43,6 @@ class OneForm(BaseContentNegotiation):
         renderers: Iterable[BaseRenderer],
         format_suffix: str | None = None,
     ) -> tuple[BaseRenderer, str]:
-        """The only one."""
         renderer = next(iter(renderers))
         return renderer, str(renderer.media_type)
 
@@ -92,7 +90,6 @@ class ApiView(APIView):
     def finalize_response(
         self, request: Request, response: Any, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
-        """Add the header that names parts of the request without effect."""
         final = super().finalize_response(request, response, *args, **kwargs)
         ignored = getattr(request, "ignored", ())
         if ignored:
@@ -101,7 +98,7 @@ class ApiView(APIView):
 
 
 def note_ignored(request: Request, names: Sequence[str]) -> None:
-    """Name parts of a request that have no effect in its answer's header.
+    """Log parts of a request without effect, and name them in a header of the answer.
 
     Raises:
         InvalidRequestError: as ``report_ignored``.
@@ -111,7 +108,6 @@ def note_ignored(request: Request, names: Sequence[str]) -> None:
 
 
 def principal_in(request: Request) -> Principal:
-    """The caller."""
     principal: Principal = request.user  # type: ignore[assignment]
     return principal
 
@@ -138,7 +134,6 @@ def body_of(request: Request, kind: type[Body], max_body_bytes: int) -> Body:
 def json_response(
     content: Any, status: int = 200, headers: dict[str, str] | None = None
 ) -> HttpResponse:
-    """``content``, a msgspec-encodable value, as JSON."""
     return HttpResponse(
         msgspec.json.encode(content),
         status=status,

@@ -1,4 +1,4 @@
-"""django-q's Redis broker, able to sit out an outage of Redis."""
+"""django-q's Redis broker, made to survive an outage of Redis."""
 
 import logging
 import time
@@ -12,17 +12,16 @@ from inference.cluster.ipc import KernelQueue
 
 logger = logging.getLogger(__name__)
 
+# Bounds every call; the longest regular wait is the one second of ``dequeue``.
 _SOCKET_TIMEOUT_SECONDS = 3.0
-"""Bounds every call; the longest wait asked of Redis is the one second of ``dequeue``."""
 _OUTAGE_PAUSE_SECONDS = 0.25
-_LONGEST_ROOM_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 0.1
 
 
-class PatientBroker(RedisBroker):
-    """A broker whose ``dequeue`` waits for Redis to come back and pops nothing it cannot pass on.
+class ResilientBroker(RedisBroker):
+    """A broker that survives an outage of Redis, and pops no task while one is still untaken.
 
-    The stock pusher leaves at the first error and takes ten seconds over it, deaf to a stop. The
-    client's own retries are off, since they hold up the sentinel for seconds at each call.
+    The retries of the Redis client are off because each would block the sentinel for seconds.
     """
 
     def __init__(self, list_key: str | None = None) -> None:
@@ -39,11 +38,9 @@ class PatientBroker(RedisBroker):
     def dequeue(self) -> list[tuple[None, bytes]] | None:
         """Pop one task, waiting up to a second for it.
 
-        Returns:
-            The task as the stock broker gives it; None when there is none, when the task queue
-            still holds one that no worker has taken, or while Redis is away.
+        Returns None without a task, while one is untaken, and while Redis does not answer.
         """
-        if not self._has_room():
+        if not self._task_queue_is_empty():
             return None
         try:
             tasks: list[tuple[None, bytes]] | None = super().dequeue()
@@ -58,11 +55,11 @@ class PatientBroker(RedisBroker):
         self._reachable = True
         return tasks
 
-    def _has_room(self) -> bool:
+    def _task_queue_is_empty(self) -> bool:
         """Whether the task queue is empty, or becomes so within a quarter of a second."""
         pause_seconds = 0.001
         while self.task_queue is not None and not self.task_queue.empty():
-            if pause_seconds > _LONGEST_ROOM_PAUSE_SECONDS:
+            if pause_seconds > _LONGEST_PAUSE_SECONDS:
                 return False
             time.sleep(pause_seconds)
             pause_seconds *= 2

@@ -1,9 +1,7 @@
-"""A django-q cluster that survives the death of any of its processes, or ends as a whole.
+"""The main process of a django-q cluster, which runs one sentinel (``sentinel.py``).
 
-The main process (this module) runs one sentinel, which runs the workers, the pusher that pops tasks
-from Redis and the monitor that records results (``inference.cluster.sentinel``). The sentinel
-replaces its children; when the sentinel itself dies, all of them die with it, the main process ends
-with an error and a supervisor is to start it again.
+When the sentinel dies, the main process ends with status 1. docs/cluster.md lists what differs
+from django-q.
 """
 
 import inspect
@@ -20,12 +18,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django_q import cluster as django_q_cluster
 from django_q.conf import Conf
 
-from inference.cluster.broker import PatientBroker
+from inference.cluster.broker import ResilientBroker
 from inference.cluster.ipc import KernelFlag
-from inference.cluster.names import cluster_queue_name
-from inference.cluster.sentinel import RESULTS_SECONDS, STOP_SIGNALS, run_sentinel, stop_requested
-
-__all__ = ["GuardedCluster", "check_django_q", "cluster_queue_name", "stop_requested"]
+from inference.cluster.sentinel import RESULTS_SECONDS, STOP_SIGNALS, run_sentinel
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +31,13 @@ _NOT_BEFORE_FORK = ("llama_cpp", "torch")
 
 
 class GuardedCluster(django_q_cluster.Cluster):
-    """The main process of a cluster; ``run`` it in the main thread of a process of its own."""
+    """A cluster with the settings that django-q was imported with.
+
+    Args:
+        queue_name: ``cluster_queue_name(…)``.
+        stop_seconds: longest duration of a stop; tasks that still run are killed.
+        register: registers the node; called every 30 s until it returns True.
+    """
 
     def __init__(
         self,
@@ -44,45 +45,30 @@ class GuardedCluster(django_q_cluster.Cluster):
         stop_seconds: float = DEFAULT_STOP_SECONDS,
         register: Callable[[], bool] | None = None,
     ) -> None:
-        """Prepare a cluster with the settings that django-q was imported with.
-
-        Args:
-            queue_name: the queue that it takes tasks from, ``cluster_queue_name(…)``.
-            stop_seconds: the longest that a stop may take; a task that runs on is killed.
-            register: what is still to be entered in the database, tried now and then until it
-                returns True.
-
-        Raises:
-            ValueError: ``stop_seconds`` leaves no time to record results.
-        """
         if stop_seconds < MINIMUM_STOP_SECONDS:
             raise ValueError(f"stop_seconds must be at least {MINIMUM_STOP_SECONDS:g}")
-        # From here on a stop signal stays pending until run() looks for it. The children inherit
-        # the mask, so none of them can miss or be killed by a signal to the process group.
+        # From here on a stop signal stays pending until run() waits for it. The children inherit
+        # the mask, so a signal to the process group kills none of them and is never lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        # Ignored by whoever started us, it would reap the sentinel unseen.
+        # If the parent had set it to SIG_IGN, the kernel would reap the sentinel unnoticed.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         Conf.CLUSTER_NAME = queue_name  # django-q reads it at each use: pusher, scheduler
-        super().__init__(PatientBroker(queue_name))
+        super().__init__(ResilientBroker(queue_name))
         self.stop_seconds = stop_seconds
         self.register = register
 
     def run(self) -> int:
-        """Run until SIGTERM or SIGINT, or until the sentinel dies.
-
-        Returns:
-            The exit status: 0 after a stop, 1 after the death of the sentinel.
+        """Run in the main thread until a stop signal (returns 0) or the sentinel dies (returns 1).
 
         Raises:
-            ImproperlyConfigured: this django-q2, its settings or the state of this process would
-                make the cluster unreliable.
+            ImproperlyConfigured: the cluster would not be reliable.
         """
         problems = [*check_django_q(), *_fork_problems()]
         if problems:
             raise ImproperlyConfigured("; ".join(problems))
         db.connections.close_all()
         self.start()
-        # Blocked only now: the sentinel's own children must not inherit that.
+        # Blocked only now: the sentinel's children must not inherit SIGCHLD in the mask.
         waited_for = STOP_SIGNALS | {signal.SIGCHLD}
         signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
         while self.sentinel.is_alive():
@@ -93,28 +79,19 @@ class GuardedCluster(django_q_cluster.Cluster):
         return 1
 
     def start(self) -> int:
-        """Start the sentinel, without waiting for it; the process id of the cluster."""
         self.stop_event = KernelFlag()
         self.start_event = KernelFlag()
+        shared = (self.stop_event, self.start_event, self.cluster_id, self.broker)
         self.sentinel = django_q_cluster.get_mp_context().Process(
             target=run_sentinel,
-            args=(
-                os.getpid(),
-                self.stop_event,
-                self.start_event,
-                self.cluster_id,
-                self.broker,
-                self.stop_seconds,
-                self.register,
-            ),
+            args=(os.getpid(), *shared, self.stop_seconds, self.register),
             name="sentinel",
         )
         self.sentinel.start()
-        pid: int = self.pid
-        return pid
+        return int(self.pid)
 
     def stop(self) -> bool:
-        """Stop the sentinel and all below it within ``stop_seconds``; whether it was running."""
+        """Stop the sentinel and its children in ``stop_seconds``; return whether it ran."""
         if not self.sentinel.is_alive():
             return False
         self.stop_event.set()
@@ -127,7 +104,7 @@ class GuardedCluster(django_q_cluster.Cluster):
 
 
 def check_django_q() -> list[str]:
-    """What is wrong with the installed django-q2 or its settings, one sentence each."""
+    """List the faults of the installed django-q2 and its settings, one sentence each."""
     problems = []
     installed = version("django-q2")
     if not installed.startswith(f"{_DJANGO_Q_SERIES}."):
@@ -155,14 +132,14 @@ def check_django_q() -> list[str]:
 
 
 def _fork_problems() -> list[str]:
-    """What in this process would not survive the fork of the workers, one sentence each."""
+    """List what would not survive the fork of the workers, one sentence each."""
     problems = [
         f"{name} is imported before the fork: import it inside the task"
         for name in _NOT_BEFORE_FORK
         if name in sys.modules
     ]
     if sys.platform != "linux":
-        problems.append("a cluster needs Linux, where a child can be made to die with its parent")
+        problems.append("a cluster needs Linux, where a child can be tied to its parent's life")
     threads = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
     if threads:
         problems.append(f"threads run before the fork: {', '.join(threads)}")

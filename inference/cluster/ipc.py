@@ -1,12 +1,9 @@
-"""A flag and a queue between forked processes that no ``kill -9`` can jam.
+"""A flag and a queue between forked processes that survive a ``kill -9`` of any of them.
 
-The ones of ``multiprocessing`` keep their state behind semaphores in shared memory: a process
-killed inside ``get()`` (where an idle worker always is) takes the read lock with it, and one
-killed inside ``put()`` leaves half a message in the pipe. Here all state is the kernel's: a byte
-in a pipe, and whole records in an ``AF_UNIX`` ``SOCK_SEQPACKET`` socket, which the kernel hands to
-exactly one reader. There is no lock to die with.
-
-Both are made before a fork and used by the processes on either side of it. Linux only.
+``multiprocessing`` guards its state with semaphores in shared memory: a process killed inside
+``get()``, where an idle worker always is, keeps the read lock for ever, and one killed inside
+``put()`` leaves half a message in the pipe. Here the kernel keeps all state, without locks: a byte
+in a pipe, and whole records in an ``AF_UNIX`` ``SOCK_SEQPACKET`` socket. Linux only.
 """
 
 import array
@@ -19,18 +16,17 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
+# Larger messages are sent as an open file, so that no socket buffer bounds a message.
 _INLINE_BYTES = 32 * 1024
-"""Larger messages travel as an open file, so that no socket buffer bounds a message."""
 
 
 class KernelFlag:
-    """A flag that is set once and stays set; what django-q uses an ``Event`` for."""
+    """A flag that is set once and stays set; replaces ``multiprocessing.Event``."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
 
     def fileno(self) -> int:
-        """The descriptor that is readable once the flag is set."""
         return self._reader
 
     def set(self) -> None:
@@ -39,34 +35,25 @@ class KernelFlag:
             os.write(self._writer, b"\x01")
 
     def is_set(self) -> bool:
-        """Whether the flag has been set by any process that shares it."""
         return self.wait(0.0)
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Wait for the flag for at most ``timeout_seconds``; whether it is set."""
         return self in _readable([self], timeout_seconds)
 
 
 class KernelQueue:
-    """Pickled messages from many processes to many processes, each read by exactly one.
+    """Pickled messages between many processes, each read by exactly one.
 
-    ``put`` blocks while the socket buffer (some 200 KB) is full. A message that a killed reader had
-    already taken is lost with it; every other message stays.
+    ``put`` blocks while the socket buffer (about 200 KB) is full.
     """
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def fileno(self) -> int:
-        """The descriptor that is readable while a message waits."""
         return self._reader.fileno()
 
     def put(self, message: object) -> None:
-        """Send one message.
-
-        Raises:
-            Exception: whatever pickle raises for a message that it cannot carry.
-        """
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         if len(data) <= _INLINE_BYTES:
             self._writer.send(data)
@@ -77,14 +64,7 @@ class KernelQueue:
             socket.send_fds(self._writer, [b"\x00"], [file.fileno()])
 
     def get(self, unless: KernelFlag | None = None) -> Any:
-        """Take the next message, waiting for it as long as it takes.
-
-        Args:
-            unless: give up when this flag is set, even when a message waits.
-
-        Returns:
-            The message, or ``"STOP"`` (django-q's end mark) when ``unless`` is set.
-        """
+        """Wait for the next message; return django-q's end mark when ``unless`` is set."""
         sources: list[KernelQueue | KernelFlag] = [self]
         if unless is not None:
             sources.append(unless)
@@ -97,11 +77,7 @@ class KernelQueue:
                 continue  # another reader was quicker
 
     def take(self) -> Any:
-        """Take the next message without waiting.
-
-        Raises:
-            BlockingIOError: there is none.
-        """
+        """Return the next message; raise ``BlockingIOError`` when there is none."""
         # MSG_CMSG_CLOEXEC keeps a received file out of the programs that a task starts.
         data, ancillary, _flags, _address = self._reader.recvmsg(
             _INLINE_BYTES,
@@ -116,18 +92,17 @@ class KernelQueue:
             return pickle.load(file)  # noqa: S301 - sent by our own processes
 
     def empty(self) -> bool:
-        """Whether no message waits."""
         return not _readable([self], 0.0)
 
     def qsize(self) -> int:
-        """1 if any message waits, else 0: the kernel tells no more, and django-q only shows it."""
+        """Return 1 if any message waits, else 0; the kernel tells no more."""
         return int(not self.empty())
 
 
 def _readable(
     sources: Sequence[KernelQueue | KernelFlag], timeout_seconds: float
 ) -> list[KernelQueue | KernelFlag]:
-    """Those of ``sources`` that can be read, after waiting for the first of them."""
+    """Wait until any source can be read, or for the timeout; return the readable ones."""
     poll = select.poll()
     for source in sources:
         poll.register(source.fileno(), select.POLLIN)

@@ -1,4 +1,4 @@
-"""The tie that makes a child process die with the process that forked it."""
+"""Tie a child process to the life of the process that forked it."""
 
 import ctypes
 import os
@@ -8,17 +8,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill -9 this process when its parent dies, however the parent dies.
+    """Have the kernel kill -9 this process when its parent dies. Linux only.
 
-    Linux only. The kernel watches the *thread* that forked (prctl(2), PR_SET_PDEATHSIG), so fork
-    from the parent's main thread. The tie is not inherited: each child calls this for itself.
-
-    Args:
-        parent_pid: ``os.getpid()`` of the parent, noted there before the fork: a parent that died
-            before the call would never be noticed by the kernel.
-
-    Raises:
-        OSError: the kernel refused.
+    The kernel watches the *thread* that forked (prctl(2), PR_SET_PDEATHSIG), so fork from the
+    parent's main thread. ``parent_pid`` is noted before the fork: the parent may already be dead.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:

@@ -1,22 +1,6 @@
 """django-q's sentinel and its child processes, each of which may be killed -9 at any time.
 
-Written against django-q2 1.11. What differs from the stock sentinel, and why:
-
-* Tasks and results pass through ``KernelQueue``: an idle worker killed -9 cannot take the read lock
-  of the queue with it, which left the stock cluster deaf for ever.
-* Every process dies with the sentinel, and the sentinel with the main process: no orphan goes on
-  taking tasks.
-* A worker learns of a stop while it runs a task: the sentinel sends SIGTERM to each worker, whose
-  handler sets the flag that ``stop_requested`` reads. SIGTERM and SIGINT are blocked in all other
-  processes, so a signal to the whole process group does the same as one to the main process.
-* A stop has a deadline. A task popped from Redis that no worker has taken goes back to Redis.
-* The guard loop never waits for a lock that a worker may have died with.
-* A model host that was given up, because its lease ran out or it could not end, is killed: it may
-  be stopped or stuck, and would hold its memory for ever.
-
-A task in the hands of a process that is killed -9 is lost, and so is one that the pusher had popped
-when the whole cluster dies: the Redis list is a doorbell, to be rung again by whoever keeps the
-record of the work. A result handed in while the database is away is logged and not recorded.
+Written against django-q2 1.11; docs/cluster.md lists the differences, and how a task can be lost.
 """
 
 import logging
@@ -37,19 +21,19 @@ from django_q.conf import Conf
 from django_q.signing import SignedPackage
 from django_q.status import Stat
 
-from inference.cluster.broker import PatientBroker
-from inference.cluster.final_log import LastWords
+from inference.cluster.broker import ResilientBroker
+from inference.cluster.host_log import HostLogPublisher
 from inference.cluster.ipc import KernelFlag, KernelQueue
 from inference.cluster.liveness import liveness_folder, running_launches
 from inference.cluster.names import MODELS_CLUSTER, cluster_queue_name
-from inference.cluster.node_signs import hide_node, show_node
+from inference.cluster.node import publish_node, withdraw_node
 from inference.cluster.parent_death import die_with_parent
 
 logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+# The part of a stop that is reserved for recording the last results.
 RESULTS_SECONDS = 1.5
-"""The part of a stop that is kept for recording the last results."""
 _SCHEDULE_SECONDS = 30.0
 _TIMER_LOCK_SECONDS = 0.1
 _STOP_POLL_SECONDS = 0.05
@@ -58,11 +42,10 @@ _stop: KernelFlag | None = None
 
 
 def stop_requested() -> bool:
-    """Whether this worker has been told to stop; a long task asks now and then and returns.
+    """Whether this worker must stop; False outside a worker. Any thread may call it.
 
-    A task that is still running at the stop deadline is killed. The answer comes from a signal
-    handler, so it changes only once the main thread is back in Python from a long call into C. Any
-    thread may ask. Always False outside a cluster's worker.
+    A task that still runs at the stop deadline is killed. A signal handler sets the flag, so it
+    changes only when the main thread returns from C to Python.
     """
     return _stop is not None and _stop.is_set()
 
@@ -75,7 +58,7 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         stop_event: KernelFlag,
         start_event: KernelFlag,
         cluster_id: uuid.UUID,
-        broker: PatientBroker,
+        broker: ResilientBroker,
         stop_seconds: float,
         register: Callable[[], bool] | None,
     ) -> None:
@@ -83,7 +66,7 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         self.stop_seconds = stop_seconds
         self._register = register
         self._killed: set[str] = set()
-        self._last_words = LastWords(liveness_folder())
+        self._host_logs = HostLogPublisher(liveness_folder())
         self.task_queue = KernelQueue()
         self.result_queue = KernelQueue()
         self.event_out = KernelFlag()
@@ -91,7 +74,6 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         self.start()
 
     def spawn_process(self, target: Callable[..., None], *args: Any) -> Process:
-        """Start a child that dies with this process; a worker also joins the pool."""
         process: Process = django_q_cluster.get_mp_context().Process(
             target=_run_child,
             args=(target, os.getpid(), *args),
@@ -106,16 +88,16 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         return process
 
     def guard(self) -> None:
-        """Replace what has died, at once, until the stop flag is set; then stop.
+        """Replace dead children until the stop flag is set; then stop.
 
-        A cycle, in which others are told of the cluster, begins with a death, or when the last is
-        as old as the settings say.
+        A cycle begins when a child dies, or ``guard_cycle`` seconds after the last one.
         """
+        runs_hosts = cluster_queue_name(MODELS_CLUSTER, settings.NODE_NAME) == Conf.CLUSTER_NAME
         self.start_event.set()
         logger.info("cluster %s takes tasks from %s", os.getppid(), self.queue_name())
         cycle_at = time.monotonic()
         schedule_at = register_at = cycle_at + _SCHEDULE_SECONDS
-        while not self._told_to_stop():
+        while not self._wait_for_stop():
             cycle_seconds, cycle_at = time.monotonic() - cycle_at, time.monotonic()
             for process in list(self.pool):
                 self._guard_worker(process, cycle_seconds)
@@ -130,58 +112,49 @@ class GuardedSentinel(django_q_cluster.Sentinel):
                 if self._register():
                     self._register = None
             Stat(self).save()
-            self._show_node()
-        self._hide_node()
+            if runs_hosts:
+                self._publish_node()
+        if runs_hosts:
+            try:
+                withdraw_node(self.broker.connection, settings.NODE_NAME)
+            except redis.RedisError as error:
+                logger.debug("the node's presence was not withdrawn: %s", error)
         self.stop()
 
-    def _show_node(self) -> None:
-        """Let the controller know of this node, and end the hosts that it has given up."""
-        if not self._runs_hosts:
-            return
+    def _publish_node(self) -> None:
+        """Renew the node's presence, kill fenced hosts and publish the logs of dead ones."""
         workers = {process.pid: process for process in self.pool}
         running = running_launches(liveness_folder(), workers)
         try:
-            given_up = show_node(self.broker.connection, settings.NODE_NAME, running)
+            fenced = publish_node(self.broker.connection, settings.NODE_NAME, running)
         except redis.RedisError as error:
-            logger.debug("no sign of life: %s", error)
+            logger.debug("the node's presence was not renewed: %s", error)
             return
-        # One that waits for a disk that does not answer ends only when it does.
-        for launch in given_up - self._killed:
-            logger.warning("host %s was given up and is killed", launch)
+        # Killed once: a host in a disk access that hangs ends only when the disk answers.
+        for launch in fenced - self._killed:
+            logger.warning("host %s is fenced and is killed", launch)
             workers[running[launch]].kill()
-        self._killed = given_up
+        self._killed = fenced
         try:
-            self._last_words.tell(self.broker.connection)
+            self._host_logs.publish(self.broker.connection)
         except redis.RedisError as error:
-            logger.debug("no last words: %s", error)
+            logger.debug("the logs of dead hosts were not published: %s", error)
 
-    def _hide_node(self) -> None:
-        if not self._runs_hosts:
-            return
-        try:
-            hide_node(self.broker.connection, settings.NODE_NAME)
-        except redis.RedisError as error:
-            logger.debug("no sign of leaving: %s", error)
-
-    @property
-    def _runs_hosts(self) -> bool:
-        return bool(cluster_queue_name(MODELS_CLUSTER, settings.NODE_NAME) == Conf.CLUSTER_NAME)
-
-    def _told_to_stop(self) -> bool:
-        """Wait for the stop flag, for the death of a child or for the time of the next cycle."""
+    def _wait_for_stop(self) -> bool:
+        """Wait until the next cycle begins; return whether the stop flag is set."""
         children = [process.sentinel for process in (*self.pool, self.monitor, self.pusher)]
         wait([self.stop_event.fileno(), *children], Conf.GUARD_CYCLE)
         return self.stop_event.is_set()
 
     def _guard_worker(self, process: Any, cycle_seconds: float) -> None:
         if not process.is_alive():
-            # It may have died with the timer's lock: go round it.
+            # It may have died while it held the timer's lock: bypass the lock.
             process.timer = process.timer.get_obj()
             self.reincarnate(process)
             return
         lock = process.timer.get_lock()
         if not lock.acquire(timeout=_TIMER_LOCK_SECONDS):
-            return  # it is handing in a result; look again in the next cycle
+            return  # it sends a result; check again in the next cycle
         timer = process.timer.get_obj()
         try:
             if timer.value > 0:
@@ -194,7 +167,7 @@ class GuardedSentinel(django_q_cluster.Sentinel):
             process.kill()  # to a worker, django-q's SIGTERM is only a request
 
     def stop(self) -> None:
-        """Stop the pusher and the workers, then the monitor; kill what is late."""
+        """Stop the pusher and the workers, then the monitor; kill them at the deadline."""
         deadline = time.monotonic() + max(0.0, self.stop_seconds - RESULTS_SECONDS)
         self.event_out.set()
         for process in self.pool:
@@ -226,22 +199,13 @@ class GuardedSentinel(django_q_cluster.Sentinel):
                 logger.error("task %s is lost: Redis is away (%s)", task["name"], error)
 
 
-def run_sentinel(
-    parent_pid: int,
-    stop_event: KernelFlag,
-    start_event: KernelFlag,
-    cluster_id: uuid.UUID,
-    broker: PatientBroker,
-    stop_seconds: float,
-    register: Callable[[], bool] | None,
-) -> None:
-    """Be the sentinel of the cluster whose main process is ``parent_pid``, until it is stopped."""
+def run_sentinel(parent_pid: int, *arguments: Any) -> None:
     die_with_parent(parent_pid)
     try:
-        GuardedSentinel(stop_event, start_event, cluster_id, broker, stop_seconds, register)
+        GuardedSentinel(*arguments)
     except Exception:
         logger.critical("the sentinel failed", exc_info=True)
-        # An ordinary exit would first wait for the workers, for ever if they are endless.
+        # An ordinary exit would first wait for the workers, perhaps for ever.
         os._exit(1)
 
 
@@ -259,7 +223,7 @@ def _run_worker(
     global _stop
     stop = _stop = KernelFlag()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
-    # Blocked since before the fork: a SIGTERM that came in between is delivered now.
+    # Blocked since before the fork: a SIGTERM that came since then is delivered now.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     inbox = SimpleNamespace(get=lambda: task_queue.get(unless=stop))
     django_q_cluster.worker(inbox, result_queue, timer, timeout_seconds)

@@ -8,10 +8,9 @@ from django.db.models.functions import Now
 from django_q.brokers import get_broker
 from django_q.tasks import async_task
 
-from inference.cluster.final_log import last_words
+from inference.cluster.host_log import HostLog, published_lines
 from inference.cluster.liveness import LivenessLock, liveness_folder
 from inference.cluster.names import MODELS_CLUSTER, cluster_queue_name
-from inference.cluster.process_log import ProcessLog
 from inference.messages import Drain, encode
 from inference.queue import keys
 from inference.queue.demand import HostLoad
@@ -141,8 +140,8 @@ class FleetActions:
         # One that shows itself again a moment later must not go on beside its successor.
         self._give_up(launch)
         replica.crashes += 1
-        log = ProcessLog(liveness_folder(), launch)
-        how = log.last_lines() or last_words(self._redis, launch)
+        log = HostLog(liveness_folder(), launch)
+        how = log.last_lines() or published_lines(self._redis, launch)
         if replica.crashes < CRASH_LOOP:
             replica.reason = f"Its process ended unexpectedly (death {replica.crashes})."
         else:
@@ -196,5 +195,5 @@ def _forget(launch: str) -> None:
     """Remove the files of a launch that has ended, where they are on this machine."""
     lock = LivenessLock(liveness_folder(), launch)
     if not lock.is_held():
-        ProcessLog(liveness_folder(), launch).remove()
+        HostLog(liveness_folder(), launch).remove()
         lock.remove()

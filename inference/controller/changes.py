@@ -13,7 +13,6 @@ from models_registry.fleet.census import registry_mark
 from models_registry.plan.facts import Rules
 from models_registry.plan.lifecycle import rest_seconds
 from models_registry.plan.plan import Plan
-from models_registry.plan.victims import idle_seconds
 
 # Everything is looked at so often, for what time alone changes, and files.
 LOOK_SECONDS = 8.0
@@ -72,7 +71,8 @@ def is_settled(drawn: Plan, outlook: Outlook, rules: Rules) -> bool:
 def look_in_seconds(outlook: Outlook) -> float:
     """When to look again though nothing changes: the keep-alive of a replica may end before."""
     left = (
-        outlook.versions[view.version].keep_alive_seconds - idle_seconds(view, outlook.versions)
+        outlook.versions[view.version].keep_alive_seconds
+        - view.idle_seconds(outlook.versions[view.version])
         for view in outlook.replicas
         if view.state == "ready"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from inference.cluster.liveness import LivenessLock
-from inference.cluster.node_signs import seen_nodes
+from inference.cluster.node import present_nodes
 from inference.queue import keys
 from models_registry.models import Replica
 
@@ -87,7 +87,7 @@ class Watch:
             self.note_outage()
         pairs: Any = self._redis.zrange(keys.HOSTS, 0, -1, withscores=True)
         silence = {launch.decode(): now - beat for launch, beat in pairs}
-        nodes = seen_nodes(self._redis, node_names)
+        nodes = present_nodes(self._redis, node_names)
         return Sighting(silence, nodes, self._node_silence(node_names, nodes))
 
     def _node_silence(self, names: Sequence[str], seen: Collection[str]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What the engine asks of a model runtime; llama.cpp and a fake fulfil it."""
+"""The interface between the engine and a model runtime."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -11,19 +11,19 @@ from inference.messages import SamplingParameters
 
 
 class BackendError(Exception):
-    """The runtime failed in a way that leaves its state unknown; the host must end."""
+    """The runtime failed and its state is unknown; the host must end."""
 
 
 class ModelLoadError(Exception):
-    """The model file could not be loaded; the message says why."""
+    pass
 
 
 class GrammarError(Exception):
-    """The grammar of one generation cannot be followed further; the others are unharmed."""
+    """The grammar of one generation cannot be followed."""
 
 
 class DecodeOutcome(Enum):
-    """How a decode ended; after anything but DONE nothing of the batch counts as computed."""
+    """The result of a decode; unless it is DONE nothing of the batch counts as computed."""
 
     DONE = "done"
     NO_CELLS = "no cells"
@@ -32,98 +32,69 @@ class DecodeOutcome(Enum):
 
 @dataclass(frozen=True)
 class Span:
-    """Consecutive tokens of one sequence in a step batch.
-
-    ``start`` is the position of the first token; logits are kept for the last ``outputs`` tokens.
-    """
+    """Consecutive tokens of one sequence in a step batch, from position ``start`` on."""
 
     sequence_id: int
     start: int
     token_ids: list[int]
-    outputs: int
+    outputs: int  # logits are kept for this many last tokens
 
 
 class Backend(Protocol):
     """A loaded model with a KV cache, used by one thread; only ``abort`` may come from another."""
 
     vocabulary_size: int
+    # A recurrent model keeps a state in place of cells: a sequence can be neither cut nor shared.
     recurrent: bool
-    """The model keeps a state in place of cells: a sequence can be neither cut nor shared."""
+    # A prompt with at least this many pairs of a query and a cell visible to it is computed in a
+    # batch without answers, because attention works in tiles: a cell that one query of a tile
+    # attends to costs time for the whole tile. 0: never.
     tiled_pairs: int
-    """A prompt with so many pairs of a query and a cell that it sees gets a batch without answers,
-    for it is attended in tiles: what one query of a tile looks at costs time for all. 0: never."""
 
     def decode(self, spans: list[Span]) -> DecodeOutcome:
-        """Compute ``spans`` in one batch. Raises ``BackendError`` when the runtime breaks."""
-        ...
+        """Compute ``spans`` in one batch. Raises ``BackendError``."""
 
     def is_ready_for_grammars(self) -> bool:
-        """Whether a sampler with a grammar is to be had at once; if not, it is prepared.
-
-        ``new_sampler`` waits for that.
-        """
-        ...
+        """Whether ``new_sampler`` takes a grammar without waiting; if not, preparation starts."""
 
     def new_sampler(
         self, sampling: SamplingParameters, prompt: list[int], output: list[int], grammar: str = ""
     ) -> Any:
-        """A sampler for one sequence, told of the tokens that its penalties look back on.
+        """A sampler whose penalties count ``prompt`` and ``output``. Raises ``GrammarError``.
 
-        With a grammar the whole answer, ``output`` and what is sampled, matches it, and only a
-        whole answer is ended. Raises ``GrammarError`` when that cannot be.
+        With a grammar the whole answer, ``output`` and all that follows, must match it.
         """
-        ...
 
-    def free_sampler(self, sampler: Any) -> None:
-        """Give a sampler back."""
-        ...
+    def free_sampler(self, sampler: Any) -> None: ...
 
     def sample(self, sampler: Any, span_index: int, output: int = 0) -> int:
-        """The token that follows output ``output`` of span ``span_index`` of the last decode.
-
-        Raises ``GrammarError`` when the sampler's grammar cannot be followed further.
-        """
-        ...
+        """The token that follows an output of a span, both by index. Raises ``GrammarError``."""
 
     def logits(self, span_index: int, output: int = 0) -> npt.NDArray[np.float32]:
-        """Raw logits of one of a span's outputs, the first is 0; valid until the next decode.
-
-        Shape (vocabulary_size,). Taken before ``sample``, which may change them.
-        """
-        ...
+        """Raw logits, shape (vocabulary_size,), valid until the next decode or ``sample``."""
 
     def share(self, source: int, target: int, start: int, end: int) -> None:
-        """Let ``target`` have the KV cells of ``source`` at positions ``start`` to ``end``.
+        """Replace the cells of ``target`` at positions ``start`` to ``end`` by those of ``source``.
 
-        They take the place of what ``target`` has there. Nothing is copied; a cell is freed when
-        no sequence has it any more.
+        Nothing is copied; a cell is freed when no sequence has it any more.
         """
-        ...
 
     def truncate(self, sequence_id: int, length: int) -> None:
-        """Forget a sequence's KV cells from position ``length`` on; 0 forgets it."""
-        ...
+        """Free a sequence's KV cells from position ``length`` on."""
 
     def stored_tokens(self, sequence_id: int) -> int:
-        """KV cells that a sequence holds, as the runtime counts them."""
-        ...
+        """KV cells of a sequence, as the runtime counts them."""
 
     def piece(self, token_id: int) -> bytes:
-        """The bytes a token stands for; control tokens stand for none."""
-        ...
+        """The bytes of a token; none for control tokens."""
 
     def token_name(self, token_id: int) -> bytes:
-        """The bytes of a token, with control tokens spelled out, for log-probabilities."""
-        ...
+        """The bytes of a token with control tokens spelled out, for log-probabilities."""
 
-    def ends_generation(self, token_id: int) -> bool:
-        """Whether the model ends its answer with this token."""
-        ...
+    def ends_generation(self, token_id: int) -> bool: ...
 
     def abort(self) -> None:
         """Make a decode in progress return soon with ABORTED; safe from any thread."""
-        ...
 
     def close(self) -> None:
         """Free the model; not while a decode runs."""
-        ...

@@ -1,4 +1,4 @@
-"""How the chunks of a step are put into batches: pure."""
+"""Divide the chunks of a step into batches."""
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from inference.engine.backend import Span
 from inference.engine.sequence import Sequence
 
-# Shorter parts of prompts are not attended in tiles: GGML_FA_TILED_MIN_ROWS in our patch of ggml.
+# Attention works in tiles from this many rows on: GGML_FA_TILED_MIN_ROWS in our patch of ggml.
 MIN_TILE_ROWS = 16
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """The next ``count`` pending tokens of a sequence, and guesses at what follows them."""
+    """The next ``count`` pending tokens of a sequence, and drafted tokens to compute after them."""
 
     sequence: Sequence
     count: int
@@ -31,16 +31,10 @@ class Chunk:
 
 
 def batches(chunks: SequenceOf[Chunk], tiled_pairs: int) -> list[list[Chunk]]:
-    """Divide a step into the batches that are computed one after the other.
-
-    Mostly it is one, so that weights are read once. When one of the prompts beside answers has much
-    to attend to, it is the prompts first, then the answers: in one batch the queries of the answers
-    would be in tiles with theirs, and each would look at the cells of all others.
-
-    Args:
-        chunks: what is to be computed.
-        tiled_pairs: as the backend has it; 0 where batches are not attended in tiles.
-    """
+    """Divide a step into batches that are computed one after the other."""
+    # Usually one batch is best: weights are read once. When a prompt beside answers has many
+    # cells to attend to, the answers get a second batch: in the first their queries would share
+    # tiles with those of prompts and attend to their cells.
     answers = [chunk for chunk in chunks if chunk.sequence.is_stepping]
     prompts = [chunk for chunk in chunks if not chunk.sequence.is_stepping]
     if tiled_pairs and answers and max(map(_pairs, prompts), default=0) >= tiled_pairs:
@@ -49,7 +43,7 @@ def batches(chunks: SequenceOf[Chunk], tiled_pairs: int) -> list[list[Chunk]]:
 
 
 def _pairs(chunk: Chunk) -> int:
-    """Pairs of a query and a cell that it sees, where tiles take them."""
+    """Pairs of a query and a cell visible to it that are attended in tiles."""
     if chunk.count < MIN_TILE_ROWS:
         return 0
     return chunk.count * chunk.span.start + chunk.count * (chunk.count + 1) // 2

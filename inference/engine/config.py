@@ -1,35 +1,25 @@
-"""What an engine needs to know before its first step."""
-
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """Limits of one engine.
-
-    ``kv_cells`` tokens of attention state are shared by at most ``max_sequences`` sequences.
-    One step decodes at most ``step_tokens`` tokens. While other sequences wait for their next
-    token, a long prompt gets so many of these that the step takes at most ``max_slowdown`` times as
-    long, ``prefill_budget_tokens`` until the engine knows how long steps take; what else may be
-    longer is in the scheduler.
-
-    Up to ``max_draft_tokens`` are guessed ahead for each of at most ``max_drafting_sequences``:
-    with more, a batch is wide enough, and a guess costs what a token costs.
-
-    Sequences that have ended are kept to share beginnings with, at most ``kept_sequences`` with
-    ``kept_cells`` cells of their own, and not for longer than others generate ``hold_tokens``,
-    unless the model is one that cannot (``shares_prefixes``).
-    """
+    """Limits of one engine."""
 
     kv_cells: int
     max_sequences: int
     step_tokens: int = 512
+    # While other sequences wait for their next token, a long prompt may make a step
+    # ``max_slowdown`` times as long (``scheduler`` has exceptions). Until step times are known it
+    # gets the budget.
     prefill_budget_tokens: int = 128
     max_slowdown: float = 2.0
+    # Ended sequences are kept to share their beginnings, together with at most ``kept_cells`` cells
+    # of their own, and at most until others have generated ``hold_tokens``.
     kept_sequences: int = 32
     kept_cells: int = 8192
     hold_tokens: int = 2048
-    shares_prefixes: bool = True
+    shares_prefixes: bool = True  # false for recurrent models
+    # With more sequences a batch is wide, and a guess costs as much as a token.
     max_draft_tokens: int = 16
     max_drafting_sequences: int = 4
 

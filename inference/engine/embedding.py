@@ -1,4 +1,4 @@
-"""Batched embedding of texts: the second kind of engine, driven like the first."""
+"""Batched embedding of texts, with the same interface as the generation engine."""
 
 import time
 from collections import deque
@@ -13,8 +13,6 @@ from inference.messages import Embedding, Failed, Finished, Frame, Started, Timi
 
 
 class EmbeddingBackend(Protocol):
-    """A loaded embedding model, used by one thread."""
-
     dimensions: int
     max_input_tokens: int
     max_inputs: int
@@ -22,17 +20,12 @@ class EmbeddingBackend(Protocol):
 
     def embed(self, inputs: list[list[int]]) -> npt.NDArray[np.float32]:
         """Unit vectors of shape (len(inputs), dimensions)."""
-        ...
 
-    def close(self) -> None:
-        """Free the model."""
-        ...
+    def close(self) -> None: ...
 
 
 @dataclass
 class _Job:
-    """One ``Embedding`` with the number of its texts taken and the vectors it has so far."""
-
     embedding: Embedding
     submitted_at: float
     taken: int = 0
@@ -41,6 +34,11 @@ class _Job:
 
 class EmbeddingEngine:
     """Fills each step with texts of all jobs in turn, so that no short job waits for a long one."""
+
+    # A job starts with the next step, and nothing is kept between steps.
+    is_full = False
+    waiting_sequences = 0
+    used_cells = 0
 
     def __init__(
         self, backend: EmbeddingBackend, clock: Callable[[], float] = time.monotonic
@@ -52,30 +50,16 @@ class EmbeddingEngine:
         self._cancelled: list[str] = []
         self.step_tokens_in_flight = 0
 
-    is_full = False
-
     @property
     def is_idle(self) -> bool:
-        """No job waits."""
         return not self._jobs and not self._cancelled
 
     @property
     def running_sequences(self) -> int:
-        """Jobs that have begun or wait."""
         return len(self._jobs)
 
-    @property
-    def waiting_sequences(self) -> int:
-        """Always 0: a job begins with the next step."""
-        return 0
-
-    @property
-    def used_cells(self) -> int:
-        """Always 0: nothing is kept between steps."""
-        return 0
-
     def submit(self, embedding: Embedding) -> list[tuple[str, Frame]]:
-        """Queue texts; one that is empty or too long fails the job, here and not in llama.cpp."""
+        """Queue a job; an empty or too long text fails it here, before llama.cpp sees it."""
         if not embedding.inputs or not all(embedding.inputs):
             message = "An empty text cannot be embedded. Leave it out."
             return [(embedding.id, Failed("invalid_value", message))]
@@ -92,14 +76,12 @@ class EmbeddingEngine:
         return []
 
     def cancel(self, embedding_id: str) -> None:
-        """Drop a job; its remaining texts are not computed."""
         job = self._jobs.pop(embedding_id, None)
         if job is not None:
             self._cancelled.append(embedding_id)
             self._turns = deque(other for other in self._turns if other is not job)
 
     def step(self) -> list[tuple[str, Frame]]:
-        """Embed one batch; a job whose last text is done gives its vectors."""
         outputs: list[tuple[str, Frame]] = [
             (job_id, Finished("cancelled", Usage(0, 0))) for job_id in self._cancelled
         ]
@@ -122,10 +104,10 @@ class EmbeddingEngine:
         return outputs
 
     def check_integrity(self) -> None:
-        """Nothing is kept between steps, so there is nothing to compare."""
+        pass
 
     def _take_batch(self) -> list[tuple[_Job, int]]:
-        """Jobs and numbers of their texts; a text that does not fit begins the next batch."""
+        """Jobs and indices of their texts; a text that does not fit begins the next batch."""
         batch: list[tuple[_Job, int]] = []
         tokens = 0
         while self._turns and len(batch) < self.backend.max_inputs:

@@ -1,4 +1,4 @@
-"""One thread that owns an engine: commands come in by a mailbox, frames go out by a queue."""
+"""The thread that owns an engine: commands arrive in a mailbox, frames leave by a queue."""
 
 import queue
 import threading
@@ -11,85 +11,65 @@ from inference.messages import Frame
 Outputs = list[tuple[str, Frame]]
 Command = Callable[[], Outputs]
 
-# A step of fewer tokens ends by itself about as soon as an abort would end it.
+# A step of fewer tokens ends about as soon without an abort.
 ABORT_WORTH_TOKENS = 64
 
 
 class StepEngine(Protocol):
-    """What the thread drives: the generation engine and the embedding engine."""
+    """The interface of the generation engine and the embedding engine."""
 
     step_tokens_in_flight: int
+    # Items taken already wait for room. More should wait in the queue, where other hosts see them.
     is_full: bool
-    """Items taken wait for room: more would only wait here, and not where others see them."""
 
     @property
-    def is_idle(self) -> bool:
-        """Nothing to do."""
-        ...
+    def is_idle(self) -> bool: ...
 
     @property
-    def running_sequences(self) -> int:
-        """Items in progress."""
-        ...
+    def running_sequences(self) -> int: ...
 
     @property
     def waiting_sequences(self) -> int:
         """Items taken but not in progress."""
-        ...
 
     @property
-    def used_cells(self) -> int:
-        """KV cells in use."""
-        ...
+    def used_cells(self) -> int: ...
 
-    def submit(self, item: Any) -> Outputs:
-        """Take an item."""
-        ...
+    def submit(self, item: Any) -> Outputs: ...
 
-    def cancel(self, item_id: str) -> None:
-        """Drop an item."""
-        ...
+    def cancel(self, item_id: str) -> None: ...
 
-    def step(self) -> Outputs:
-        """Compute one batch."""
-        ...
+    def step(self) -> Outputs: ...
 
     def check_integrity(self) -> None:
-        """Raise when cells or slots leaked."""
-        ...
+        """Raise ``BackendError`` when cells or sequence ids leaked."""
 
 
 class EngineThread:
-    """Runs an engine until ``stop``; the methods may be called from any other thread.
-
-    ``failure`` is the exception that ended the thread, if one did: the model's state is then
-    unknown and the process should end.
-    """
+    """Runs an engine until ``stop``; the methods may be called from any other thread."""
 
     def __init__(self, engine: StepEngine, abort: Callable[[], None] | None = None) -> None:
         self._engine = engine
         self._abort = abort
         self._mailbox: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self.outputs: queue.SimpleQueue[Outputs] = queue.SimpleQueue()
+        # After a failure the model's state is unknown and the process should end.
         self.failure: BaseException | None = None
         self._step_began_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
-        """Begin stepping."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the current step and wait for it."""
         self._mailbox.put(None)
         self._thread.join()
 
     def submit(self, item: Any) -> None:
-        """Hand an item to the engine."""
         self._mailbox.put(lambda: self._engine.submit(item))
 
     def cancel(self, item_id: str) -> None:
-        """Stop an item, within the current step when that is a long prefill."""
+        """Cancel an item, within the current step when that is a long prefill."""
 
         def command() -> Outputs:
             self._engine.cancel(item_id)
@@ -100,13 +80,12 @@ class EngineThread:
             self._abort()
 
     def step_seconds(self, now: float) -> float:
-        """How long the current step has been running by the monotonic time ``now``; else 0."""
+        """Duration of the current step at monotonic time ``now``; 0 between steps."""
         began = self._step_began_at
         return now - began if began is not None else 0.0
 
     @property
     def is_alive(self) -> bool:
-        """The thread still serves."""
         return self._thread.is_alive()
 
     def _run(self) -> None:
@@ -123,10 +102,10 @@ class EngineThread:
             self.failure = failure
             raise
         finally:
-            self.outputs.put([])  # wakes whoever waits
+            self.outputs.put([])  # wakes a waiting reader
 
     def _take_commands(self) -> bool:
-        """Run what is in the mailbox, waiting for it when idle; False when told to stop."""
+        """Run the commands in the mailbox, waiting for one when idle; False when told to stop."""
         while True:
             try:
                 command = self._mailbox.get(block=self._engine.is_idle)

@@ -1,6 +1,6 @@
-"""What an answer must match: grammars compiled for a vocabulary, and where an answer stands in one.
+"""Compile grammars for a vocabulary, and match the tokens of an answer against them.
 
-llguidance reads them: Lark with its extensions, of which ``%json`` (a JSON schema) is one.
+llguidance reads the grammars: Lark with extensions such as ``%json`` (a JSON schema).
 """
 
 import re
@@ -15,18 +15,18 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from inference.engine.backend import GrammarError
 
-# Without it, text that the grammar leaves no choice about is put into tokens anew for every mask,
-# in time that grows with its length, without bound: a{999999999}. It stands at the end to leave
-# the line numbers in messages as they are, and nothing before it can take it back.
+# Without this, text that the grammar fixes is tokenised again for every mask, in a time that grows
+# with its length, without bound: a{999999999}. It stands at the end, so that line numbers in
+# messages stay right and nothing in the grammar can revoke it.
 _NO_FORCING = '\n%llguidance {"no_forcing": true}'
-# The states of a lexer take 1 to 2 kB each, for every answer; llguidance's own limit is 250,000.
+# A lexer state takes 1 to 2 kB, for every answer; llguidance's own limit is 250,000.
 _LIMITS = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
 _RECENT_GRAMMARS = 32
 _EXCERPT = re.compile(r"^(?: *\d+ \| |<)", re.MULTILINE)
-# Where everything stands that the API puts after "start: ": no help to the client.
+# The position of everything that the API puts after "start: ": it does not help the client.
 _FIRST_WORD = "at 1(8): "
 _DEAD_END = "NoExtensionBias"
-# Processor time that masks may take: an ambiguous grammar takes longer with every token. All other
+# CPU time that masks may take: an ambiguous grammar takes longer with every token, and all other
 # answers of the model wait meanwhile.
 _START_SECONDS = 0.1
 _SECONDS_PER_TOKEN = 0.005
@@ -36,46 +36,39 @@ class GrammarCompiler:
     """Compiles grammars for one vocabulary and keeps the recent ones; for one thread."""
 
     def __init__(self, tokenizer: LLTokenizer | None) -> None:
-        """``tokenizer`` is None for a vocabulary that no answer can be matched in."""
         self._tokenizer = tokenizer
         self._compiled = lru_cache(maxsize=_RECENT_GRAMMARS)(_compiled)
 
     def matcher(self, grammar: str) -> "GrammarMatcher":
-        """The beginning of an answer that must match ``grammar``.
-
-        Raises:
-            GrammarError: it cannot be compiled; the message is llguidance's.
-        """
-        if self._tokenizer is None:
+        """Raises ``GrammarError`` with llguidance's message when the grammar cannot be compiled."""
+        if self._tokenizer is None:  # no token of the vocabulary ends an answer
             raise GrammarError("the model has no token that ends an answer")
         prototype = self._compiled(self._tokenizer, grammar)
         return GrammarMatcher(prototype.deep_copy(), self._tokenizer.vocab_size)
 
 
 class DeferredCompiler:
-    """A compiler that is made in a thread of its own once the first grammar asks for it.
+    """Creates a compiler in a thread of its own when the first grammar needs it."""
 
-    The table of a vocabulary takes about 5 µs a token: for 262,144 tokens longer than all else of
-    loading a small model. Two thirds of that hold the interpreter lock.
-    """
-
+    # The table of a vocabulary takes about 5 µs a token: for 262,144 tokens longer than the rest of
+    # loading a small model. Two thirds of that time hold the interpreter lock.
     def __init__(self, make_tokenizer: Callable[[], LLTokenizer | None]) -> None:
         self._make_tokenizer = make_tokenizer
         self._compiler: Future[GrammarCompiler] | None = None
 
     def is_ready(self) -> bool:
-        """Whether it can be had without waiting; if not, it is being made from now on."""
+        """Whether ``get`` returns without waiting; if not, the creation is started."""
         return self._future().done()
 
     def get(self) -> GrammarCompiler:
-        """The compiler, waited for. Raises ``GrammarError`` where none can be made."""
+        """Wait for the compiler. Raises ``GrammarError``."""
         try:
             return self._future().result()
         except ValueError as error:
             raise GrammarError(f"the model's vocabulary cannot be used for it: {error}") from error
 
     def finish(self) -> None:
-        """Wait until nothing reads the vocabulary any more, which may be freed then."""
+        """Wait until nothing reads the vocabulary any more; then it may be freed."""
         if self._compiler is not None:
             wait([self._compiler])
 
@@ -88,7 +81,7 @@ class DeferredCompiler:
 
 
 class GrammarMatcher:
-    """How far one answer has come in its grammar."""
+    """The position of one answer in its grammar."""
 
     def __init__(self, matcher: LLMatcher, vocabulary_size: int) -> None:
         self._matcher = matcher
@@ -96,12 +89,9 @@ class GrammarMatcher:
         self._seconds_left = _START_SECONDS
 
     def excluded(self) -> npt.NDArray[np.bool_]:
-        """Which tokens may not come next, shape (vocabulary_size,); never all of them.
+        """Mask of the tokens that may not come next, shape (vocabulary_size,); never all of them.
 
-        After a whole answer that cannot go on only those that end a generation are left.
-
-        Raises:
-            GrammarError: nothing can come next, or the grammar exceeds its limits.
+        Raises ``GrammarError`` when nothing can come next or the grammar exceeds its limits.
         """
         started = time.thread_time()
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
@@ -113,23 +103,11 @@ class GrammarMatcher:
         return unpacked.view(np.bool_)
 
     def restrict(self, logits: npt.NDArray[np.float32]) -> None:
-        """Set the logits of all tokens that may not come next to -inf, in place.
-
-        Args:
-            logits: shape (vocabulary_size,).
-
-        Raises:
-            GrammarError: as ``excluded`` does.
-        """
+        """Set the logits of excluded tokens to -inf, in place; raises as ``excluded`` does."""
         np.putmask(logits, self.excluded(), np.float32(-np.inf))
 
     def consume(self, token_ids: list[int]) -> None:
-        """Take the next tokens of the answer.
-
-        Raises:
-            GrammarError: they do not match.
-        """
-        # A whole answer that cannot go on takes nothing more, not even the token that ends it.
+        # A complete answer that cannot continue takes nothing more, not even the end token.
         if not self._matcher.is_stopped():
             self._matcher.consume_tokens(token_ids)
             _raise_error_of(self._matcher)
@@ -137,7 +115,7 @@ class GrammarMatcher:
 
 def _raise_error_of(matcher: LLMatcher) -> None:
     if matcher.is_error():
-        # Without the state of the parser and the lines of the grammar, some of which are ours.
+        # Without the parser's state and lines of the grammar that the client did not write.
         reason = _EXCERPT.split(matcher.get_error(), maxsplit=1)[0]
         reason = reason.strip().removeprefix(_FIRST_WORD)
         raise GrammarError("no text matches it" if reason == _DEAD_END else reason)
@@ -148,6 +126,6 @@ def _compiled(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
     _raise_error_of(matcher)
     warnings = matcher.get_grammar_warnings()
     if warnings:
-        # Of what llguidance read and will not hold the answer to.
+        # These name parts of the grammar that llguidance would not enforce.
         raise GrammarError("; ".join(warnings))
     return matcher

@@ -1,4 +1,4 @@
-"""Who has which cells of the backend's KV cache: running sequences, and kept ones to share from."""
+"""Account for the cells of the backend's KV cache, and share them between sequences."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -8,25 +8,24 @@ from inference.engine.config import EngineConfig
 from inference.engine.prefix_tree import PrefixTree
 from inference.engine.sequence import NO_SLOT, Sequence
 
-# Of those kept, the share that is used again: learnt, and never taken for less than the least.
+# The share of kept sequences that are used again: learnt, with a lower bound.
 FIRST_HIT_SHARE = 0.1
 MIN_HIT_SHARE = 0.05
 HIT_WEIGHT = 0.1
-# To have fewer tokens at hand saves next to nothing.
+# A hit on fewer tokens saves next to nothing and is not counted.
 HIT_TOKENS = 16
-# Nothing is kept for longer than so many times the age, in generated tokens, at which what is used
-# again was used on average.
+# A sequence is kept for at most HIT_AGES times the average age, in generated tokens, of a hit.
 HIT_AGES = 4
 FIRST_HIT_AGE = 128.0
 MIN_HIT_AGE = 32.0
 
 
 class KvCache:
-    """Gives sequence ids and cells to sequences, and lets them share what they have in common.
+    """Gives sequence ids and cells to sequences, and lets them share common beginnings.
 
-    A sequence that leaves is kept for whoever begins as it did, until its cells or its id are
-    needed, more than ``kept_cells`` are kept, or holding it has cost as much as computing it again
-    is likely to: attention looks at every used cell, for each token that is generated. A token that
+    A finished sequence is kept for others with the same beginning, until its cells or its id are
+    needed, more than ``kept_cells`` cells are kept, or keeping it has cost as much as computing it
+    again is likely to: attention looks at every used cell for each generated token. A token that
     several sequences begin with takes one cell.
     """
 
@@ -35,7 +34,7 @@ class KvCache:
         self._config = config
         self._tree = PrefixTree()
         self._running: dict[int, Sequence] = {}
-        # The generated tokens there had been when each was last used; the least recent first.
+        # The value of _generated_tokens at the last use of each; least recently used first.
         self._kept: OrderedDict[int, int] = OrderedDict()
         self._generated_tokens = 0
         self._hit_share = FIRST_HIT_SHARE
@@ -44,22 +43,21 @@ class KvCache:
 
     @property
     def used_cells(self) -> int:
-        """Cells that hold a token, kept ones included."""
         return self._tree.cells + self._private_cells
 
     @property
     def available_cells(self) -> int:
-        """Cells that are free, or would be if nothing were kept."""
+        """Cells that are free, or would be if no sequence were kept."""
         return self._config.kv_cells - self._tree.pinned_cells - self._private_cells
 
     @property
     def kept_sequences(self) -> int:
-        """Sequences that have left and can be shared from."""
         return len(self._kept)
 
-    def survey(self, waiting: Iterable[Sequence]) -> None:
-        """Note what waiting sequences could share, and what running ones would set free."""
+    def update_sharing(self, waiting: Iterable[Sequence]) -> None:
+        """Set what each waiting sequence could share and what each running one would free."""
         for sequence in waiting:
+            # The last token is not shared: it must be computed for its logits.
             match = self._tree.match(sequence.generation.cache_salt, sequence.token_ids[:-1])
             sequence.shareable_tokens = match.length
             sequence.unpinned_tokens = len(sequence.token_ids) - match.pinned
@@ -69,12 +67,10 @@ class KvCache:
             private = sequence.computed_tokens - self._tree.length(sequence.sequence_id)
             sequence.own_cells = private + published
 
-    def enter(self, sequence: Sequence) -> None:
-        """Give a sequence an id and the longest known beginning of its tokens.
-
-        The last token is left out: it must be computed for its logits. So is what has become known
-        since the survey: the plan of the step does not count with it.
-        """
+    def allocate(self, sequence: Sequence) -> None:
+        """Give a sequence an id and the longest known beginning of its tokens."""
+        # A beginning that became known after ``update_sharing`` is not shared: the plan of the step
+        # does not count with it.
         salt = sequence.generation.cache_salt
         match = self._tree.match(salt, sequence.token_ids[: sequence.shareable_tokens])
         if match.holder in self._kept:
@@ -92,27 +88,23 @@ class KvCache:
         self._tree.hold(sequence.sequence_id, salt, shared)
         sequence.computed_tokens = sequence.shareable_tokens = len(shared)
 
-    def age(self, generated_tokens: int) -> None:
-        """Forget what has been kept for too long, after a step that gave so many tokens.
-
-        As with hired skis that one may also buy: who holds on until the hire has cost the price
-        pays at most twice what he would have paid with foresight. And what has lain for several
-        times as long as what others came back for is not waited for: they will not come back.
-        """
+    def expire(self, generated_tokens: int) -> None:
+        """Forget sequences kept for too long, after a step with ``generated_tokens``."""
         self._generated_tokens += generated_tokens
+        # The ski-rental rule: keeping until its cost equals the expected cost of computing again
+        # costs at most twice the optimum. Also, hits on very old sequences are unlikely.
         patience = self._config.hold_tokens * max(self._hit_share, MIN_HIT_SHARE)
         patience = min(patience, HIT_AGES * max(self._hit_age, MIN_HIT_AGE))
         while self._kept:
             used_at = next(iter(self._kept.values()))
             if self._generated_tokens - used_at <= patience:
                 return
-            self._evict()
+            self._forget_oldest()
             self._hit_share -= HIT_WEIGHT * self._hit_share
 
     def make_room(self, tokens: int) -> None:
-        """Forget kept sequences until ``tokens`` cells are free."""
         while self._kept and self._config.kv_cells - self.used_cells < tokens:
-            self._evict()
+            self._forget_oldest()
 
     def publish(self, sequence: Sequence) -> None:
         """Let others share what a running sequence has computed of its prompt."""
@@ -120,8 +112,8 @@ class KvCache:
         if self._config.shares_prefixes and end > self._tree.length(sequence.sequence_id):
             self._hold(sequence, end)
 
-    def leave(self, sequence: Sequence) -> None:
-        """Take the id from a running sequence; what it has is kept for others to share."""
+    def release(self, sequence: Sequence) -> None:
+        """Take the id from a running sequence; its cells are kept for others to share."""
         sequence_id = sequence.sequence_id
         del self._running[sequence_id]
         if self._config.shares_prefixes:
@@ -134,18 +126,14 @@ class KvCache:
         sequence.computed_tokens = 0
 
     def forget_kept(self) -> bool:
-        """Free everything that is only kept; False when nothing was."""
+        """False when there were no kept sequences."""
         had_any = bool(self._kept)
         while self._kept:
-            self._evict()
+            self._forget_oldest()
         return had_any
 
     def check_integrity(self) -> None:
-        """Compare the count of ids and cells with the backend's.
-
-        Raises:
-            BackendError: they differ, so cells leaked or were lost.
-        """
+        """Raise ``BackendError`` when cells or sequence ids leaked or were lost."""
         lengths = {s.sequence_id: s.computed_tokens for s in self._running.values()}
         lengths |= {kept: self._tree.length(kept) for kept in self._kept}
         lengths |= dict.fromkeys(self._free_ids, 0)
@@ -173,7 +161,6 @@ class KvCache:
         )
 
     def _hold(self, sequence: Sequence, end: int) -> None:
-        """Put a sequence's tokens into the tree; cells that another has as well are given up."""
         overlap = self._tree.hold(
             sequence.sequence_id,
             sequence.generation.cache_salt,
@@ -183,8 +170,7 @@ class KvCache:
             self._backend.share(overlap.other, sequence.sequence_id, overlap.start, overlap.end)
 
     def _keep(self, sequence: Sequence) -> None:
-        """Let others share from a sequence that leaves; what is kept too much by that goes."""
-        # Guesses behind the token that it ended with.
+        # Removes drafted tokens after the end of the answer.
         self._backend.truncate(sequence.sequence_id, sequence.computed_tokens)
         self._hold(sequence, sequence.computed_tokens)
         self._tree.unpin(sequence.sequence_id)
@@ -193,18 +179,17 @@ class KvCache:
             if self._tree.is_within_another(other):
                 self._forget(other)
         while len(self._kept) > self._config.kept_sequences:
-            self._evict()
+            self._forget_oldest()
         while (excess := self._tree.cells - self._tree.pinned_cells - self._config.kept_cells) > 0:
             if len(self._kept) > 1:
-                self._evict()
+                self._forget_oldest()
             else:
                 (kept,) = self._kept
                 length = self._tree.length(kept) - excess
                 self._tree.cut(kept, length)
                 self._backend.truncate(kept, length)
 
-    def _evict(self) -> None:
-        """Forget the kept sequence not used for longest."""
+    def _forget_oldest(self) -> None:
         self._forget(next(iter(self._kept)))
 
     def _forget(self, kept: int) -> None:

@@ -1,7 +1,7 @@
-"""A radix tree over token ids that knows who holds which prefix.
+"""A radix tree over token ids that records which sequences of the KV cache hold which prefix.
 
-As the radix cache of SGLang (arXiv 2312.07104, section 3), but with holders on the nodes in place
-of memory pages: a holder is a sequence of the KV cache.
+It follows the radix cache of SGLang (arXiv 2312.07104, section 3), but its nodes have holders, the
+ids of sequences, in place of memory pages.
 """
 
 from collections.abc import Iterable
@@ -12,19 +12,16 @@ NO_HOLDER = -1
 
 @dataclass(frozen=True)
 class Match:
-    """The longest known beginning of some token ids.
-
-    ``holder`` has all ``length`` tokens of it; pinned holders have the first ``pinned`` of them.
-    """
+    """The longest beginning of some token ids that is in the tree."""
 
     length: int = 0
-    holder: int = NO_HOLDER
-    pinned: int = 0
+    holder: int = NO_HOLDER  # has all of them
+    pinned: int = 0  # the first that pinned holders have
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Tokens ``start`` to ``end`` of what a holder adds are held by ``other`` already."""
+    """Tokens ``start`` to ``end`` of those that a holder adds are already held by ``other``."""
 
     start: int
     end: int
@@ -44,28 +41,22 @@ class _Node:
 
 @dataclass
 class _Path:
-    """Where a holder's tokens end."""
-
     end: _Node
     length: int
     pinned: bool
 
 
 class PrefixTree:
-    """Paths of token ids from a root; each salt has a root of its own.
-
-    ``cells`` is how many tokens are held by anyone, ``pinned_cells`` by a pinned holder; a token
-    that several hold counts once.
-    """
+    """Paths of token ids from a root; each salt has a root of its own."""
 
     def __init__(self) -> None:
         self._roots: dict[str, _Node] = {}
         self._paths: dict[int, _Path] = {}
+        # Tokens with any holder, and with a pinned one; a token with several holders counts once.
         self.cells = 0
         self.pinned_cells = 0
 
     def match(self, salt: str, token_ids: list[int]) -> Match:
-        """The longest beginning of ``token_ids`` that someone holds."""
         node = self._roots.get(salt)
         length = pinned = 0
         holder = NO_HOLDER
@@ -83,17 +74,11 @@ class PrefixTree:
         return Match(length, holder, pinned)
 
     def hold(self, holder: int, salt: str, token_ids: list[int]) -> Overlap | None:
-        """Extend what ``holder`` has to ``token_ids``, which begin with what it had.
-
-        A new holder is pinned; the salt of one that is known stays what it was.
-
-        Returns:
-            The part of the new tokens that another holder has too; None when there is none.
-        """
+        """Extend the tokens of ``holder``, and return the part that another holder has too."""
         path = self._paths.get(holder)
         if path is None:
             root = self._roots.setdefault(salt, _Node([], None))
-            path = self._paths[holder] = _Path(root, 0, pinned=True)
+            path = self._paths[holder] = _Path(root, 0, pinned=True)  # the salt never changes
         start = position = path.length
         overlapped: _Node | None = None
         while position < len(token_ids):
@@ -117,7 +102,6 @@ class PrefixTree:
         return Overlap(start, position, other)
 
     def unpin(self, holder: int) -> None:
-        """Let everything that ``holder`` has count as pinned no more on its account."""
         path = self._paths[holder]
         if path.pinned:
             path.pinned = False
@@ -125,7 +109,6 @@ class PrefixTree:
                 self._unpin(node)
 
     def cut(self, holder: int, length: int) -> None:
-        """Shorten what a holder has to its first ``length`` tokens."""
         path = self._paths[holder]
         while path.length > length:
             end = path.end
@@ -136,7 +119,6 @@ class PrefixTree:
             path.end = self._without(end, holder, path)
 
     def release(self, holder: int) -> None:
-        """Forget a holder; what nobody else has goes with it."""
         if holder not in self._paths:
             return
         self.cut(holder, 0)
@@ -146,12 +128,11 @@ class PrefixTree:
                 del self._roots[salt]
 
     def length(self, holder: int) -> int:
-        """How many tokens ``holder`` has here."""
         path = self._paths.get(holder)
         return path.length if path is not None else 0
 
     def added(self, holders: Iterable[int]) -> list[int]:
-        """How many tokens each holder has that none before it in the order given has."""
+        """How many tokens each holder has that no earlier one in ``holders`` has."""
         seen: set[_Node] = set()
         counts = []
         for holder in holders:
@@ -161,7 +142,6 @@ class PrefixTree:
         return counts
 
     def is_within_another(self, holder: int) -> bool:
-        """Whether somebody else has everything that ``holder`` has."""
         path = self._paths[holder]
         return path.length == 0 or len(path.end.holders) > 1
 
@@ -181,7 +161,7 @@ class PrefixTree:
         self.cells += len(token_ids)
 
     def _split(self, node: _Node, at: int) -> _Node:
-        """Cut a node in two; the upper half is new, so paths that end in the node still do."""
+        """Divide a node; the upper half is the new one, so paths that end in the node still do."""
         parent = node.parent
         if parent is None:
             raise ValueError("a root holds no tokens")
@@ -195,7 +175,7 @@ class PrefixTree:
         return upper
 
     def _without(self, node: _Node, holder: int, path: _Path) -> _Node:
-        """Take a holder from the node that its path ends in; return the one above."""
+        """Remove a holder from the node that its path ends in; return the parent."""
         parent = node.parent
         if parent is None:
             raise ValueError("a root holds no tokens")
@@ -219,7 +199,7 @@ class PrefixTree:
 
 
 def common_length(first: list[int], second: list[int], start: int = 0) -> int:
-    """How many tokens ``first`` and ``second`` from ``start`` on have in common at their begin."""
+    """How many tokens ``first`` has in common with ``second`` from ``start`` on."""
     limit = min(len(first), len(second) - start)
     if first[:limit] == second[start : start + limit]:
         return limit
@@ -234,7 +214,6 @@ def common_length(first: list[int], second: list[int], start: int = 0) -> int:
 
 
 def _upward(node: _Node) -> list[_Node]:
-    """A node and those above it, without the root."""
     nodes = []
     while node.parent is not None:
         nodes.append(node)

@@ -1,34 +1,31 @@
-"""What a step takes, learnt from the steps there were."""
+"""Estimate how long a step takes, from the steps measured so far."""
 
 from bisect import bisect_right
 
-# A share of the first token's time that each further one is taken to cost while nothing is known:
-# little, so that larger steps are tried, and then it is known.
+# Prior: each further token costs this share of the first token's time. It is small, so that larger
+# steps are tried and measured.
 FIRST_SHARE = 0.05
-# It counts as much as one step that had one token more or less than the average.
+# The prior counts as much as one step that had one token more or less than the average.
 FIRST_WEIGHT = 1.0
-# The line is a property of model and machine; how fast the machine is just now is not. A step so
-# long ago counts 1/e.
+# A step this long ago counts 1/e. The line is a property of model and machine and is kept long; the
+# machine's present pace is not. While all steps have one token nothing is learnt about the price of
+# more, and what was learnt before must not be forgotten.
 LINE_MEMORY_STEPS = 10_000
 LEVEL_MEMORY_STEPS = 200
-# Early on the line's memory is this share of all steps there were: the first ones, odd as they may
-# be, are outweighed soon.
+# Early on the line's memory is this share of all steps, so that unusual first steps soon count
+# little.
 EARLY_MEMORY_SHARE = 0.5
 MIN_MEMORY_STEPS = 30
-# So many times longer than thought a step may have been to be taken at its word: one that the
-# machine held up says little about the next.
+# A step may count as at most this many times longer or shorter than expected: a step that was held
+# up by other processes says little about the next.
 MAX_SURPRISE = 4.0
 
-# A clock may not move during a short step; ratios of times need more than nothing.
+# A clock may not advance during a short step, and ratios of times must not divide by zero.
 MIN_SECONDS = 1e-9
 
 
 class StepCost:
-    """Seconds as a straight line over tokens, by least squares, times the machine's present pace.
-
-    The line has a long memory, for as long as all steps have one token nothing is learnt of the
-    price of more, and it must not be forgotten.
-    """
+    """Seconds as a least-squares line over tokens, times the machine's present pace."""
 
     def __init__(self) -> None:
         self._pace = 1.0
@@ -41,11 +38,9 @@ class StepCost:
 
     @property
     def is_known(self) -> bool:
-        """Whether any step has been measured."""
         return bool(self._weight)
 
     def observe(self, tokens: int, seconds: float) -> None:
-        """Take in a measured step of at least one token."""
         seconds = max(seconds, MIN_SECONDS)
         if self._weight:
             expected = self.seconds(tokens)
@@ -64,37 +59,31 @@ class StepCost:
         self._covariance = (1 - share) * (self._covariance + share * tokens_off * seconds_off)
 
     def seconds(self, tokens: int) -> float:
-        """What a step of ``tokens`` will take; before the first measurement only ratios hold."""
+        """Expected seconds of a step; before the first measurement only ratios are meaningful."""
         first_slope = FIRST_SHARE * self._mean_seconds / (1 + FIRST_SHARE * (self._mean_tokens - 1))
         weight = FIRST_WEIGHT / max(self._weight, 1.0)
         slope = (self._covariance + weight * first_slope) / (self._variance + weight)
-        # Of a line through noise: more tokens never take less, and one token takes something.
+        # Measurements are noisy: more tokens never take less time, and zero tokens none below zero.
         slope = max(0.0, min(slope, self._mean_seconds / self._mean_tokens))
         return self._pace * (self._mean_seconds + slope * (tokens - self._mean_tokens))
 
     def tokens_within(self, seconds: float, limit: int) -> int | None:
-        """The most tokens, up to ``limit``, that a step of ``seconds`` computes.
-
-        None while all steps there were had the same number of tokens: nothing is known of others.
-        """
+        """The most tokens of a step of ``seconds``; None while all steps had the same number."""
         if not self._variance:
             return None
         return bisect_right(range(1, limit + 1), seconds, key=self.seconds)
 
 
 class StepCosts:
-    """The cost of tokens with an output apart from that of prompt tokens without one.
-
-    A token of an answer goes through the output matrix too, which for a small model takes longer
-    than all its layers.
-    """
+    """Tokens with an output and prompt tokens without one have different costs."""
 
     def __init__(self) -> None:
+        # A token of an answer also goes through the output matrix, which for a small model takes
+        # longer than all its layers.
         self.answers = StepCost()
         self._prompts = StepCost()
 
     def observe(self, answer_tokens: int, prompt_tokens: int, seconds: float) -> None:
-        """Take in a measured step."""
         if not prompt_tokens:
             self.answers.observe(answer_tokens, seconds)
         else:
@@ -103,16 +92,7 @@ class StepCosts:
             self._prompts.observe(prompt_tokens, max(seconds - base, MIN_SECONDS))
 
     def prompt_tokens_within(self, answer_tokens: int, slowdown: float, limit: int) -> int | None:
-        """How many prompt tokens make a step at most so many times longer.
-
-        Args:
-            answer_tokens: of the step, at least one.
-            slowdown: of the step, above 1.
-            limit: the highest answer.
-
-        Returns:
-            The number; None while too little is known.
-        """
+        """How many prompt tokens keep a step within ``slowdown`` times its time; None: unknown."""
         if not self.answers.is_known:
             return None
         return self._prompts.tokens_within(

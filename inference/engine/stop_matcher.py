@@ -1,8 +1,5 @@
-"""Find stop strings in a text that arrives in pieces, without leaking part of one."""
-
-
 class StopMatcher:
-    """Passes text through, holding back what may be the beginning of a stop string."""
+    """Finds stop strings in a text that comes in pieces; holds back a possible beginning of one."""
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
@@ -10,12 +7,8 @@ class StopMatcher:
         self.matched = False
 
     def feed(self, text: str) -> str:
-        """Take the next piece; return what is certain to precede any stop string.
-
-        After a match ``matched`` is true and nothing more is returned, as in OpenAI's API: the
-        stop string itself is not part of the answer.
-        """
-        if self.matched:
+        """Add a piece; return the text that certainly precedes any stop string."""
+        if self.matched:  # a stop string is not part of the answer, nor is anything after it
             return ""
         if not self._stops:
             return text
@@ -30,12 +23,11 @@ class StopMatcher:
         return text[: len(text) - keep]
 
     def flush(self) -> str:
-        """What was held back, once no more text will come."""
+        """Return the text held back, once no more will come."""
         held, self._held = self._held, ""
         return held
 
     def _possible_stop_length(self, text: str) -> int:
-        """Length of the longest end of ``text`` that begins a stop string."""
         longest = min(len(text), max(len(stop) for stop in self._stops) - 1)
         for length in range(longest, 0, -1):
             end = text[-length:]

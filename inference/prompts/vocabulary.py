@@ -10,8 +10,8 @@ import llama_cpp
 from llguidance import LLTokenizer
 
 from inference.engine.grammar import GrammarCompiler
-from inference.engine.llama_grammar import grammar_tokenizer
-from inference.engine.llama_runtime import load_model, token_bytes
+from inference.engine.llama.grammar_tokenizer import grammar_tokenizer
+from inference.engine.llama.runtime import load_model, token_bytes
 from inference.prompts.marks import is_unmistakable, marks_of
 from models_registry.rules.chat_templates import texts_of_template
 

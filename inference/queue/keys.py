@@ -14,7 +14,7 @@ brigade:control:<launch id>   list         messages for one host
 brigade:dead                  set          launch ids whose claims are being given back
 brigade:attempts:<digest>     string       logins tried in this minute, per user and address
 brigade:fenced:<launch id>    string       this launch was given up: it must write no more
-brigade:last_words:<launch>   string       how the log of a host that died ends
+brigade:host_log:<launch>     string       last lines of the log of a host that died
 brigade:node:<name>           string       launches that run on this node, whose cluster takes tasks
 brigade:loadable              set          "", and version keys that the controller loads if asked
 brigade:loading               hash         version key → how far it is on its way into memory
@@ -53,9 +53,9 @@ def stream(generation_id: str) -> str:
     return f"{PREFIX}stream:{generation_id}"
 
 
-def run(run_id: str) -> str:
-    """Who owns a run and which generations it has."""
-    return f"{PREFIX}run:{run_id}"
+def header(run_id: str) -> str:
+    """The header of a run."""
+    return f"{PREFIX}header:{run_id}"
 
 
 def ready(version_key: str) -> str:
@@ -88,9 +88,9 @@ def fenced(launch_id: str) -> str:
     return f"{PREFIX}fenced:{launch_id}"
 
 
-def last_words(launch_id: str) -> str:
-    """How the log of a host that died ends, as its node tells."""
-    return f"{PREFIX}last_words:{launch_id}"
+def host_log(launch_id: str) -> str:
+    """Last lines of the log of a host that died, published by its node."""
+    return f"{PREFIX}host_log:{launch_id}"
 
 
 def node(name: str) -> str:

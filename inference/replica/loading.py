@@ -1,36 +1,35 @@
-"""Load a version into this process and wrap it in the engine that fits its type.
+"""Load a version into this process and create the engine for its type.
 
-What imports llama.cpp is imported in the functions: it may not be in the process that forks.
+Modules that import llama.cpp are imported in functions: the process that forks must not load it.
 """
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference.conf import InferenceSettings
 from inference.engine.config import EngineConfig
-from inference.engine.drafter import Drafter
+from inference.engine.drafting.drafter import Drafter
+from inference.engine.drafting.model_drafter import ModelDrafter
+from inference.engine.drafting.ngram_drafter import NgramDrafter
 from inference.engine.embedding import EmbeddingEngine
 from inference.engine.engine import Engine
 from inference.engine.engine_thread import StepEngine
-from inference.engine.model_drafter import ModelDrafter
-from inference.engine.ngram import NgramDrafter
 from models_registry.fleet.memory import kept_sequences
 from models_registry.rules.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from inference.engine.llama_backend import LlamaBackend
-    from inference.engine.llama_runtime import LlamaOptions
+    from inference.engine.llama.runtime import LlamaOptions
 
-GivingWay = Callable[[], AbstractContextManager[None]]
+IdleOnly = Callable[[], AbstractContextManager[None]]
 
 STEP_TOKENS = 512
-# What computing a cell costs, in tokens generated while holding it (two cores, 135M parameters).
-# Without flash attention every token is multiplied with every cell; with it, those of other
-# sequences are only passed in the mask: it costs more than this by now, but holding for 8,192 or
-# longer, whatever the age of what comes back, gave conversations a seventh less throughput.
+# The cost of computing a cell, in tokens generated while keeping it (two cores, 135M parameters).
+# Without flash attention every token is multiplied with every cell. With it the cells of other
+# sequences are only skipped in the mask, so that the ratio is above 2,048 by now. But keeping for
+# 8,192 or longer, whatever the age of hits, gave conversations a seventh less throughput.
 HOLD_TOKENS = 512
 HOLD_TOKENS_FLASH = 2048
 EMBEDDING_MAX_JOBS = 64
@@ -38,173 +37,36 @@ EMBEDDING_MAX_JOBS = 64
 
 @dataclass(frozen=True)
 class Loaded:
-    """An engine ready to step, how many items it takes, and how to stop a decode.
-
-    ``device`` is what it computes on, for people; ``notice`` says what of the version's options
-    this machine could not give, "" when all is as it was asked for. ``close`` frees the memory.
-    """
+    """An engine ready to step."""
 
     engine: StepEngine
     max_items: int
     abort: Callable[[], None] | None
-    device: str
-    notice: str
+    device: str  # for people
+    notice: str  # names options of the version that this machine cannot fulfil
     close: Callable[[], None]
 
 
 def import_runtime() -> None:
-    """Import llama.cpp and what stands on it: a quarter of a second of processor time."""
-    import inference.engine.llama_backend
-    import inference.engine.llama_embedding  # noqa: F401
+    """Import llama.cpp and its users, which takes a quarter of a second of processor time."""
+    import inference.engine.llama.embedding_backend
+    import inference.engine.llama.generation_backend  # noqa: F401
 
 
 def load_engine(
     spec: ModelSpec,
     settings: InferenceSettings,
     on_progress: Callable[[float], None],
-    giving_way: GivingWay = nullcontext,
+    idle_only: IdleOnly = nullcontext,
 ) -> Loaded:
-    """Load ``spec``; llama.cpp is imported here, after the fork.
+    """Load ``spec``; ``idle_only`` is entered around llama.cpp's work, but not around Python's.
 
-    Args:
-        spec: what to load.
-        settings: of the service.
-        on_progress: is told the loaded fraction, 0 to 1.
-        giving_way: is around what llama.cpp does, in which Python has no part.
-
-    Raises:
-        ModelLoadError: with the reason.
+    ``on_progress`` is called with the loaded fraction, 0 to 1. Raises ``ModelLoadError``.
     """
-    threads = spec.threads or settings.threads
-    if spec.type == "embedding":
-        return _load_embedding(spec, threads, on_progress, giving_way)
-    return _load_generation(spec, settings.prefill_slowdown, threads, on_progress, giving_way)
+    from inference.engine.llama.runtime import LlamaOptions
 
-
-def _load_embedding(
-    spec: ModelSpec,
-    threads: int,
-    on_progress: Callable[[float], None],
-    giving_way: GivingWay,
-) -> Loaded:
-    from inference.engine.llama_embedding import LlamaEmbeddingBackend
-
-    with giving_way():
-        backend = LlamaEmbeddingBackend(
-            Path(spec.path),
-            step_tokens=spec.kv_cells,
-            max_inputs=spec.max_sequences,
-            threads=threads,
-            options=_options(spec),
-            on_progress=on_progress,
-        )
-    placement = backend.placement
-    return Loaded(
-        EmbeddingEngine(backend),
-        EMBEDDING_MAX_JOBS,
-        None,
-        str(placement),
-        placement.notice,
-        backend.close,
-    )
-
-
-def _load_generation(
-    spec: ModelSpec,
-    max_slowdown: float,
-    threads: int,
-    on_progress: Callable[[float], None],
-    giving_way: GivingWay,
-) -> Loaded:
-    from inference.engine.llama_backend import LlamaBackend
-
-    step_tokens = max(STEP_TOKENS, spec.max_sequences)
-    kept = kept_sequences(spec.max_sequences)
-    with giving_way():
-        backend = LlamaBackend(
-            Path(spec.path),
-            kv_cells=spec.kv_cells,
-            max_sequences=spec.max_sequences,
-            kept_sequences=kept,
-            step_tokens=step_tokens,
-            threads=threads,
-            options=_options(spec),
-            on_progress=on_progress,
-        )
-    config = EngineConfig(
-        kv_cells=spec.kv_cells,
-        max_sequences=spec.max_sequences,
-        step_tokens=step_tokens,
-        max_slowdown=max_slowdown,
-        kept_sequences=kept,
-        kept_cells=spec.kv_cells // 2,
-        hold_tokens=HOLD_TOKENS if spec.flash_attention == "off" else HOLD_TOKENS_FLASH,
-        shares_prefixes=not backend.recurrent,
-    )
-    with giving_way():
-        draft_backend = _draft_backend(spec, backend, step_tokens, threads)
-    drafter = _drafter(spec, backend, draft_backend, step_tokens)
-
-    def close() -> None:
-        for each in filter(None, (draft_backend, backend)):
-            each.close()
-
-    placement = backend.placement
-    return Loaded(
-        Engine(backend, config, drafter=drafter),
-        spec.max_sequences,
-        backend.abort,
-        str(placement),
-        placement.notice,
-        close,
-    )
-
-
-def _guesses(spec: ModelSpec, target: "LlamaBackend") -> bool:
-    """Whether tokens are guessed ahead."""
-    return spec.speculation != "off" and not target.recurrent
-
-
-def _drafter(
-    spec: ModelSpec,
-    target: "LlamaBackend",
-    draft_backend: "LlamaBackend | None",
-    step_tokens: int,
-) -> Drafter | None:
-    """What guesses ahead for a version: its draft model, else its own earlier words."""
-    if draft_backend is None:
-        return NgramDrafter() if _guesses(spec, target) else None
-    return ModelDrafter(
-        draft_backend,
-        target,
-        kv_cells=spec.kv_cells,
-        max_sequences=spec.max_sequences,
-        step_tokens=step_tokens,
-    )
-
-
-def _draft_backend(
-    spec: ModelSpec, target: "LlamaBackend", step_tokens: int, threads: int
-) -> "LlamaBackend | None":
-    """The draft model of a version, if it has one and guesses."""
-    from inference.engine.llama_backend import LlamaBackend
-
-    if spec.draft_path is None or not _guesses(spec, target):
-        return None
-    return LlamaBackend(
-        Path(spec.draft_path),
-        kv_cells=spec.kv_cells,
-        max_sequences=spec.max_sequences,
-        step_tokens=step_tokens,
-        threads=threads,
-        options=_options(spec),
-    )
-
-
-def _options(spec: ModelSpec) -> "LlamaOptions":
-    from inference.engine.llama_runtime import LlamaOptions
-
-    return LlamaOptions(
+    options = LlamaOptions(
+        threads=spec.threads or settings.threads,
         device=spec.device,
         gpu_layers=spec.gpu_layers,
         tensor_split=spec.tensor_split,
@@ -212,3 +74,68 @@ def _options(spec: ModelSpec) -> "LlamaOptions":
         cache_type_k=spec.cache_type_k,
         cache_type_v=spec.cache_type_v,
     )
+    if spec.type == "embedding":
+        return _load_embedding(spec, options, on_progress, idle_only)
+    return _load_generation(spec, options, settings.prefill_slowdown, on_progress, idle_only)
+
+
+def _load_embedding(
+    spec: ModelSpec,
+    options: "LlamaOptions",
+    on_progress: Callable[[float], None],
+    idle_only: IdleOnly,
+) -> Loaded:
+    from inference.engine.llama.embedding_backend import LlamaEmbeddingBackend
+
+    with idle_only():
+        backend = LlamaEmbeddingBackend(
+            Path(spec.path),
+            step_tokens=spec.kv_cells,
+            max_inputs=spec.max_sequences,
+            options=options,
+            on_progress=on_progress,
+        )
+    device, notice = str(backend.placement), backend.placement.notice
+    engine = EmbeddingEngine(backend)
+    return Loaded(engine, EMBEDDING_MAX_JOBS, None, device, notice, backend.close)
+
+
+def _load_generation(
+    spec: ModelSpec,
+    options: "LlamaOptions",
+    max_slowdown: float,
+    on_progress: Callable[[float], None],
+    idle_only: IdleOnly,
+) -> Loaded:
+    from inference.engine.llama.generation_backend import LlamaBackend
+
+    config = EngineConfig(
+        kv_cells=spec.kv_cells,
+        max_sequences=spec.max_sequences,
+        step_tokens=max(STEP_TOKENS, spec.max_sequences),
+        max_slowdown=max_slowdown,
+        kept_sequences=kept_sequences(spec.max_sequences),
+        kept_cells=spec.kv_cells // 2,
+        hold_tokens=HOLD_TOKENS if spec.flash_attention == "off" else HOLD_TOKENS_FLASH,
+    )
+    with idle_only():
+        backend = LlamaBackend(Path(spec.path), config, options, on_progress)
+    config = replace(config, shares_prefixes=not backend.recurrent)
+    backends = [backend]
+    drafter: Drafter | None = None
+    if spec.speculation != "off" and not backend.recurrent:
+        drafter = NgramDrafter()
+        if spec.draft_path is not None:
+            draft_config = replace(config, kept_sequences=0)
+            with idle_only():
+                draft_backend = LlamaBackend(Path(spec.draft_path), draft_config, options)
+            backends.insert(0, draft_backend)
+            drafter = ModelDrafter(draft_backend, backend, draft_config)
+
+    def close() -> None:
+        for each in backends:
+            each.close()
+
+    device, notice = str(backend.placement), backend.placement.notice
+    engine = Engine(backend, config, drafter=drafter)
+    return Loaded(engine, spec.max_sequences, backend.abort, device, notice, close)

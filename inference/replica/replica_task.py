@@ -1,4 +1,4 @@
-"""The django-q task that is a replica: load one version, serve it, and tell the registry."""
+"""The django-q task that is a replica: load one version, serve it, record its state."""
 
 import logging
 import os
@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,13 +16,13 @@ import django.db
 import redis
 from django.conf import settings as django_settings
 
-from inference.cluster.cluster import stop_requested
+from inference.cluster.host_log import HostLog
 from inference.cluster.liveness import LivenessLock, liveness_folder
-from inference.cluster.process_log import ProcessLog
+from inference.cluster.sentinel import stop_requested
 from inference.conf import InferenceSettings, inference_settings
 from inference.engine.backend import ModelLoadError
 from inference.queue.claims import FencedError, HostClaims
-from inference.replica.host import Host, HostConfig
+from inference.replica.host import Host, HostConfig, heartbeat_ttl_seconds
 from inference.replica.load_priority import LoadPriority
 from inference.replica.loading import Loaded, import_runtime, load_engine
 from inference.replica.process_memory import private_bytes, resident_bytes
@@ -36,34 +37,28 @@ logger = logging.getLogger(__name__)
 
 # Work still running this long after a stop signal is left for another host to continue.
 STOP_SECONDS = 2.5
-# So much more in memory is a load that moves; what a process has besides may change by less.
-MOVED_BYTES = 1 << 20
+# A load makes progress when its memory grows by this much; other memory may change by less.
+PROGRESS_BYTES = 1 << 20
 
 
 def host_replica(replica_id: int, launch_id: str) -> str:
-    """Be the replica until drained; ends at once when the announcement is out of date.
+    """Be the replica until it is drained; end at once when ``launch_id`` is out of date.
 
-    Args:
-        replica_id: row of the replica.
-        launch_id: the launch that was announced.
-
-    Returns:
-        One word on how it ended, for django-q's record.
+    Returns how it ended, for django-q's record.
     """
-    launch = uuid.UUID(launch_id)
-    replica = observed.begin_launch(replica_id, launch, os.getpid())
+    replica = observed.begin_launch(replica_id, uuid.UUID(launch_id), os.getpid())
     if replica is None:
         return "out of date"
     settings = inference_settings()
     lock = LivenessLock(liveness_folder(), launch_id)
     lock.hold()
-    log = ProcessLog(liveness_folder(), launch_id)
+    log = HostLog(liveness_folder(), launch_id)
     log.open()
     try:
-        ending = _serve(replica, launch, settings)
+        ending = Launch(replica, launch_id, settings).run()
     except FencedError:
-        # Its memory is not free before this process has ended, which its lock shows.
-        logger.error("%s was given up for dead and ends", replica)
+        # The lock stays held until the process has ended, because its memory is not free before.
+        logger.error("%s was fenced and ends", replica)
         return "fenced"
     # After an exception the files stay: a lock that nobody holds tells the controller at once.
     log.remove()
@@ -71,184 +66,163 @@ def host_replica(replica_id: int, launch_id: str) -> str:
     return ending
 
 
-def _serve(replica: Replica, launch: uuid.UUID, settings: InferenceSettings) -> str:
-    spec = spec_of(replica.version, settings.models_dir)
-    if replica.placed_on != "auto":
-        spec = replace(spec, device=replica.placed_on)
-    client: redis.Redis = redis.Redis.from_url(
-        django_settings.REDIS_URL, socket_timeout=10, socket_connect_timeout=2
-    )
-    claims = HostClaims(client, str(launch), spec.version_key)
-    held_before = private_bytes()
-    facts = {
-        "node": replica.node.name,
-        "process_id": os.getpid(),
-        "replica_id": replica.pk,
-        "private_before": held_before,
-    }
-    check = partial(_checked, replica, spec)
-    try:
-        loaded = _load(check, settings, claims, facts, launch)
-    except ModelLoadError as error:
-        logger.error("%s could not be loaded: %s", spec.version_key, error)
-        _observe(
-            launch,
-            Replica.State.FAILED,
-            reason=f"{spec.version_key} could not be loaded: {error}",
-            crashes=replica.crashes + 1,
-            load_failed=True,
+class Launch:
+    """One launch of a replica in this process: check, load, serve, and record each state."""
+
+    def __init__(self, replica: Replica, launch_id: str, settings: InferenceSettings) -> None:
+        self._replica = replica
+        self._id = uuid.UUID(launch_id)
+        self._settings = settings
+        self._spec = spec_of(replica.version, settings.models_dir)
+        if replica.placed_on != "auto":
+            self._spec = replace(self._spec, device=replica.placed_on)
+        client: redis.Redis = redis.Redis.from_url(
+            django_settings.REDIS_URL, socket_timeout=10, socket_connect_timeout=2
         )
-        claims.leave()
-        return "failed to load"
-    resident_bytes = private_bytes() - held_before
-    # The controller records them when this process cannot.
-    facts |= {
-        "resident_bytes": resident_bytes,
-        "device": loaded.device,
-        "notice": loaded.notice,
-    }
-    _observe(
-        launch,
-        Replica.State.READY,
-        resident_bytes=resident_bytes,
-        load_fraction=1.0,
-        reason=loaded.notice,
-        device=loaded.device,
-    )
-    logger.info("%s is ready, %d MiB on %s", spec.version_key, resident_bytes >> 20, loaded.device)
-    if loaded.notice:
-        logger.warning("%s: %s", spec.version_key, loaded.notice)
-    host = Host(
-        claims,
-        loaded.engine,
-        _host_config(loaded, settings),
-        abort=loaded.abort,
-        facts=facts,
-        stop_requested=stop_requested,
-        on_draining=lambda: _observe(launch, Replica.State.DRAINING),
-        free=loaded.close,
-    )
-    # Its memory is free before its room is given to others: the end of the process may come too
-    # late for them.
-    host.run()
-    # What kills hosts may be what they are asked: one that was asked nothing proves nothing.
-    forgiven = {"crashes": 0} if host.has_served else {}
-    _observe(
-        launch,
-        Replica.State.STOPPED,
-        reason="",
-        process_id=None,
-        resident_bytes=None,
-        device="",
-        **forgiven,
-    )
-    return "drained"
+        self._claims = HostClaims(client, str(self._id), self._spec.version_key)
+        self._bytes_before = private_bytes()
+        self._facts: dict[str, Any] = {
+            "node": replica.node.name,
+            "process_id": os.getpid(),
+            "replica_id": replica.pk,
+            "private_before": self._bytes_before,
+        }
+        self._fraction = 0.0
 
-
-def _host_config(loaded: Loaded, settings: InferenceSettings) -> HostConfig:
-    return HostConfig(
-        max_items=loaded.max_items,
-        heartbeat_seconds=settings.heartbeat_seconds,
-        lease_seconds=settings.lease_seconds,
-        stop_seconds=STOP_SECONDS,
-        run_seconds=settings.request_timeout_seconds,
-        step_timeout_seconds=settings.step_timeout_seconds,
-        stream_ttl_seconds=settings.stream_ttl_seconds,
-    )
-
-
-def _checked(replica: Replica, spec: ModelSpec, on_progress: Callable[[float], None]) -> ModelSpec:
-    """What is to be loaded, if its files are those that were checked.
-
-    A draft model whose file is not is left out: the version serves without.
-
-    Raises:
-        ModelLoadError: it is not the version's own file; says why and where.
-    """
-
-    def report(done_bytes: int, total_bytes: int | None, _phase: str) -> None:
-        on_progress(done_bytes / total_bytes if total_bytes else 0.0)
-
-    version, node = replica.version, replica.node
-    try:
-        require_checked(version, Path(spec.path), report)
-    except RegistryError as error:
-        raise ModelLoadError(f"On {node.name}: {error}") from error
-    draft = version.usable_draft
-    if draft is None or spec.draft_path is None:
-        return spec
-    try:
-        require_checked(draft, Path(spec.draft_path), report)
-    except RegistryError as error:
-        logger.warning("%s serves without its draft model: %s", version.key, error)
-        return replace(spec, draft_path=None)
-    return spec
-
-
-def _load(
-    check: Callable[[Callable[[float], None]], ModelSpec],
-    settings: InferenceSettings,
-    claims: HostClaims,
-    facts: dict[str, Any],
-    launch: uuid.UUID,
-) -> Loaded:
-    """Load in a thread of its own while this one shows that the process lives."""
-    outcome: list[Loaded | BaseException] = []
-    priority = LoadPriority()
-    fraction = noted = 0.0
-    most_bytes = 0
-
-    def note(value: float) -> None:
-        nonlocal fraction
-        fraction = value
-
-    def load() -> None:
+    def run(self) -> str:
         try:
-            priority.lower()
-            import_runtime()
-            outcome.append(load_engine(check(note), settings, note, priority.giving_way))
-        except BaseException as error:  # handed to the waiting thread
-            outcome.append(error)
-
-    thread = threading.Thread(target=load, name="load", daemon=True)
-    began_at = time.monotonic()
-    thread.start()
-    while True:
-        _tolerating_redis(
-            lambda: claims.heartbeat(
-                ready=False, ttl_seconds=int(settings.lease_seconds * 4) + 1, facts=facts
-            )
+            loaded = self._load()
+        except ModelLoadError as error:
+            reason = f"{self._spec.version_key} could not be loaded: {error}"
+            logger.error(reason)
+            crashes = self._replica.crashes + 1
+            self._observe(Replica.State.FAILED, reason=reason, crashes=crashes, load_failed=True)
+            self._claims.leave()
+            return "failed to load"
+        self._become_ready(loaded)
+        host = Host(
+            self._claims,
+            loaded.engine,
+            self._host_config(loaded),
+            abort=loaded.abort,
+            facts=self._facts,
+            stop_requested=stop_requested,
+            on_draining=lambda: self._observe(Replica.State.DRAINING),
+            free=loaded.close,
         )
-        thread.join(settings.heartbeat_seconds)
-        if not thread.is_alive():
-            break
-        priority.review(time.monotonic() - began_at)
-        # Of a file that is mapped llama.cpp tells nothing before all of it has been read.
-        held_bytes = resident_bytes()
-        if fraction != noted or held_bytes >= most_bytes + MOVED_BYTES:
-            noted, most_bytes = fraction, max(most_bytes, held_bytes)
-            _record("progress", partial(observed.note_progress, launch, noted))
-    priority.restore()
-    result = outcome[0]
-    if isinstance(result, BaseException):
-        raise result
-    return result
+        # It frees the memory before STOPPED gives the room to others: the process may end too late.
+        host.run()
+        # An item may be the cause of crashes: a host that served none proves nothing.
+        reset = {"crashes": 0} if host.has_served else {}
+        nothing = {"reason": "", "process_id": None, "resident_bytes": None, "device": ""}
+        self._observe(Replica.State.STOPPED, **nothing, **reset)
+        return "drained"
 
+    def _become_ready(self, loaded: Loaded) -> None:
+        loaded_bytes = private_bytes() - self._bytes_before
+        # The controller records these facts when this process cannot.
+        self._facts |= {
+            "resident_bytes": loaded_bytes,
+            "device": loaded.device,
+            "notice": loaded.notice,
+        }
+        self._observe(
+            Replica.State.READY,
+            resident_bytes=loaded_bytes,
+            load_fraction=1.0,
+            reason=loaded.notice,
+            device=loaded.device,
+        )
+        key = self._spec.version_key
+        logger.info("%s is ready, %d MiB on %s", key, loaded_bytes >> 20, loaded.device)
+        if loaded.notice:
+            logger.warning("%s: %s", key, loaded.notice)
 
-def _tolerating_redis(action: Callable[[], None]) -> None:
-    try:
-        action()
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        logger.warning("no heartbeat, Redis is out of reach: %s", error)
+    def _host_config(self, loaded: Loaded) -> HostConfig:
+        return HostConfig(
+            max_items=loaded.max_items,
+            heartbeat_seconds=self._settings.heartbeat_seconds,
+            lease_seconds=self._settings.lease_seconds,
+            stop_seconds=STOP_SECONDS,
+            run_seconds=self._settings.request_timeout_seconds,
+            step_timeout_seconds=self._settings.step_timeout_seconds,
+            stream_ttl_seconds=self._settings.stream_ttl_seconds,
+        )
 
+    def _load(self) -> Loaded:
+        """Load in a daemon thread, with heartbeats in this one."""
+        future: Future[Loaded] = Future()
+        priority = LoadPriority()
 
-def _observe(launch: uuid.UUID, state: str, **fields: Any) -> None:
-    """Tell the registry what this launch does now."""
-    _record(state, lambda: observed.observe(launch, state, **fields))
+        def load() -> None:
+            try:
+                priority.lower()
+                import_runtime()
+                spec = self._checked_spec()
+                future.set_result(
+                    load_engine(spec, self._settings, self._note_fraction, priority.idle_only)
+                )
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=load, name="load", daemon=True).start()
+        self._watch(future, priority)
+        priority.restore()
+        return future.result()
+
+    def _watch(self, future: Future[Loaded], priority: LoadPriority) -> None:
+        """Send heartbeats and record progress until the load has ended."""
+        began_at = time.monotonic()
+        recorded, most_bytes = 0.0, 0
+        ttl_seconds = heartbeat_ttl_seconds(self._settings.lease_seconds)
+        while True:
+            try:
+                self._claims.heartbeat(ready=False, ttl_seconds=ttl_seconds, facts=self._facts)
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                logger.warning("no heartbeat, Redis is out of reach: %s", error)
+            wait([future], self._settings.heartbeat_seconds)
+            if future.done():
+                return
+            priority.review(time.monotonic() - began_at)
+            # For a mapped file llama.cpp reports nothing before all of it has been read.
+            held_bytes = resident_bytes()
+            if self._fraction != recorded or held_bytes >= most_bytes + PROGRESS_BYTES:
+                recorded, most_bytes = self._fraction, max(most_bytes, held_bytes)
+                _record("progress", partial(observed.note_progress, self._id, recorded))
+
+    def _note_fraction(self, fraction: float) -> None:
+        self._fraction = fraction
+
+    def _checked_spec(self) -> ModelSpec:
+        """The spec, without its draft model if that model's file fails the check.
+
+        Raises ``ModelLoadError`` when the version's file is absent or has changed since its check.
+        """
+
+        def report(done_bytes: int, total_bytes: int | None, _phase: str) -> None:
+            self._fraction = done_bytes / total_bytes if total_bytes else 0.0
+
+        version, spec = self._replica.version, self._spec
+        try:
+            require_checked(version, Path(spec.path), report)
+        except RegistryError as error:
+            raise ModelLoadError(f"On {self._replica.node.name}: {error}") from error
+        draft = version.usable_draft
+        if draft is None or spec.draft_path is None:
+            return spec
+        try:
+            require_checked(draft, Path(spec.draft_path), report)
+        except RegistryError as error:
+            logger.warning("%s serves without its draft model: %s", version.key, error)
+            return replace(spec, draft_path=None)
+        return spec
+
+    def _observe(self, state: str, **fields: Any) -> None:
+        _record(state, lambda: observed.observe(self._id, state, **fields))
 
 
 def _record(what: str, write: Callable[[], object]) -> None:
-    """Write to the registry; a database that is away does not stop a model that serves."""
+    """Write to the registry; without the database a model continues to serve."""
     try:
         # This thread lives for days: the connection it used last may be dead by now.
         django.db.close_old_connections()

@@ -8,11 +8,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from inference.database import in_database
-from inference.errors import InferenceError, ModelFileMissingError, ModelLoadingError
-from inference.messages import WorkItem
+from inference.errors import InferenceError, ModelLoadingError
+from inference.messages import RunHeader, WorkItem
+from inference.orders.resolution import missing_file
 from inference.queue import keys
 from inference.queue.queue import Queue
-from inference.runs.run import RunHeader
 from models_registry.catalogue.selectors import find_version, replica_statuses
 from models_registry.models import ModelVersion
 
@@ -66,23 +66,6 @@ async def load_fraction(redis: Redis, version_key: str) -> float | None:
         logger.debug("not known how far %s is: %s", version_key, error)
         return None
     return None if answer is None else float(answer)
-
-
-def missing_file(version_key: str, file_state: str) -> InferenceError:
-    """Why a version whose file is not here cannot serve; trying again helps while it is fetched."""
-    if file_state != ModelVersion.FileState.FETCHING:
-        return ModelFileMissingError(
-            f"The file of {version_key} is not here. Fetch it first: "
-            f"python manage.py fetch_model {version_key}",
-            param="model",
-        )
-    return ModelLoadingError(
-        f"The file of {version_key} is being fetched. Try again when GET /v1/models says that it "
-        "is here.",
-        code="model_file_fetching",
-        param="model",
-        retry_after_ms=10_000,
-    )
 
 
 def explain_absence(header: RunHeader) -> InferenceError:

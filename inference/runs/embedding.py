@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,12 @@ import numpy.typing as npt
 from inference.database import in_database
 from inference.errors import ContextBudgetExceededError, InternalError, InvalidRequestError
 from inference.messages import Failed, Vectors
+from inference.orders.order import Order
+from inference.orders.resolution import REGISTRATION
 from inference.principal import Principal
-from inference.runs.resolution import REGISTRATION
+from inference.runs.generate import generate
 from inference.runs.run import Run, failure_of
-from inference.runs.service import InferenceService
+from inference.runs.runtime import runtime
 from models_registry.fleet.registrations import find_registration
 from models_registry.rules.spec import ModelSpec
 
@@ -28,43 +30,26 @@ class Embedded:
     hosts: tuple[str, ...]
 
 
-async def embed(
-    service: InferenceService,
-    principal: Principal,
-    spec: ModelSpec,
-    inputs: list[list[int]],
-    *,
-    param: str,
-    end_user: str = "",
-    keep_alive_seconds: float | None = None,
-) -> Embedded:
-    """Vectors of texts that are token ids already.
+async def embed(order: Order, principal: Principal, param: str) -> Embedded:
+    """Vectors of the texts of an order of the kind ``embedding``.
 
     One run; where a registration says how many texts go to the model at a time, one for each batch.
 
     Args:
-        service: of this event loop.
-        principal: on whose behalf, for the record.
-        spec: an embedding version.
-        inputs: token ids, one list for each text.
-        param: the field that they came from, for errors.
-        end_user: for whom the principal asks, for the record.
-        keep_alive_seconds: how long the version stays in memory afterwards, below 0 for ever; None
-            for what is usual.
+        order: the texts as token ids, for an embedding version.
+        principal: the caller.
+        param: the field that the texts came from, for errors.
 
     Raises:
-        InferenceError: an input is too long, or the version cannot serve now.
+        InferenceError: a text is too long, or the version cannot serve now.
     """
-    _check_lengths(inputs, spec, param)
-    size = spec.limits.batch_texts or len(inputs)
+    _check_lengths(order.prompts, order.spec, param)
+    size = order.spec.limits.batch_texts or len(order.prompts)
     done: list[Vectors] = []
-    for first in range(0, len(inputs), size):
-        batch = inputs[first : first + size]
-        run = await service.start_embedding(principal, spec, batch, keep_alive_seconds)
-        try:
+    for first in range(0, len(order.prompts), size):
+        batch = replace(order, prompts=order.prompts[first : first + size])
+        async with generate(batch, principal) as run:
             done.append(await _vectors(run))
-        finally:
-            await service.end(run, principal, end_user)
     return Embedded(
         rows=np.concatenate(
             [np.frombuffer(one.data, dtype="<f4").reshape(-1, one.dimensions) for one in done]
@@ -75,13 +60,12 @@ async def embed(
 
 
 async def embed_registered(
-    service: InferenceService, principal: Principal, texts: str | Sequence[str], model_id: str
+    principal: Principal, texts: str | Sequence[str], model_id: str
 ) -> dict[str, Any]:
     """Vectors of texts by a registered embedding model; brings it into memory if need be.
 
     Args:
-        service: of this event loop.
-        principal: on whose behalf, for the record.
+        principal: the caller.
         texts: one or many, none of them empty.
         model_id: as registered.
 
@@ -94,15 +78,16 @@ async def embed_registered(
         InferenceError: nothing is registered so, a text is empty or too long, or the version cannot
             serve now.
     """
-    began = time.monotonic()
+    shared, began = runtime(), time.monotonic()
     wanted = [texts] if isinstance(texts, str) else list(texts)
     if not wanted or not all(wanted):
         raise InvalidRequestError("There is no text, or an empty one.", param="texts")
-    spec = await service.resolver.resolve(REGISTRATION + model_id, "embedding")
+    spec = await shared.resolver.resolve(REGISTRATION + model_id, "embedding")
     if await in_database(lambda: find_registration(model_id=model_id)) is None:
         raise InternalError(f"{model_id!r} was released a moment ago.", code="released")
-    inputs = [await service.tokenizer.text(spec, text, "texts") for text in wanted]
-    found = await embed(service, principal, spec, inputs, param="texts", end_user=model_id)
+    inputs = [await shared.tokenizer.text(spec, text, "texts") for text in wanted]
+    order = Order(kind="embedding", spec=spec, prompts=inputs, end_user=model_id)
+    found = await embed(order, principal, "texts")
     return {
         "embeddings": found.rows.tolist(),
         "model_id": model_id,
@@ -127,13 +112,11 @@ def _check_lengths(inputs: list[list[int]], spec: ModelSpec, param: str) -> None
 
 async def _vectors(run: Run) -> Vectors:
     vectors: Vectors | None = None
-    async for entry in run.frames():
-        if entry is None:
-            continue
-        if isinstance(entry[1], Failed):
-            raise failure_of(entry[1])
-        if isinstance(entry[1], Vectors):
-            vectors = entry[1]
+    async for _, frame in run.frames():
+        if isinstance(frame, Failed):
+            raise failure_of(frame)
+        if isinstance(frame, Vectors):
+            vectors = frame
     if vectors is None:
         raise InternalError("The embedding was stopped before it was done.")
     return vectors

@@ -9,8 +9,8 @@ from metrics.recorder import RunRecord
 
 def record_of(run: Run, principal: Principal, end_user: str) -> RunRecord:
     """Outcome, tokens and times of a run; a failure counts before a cancel."""
-    failed = next((outcome.failed for outcome in run.outcomes if outcome.failed), None)
-    finished = [outcome.finished for outcome in run.outcomes if outcome.finished]
+    failed = next((choice.failed for choice in run.choices if choice.failed), None)
+    finished = [choice.finished for choice in run.choices if choice.finished]
     cancelled = any(last.reason == "cancelled" for last in finished)
     usage = run.usage
     now = time.monotonic()

@@ -1,9 +1,10 @@
-"""Postgres and Valkey from Python wheels, for a machine that has neither.
+"""Postgres and Valkey from Python wheels, for a machine without servers of its own.
 
-Processes that need the servers *hold* them with a shared file lock (``lifecycle.py``). Each server
-is the child of a small keeper process (``keeper.py``) that starts it, starts it again when it dies,
-and stops it when the last holder has gone, however that holder went: the kernel drops a file lock
-even on ``kill -9``.
-
-Nothing here imports Django, so the servers can be up before Django reads its settings.
+Each server is the child of a watchdog process, which restarts it when it dies. Processes that need
+a server *hold* it with a shared file lock. When the last holder ends, even by ``kill -9``, the
+kernel drops the lock and the watchdog stops the server. Nothing here imports Django.
 """
+
+
+class EmbeddedServerError(Exception):
+    """An embedded server cannot be started, reached or stopped; the text says what to do."""

@@ -1,7 +1,7 @@
-"""``python -m inference_site.embedded [--home PATH] -- COMMAND…``: a command beside the servers.
+"""``python -m inference_site.embedded [--home PATH] -- COMMAND…``: run a command with the servers.
 
-The command finds DATABASE_URL, REDIS_URL and BRIGADE_HOME in its environment. A URL that is set
-already is left alone and its server is not started. The exit status is the command's.
+The command finds DATABASE_URL, REDIS_URL and BRIGADE_HOME in its environment. A URL that is already
+set stays, and its server is not started. The exit status is the command's.
 """
 
 import argparse
@@ -12,15 +12,14 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from inference_site.embedded.errors import EmbeddedServerError
+from inference_site.embedded import EmbeddedServerError
 from inference_site.embedded.lifecycle import EmbeddedServers
 
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 _DEFAULT_HOME = Path(__file__).resolve().parents[2] / "var"
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; 2 when the servers cannot be started, 127 when the command is missing."""
     parser = argparse.ArgumentParser(prog="python -m inference_site.embedded")
     home_default = Path(os.environ.get("BRIGADE_HOME") or _DEFAULT_HOME)
     parser.add_argument("--home", type=Path, default=home_default, help="default: %(default)s")
@@ -28,12 +27,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
-        parser.error("say which command to run, after --")
-    servers = EmbeddedServers(
-        options.home,
-        postgres=not os.environ.get("DATABASE_URL"),
-        valkey=not os.environ.get("REDIS_URL"),
-    )
+        parser.error("the command to run is missing after --")
+    servers = EmbeddedServers.unless_configured(options.home)
     environment = {
         "DATABASE_URL": servers.database_url,
         "REDIS_URL": servers.redis_url,
@@ -64,18 +59,18 @@ def _run(command: list[str], environment: dict[str, str], servers: EmbeddedServe
         signal.signal(number, pass_on)
     while True:
         try:
-            status = child.wait(_LOOK_SECONDS)
+            status = child.wait(_CHECK_SECONDS)
         except subprocess.TimeoutExpired:
-            _look_after(servers)
+            _restart_dead(servers)
             continue
         return status if status >= 0 else 128 - status
 
 
-def _look_after(servers: EmbeddedServers) -> None:
+def _restart_dead(servers: EmbeddedServers) -> None:
     try:
-        restarted = servers.ensure(timeout_seconds=_LOOK_SECONDS)
+        restarted = servers.ensure(timeout_seconds=_CHECK_SECONDS)
     except EmbeddedServerError as error:
-        # The command may still have work that needs no server; it is asked for again in a second.
+        # The command may still have work that needs no server; the next check is in a second.
         sys.stderr.write(f"warning: {error}\n")
         return
     for name in restarted:

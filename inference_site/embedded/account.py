@@ -1,9 +1,7 @@
-"""Which account a server runs as: Postgres refuses root, so root lends it a service account.
+"""The account that a server runs as: Postgres refuses root, so root uses a service account.
 
-A home below a directory that the account cannot enter (``/root``) is not opened up for it. The
-server is then given one Linux capability, the right to read and pass directories, and nothing else
-of root's. That gives away nothing to others of the same account: the server's socket lies below
-the very directory that they cannot enter.
+Below a directory that the account cannot enter (``/root``), the server gets a Linux capability: to
+read and pass directories. Other processes of the account still cannot reach its socket.
 """
 
 import ctypes
@@ -17,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference_site.embedded.errors import EmbeddedServerError
+from inference_site.embedded import EmbeddedServerError
 
 _CANDIDATES = ("postgres", "nobody")
 # linux/prctl.h and linux/capability.h
@@ -32,7 +30,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Account:
-    """Who a server runs as, and the Linux capability it needs to reach its files, if any."""
+    """A user, and the Linux capability that a server needs to reach its files, if any."""
 
     name: str
     uid: int
@@ -41,21 +39,16 @@ class Account:
 
 
 def service_account(data_directory: Path, binary: Path) -> Account | None:
-    """The account for a server that this process starts; None means the user's own.
+    """Return the account for a server that this process starts; None for the user's own.
 
-    Args:
-        data_directory: the server's data; its owner, if there is one, stays its owner.
-        binary: the server's program, which the account must be able to run.
-
-    Raises:
-        EmbeddedServerError: root has no account to lend, or the account cannot reach the files.
+    An existing ``data_directory`` keeps its owner. The account must be able to run ``binary``.
     """
     if os.geteuid() != 0:
         return None
     entry = _password_entry(data_directory)
     if _reaches(entry, binary, data_directory.parent):
         return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
-    # Containers often lack the first of these rights.
+    # Containers often lack the first of these capabilities.
     for capability in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE):
         if _LINUX and _libc.prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) == 1:
             return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, capability)
@@ -67,19 +60,14 @@ def service_account(data_directory: Path, binary: Path) -> Account | None:
 
 
 def demotion(account: Account | None, death_signal: signal.Signals) -> Callable[[], None]:
-    """What a child does between fork and exec: become ``account``, and die with its parent.
-
-    Args:
-        account: the account to become, or None to stay.
-        death_signal: sent to the child by the kernel when its parent has died (Linux only).
-    """
+    """Return a ``preexec_fn``: become ``account``; on Linux, die with the parent."""
     parent = os.getpid()
 
     def demote() -> None:
         if account is not None:
             _become(account)
         if _LINUX:
-            # After the change of user, which clears it.
+            # After the change of user, which would clear it.
             _libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
             if os.getppid() != parent:
                 os._exit(1)
@@ -88,13 +76,7 @@ def demotion(account: Account | None, death_signal: signal.Signals) -> Callable[
 
 
 def give_directory(path: Path, account: Account | None, mode: int = 0o700) -> None:
-    """Make ``path`` with a mode, and give it to ``account``.
-
-    Another server's keeper may do the same at once, so a mode that is right is not touched.
-
-    Raises:
-        EmbeddedServerError: it is a link, or belongs to somebody else.
-    """
+    """Create a directory of ``account``; another server's watchdog may do the same at once."""
     path.mkdir(mode=0o700, exist_ok=True)
     owner = account.uid if account else os.geteuid()
     found = path.lstat()
@@ -115,7 +97,7 @@ def _password_entry(data_directory: Path) -> pwd.struct_passwd:
             return pwd.getpwuid(owner)
         except KeyError:
             raise EmbeddedServerError(
-                f"{data_directory} belongs to user {owner}, whom this machine does not know: "
+                f"{data_directory} belongs to user {owner}, which this machine does not have: "
                 "chown it to the account 'postgres' or 'nobody'"
             ) from None
     for name in _CANDIDATES:
@@ -130,7 +112,6 @@ def _password_entry(data_directory: Path) -> pwd.struct_passwd:
 
 
 def _reaches(entry: pwd.struct_passwd, binary: Path, directory: Path) -> bool:
-    """Whether the account can run ``binary`` and enter ``directory``, asked of the kernel."""
     probe = ["/bin/sh", "-c", 'test -x "$0" && test -r "$0" && test -x "$1"']
     found = subprocess.run(
         [*probe, str(binary), str(directory)],

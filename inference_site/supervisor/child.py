@@ -1,4 +1,4 @@
-"""One process of the service: started, read, started again when it ends, stopped with its group."""
+"""One process of the service: started, read, restarted when it ends, stopped with its group."""
 
 import asyncio
 import functools
@@ -7,23 +7,24 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from inference.cluster.parent_death import die_with_parent
-from inference_site.supervisor.restarts import Life, restart_decision
 from inference_site.supervisor.screen import Screen
 
+FIRST_DELAY_SECONDS = 1.0
+LONGEST_DELAY_SECONDS = 30.0
+HEALTHY_LIFE_SECONDS = 30.0
 _READ_BYTES = 65_536
-# What a killed group may still take to let go of the pipe.
+# The time in which a killed group closes the pipe.
 _PIPE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """How to start a process and when to stop it."""
-
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -31,8 +32,34 @@ class ChildSpec:
     stops_first: bool = False
 
 
+@dataclass(frozen=True)
+class Life:
+    """One start and end of a process, in monotonic seconds."""
+
+    started_at: float
+    ended_at: float
+
+
+def restart_delay(history: Sequence[Life], now: float) -> float:
+    """Return the seconds from ``now`` until the next start; pure.
+
+    Each life shorter than 30 s doubles the delay, from 1 s up to 30 s; a longer one resets it.
+    ``history`` begins with the oldest life.
+    """
+    if not history:
+        return 0.0
+    short_lives = 0
+    for life in reversed(history):
+        if life.ended_at - life.started_at >= HEALTHY_LIFE_SECONDS:
+            break
+        short_lives += 1
+    doublings = min(max(short_lives - 1, 0), 16)
+    delay = min(FIRST_DELAY_SECONDS * 2**doublings, LONGEST_DELAY_SECONDS)
+    return max(0.0, history[-1].ended_at + delay - now)
+
+
 class Child:
-    """A process that is kept alive until told to stop."""
+    """A process that is kept alive until ``terminate``."""
 
     def __init__(self, spec: ChildSpec, screen: Screen) -> None:
         self.spec = spec
@@ -42,22 +69,16 @@ class Child:
         self._stopping = asyncio.Event()
         self.ended = asyncio.Event()
 
-    @property
-    def pid(self) -> int | None:
-        """Its process number, which is also its group's; None while it does not run."""
-        return self._process.pid if self._process else None
-
     async def keep(self) -> None:
-        """Start the process, and start it again whenever it ends, until ``terminate``."""
         try:
-            while not await self._told_to_stop(restart_decision(self.history, time.monotonic())):
+            while not await self._stops_within(restart_delay(self.history, time.monotonic())):
                 started_at = time.monotonic()
-                said = await self._live()
+                end = await self._run_once()
                 self.history.append(Life(started_at, time.monotonic()))
                 if not self._stopping.is_set():
-                    delay = restart_decision(self.history, time.monotonic())
+                    delay = restart_delay(self.history, time.monotonic())
                     self._screen.say(
-                        f"{self.spec.name} {said}; it is started again in {delay:.0f} s "
+                        f"{self.spec.name} {end}; it is started again in {delay:.0f} s "
                         f"(log: {self._screen.log_path(self.spec.name)})",
                         style="bold red",
                     )
@@ -66,26 +87,25 @@ class Child:
             self.ended.set()
 
     def terminate(self) -> None:
-        """Ask the process to end, and start it no more."""
+        """Send SIGTERM and do not restart the process."""
         self._stopping.set()
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the process and everything in its group at once."""
         self._stopping.set()
         if self._process is not None:
             _kill_group(self._process.pid)
 
-    async def _told_to_stop(self, seconds: float) -> bool:
+    async def _stops_within(self, seconds: float) -> bool:
         try:
             await asyncio.wait_for(self._stopping.wait(), seconds)
         except TimeoutError:
             return False
         return True
 
-    async def _live(self) -> str:
-        """One life of the process; tells how it ended."""
+    async def _run_once(self) -> str:
+        """Run the process to its end; return how it ended, for the screen."""
         output, into_output = os.pipe()
         try:
             process = await self._start(into_output)
@@ -97,7 +117,7 @@ class Child:
         self._process = process
         reader = asyncio.create_task(self._read(output))
         try:
-            if self._stopping.is_set():  # told so during the start
+            if self._stopping.is_set():  # since the start began
                 process.send_signal(signal.SIGTERM)
             status = await process.wait()
         finally:
@@ -109,7 +129,7 @@ class Child:
 
     async def _start(self, into_output: int) -> asyncio.subprocess.Process:
         tie = functools.partial(die_with_parent, os.getpid()) if sys.platform == "linux" else None
-        # A pipe of asyncio's own would keep wait() waiting for all who have inherited it.
+        # With a pipe of asyncio's own, wait() would wait for every process that inherited it.
         return await asyncio.create_subprocess_exec(
             *self.spec.command,
             stdin=asyncio.subprocess.DEVNULL,
@@ -142,7 +162,5 @@ class Child:
 
 
 def _kill_group(leader: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
-    except ProcessLookupError:
-        return  # nobody is left in it

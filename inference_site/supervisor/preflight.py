@@ -1,23 +1,19 @@
-"""What must hold before anything is started: the port is free, nobody else runs this home."""
+"""Checks before the start: the port is free, no other supervisor runs this home."""
 
 import errno
 import os
 import socket
 from pathlib import Path
 
-from inference_site.embedded.lock import FileLock
+from inference_site.embedded.files import FileLock
 
 
 class PreflightError(Exception):
-    """The service cannot be started here and now; the text says what to do."""
+    """The service cannot be started; the text says what to do."""
 
 
 def check_port(host: str, port: int) -> None:
-    """See that the web process will be able to listen.
-
-    Raises:
-        PreflightError: it will not, and why.
-    """
+    """Raise ``PreflightError`` when the web process could not listen there."""
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM,
                                    flags=socket.AI_PASSIVE)  # fmt: skip
@@ -32,22 +28,20 @@ def check_port(host: str, port: int) -> None:
                 "Stop that one, or set INFERENCE_PORT to a free port."
             )
         elif error.errno == errno.EACCES:
-            reason = f"Port {port} is for root. Set INFERENCE_PORT to 1024 or more."
+            reason = f"Port {port} is reserved for root. Set INFERENCE_PORT to 1024 or more."
         else:
-            reason = f"Cannot listen on {host}: {error.strerror}. Set INFERENCE_HOST to an address "
-            reason += "of this machine."
+            reason = (
+                f"Cannot listen on {host}: {error.strerror}. "
+                "Set INFERENCE_HOST to an address of this machine."
+            )
         raise PreflightError(reason) from error
 
 
 def claim_home(home: Path) -> FileLock:
-    """Make this process the only supervisor of ``home`` for as long as the lock is open.
-
-    Raises:
-        PreflightError: another one runs, with its process number.
-    """
+    """Make this process the only supervisor of ``home`` until the lock is closed."""
     lock = FileLock(home / "run" / "up.lock")
     if not lock.try_exclusive():
-        holder = lock.read() or "a process that has just begun"
+        holder = lock.read() or "a process that has just started"
         lock.close()
         raise PreflightError(
             f"{home} is already being run by {holder}. Stop that one (Ctrl-C in its terminal), "

@@ -1,13 +1,14 @@
-"""Waiting until the service is ready, and saying what is missing meanwhile."""
+"""Wait until the service is ready, and show what is missing until then."""
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
-from inference_site.access_log import OWN_POLL
+from inference_site.log_filters import OWN_POLL
 from inference_site.supervisor.child import Child
 from inference_site.supervisor.screen import Screen
 
@@ -16,66 +17,48 @@ _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 10.0
 
 
+@dataclass
 class ReadinessWatch:
-    """Asks ``/health/ready`` until it answers 200; a change of what is missing is one line."""
+    """Polls ``/health/ready`` until it answers 200, then calls ``on_ready``.
 
-    def __init__(
-        self,
-        base_url: str,
-        screen: Screen,
-        on_ready: Callable[[], None],
-        patience_seconds: float = PATIENCE_SECONDS,
-    ) -> None:
-        """Choose whom to ask.
+    It shows each change of the answer, and after ``patience_seconds`` a warning.
+    """
 
-        Args:
-            base_url: of the service.
-            screen: where to say what is missing.
-            on_ready: called once, when it is ready.
-            patience_seconds: after so long it is said that this takes long; nothing is stopped.
-        """
-        self._base_url = base_url
-        self._screen = screen
-        self._on_ready = on_ready
-        self._patience_seconds = patience_seconds
+    base_url: str
+    screen: Screen
+    on_ready: Callable[[], None]
+    patience_seconds: float = PATIENCE_SECONDS
 
     async def run(self, children: Sequence[Child]) -> None:
-        """Ask until the service is ready."""
         began = time.monotonic()
-        said, is_late = "", False
+        shown, is_late = "", False
         timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while missing := await self._missing(session):
-                if missing != said:
-                    self._screen.say(f"Waiting: {missing}", "dim")
-                    said = missing
+                if missing != shown:
+                    self.screen.say(f"Waiting: {missing}", "dim")
+                    shown = missing
                 waited_seconds = time.monotonic() - began
-                if waited_seconds > self._patience_seconds and not is_late:
-                    self._screen.say(_late(waited_seconds, missing, children), "bold red")
+                if waited_seconds > self.patience_seconds and not is_late:
+                    self.screen.say(_late(waited_seconds, missing, children), "bold red")
                     is_late = True
                 await asyncio.sleep(_POLL_SECONDS)
-        self._on_ready()
+        self.on_ready()
 
     async def _missing(self, session: aiohttp.ClientSession) -> str:
-        """What keeps the service from being ready; empty when nothing does."""
         try:
-            async with session.get(self._base_url + OWN_POLL) as response:
+            async with session.get(self.base_url + OWN_POLL) as response:
                 if response.status == 200:
                     return ""
                 return describe_missing(response.status, await response.json())
         except (aiohttp.ClientConnectionError, TimeoutError):
-            return f"the web process does not answer yet at {self._base_url}"
+            return f"the web process does not answer yet at {self.base_url}"
         except (aiohttp.ClientError, ValueError) as error:
-            return f"{self._base_url}/health/ready answers oddly: {error}"
+            return f"{self.base_url}/health/ready gives an invalid answer: {error}"
 
 
 def describe_missing(status: int, body: Any) -> str:
-    """What a readiness answer says is missing, as one line; pure.
-
-    Args:
-        status: its HTTP status.
-        body: its JSON.
-    """
+    """Return what is missing according to a readiness answer, as one line; pure."""
     if not isinstance(body, dict) or "reason" not in body:
         return f"/health/ready answers {status}"
     hosts = body.get("dependencies", {}).get("hosts", {})

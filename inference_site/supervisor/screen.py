@@ -1,4 +1,4 @@
-"""One screen and one log file a process for all that the processes write."""
+"""The output of all processes: together on one screen, and in one log file per process."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -6,14 +6,17 @@ from typing import BinaryIO
 from rich.console import Console
 from rich.text import Text
 
-from inference_site.embedded.logs import open_log
+from inference_site.embedded.files import open_log
 
 _STYLES = ("cyan", "green", "magenta", "yellow", "blue", "bright_red")
 _LARGEST_LOG_BYTES = 10 * 1024 * 1024
 
 
 class Screen:
-    """Writes lines with the name of their process before them, and to ``<name>.log`` without."""
+    """Shows lines after the name of their process, and writes them to ``directory/<name>.log``.
+
+    A log over ``largest_log_bytes`` becomes ``<name>.log.1``.
+    """
 
     def __init__(
         self,
@@ -22,14 +25,6 @@ class Screen:
         names: list[str],
         largest_log_bytes: int = _LARGEST_LOG_BYTES,
     ) -> None:
-        """Open the logs.
-
-        Args:
-            console: where people look.
-            directory: of the log files; made when missing.
-            names: the processes; they decide width and colour.
-            largest_log_bytes: a log that is longer becomes ``<name>.log.1`` and begins anew.
-        """
         self._console = console
         self._width = max(map(len, names), default=0)
         self._styles = {name: _STYLES[index % len(_STYLES)] for index, name in enumerate(names)}
@@ -38,7 +33,7 @@ class Screen:
         self._logs: dict[str, BinaryIO] = {name: self._open(name) for name in names}
 
     def line(self, name: str, content: bytes) -> None:
-        """Show and keep one line of process ``name``, without its line end."""
+        """Show and log one line of process ``name``; ``content`` has no line end."""
         log = self._logs[name]
         log.write(content + b"\n")
         if log.tell() > self._largest_log_bytes:
@@ -49,15 +44,12 @@ class Screen:
         self._console.print(text, soft_wrap=True, highlight=False)
 
     def say(self, text: str, style: str = "bold") -> None:
-        """Show a line of the supervisor's own."""
         self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def log_path(self, name: str) -> Path:
-        """Where the lines of ``name`` are kept."""
         return self._paths[name]
 
     def close(self) -> None:
-        """Close the logs."""
         for log in self._logs.values():
             log.close()
 

@@ -1,4 +1,4 @@
-"""The life of all processes together: started, watched, stopped in order."""
+"""Starts, watches and stops all processes together."""
 
 import asyncio
 import signal
@@ -6,7 +6,7 @@ import time
 import traceback
 from typing import Any
 
-from inference_site.embedded.errors import EmbeddedServerError
+from inference_site.embedded import EmbeddedServerError
 from inference_site.embedded.lifecycle import EmbeddedServers
 from inference_site.supervisor.child import Child, ChildSpec
 from inference_site.supervisor.readiness import ReadinessWatch
@@ -14,14 +14,18 @@ from inference_site.supervisor.screen import Screen
 
 STOP_SECONDS = 8.0
 _FIRST_STOP_SECONDS = 3.0
-_LOOK_SECONDS = 1.0
-# A server that hangs keeps its keeper, so each is asked now and then; that starts a process.
-_ASK_SECONDS = 5.0
+_CHECK_SECONDS = 1.0
+# A server that hangs keeps its watchdog, so it is also asked, less often: that starts a process.
+_PROBE_SECONDS = 5.0
 _SERVER_SECONDS = 5.0
 
 
 class Supervisor:
-    """Runs the processes of the service until a signal; the second signal kills them."""
+    """Runs the processes of the service until a signal; the second signal kills them.
+
+    It restarts ``servers`` that die. ``watch`` reports that the service is ready. A stop kills what
+    still runs after ``stop_seconds``.
+    """
 
     def __init__(
         self,
@@ -31,15 +35,6 @@ class Supervisor:
         watch: ReadinessWatch | None = None,
         stop_seconds: float = STOP_SECONDS,
     ) -> None:
-        """Choose what to run; nothing is started.
-
-        Args:
-            specs: the processes.
-            screen: where their lines go.
-            servers: the embedded servers this process holds; looked after every second.
-            watch: tells when the service is ready.
-            stop_seconds: how long an orderly stop may take.
-        """
         self._screen = screen
         self._servers = servers
         self._watch = watch
@@ -49,15 +44,15 @@ class Supervisor:
         self._kill = asyncio.Event()
 
     async def run(self) -> int:
-        """Run until SIGINT, SIGTERM or SIGHUP; the exit status, 130 after a second signal."""
+        """Run until SIGINT, SIGTERM or SIGHUP; return 0, or 130 after a second signal."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.request_stop)
-        background = [asyncio.create_task(self._look_after_servers())]
+        background = [asyncio.create_task(self._check_servers())]
         if self._watch is not None:
             background.append(asyncio.create_task(self._watch.run(self.children)))
         for task in background:
-            task.add_done_callback(self._tell_failure)
+            task.add_done_callback(self._show_failure)
         try:
             async with asyncio.TaskGroup() as group:
                 for child in self.children:
@@ -75,7 +70,6 @@ class Supervisor:
         return 130 if self._kill.is_set() else 0
 
     def request_stop(self) -> None:
-        """Stop in order; kill when asked again."""
         if self._stop.is_set():
             self._kill.set()
         else:
@@ -83,24 +77,24 @@ class Supervisor:
             self._stop.set()
 
     async def _stop_children(self) -> None:
-        """The doors first, so that no request meets a service half gone; then the rest."""
+        """Stop the web process first, so that no request meets half of a service."""
         deadline = time.monotonic() + self._stop_seconds
-        doors = [child for child in self.children if child.spec.stops_first]
-        for child in doors:
+        first = [child for child in self.children if child.spec.stops_first]
+        for child in first:
             child.terminate()
-        await self._ended(doors, min(_FIRST_STOP_SECONDS, self._stop_seconds))
+        await self._wait_for_end(first, min(_FIRST_STOP_SECONDS, self._stop_seconds))
         for child in self.children:
-            if child not in doors:
+            if child not in first:
                 child.terminate()
-        await self._ended(self.children, deadline - time.monotonic())
+        await self._wait_for_end(self.children, deadline - time.monotonic())
         for child in self.children:
             if not child.ended.is_set():
                 if not self._kill.is_set():
                     self._screen.say(f"{child.spec.name} did not stop in time and is killed", "red")
                 child.kill()
 
-    async def _ended(self, children: list[Child], seconds: float) -> None:
-        """Wait until all have ended, the time is over, or the user's patience is."""
+    async def _wait_for_end(self, children: list[Child], seconds: float) -> None:
+        """Wait until all have ended, the time is over, or a second signal came."""
         ends = asyncio.gather(*(child.ended.wait() for child in children))
         killed = asyncio.create_task(self._kill.wait())
         waits: list[asyncio.Future[Any]] = [ends, killed]
@@ -108,22 +102,22 @@ class Supervisor:
         for wait in waits:
             wait.cancel()
 
-    def _tell_failure(self, task: "asyncio.Task[None]") -> None:
-        """A bug in what only watches must be seen, but is no reason to end the service."""
+    def _show_failure(self, task: "asyncio.Task[None]") -> None:
+        # A failed watch is no reason to end the service.
         if not task.cancelled() and (error := task.exception()) is not None:
             self._screen.say("".join(traceback.format_exception(error)), "bold red")
 
-    async def _look_after_servers(self) -> None:
-        ask_at = 0.0
+    async def _check_servers(self) -> None:
+        probe_at = 0.0
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_CHECK_SECONDS)
             try:
-                if time.monotonic() < ask_at and not self._servers.are_disturbed():
+                if time.monotonic() < probe_at and not self._servers.need_check():
                     continue
                 restarted = await asyncio.to_thread(self._servers.ensure, _SERVER_SECONDS)
             except (EmbeddedServerError, OSError) as error:
-                self._screen.say(f"{error}\nIt is tried again.", "bold red")
+                self._screen.say(f"{error}\nTrying again.", "bold red")
                 continue
-            ask_at = time.monotonic() + _ASK_SECONDS
+            probe_at = time.monotonic() + _PROBE_SECONDS
             for name in restarted:
                 self._screen.say(f"{name} had died and was started again", "bold red")

@@ -127,7 +127,7 @@ class PresetAdmin(RegistryAdmin):
     @display(description="members in memory")
     def fit_table(self, preset: Preset) -> SafeString:
         """On each node, with numbers: by how much not, and which members can."""
-        fits = FitReport().of(preset)
+        fits = FitReport().fits(preset)
         if not fits:
             return SafeString("No machine has shown itself yet.")
         return format_html_join("", "{}", ((_shown(one),) for one in fits))

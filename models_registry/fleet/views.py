@@ -196,7 +196,6 @@ def replica_view(
         id=replica.pk,
         version=replica.version.key,
         node=replica.node.name,
-        device=replica.placed_on,
         needs=replica.needed_bytes or next(own, {}),
         wanted=replica.desired == Replica.Desired.RESIDENT,
         on_demand=replica.on_demand,

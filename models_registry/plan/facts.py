@@ -1,163 +1,154 @@
-"""What the plan is told: versions, replicas and nodes as they are seen at one moment."""
+"""The facts a plan is made from: nodes, versions and replicas at one moment, and the rules."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-# States in which a replica's memory is taken, or promised to it.
-OCCUPYING = frozenset({"starting", "loading", "ready", "draining"})
+
+class ReplicaState(StrEnum):
+    """The values of ``Replica.State``, without Django."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+# States in which a replica holds memory, or has memory reserved.
+OCCUPYING = frozenset(
+    {ReplicaState.STARTING, ReplicaState.LOADING, ReplicaState.READY, ReplicaState.DRAINING}
+)
+# Bytes by device of a node, such as {"cpu": 1_200_000_000}.
 Bytes = Mapping[str, int]
-"""Bytes by device of a node, such as ``{"cpu": 1_200_000_000}``."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """A way to put a version into memory: a node, the device it is told to use, what it takes."""
-
     node: str
-    device: str
+    device: str  # that the version is told to use: auto, cpu or as in cuda:0
     needs: Bytes
 
 
 @dataclass(frozen=True)
 class NodeView:
-    """A machine: what each of its devices may hold, and how many hosts it can run.
-
-    One that is not alive has not shown itself for ``silence_seconds``. ``overdrawn_seconds`` is for
-    how long it has held more than it may, though all left that could.
-    """
-
     name: str
     budgets: Bytes
     max_replicas: int
     is_alive: bool = True
-    silence_seconds: float = math.inf
-    overdrawn_seconds: float = 0.0
+    silence_seconds: float = math.inf  # since a node that is not alive was last seen
+    overdrawn_seconds: float = 0.0  # for how long it has held more than its budgets
 
 
 @dataclass(frozen=True)
 class VersionView:
-    """What is wanted of a version, by people and by requests.
-
-    ``placements`` are in order of preference. ``queued`` requests wait for it, the longest of
-    them for ``oldest_wait_seconds``; ``urgency_seconds`` is the wait of the most urgent one with
-    the head start of its priority. ``idle_seconds`` have passed since its last request, and since
-    its replicas last ran one. ``preload_workers`` replicas are wanted by people and settings,
-    ``registered_workers`` by programs; one that ``is_registered`` some program needs. A version
-    that none of these want leaves memory after ``keep_alive_seconds`` without work; infinity lets
-    it stay until its room is needed. With ``foreseen`` it is expected to be asked for, has not been
-    yet, and takes what room is free.
-    """
+    """How much a version is wanted by people, programs and requests."""
 
     key: str
-    placements: tuple[Placement, ...] = ()
+    placements: tuple[Placement, ...] = ()  # in order of preference
     is_embedding: bool = False
     pinned: bool = False
-    preload_workers: int = 0
-    registered_workers: int = 0
-    is_registered: bool = False
-    foreseen: bool = False
-    keep_alive_seconds: float = math.inf
-    queued: int = 0
-    priority: int = 0
+    preload_workers: int = 0  # replicas wanted by people and settings
+    registered_workers: int = 0  # replicas wanted by registrations
+    is_registered: bool = False  # some program has registered that it uses this version
+    foreseen: bool = False  # predicted and not requested since; takes only free memory
+    keep_alive_seconds: float = math.inf  # idle time until it leaves; infinite: until evicted
+    queued: int = 0  # requests that wait
+    priority: int = 0  # the highest of them
     oldest_wait_seconds: float = 0.0
-    urgency_seconds: float = 0.0
-    idle_seconds: float = math.inf
-    unusable: str = ""
+    urgency_seconds: float = 0.0  # longest wait, with the head start of the request's priority
+    idle_seconds: float = math.inf  # since its last request arrived or ran
+    unusable: str = ""  # why it cannot be loaded, for people
+
+    @property
+    def standing(self) -> int:
+        """Number of replicas wanted in memory whether requests come or not."""
+        return max(self.preload_workers, self.registered_workers, int(self.pinned))
+
+    @property
+    def is_standing_embedding(self) -> bool:
+        """Whether people, settings or programs want this embedding model in memory."""
+        return self.is_embedding and bool(self.standing or self.is_registered)
 
 
 @dataclass(frozen=True)
 class ReplicaView:
-    """A replica as it is seen.
-
-    ``wanted`` is the wish of its row; ``on_demand`` says that only requests are behind it.
-    ``is_alive`` means that its process has a heartbeat, ``is_dead`` that it is known to have ended;
-    ``holds_memory`` that a process of it is known to run whatever its row says. ``busy`` counts the
-    requests it works on; ``has_served`` says that it has brought one to its end; ``is_serving``
-    that its launch shows itself ready, whatever its row says. ``needs`` is what it takes on its
-    node, measured where it was.
-    ``failure`` is why it could not be loaded (``load_failed``) or keeps dying, "" otherwise.
-    ``state_age_seconds`` has passed since it came into its state, or, while it is being loaded,
-    since its load was last seen to move.
-    """
-
     id: int
     version: str
     node: str
-    device: str = "auto"
-    needs: Bytes = field(default_factory=dict)
+    needs: Bytes = field(default_factory=dict)  # measured where it was, else foreseen
     wanted: bool = True
-    on_demand: bool = False
-    state: str = "stopped"
-    state_age_seconds: float = 0.0
-    is_alive: bool = False
-    is_dead: bool = False
-    holds_memory: bool = False
+    on_demand: bool = False  # wanted by requests only
+    state: str = ReplicaState.STOPPED
+    state_age_seconds: float = 0.0  # while it loads: since its load last made progress
+    is_alive: bool = False  # its process has a heartbeat
+    is_dead: bool = False  # its process is known to have ended
+    holds_memory: bool = False  # its process is known to run, whatever the state
     crashes: int = 0
-    failure: str = ""
+    failure: str = ""  # why it could not be loaded or keeps dying
     load_failed: bool = False
     file_ready: bool = True
-    busy: int = 0
-    is_serving: bool = False
-    has_served: bool = False
+    busy: int = 0  # requests it works on
+    is_serving: bool = False  # its process reports ready, whatever the state
+    has_served: bool = False  # it has finished a request
 
     @property
     def occupies(self) -> bool:
-        """Its memory is taken, promised, or not given back yet."""
-        gone = self.is_dead and self.state != "starting"
+        """Whether it holds memory or has memory reserved."""
+        gone = self.is_dead and self.state != ReplicaState.STARTING
         return self.holds_memory or (self.state in OCCUPYING and not gone)
 
     @property
     def is_leaving(self) -> bool:
-        """It takes no new work, or will not in a moment."""
-        return self.state == "draining" or (self.state in OCCUPYING and not self.wanted)
+        """Whether it drains or is about to."""
+        return self.state in OCCUPYING and not self.is_coming
 
     @property
     def is_stuck(self) -> bool:
-        """Its row has given it up, but a process of it has not ended: it ends now, or hangs."""
+        """Whether its row is stopped or failed while its process still runs, and perhaps hangs."""
         return self.holds_memory and self.state not in OCCUPYING
 
     @property
     def is_coming(self) -> bool:
-        """It serves, or is on its way to; also one that has died a moment ago."""
-        return self.wanted and self.state in OCCUPYING - {"draining"}
+        """Whether it serves or will; also when it died and its death is not noted yet."""
+        return self.wanted and self.state in OCCUPYING and self.state != ReplicaState.DRAINING
 
     @property
     def is_loading(self) -> bool:
-        """It takes one of the places for loads."""
-        return self.is_coming and self.state != "ready"
+        return self.is_coming and self.state != ReplicaState.READY
+
+    @property
+    def is_available(self) -> bool:
+        """Whether it serves requests and is not asked to leave."""
+        return self.state == ReplicaState.READY and self.wanted and self.is_alive
+
+    def is_idle(self, version: VersionView) -> bool:
+        return not self.busy and not version.queued
+
+    def idle_seconds(self, version: VersionView) -> float:
+        return min(version.idle_seconds, self.state_age_seconds)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The times that the plan goes by, in seconds.
-
-    An idle replica is not put out before it was ready for ``minimum_dwell_seconds``; a busy one
-    only for requests that have waited ``maximum_wait_seconds``. At most ``max_loads`` replicas
-    are brought in at once on one node; one whose load has not moved for ``load_stall_seconds``
-    has failed. Room is foreseen from a replica that is leaving for ``drain_patience_seconds``;
-    if it takes longer, others may have to go as well. What it works on may go on for
-    ``drain_timeout_seconds``: then its process is killed. What is only foreseen comes while fewer
-    than ``short_queue`` requests wait in all queues. A node that falls silent is expected back for
-    ``node_patience_seconds``, which a cluster needs to stop and start again.
-    """
-
     lease_seconds: float = 5.0
-    minimum_dwell_seconds: float = 10.0
-    maximum_wait_seconds: float = 20.0
-    max_loads: int = 2
-    short_queue: int = 3
-    load_stall_seconds: float = 300.0
-    drain_patience_seconds: float = 10.0
-    drain_timeout_seconds: float = 720.0
-    node_patience_seconds: float = 30.0
+    minimum_dwell_seconds: float = 10.0  # a ready replica is not evicted earlier
+    maximum_wait_seconds: float = 20.0  # requests that waited longer evict busy replicas too
+    max_loads: int = 2  # at once on one node
+    short_queue: int = 3  # predictions are preloaded while fewer requests wait in all queues
+    load_stall_seconds: float = 300.0  # a load without progress for so long has failed
+    drain_patience_seconds: float = 10.0  # memory of a replica that drains longer is not relied on
+    drain_timeout_seconds: float = 720.0  # a replica that drains longer is killed
+    node_patience_seconds: float = 30.0  # a cluster needs so long to restart
 
     def expects(self, node: NodeView) -> bool:
-        """Whether a node that does not show itself is likely to be back in a moment."""
+        """Whether a silent node is likely to be back in a moment."""
         return not node.is_alive and node.silence_seconds < self.node_patience_seconds
 
     def leaves_soon(self, replica: ReplicaView) -> bool:
-        """Whether the memory of one that is not to stay can be expected back in a moment."""
-        # The age of these states is not that of the wish to leave, which is a moment old.
-        told_now = replica.state in ("ready", "starting")
+        """Whether the memory of an unwanted replica is likely to be free in a moment."""
+        # A ready or starting replica was told to leave just now, however old its state is.
+        told_now = replica.state in (ReplicaState.READY, ReplicaState.STARTING)
         return told_now or replica.state_age_seconds < self.drain_patience_seconds

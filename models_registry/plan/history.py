@@ -1,23 +1,23 @@
-"""What requests have come, and how likely that makes one for a version soon: pure.
+"""Past requests, and the probability of one for a version soon: pure.
 
-Counted are hours and minutes in which a version was asked for, not requests: a burst of a hundred
-says no more of tomorrow than a single one.
+Hours and minutes with requests are counted, not requests: a burst of a hundred says no more about
+tomorrow than a single one.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+# How far a prediction looks ahead.
 HORIZON_SECONDS: Final = 1800.0
-"""How far a prediction looks ahead."""
+# Older requests are dropped; with the half-life they would hardly count.
 DAYS: Final = 21
-"""What is older is forgotten; with the half-life it would hardly count."""
 RHYTHM_HALF_LIFE_DAYS: Final = 7.0
 RECENT_HALF_LIFE_SECONDS: Final = 900.0
-# Half a day and half an hour for which nothing is known either way: two days, or two minutes, of
-# requests make a habit, one does not.
+# The weight of the priors, as time without observations: two days, or two minutes, of requests make
+# a habit, one does not.
 _PRIOR_DAYS: Final = 0.5
 _PRIOR_SECONDS: Final = 1800.0
 _RECENT_SECONDS: Final = 8 * RECENT_HALF_LIFE_SECONDS
@@ -27,44 +27,36 @@ _HOURS_OF_DAY = 24
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Requests of one service type for one version that came within one hour or less.
-
-    ``first_at`` is when the first of them came, in Unix seconds.
-    """
+    """Requests of one service type for one version that came within one hour or less."""
 
     service: str
     version: str
-    first_at: float
+    first_at: float  # Unix seconds
     requests: int
 
 
 @dataclass
 class _Series:
-    """One service type and version: requests by hour, and the minutes that had any."""
+    hours: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # requests by hour
+    minutes: set[int] = field(default_factory=set)  # with any request
 
-    hours: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    minutes: set[int] = field(default_factory=set)
-
-    def day(self, hour: int) -> int:
-        """Requests of the 24 hours before ``hour``."""
+    def requests_of_day_before(self, hour: int) -> int:
         return sum(self.hours.get(hour - back, 0) for back in range(1, _HOURS_OF_DAY + 1))
 
 
 class History:
-    """Requests by service type, version and hour, of the last weeks."""
-
     def __init__(self) -> None:
         self._series: dict[tuple[str, str], _Series] = defaultdict(_Series)
 
     def add(self, arrivals: Iterable[Arrivals]) -> None:
-        """Take note of requests, in any order; each may be told only once."""
+        """Count requests, in any order, each once."""
         for one in arrivals:
             series = self._series[one.service, one.version]
             series.hours[int(one.first_at // _HOUR)] += one.requests
             series.minutes.add(int(one.first_at // _MINUTE))
 
     def forget(self, now: float) -> None:
-        """Drop what no longer counts at ``now`` (Unix seconds)."""
+        """Drop requests too old to count at ``now`` (Unix seconds)."""
         oldest_hour = int(now // _HOUR) - DAYS * _HOURS_OF_DAY
         oldest_minute = int((now - _RECENT_SECONDS) // _MINUTE)
         for key, series in list(self._series.items()):
@@ -75,11 +67,7 @@ class History:
                 del self._series[key]
 
     def probabilities(self, now: float) -> dict[str, float]:
-        """How likely each version is to be asked for within ``HORIZON_SECONDS``.
-
-        Args:
-            now: Unix seconds.
-        """
+        """Probability of a request within the horizon after ``now`` (Unix seconds), by version."""
         none: dict[str, float] = defaultdict(lambda: 1.0)
         for (service, version), series in self._series.items():
             none[version] *= self._none_by_rhythm(service, series, now)
@@ -87,9 +75,9 @@ class History:
         return {version: 1.0 - chance for version, chance in none.items()}
 
     def _none_by_rhythm(self, service: str, series: _Series, now: float) -> float:
-        """The chance of no request, from the same hours of other days.
+        """The probability of no request, from the same hours of other days.
 
-        An hour's chance is spread evenly over it: half an hour of it has the square root.
+        An hour's probability is spread evenly over it: half an hour has its square root.
         """
         chance, at = 1.0, now
         while at < now + HORIZON_SECONDS:
@@ -100,27 +88,26 @@ class History:
         return chance
 
     def _hour_chance(self, service: str, series: _Series, hour: int) -> float:
-        """The chance of a request in an hour; days count by half as much each seven days.
+        """The probability of a request in an hour.
 
-        A version with little history is expected to have its share, by the last day, of what the
-        others of its service type have at that hour.
+        Its prior is that of the other versions of the service type, times the version's share of
+        the last day's requests.
         """
         siblings = [one for (kind, _), one in self._series.items() if kind == service]
         others = (one.hours for one in siblings if one is not series)
         of_others = _share_of_days(set[int]().union(*others), hour, 0.0)
-        requests = sum(one.day(hour) for one in siblings)
-        share = series.day(hour) / requests if requests else 0.0
+        requests = sum(one.requests_of_day_before(hour) for one in siblings)
+        share = series.requests_of_day_before(hour) / requests if requests else 0.0
         return _share_of_days(series.hours.keys(), hour, of_others * share)
 
 
-def _share_of_days(hours: Iterable[int], hour: int, expected: float) -> float:
-    """On which share of earlier days there were requests at this hour of the day.
+def _share_of_days(hours: Collection[int], hour: int, expected: float) -> float:
+    """The share of earlier days that had requests at this hour of the day.
 
-    The mean of a Beta-Bernoulli posterior whose prior has the mean ``expected``. Days before the
-    first request are unknown, not empty.
+    This is the mean of a Beta-Bernoulli posterior whose prior has the mean ``expected``; a day's
+    weight halves every week. Days before the first request are unknown, not empty.
     """
-    known = set(hours)
-    oldest = min(known, default=hour)
+    oldest = min(hours, default=hour)
     with_any, days = 0.0, 0.0
     for day in range(1, DAYS + 1):
         then = hour - day * _HOURS_OF_DAY
@@ -128,12 +115,12 @@ def _share_of_days(hours: Iterable[int], hour: int, expected: float) -> float:
             break
         weight = math.exp2(-(day - 1) / RHYTHM_HALF_LIFE_DAYS)
         days += weight
-        with_any += weight * (then in known)
+        with_any += weight * (then in hours)
     return (with_any + _PRIOR_DAYS * expected) / (days + _PRIOR_DAYS)
 
 
 def _none_by_rate(series: _Series, now: float) -> float:
-    """The chance of no request, from the last minutes.
+    """The probability of no request, from the last minutes.
 
     Gamma-Poisson: after n events in a time t none come in a time h with (t / (t + h))^n. Events
     lose half their weight in each half-life, and t is the sum of those weights over all time.

@@ -1,48 +1,43 @@
-"""Which versions to bring into memory before anybody asks, and whether that was right: pure."""
+"""The versions to preload before they are requested, and how predictions turn out: pure."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from models_registry.plan.facts import NodeView, Placement, ReplicaView, Rules, VersionView
-from models_registry.plan.ledger import Ledger
-from models_registry.plan.wants import may_be_guessed, queue_is_short
+from models_registry.plan.room import Room
+from models_registry.plan.wants import is_queue_short, may_be_guessed
 from models_registry.rules.outcome import Outcome
 
+# From this probability on a version is worth free memory.
 LIKELY: Final = 0.5
-"""From this probability on a version is worth free memory."""
+# A version that left memory, for whatever reason, is not preloaded earlier than this.
 REST_SECONDS: Final = 600.0
-"""What has left memory, by keep-alive, for others or by hand, is not brought back any sooner."""
 
 
 @dataclass(frozen=True)
 class Preload:
-    """A version that is worth bringing in now, where, and how likely it is to be asked for."""
-
     version: str
     probability: float
     placement: Placement
 
     @property
     def needed_bytes(self) -> int:
-        """What it takes on all devices together."""
         return sum(self.placement.needs.values())
 
 
 def likely(probabilities: Mapping[str, float], recent: Collection[str]) -> dict[str, float]:
     """The versions worth a prediction, the most likely first.
 
-    Args:
-        probabilities: of a request soon, by version key.
-        recent: versions with a prediction whose time is not over. They get no second one, so that
-            no version comes and goes more than once in it.
+    Versions with a ``recent`` prediction, whose time is not over, get no second one: so no version
+    comes and goes more than once in it.
     """
-    found = [
-        (key, chance)
+    found = {
+        key: chance
         for key, chance in probabilities.items()
         if chance >= LIKELY and key not in recent
-    ]
-    return dict(sorted(found, key=lambda one: (-one[1], one[0])))
+    }
+    return dict(sorted(found.items(), key=lambda one: (-one[1], one[0])))
 
 
 def choose(
@@ -53,35 +48,29 @@ def choose(
     replicas: Sequence[ReplicaView],
     rules: Rules,
 ) -> list[Preload]:
-    """What to preload into free memory; nothing is put out for it.
+    """Choose what to preload into free memory, without evicting anything.
 
     Args:
-        probabilities: of what ``likely`` found, in its order.
-        promised: versions already chosen that may not be in memory; their room is kept.
-        nodes: machines and their budgets.
-        versions: at least the likely and the promised ones with their placements, and all that
-            requests wait for.
-        replicas: every replica there is a row of.
-        rules: of the plan.
+        probabilities: what ``likely`` returned.
+        promised: versions chosen earlier; memory is kept for those that are not loaded yet.
+        nodes, replicas, rules: as for the plan.
+        versions: the likely and promised ones, and all that requests wait for.
     """
-    if not queue_is_short(versions.values(), rules):
+    if not is_queue_short(versions.values(), rules):
         return []
-    ledger = Ledger([node for node in nodes if node.is_alive], replicas, rules)
-    rows: dict[str, list[ReplicaView]] = {key: [] for key in versions}
-    for replica in replicas:
-        rows.setdefault(replica.version, []).append(replica)
+    room = Room(nodes, versions.values(), replicas, rules)
+    fleet = room.fleet
     chosen = []
     for key in (*promised, *probabilities):
-        version = versions.get(key)
-        is_new = key in probabilities
-        if version is None or version.unusable or not may_be_guessed(rows[key]):
+        version, rows, is_new = versions.get(key), fleet[key], key in probabilities
+        if version is None or version.unusable or not may_be_guessed(rows):
             continue
-        if is_new and any(one.state_age_seconds < REST_SECONDS for one in rows[key]):
+        if is_new and any(one.state_age_seconds < REST_SECONDS for one in rows):
             continue
-        placement = next((one for one in version.placements if ledger.fits_now(one)), None)
+        placement = next(filter(room.fits_now, version.placements), None)
         if placement is None:
             continue
-        ledger.take(placement)
+        room.reserve(placement)
         if is_new:
             chosen.append(Preload(key, probabilities[key], placement))
     return chosen
@@ -92,11 +81,7 @@ def judge(
 ) -> tuple[Outcome, float]:
     """Whether a prediction was right, and for how many seconds its memory lay idle.
 
-    Args:
-        made_at, until: its time, in Unix seconds.
-        first_asked_at: the first request within it that is known of.
-        now: Unix seconds.
-        grace_seconds: how much later requests become known, at most.
+    Times are in Unix seconds. A request becomes known after ``grace_seconds`` at most.
     """
     if first_asked_at is not None:
         return Outcome.HIT, first_asked_at - made_at

@@ -1,30 +1,24 @@
-"""Why a version is not in memory, in words with numbers: pure."""
+"""Why a version is not in memory, for people: pure."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models_registry.plan.facts import Placement, ReplicaView, VersionView
-from models_registry.plan.ledger import HOSTS, Ledger, full_needs
-from models_registry.plan.victims import Versions, is_kept
+from models_registry.plan.facts import Placement, ReplicaState, ReplicaView, VersionView
+from models_registry.plan.room import FLUCTUATION, HOSTS, Room, full_needs
 
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"))
 NO_NODE = "No machine runs a models cluster. Start one: manage.py cluster models"
-NEARLY = "So little is lacking that it is waited for: what models hold is measured, and varies."
+# Measured memory varies by about as much.
+NEARLY = f"Waiting: at most {100 * FLUCTUATION:.0f} % of the memory budget is missing."
+LOADING = "It is being loaded."
+LOADS_LATER = "Waiting for other models to be loaded."
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why requests wait for a version.
-
-    ``is_final`` says that waiting helps nobody; they should be told at once, and that they may try
-    again in ``retry_after_seconds``, None where nothing tells when. With ``spares_begun`` that is
-    not for those who have a part of their answer: they wait until their own time is over.
-    """
-
     text: str
-    is_final: bool = False
-    retry_after_seconds: float | None = None
-    spares_begun: bool = False
+    is_final: bool = False  # waiting will not help: refuse the requests
+    retry_after_seconds: float | None = None  # of refused requests; None: unknown
+    spares_begun: bool = False  # do not refuse a request that has a part of its answer
 
 
 def format_bytes(count: int) -> str:
@@ -36,76 +30,48 @@ def format_bytes(count: int) -> str:
     return f"{count} bytes"
 
 
-def shortage(
-    version: VersionView,
-    placement: Placement,
-    replicas: Sequence[ReplicaView],
-    versions: Versions,
-    ledger: Ledger,
-    *,
-    is_final: bool,
-) -> Reason:
-    """Why a placement has no room.
-
-    Args:
-        version: what is to be brought in.
-        placement: where; one that has no room.
-        replicas: all replicas.
-        versions: all versions.
-        ledger: the room there is.
-        is_final: whether even an empty queue would not help.
-    """
-    if placement.node not in ledger.budgets and not is_final:
-        return Reason(f"{placement.node} does not answer. It is waited for.")
-    budget = ledger.budget_of(placement.node)
-    if budget is None:
-        return Reason(f"{placement.node} does not answer.", is_final)
+def shortage(room: Room, version: VersionView, placement: Placement, *, is_final: bool) -> Reason:
+    """Why a placement does not fit now; with ``is_final`` it will not fit later either."""
+    name = placement.node
+    node = room.nodes.get(name)
+    if not is_final and not room.is_alive(name):
+        return Reason(f"Waiting for {name}, which does not answer.")
+    if node is None:
+        return Reason(f"{name} does not answer.", is_final)
+    held = [one for one in room.replicas if one.node == name and one.occupies]
     for device, need in full_needs(placement.needs).items():
-        free = ledger.free_bytes(placement.node, device)
-        if device not in budget:
-            return Reason(f"{placement.node} has no {device}.", is_final)
+        if device not in node.budget:
+            return Reason(f"{name} has no {device}.", is_final)
+        free, budget = max(0, node.free[device]), node.budget[device]
         if need <= free:
             continue
-        held = [one for one in replicas if one.node == placement.node and one.occupies]
         if device == HOSTS:
-            return Reason(
-                f"{placement.node} already runs {len(held)} of {budget[HOSTS]} hosts "
-                "(INFERENCE_MAX_REPLICAS).",
-                is_final,
-            )
-        if need > budget[device]:
-            return Reason(
-                f"It needs {format_bytes(need)} of {device} memory, but {placement.node} may use "
-                f"{format_bytes(budget[device])} for models.",
-                is_final,
-                retry_after_seconds=60.0,
-            )
-        return Reason(
-            f"It needs {format_bytes(need)} of {device} memory; on {placement.node} "
-            f"{format_bytes(free)} of {format_bytes(budget[device])} are free"
-            f"{_held(version, device, held, versions)}.",
-            is_final,
-        )
-    return Reason("It waits for others to be loaded first.")
+            used = f"{len(held)} of {budget} hosts"
+            return Reason(f"{name} already runs {used} (INFERENCE_MAX_REPLICAS).", is_final)
+        needed = f"It needs {format_bytes(need)} of {device} memory"
+        if need > budget:
+            limit = f"{name} may use {format_bytes(budget)} for models."
+            return Reason(f"{needed}, but {limit}", is_final, retry_after_seconds=60.0)
+        left = f"on {name} {format_bytes(free)} of {format_bytes(budget)} are free"
+        return Reason(f"{needed}; {left}{_held(room, version, device, held)}.", is_final)
+    return Reason(LOADS_LATER)
 
 
-def _held(
-    version: VersionView, device: str, held: Sequence[ReplicaView], versions: Versions
-) -> str:
-    """Who holds the rest: ``, 0.4 GiB held by models that stay (a@1) and …``."""
+def _held(room: Room, version: VersionView, device: str, replicas: list[ReplicaView]) -> str:
+    """``, 0.4 GiB held by models that stay (a@1) and …``."""
     groups: dict[str, list[ReplicaView]] = {}
-    for replica in held:
+    for replica in replicas:
         if not replica.needs.get(device):
             continue
         if replica.is_stuck:
             name = "processes that have not ended yet"
         elif replica.is_coming and replica.version == version.key:
             name = "its other copies"
-        elif is_kept(replica, version, versions):
+        elif room.is_kept(replica, version):
             name = "models that stay"
         elif replica.is_leaving:
             name = "models that are leaving"
-        elif replica.state != "ready":
+        elif replica.state != ReplicaState.READY:
             name = "models being loaded"
         else:
             name = "models in use"

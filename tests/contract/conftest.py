@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from inference.engine.llama_backend import LlamaBackend
+from inference.engine.config import EngineConfig
+from inference.engine.llama.generation_backend import LlamaBackend
+from inference.engine.llama.runtime import LlamaOptions
 from inference.prompts.vocabulary import Vocabulary
 from tests.contract.subjects import (
     KEPT_SEQUENCES,
@@ -23,14 +25,10 @@ THREADS = min(2, os.cpu_count() or 1)
 
 
 def _loaded(path: Path, kv_cells: int) -> Iterator[Subject]:
-    backend = LlamaBackend(
-        path,
-        kv_cells=kv_cells,
-        max_sequences=MAX_SEQUENCES,
-        kept_sequences=KEPT_SEQUENCES,
-        step_tokens=STEP_TOKENS,
-        threads=THREADS,
+    config = EngineConfig(
+        kv_cells, MAX_SEQUENCES, step_tokens=STEP_TOKENS, kept_sequences=KEPT_SEQUENCES
     )
+    backend = LlamaBackend(path, config, LlamaOptions(threads=THREADS))
     yield llama_subject(backend, kv_cells, Vocabulary(path))
     backend.close()
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from inference.engine.backend import Backend, DecodeOutcome, Span
 from inference.engine.config import EngineConfig
-from inference.engine.fake_backend import END_OF_GENERATION, FakeBackend
 from inference.messages import SamplingParameters
 from inference.prompts.vocabulary import Vocabulary
+from tests.inference.engine.fake_backend import END_OF_GENERATION, FakeBackend
 
 MAX_SEQUENCES = 8
 KEPT_SEQUENCES = EngineConfig.kept_sequences

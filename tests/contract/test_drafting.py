@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 
 from inference.engine.backend import DecodeOutcome, ModelLoadError, Span
-from inference.engine.drafter import Drafter, DraftRequest
-from inference.engine.fake_backend import FakeBackend
-from inference.engine.llama_backend import LlamaBackend
-from inference.engine.model_drafter import ModelDrafter
-from inference.engine.ngram import NgramDrafter
+from inference.engine.config import EngineConfig
+from inference.engine.drafting.drafter import Drafter, DraftRequest
+from inference.engine.drafting.model_drafter import ModelDrafter
+from inference.engine.drafting.ngram_drafter import NgramDrafter
+from inference.engine.llama.generation_backend import LlamaBackend
+from inference.engine.llama.runtime import LlamaOptions
 from inference.messages import SamplingParameters
 from tests.contract.conftest import THREADS
 from tests.contract.subjects import GREEDY, Subject
+from tests.inference.engine.fake_backend import FakeBackend
 
 KV_CELLS = 1024
 STEP_TOKENS = 128
@@ -23,18 +25,13 @@ DRAFT_TOKENS = 3
 LIST = "Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday, Monday, Tuesday,"
 STORY = "Once upon a time there was a"
 WARM = SamplingParameters(temperature=0.7, seed=7)
+CONFIG = EngineConfig(KV_CELLS, SEQUENCES, step_tokens=STEP_TOKENS, kept_sequences=0)
 
 
 @pytest.fixture(scope="module")
 def draft_llama(smollm2_path: Path) -> Iterator[LlamaBackend]:
     """SmolLM2 once more, to draft for itself."""
-    backend = LlamaBackend(
-        smollm2_path,
-        kv_cells=KV_CELLS,
-        max_sequences=SEQUENCES,
-        step_tokens=STEP_TOKENS,
-        threads=THREADS,
-    )
+    backend = LlamaBackend(smollm2_path, CONFIG, LlamaOptions(threads=THREADS))
     yield backend
     backend.close()
 
@@ -46,13 +43,7 @@ def model_drafter(subject: Subject, request: pytest.FixtureRequest) -> Iterator[
         draft_backend = FakeBackend(KV_CELLS)
     else:
         draft_backend = request.getfixturevalue("draft_llama")
-    drafter = ModelDrafter(
-        draft_backend,
-        subject.backend,
-        kv_cells=KV_CELLS,
-        max_sequences=SEQUENCES,
-        step_tokens=STEP_TOKENS,
-    )
+    drafter = ModelDrafter(draft_backend, subject.backend, CONFIG)
     yield drafter
     for key in range(SEQUENCES):
         drafter.forget(key)
@@ -136,4 +127,4 @@ def test_drafting_by_lookup_finds_what_repeats_itself(llama: Subject):
 
 def test_drafting_refuses_a_model_of_another_vocabulary(llama: Subject):
     with pytest.raises(ModelLoadError, match="same family"):
-        ModelDrafter(FakeBackend(64), llama.backend, kv_cells=64, max_sequences=1, step_tokens=64)
+        ModelDrafter(FakeBackend(64), llama.backend, EngineConfig(64, 1, step_tokens=64))

@@ -9,7 +9,8 @@ import pytest
 
 from inference.engine.backend import ModelLoadError
 from inference.engine.embedding import EmbeddingEngine
-from inference.engine.llama_embedding import LlamaEmbeddingBackend
+from inference.engine.llama.embedding_backend import LlamaEmbeddingBackend
+from inference.engine.llama.runtime import LlamaOptions
 from inference.messages import Embedding, Vectors
 from inference.prompts.vocabulary import Vocabulary
 
@@ -22,7 +23,9 @@ HAPPY, VERY_HAPPY, SUNNY = (
 
 @pytest.fixture(scope="module")
 def backend(minilm_path: Path) -> Iterator[LlamaEmbeddingBackend]:
-    loaded = LlamaEmbeddingBackend(minilm_path, step_tokens=512, max_inputs=4, threads=2)
+    loaded = LlamaEmbeddingBackend(
+        minilm_path, step_tokens=512, max_inputs=4, options=LlamaOptions(threads=2)
+    )
     yield loaded
     loaded.close()
 
@@ -68,4 +71,6 @@ def test_llama_embedding_takes_its_longest_input(backend, vocabulary):
 
 def test_llama_embedding_refuses_a_model_that_gives_no_vectors(smollm2_path: Path):
     with pytest.raises(ModelLoadError, match="names no pooling"):
-        LlamaEmbeddingBackend(smollm2_path, step_tokens=64, max_inputs=1, threads=1)
+        LlamaEmbeddingBackend(
+            smollm2_path, step_tokens=64, max_inputs=1, options=LlamaOptions(threads=1)
+        )

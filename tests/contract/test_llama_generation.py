@@ -11,7 +11,8 @@ import pytest
 from inference.engine.backend import ModelLoadError
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
-from inference.engine.llama_backend import LlamaBackend
+from inference.engine.llama.generation_backend import LlamaBackend
+from inference.engine.llama.runtime import LlamaOptions
 from inference.messages import Delta, Frame, Generation, SamplingParameters
 from tests.contract.subjects import GREEDY, MAX_SEQUENCES, STEP_TOKENS, Subject
 from tests.inference.engine.generations import complete, ending, text_of, tokens_of
@@ -129,8 +130,8 @@ def test_llama_continues_a_generation_with_exactly_the_rest(engine: Engine, llam
 def test_llama_refuses_a_file_that_is_no_model(tmp_path: Path):
     missing, damaged = tmp_path / "missing.gguf", tmp_path / "damaged.gguf"
     damaged.write_bytes(b"GGUF" + bytes(100))
-    limits = {"kv_cells": 64, "max_sequences": 1, "step_tokens": 64, "threads": 1}
+    config, options = EngineConfig(64, 1, step_tokens=64), LlamaOptions(threads=1)
     with pytest.raises(ModelLoadError, match="does not exist"):
-        LlamaBackend(missing, **limits)
+        LlamaBackend(missing, config, options)
     with pytest.raises(ModelLoadError, match=r"could not load damaged\.gguf"):
-        LlamaBackend(damaged, **limits)
+        LlamaBackend(damaged, config, options)

@@ -6,7 +6,8 @@ import pytest
 
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
-from inference.engine.llama_backend import LlamaBackend
+from inference.engine.llama.generation_backend import LlamaBackend
+from inference.engine.llama.runtime import LlamaOptions
 from inference.messages import Generation
 from inference.prompts.vocabulary import Vocabulary
 from tests.contract.recurrent_model import FIRST_BYTE, write_mamba
@@ -22,9 +23,8 @@ NEW_TOKENS = 16
 def gemma() -> Iterator[tuple[LlamaBackend, Vocabulary]]:
     """Gemma 3 270M: most of its layers see the last 512 tokens only."""
     path = model_file("gemma3-270m")
-    backend = LlamaBackend(
-        path, kv_cells=2048, max_sequences=2, kept_sequences=4, step_tokens=512, threads=2
-    )
+    config = EngineConfig(2048, 2, kept_sequences=4)
+    backend = LlamaBackend(path, config, LlamaOptions(threads=2))
     yield backend, Vocabulary(path)
     backend.close()
 
@@ -58,7 +58,9 @@ def recurrent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaBackend
     """A Mamba with random weights."""
     path = tmp_path_factory.mktemp("models") / "mamba.gguf"
     write_mamba(path)
-    backend = LlamaBackend(path, kv_cells=256, max_sequences=4, step_tokens=64, threads=1)
+    backend = LlamaBackend(
+        path, EngineConfig(256, 4, step_tokens=64, kept_sequences=0), LlamaOptions(threads=1)
+    )
     yield backend
     backend.close()
 

@@ -12,12 +12,11 @@ from inference.answers.openai import Answer
 from inference.answers.tool_calls import ToolChatFormat
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
-from inference.messages import Delta, Finished, Generation, SamplingParameters, Usage
+from inference.messages import Delta, Finished, Generation, RunHeader, SamplingParameters, Usage
 from inference.orders.parsing import parse
 from inference.orders.requests import ChatRequest
 from inference.orders.tools.plan import chat_plan
 from inference.prompts.tokenizer import Tokenizer
-from inference.runs.run import RunHeader
 from models_registry.gguf.reader import read_header
 from models_registry.rules.spec import ModelSpec
 from tests.contract.subjects import MAX_SEQUENCES, STEP_TOKENS, Subject

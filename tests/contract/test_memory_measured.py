@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.cluster.node_probe import probe_node
+from inference.cluster.node import probe_node
 from models_registry.fleet.memory import estimate_bytes
 from models_registry.gguf.reader import read_header
 from tests.model_files import model_file
@@ -17,7 +17,7 @@ PROGRAM = """
 import json, sys
 from types import SimpleNamespace
 import llama_cpp, numpy
-import inference.engine.llama_backend, inference.engine.llama_embedding
+import inference.engine.llama.generation_backend, inference.engine.llama.embedding_backend
 from inference.replica.loading import load_engine
 from inference.replica.process_memory import private_bytes
 from inference.messages import Embedding, Generation, SamplingParameters

@@ -19,7 +19,7 @@ from django_q.brokers.redis_broker import Redis as RedisBroker
 from django_q.status import Stat
 from django_q.tasks import async_task
 
-from inference.cluster.cluster import cluster_queue_name
+from inference.cluster.names import cluster_queue_name
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,8 +5,8 @@ import signal
 import time
 from pathlib import Path
 
-from inference.cluster.cluster import stop_requested
 from inference.cluster.liveness import LivenessLock, liveness_folder
+from inference.cluster.sentinel import stop_requested
 
 _LOOK_SECONDS = 0.02
 

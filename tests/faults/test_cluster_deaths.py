@@ -9,7 +9,7 @@ import pytest
 from django_q.models import Task
 
 from inference.cluster.liveness import LivenessLock, liveness_folder
-from inference.cluster.node_signs import seen_nodes
+from inference.cluster.node import present_nodes
 from inference.queue import keys
 from tests.faults.cluster_process import ClusterProcess, is_alive, noted_pid
 from tests.waiting import wait_until
@@ -60,11 +60,11 @@ def test_frozen_host_is_shown_until_it_is_given_up_and_then_killed(tmp_path: Pat
         client = cluster.broker.connection
         node = cluster.queue.partition("@")[2]
         frozen = cluster.run("freeze", tmp_path / launch)
-        wait_until(lambda: seen_nodes(client, [node]) == {node: frozenset({launch})})
+        wait_until(lambda: present_nodes(client, [node]) == {node: frozenset({launch})})
         assert is_alive(frozen)
         client.set(keys.fenced(launch), 1, ex=60)
         wait_until(lambda: not is_alive(frozen))
-        wait_until(lambda: seen_nodes(client, [node]) == {node: frozenset()})
+        wait_until(lambda: present_nodes(client, [node]) == {node: frozenset()})
         assert cluster.run("note", tmp_path / "next") != frozen
         client.delete(keys.fenced(launch))
     LivenessLock(liveness_folder(), launch).remove()

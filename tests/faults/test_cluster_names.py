@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from inference.cluster.cluster import cluster_queue_name
-from inference.cluster.names import configured_cluster_names
+from inference.cluster.names import cluster_queue_name, configured_cluster_names
 
 ROOT = Path(__file__).resolve().parents[2]
 

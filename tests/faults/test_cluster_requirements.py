@@ -9,7 +9,8 @@ from django_q import cluster as django_q_cluster
 from django_q.conf import Conf
 
 from inference.cluster import cluster
-from inference.cluster.cluster import GuardedCluster, check_django_q, stop_requested
+from inference.cluster.cluster import GuardedCluster, check_django_q
+from inference.cluster.sentinel import stop_requested
 
 
 def _unstarted() -> GuardedCluster:

@@ -13,7 +13,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 from inference.database import in_database
 from inference.messages import Delta, Failed, Started
 from inference.models import ApiKey
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from inference_site.asgi import application
 from models_registry.models import ModelVersion
 from tests.stack import (  # noqa: F401 - fixtures
@@ -106,7 +106,7 @@ def only_error(received: tuple[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 async def test_consumer_passes_over_what_a_stranger_sends_before_the_close(
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     database: None,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
 ):
@@ -121,7 +121,7 @@ async def test_consumer_passes_over_what_a_stranger_sends_before_the_close(
 
 @pytest.mark.parametrize("query", ["", "?token=", "?token=sk-brigade-unknown", "?token=a.b.c"])
 async def test_consumer_closes_with_4401_without_a_credential(
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     database: None,  # noqa: F811
     query: str,
 ):
@@ -131,7 +131,7 @@ async def test_consumer_closes_with_4401_without_a_credential(
 
 
 async def test_consumer_closes_with_4403_without_the_scope(
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     operator: Api,
 ):
     error, code = await refusal(f"/ws?token={operator.secret}")
@@ -144,7 +144,7 @@ def operator(database: None) -> Api:  # noqa: F811
     return make_api("operator", scopes=["models.operate"])
 
 
-async def test_consumer_lets_a_token_in(service: InferenceService, api: Api):  # noqa: F811
+async def test_consumer_lets_a_token_in(service: Runtime, api: Api):  # noqa: F811
     token = str(AccessToken.for_user(api.user))
     communicator = Communicator(application, f"/ws?token={token}")
     assert (await communicator.connect(timeout=WAIT_SECONDS))[0]
@@ -213,7 +213,7 @@ async def test_consumer_takes_messages_as_the_route_does(api: Api, model: FakeMo
     ],
 )
 async def test_consumer_names_what_is_wrong_with_a_chat(
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     api: Api,  # noqa: F811
     data: dict[str, Any],
     param: str,
@@ -264,7 +264,7 @@ async def test_consumer_answers_a_bad_message_and_goes_on(
 
 
 async def test_consumer_answers_bytes_that_are_no_text(
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     api: Api,  # noqa: F811
 ):
     async with socket_of(api) as socket:
@@ -340,6 +340,19 @@ async def test_consumer_resumes_without_gap_or_repetition(
         assert rest[-1][1]["usage"] == whole[-1][1]["usage"]
 
 
+async def test_consumer_that_resumes_after_the_last_frame_gets_the_end(
+    api: Api,  # noqa: F811
+    model: FakeModel,  # noqa: F811
+):
+    model.say("all of it")
+    async with socket_of(api) as socket:
+        await socket.send("stream_chat", model=model.slug, prompt="Hi")
+        *_, (_, end) = await socket.until("stream_end")
+    async with socket_of(api) as socket:
+        await socket.send("resume", stream_id=end["stream_id"], index=end["index"])
+        assert await socket.receive() == ("stream_end", end)
+
+
 async def test_consumer_streams_calls_and_resumes_them(api: Api, model: FakeModel):  # noqa: F811
     arguments = '{"city": "Paris"}'
     model.say(f'{{"name": "weather", "arguments": {arguments}}}')
@@ -375,7 +388,7 @@ async def test_consumer_streams_calls_and_resumes_them(api: Api, model: FakeMode
 
 
 async def test_consumer_that_only_follows_does_not_stop_by_leaving(
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     api: Api,  # noqa: F811
     version: ModelVersion,  # noqa: F811
     scripted_host: ScriptedHost,  # noqa: F811
@@ -405,7 +418,7 @@ async def test_consumer_that_leaves_stops_what_it_started(
 
 
 async def test_consumer_tells_of_a_failure_and_goes_on(
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     api: Api,  # noqa: F811
     version: ModelVersion,  # noqa: F811
     scripted_host: ScriptedHost,  # noqa: F811
@@ -432,7 +445,7 @@ async def test_consumer_refuses_a_key_revoked_since_it_connected(
 
 
 async def test_consumer_bounds_streams_per_connection(
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     api: Api,  # noqa: F811
     version: ModelVersion,  # noqa: F811
     scripted_host: ScriptedHost,  # noqa: F811
@@ -446,7 +459,7 @@ async def test_consumer_bounds_streams_per_connection(
 
 
 async def test_consumer_refuses_too_large_a_message(
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     api: Api,  # noqa: F811
     configure: Any,  # noqa: F811
 ):

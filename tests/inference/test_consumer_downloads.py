@@ -7,7 +7,7 @@ import pytest
 
 from inference.api.registry import progress
 from inference.database import in_database
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from models_registry.models import Download, ModelVersion
 from tests.inference.test_consumer_chat import only_error, socket_of
 from tests.stack import (  # noqa: F401 - fixtures
@@ -62,7 +62,7 @@ async def change(download: Download, **fields: Any) -> None:
 
 
 async def test_consumer_tells_of_a_download_until_it_ends(
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     api: Api,  # noqa: F811
     download: Download,
     looks: list[uuid.UUID],
@@ -84,7 +84,7 @@ async def test_consumer_tells_of_a_download_until_it_ends(
 
 
 async def test_consumer_stops_to_look_when_the_socket_closes(
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     api: Api,  # noqa: F811
     download: Download,
     looks: list[uuid.UUID],
@@ -99,7 +99,7 @@ async def test_consumer_stops_to_look_when_the_socket_closes(
 
 
 async def test_consumer_lets_a_reader_of_models_follow_and_nothing_else(
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     reader: Api,
     model: FakeModel,  # noqa: F811
     download: Download,
@@ -117,7 +117,7 @@ async def test_consumer_lets_a_reader_of_models_follow_and_nothing_else(
 
 
 async def test_consumer_names_what_is_wrong_with_following(
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     api: Api,  # noqa: F811
     blind: Api,
     download: Download,

@@ -10,7 +10,7 @@ from inference.model_manager import (
     register_model,
     release_model,
 )
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from metrics.models import RequestRecord
 from models_registry.models import ModelVersion, Registration
 from tests.stack import (  # noqa: F401 - fixtures
@@ -70,7 +70,7 @@ async def test_release_counts_down_and_a_second_time_is_an_error(
 
 async def test_embeddings_come_in_order_and_in_batches(
     embedding_model: FakeModel,  # noqa: F811
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
 ):
     await register_model("docs", need(embedding_model, batch_size=2), "module_a")
     texts = ["one", "one two", "one two three", "one two", "one"]
@@ -101,7 +101,7 @@ async def test_embeddings_of_nothing_are_an_error(
 
 async def test_embeddings_need_a_registration(
     embedding_model: FakeModel,  # noqa: F811
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
 ):
     assert (await generate_embeddings("a", "docs")).error.code == "model_not_found"
     await register_model("docs", need(embedding_model), "module_a")
@@ -112,7 +112,7 @@ async def test_embeddings_need_a_registration(
 
 async def test_embeddings_have_the_dimension_that_was_asked_for(
     embedding_model: FakeModel,  # noqa: F811
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
 ):
     # It is known once the file is there, which may be after the registration.
     await in_database(ModelVersion.objects.update, embedding_dimensions=None)
@@ -126,7 +126,7 @@ async def test_embeddings_have_the_dimension_that_was_asked_for(
 @pytest.mark.parametrize("name", ["x" * 201, "a\0b", ""])
 async def test_names_that_cannot_be_kept_are_an_error(
     embedding_model: FakeModel,  # noqa: F811
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     name: str,
 ):
     result = await register_model(name, need(embedding_model), "module_a")
@@ -137,7 +137,7 @@ async def test_names_that_cannot_be_kept_are_an_error(
 
 async def test_status_lists_what_is_registered(
     embedding_model: FakeModel,  # noqa: F811
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
 ):
     await register_model("docs", need(embedding_model), "module_a")
     await generate_embeddings("a", "docs")

@@ -12,9 +12,11 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from inference import quantisation
-from inference.engine import llama_quantize
 from inference.engine.backend import Span
-from inference.engine.llama_backend import LlamaBackend
+from inference.engine.config import EngineConfig
+from inference.engine.llama import quantize
+from inference.engine.llama.generation_backend import LlamaBackend
+from inference.engine.llama.runtime import LlamaOptions
 from inference.prompts.vocabulary import Vocabulary
 from inference.quantisation import QUANTISATIONS, QuantisationError, quality_warning, quantise
 from models_registry.errors import RegistryError
@@ -60,7 +62,7 @@ def _quantise(source: ModelVersion, models_dir: Path, type_: str, **options: Any
 
 def _answer(path: Path, question: str) -> str:
     """The first tokens of SmolLM2's greedy answer, by the real backend."""
-    backend = LlamaBackend(path, kv_cells=256, max_sequences=1, step_tokens=64, threads=2)
+    backend = LlamaBackend(path, EngineConfig(256, 1, step_tokens=64), LlamaOptions(threads=2))
     vocabulary = Vocabulary(path)
     chat = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
     tokens = vocabulary.tokenize(chat, add_special=True, parse_control=True)
@@ -227,7 +229,7 @@ def test_only_what_is_quantised_already_is_warned_of(quantisation_: str, warns: 
 
 
 def test_every_quantisation_has_its_number_in_llama_cpp() -> None:
-    assert len({llama_quantize.file_type(name) for name in QUANTISATIONS}) == len(QUANTISATIONS)
+    assert len({quantize.file_type(name) for name in QUANTISATIONS}) == len(QUANTISATIONS)
 
 
 def _with_models_dir(settings: Any, models_dir: Path) -> Any:

@@ -34,7 +34,7 @@ with EmbeddedServers(Path(sys.argv[1])):
 
 @functools.cache
 def _made_data() -> Path:
-    """A Postgres data directory with nothing in it: to copy one is far quicker than to make it."""
+    """An empty Postgres data directory: a copy is far quicker than ``initdb``."""
     parent = Path(tempfile.mkdtemp(prefix="brigade-"))
     parent.chmod(0o755)
     atexit.register(shutil.rmtree, parent)
@@ -83,15 +83,15 @@ def holder(home: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def running_pids(home: Path) -> list[int]:
-    """Every process that works in the data directories of ``home``, and their keepers."""
+    """Every process that works in the data directories of ``home``, and their watchdogs."""
     servers: list[EmbeddedServer] = [PostgresServer(home), ValkeyServer(home)]
-    keepers = [pid for server in servers for pid in keeper_pids(home, server.name)]
-    return [pid for server in servers for pid in server.leftovers()] + keepers
+    watchdogs = [pid for server in servers for pid in watchdog_pids(home, server.name)]
+    return [pid for server in servers for pid in server.leftovers()] + watchdogs
 
 
-def keeper_pids(home: Path, name: str) -> list[int]:
-    """The keeper of one server, told by its command line."""
-    wanted = ["inference_site.embedded.keeper", name, str(home.resolve())]
+def watchdog_pids(home: Path, name: str) -> list[int]:
+    """Return the watchdogs of one server, found by their command line."""
+    wanted = ["inference_site.embedded.watchdog", name, str(home.resolve())]
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -109,7 +109,7 @@ def postmaster_pid(home: Path) -> int:
 
 
 def kill(pid: int) -> None:
-    """kill -9, and wait until the kernel is done with it."""
+    """Kill -9 a process and wait until the kernel has removed it."""
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{pid}/cwd").is_dir())
 
@@ -124,7 +124,7 @@ def remember(servers: EmbeddedServers, word: str) -> None:
 
 
 def remembered(servers: EmbeddedServers) -> tuple[list[str], list[str]]:
-    """What both servers were given, in order."""
+    """Return the values written to both servers, in order."""
     with psycopg.connect(servers.database_url) as connection:
         rows = [row[0] for row in connection.execute("SELECT word FROM words ORDER BY ctid")]
     with redis.Redis.from_url(servers.redis_url, decode_responses=True) as client:

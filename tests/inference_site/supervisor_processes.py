@@ -57,7 +57,7 @@ while True: signal.pause()
 
 
 class RunningSupervisor:
-    """Reads what the supervisor shows, line by line."""
+    """Reads the screen of the supervisor, line by line."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -89,7 +89,7 @@ class RunningSupervisor:
         self.process.send_signal(number)
 
     def end(self) -> tuple[int, list[str]]:
-        """Wait for its end; status and the lines it still showed."""
+        """Wait for its end; return its status and its last lines."""
         out, _ = self.process.communicate(timeout=30)
         return self.process.returncode, out.splitlines()
 

@@ -27,7 +27,7 @@ class Terminal(io.StringIO):
 
 
 class StoppingReader(io.StringIO):
-    """Standard output of somebody who presses Ctrl-C at the word "half"."""
+    """Standard output of a user who presses Ctrl-C at the word "half"."""
 
     def write(self, piece):
         written = super().write(piece)
@@ -43,7 +43,7 @@ def no_service(settings, tmp_path):
 
 @pytest.fixture(autouse=True)
 def minds_ctrl_c():
-    """Shells start what runs in the background with SIGINT ignored."""
+    """Shells start background processes with SIGINT ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -51,7 +51,7 @@ def minds_ctrl_c():
 
 @pytest.fixture
 def typed(monkeypatch):
-    """Makes lines be typed at the prompt; after the last one the user presses Ctrl-D."""
+    """Type lines at the prompt, then press Ctrl-D."""
 
     def type_lines(*lines):
         waiting = iter(lines)
@@ -155,7 +155,7 @@ def test_ctrl_c_stops_the_answer_at_the_server_and_keeps_the_half_said(typed):
     ]
 
 
-def test_failure_is_told_and_the_question_taken_back(typed):
+def test_failure_is_shown_and_the_question_dropped(typed):
     async def script(body):
         if body["messages"][-1]["content"] == "bad":
             yield text("half")
@@ -179,7 +179,7 @@ def test_failed_single_message_is_a_failed_command():
         chat(server, "--message", "hi")
 
 
-def test_service_that_is_not_running_is_told_with_what_to_do(tmp_path):
+def test_service_that_is_not_running_is_reported_with_advice(tmp_path):
     with pytest.raises(CommandError, match="make run"):
         call_command("chat", "--message", "hi")
     stored = {"base_url": "http://127.0.0.1:9", "api_key": "k"}

@@ -11,15 +11,11 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
-from inference_site.checks import (
-    check_inference_settings,
-    check_models_settings,
-    check_unread_variables,
-)
+from inference_site.checks import check_inference_settings, check_unread_variables
 
 
 def ids() -> list[str | None]:
-    found = check_inference_settings() + check_models_settings() + check_unread_variables()
+    found = check_inference_settings() + check_unread_variables()
     return [message.id for message in found]
 
 
@@ -77,12 +73,12 @@ def test_check_of_the_roles(settings: Any, role: str, found: list[str]):
     ("name", "similar", "advice"),
     [
         ("INFERENCE_MAX_QUEUE_SIZES", "INFERENCE_MAX_QUEUE_SIZE", "mean INFERENCE_MAX_QUEUE_SIZE"),
-        ("INFERENCE_ORCHESTRATION_MODE", "", "not served yet"),
-        ("INFERENCE_DEBATE_MAX_ROUNDS", "", "not served yet"),
+        ("INFERENCE_ORCHESTRATION_MODE", "", "not supported yet"),
+        ("INFERENCE_DEBATE_MAX_ROUNDS", "", "not supported yet"),
         ("INFERENCE_REJECT_WHEN_FULL", "", "Remove it"),
     ],
 )
-def test_check_warns_of_what_is_not_read(settings: Any, name: str, similar: str, advice: str):
+def test_check_warns_of_unread_variables(settings: Any, name: str, similar: str, advice: str):
     settings.INFERENCE_UNREAD = {name: similar}
     (warning,) = check_unread_variables()
     assert warning.id == "inference.W002"

@@ -57,12 +57,12 @@ async def test_preflight_of_others_allows_nothing(origin: str):
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/admin", "/admin/login/", "/static/x.css", "/"])
-async def test_pages_are_for_nobody_else(database: None, path: str):  # noqa: F811
+async def test_pages_allow_no_foreign_origin(database: None, path: str):  # noqa: F811
     response = await preflight("http://localhost:3000", path)
     assert "Access-Control-Allow-Origin" not in response
 
 
-async def test_origins_of_the_settings_are_let_in(settings: Any):
+async def test_origins_of_the_settings_are_allowed(settings: Any):
     settings.CORS_ALLOWED_ORIGINS = ["https://ui.example.org"]
     response = await preflight("https://ui.example.org")
     assert response["Access-Control-Allow-Origin"] == "https://ui.example.org"

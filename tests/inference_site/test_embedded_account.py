@@ -1,4 +1,4 @@
-"""Who the embedded servers run as, with and without root, in real processes."""
+"""The account of the embedded servers, with and without root, in real processes."""
 
 import os
 import pwd
@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from inference_site.embedded import EmbeddedServerError
 from inference_site.embedded.account import give_directory, service_account
-from inference_site.embedded.errors import EmbeddedServerError
 from inference_site.embedded.lifecycle import EmbeddedServers
 from inference_site.embedded.valkey import ValkeyServer
 from tests.inference_site.embedded_processes import (
     ROOT,
-    keeper_pids,
     kill,
     postmaster_pid,
     remember,
     remembered,
     running_pids,
     temporary_home,
+    watchdog_pids,
 )
 from tests.waiting import wait_until
 
@@ -44,7 +44,7 @@ def _interpreter_for(user: pwd.struct_passwd) -> str:
     pytest.skip("no interpreter is within that user's reach")
 
 
-def test_a_user_lends_no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plain_user_needs_no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert service_account(tmp_path / "postgres", Path("/bin/true")) is None
 
@@ -73,10 +73,10 @@ def test_home_below_a_closed_directory_is_used_and_stays_closed() -> None:
 
 
 @needs_root
-def test_servers_below_a_closed_directory_die_with_their_keeper() -> None:
+def test_servers_below_a_closed_directory_die_with_their_watchdog() -> None:
     with temporary_home(mode=0o700) as home, EmbeddedServers(home):
         for name in ("postgres", "valkey"):
-            kill(keeper_pids(home, name)[0])
+            kill(watchdog_pids(home, name)[0])
         wait_until(lambda: not running_pids(home))
 
 
@@ -131,7 +131,7 @@ def test_link_in_place_of_a_directory_is_refused(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sockets").mkdir()
     os.chown(tmp_path / "sockets", 54321, -1)
     with pytest.raises(EmbeddedServerError, match="belongs to user 54321"):

@@ -11,9 +11,9 @@ import pytest
 
 from tests.inference_site.embedded_processes import (
     ROOT,
-    keeper_pids,
     running_pids,
     temporary_home,
+    watchdog_pids,
 )
 from tests.leftovers import nothing_left
 
@@ -60,7 +60,7 @@ def test_command_finds_the_servers_and_gives_its_status(home: Path) -> None:
     assert running_pids(home) == []
 
 
-def test_urls_that_are_given_are_left_alone(home: Path) -> None:
+def test_given_urls_are_kept(home: Path) -> None:
     line = 'echo "$DATABASE_URL"; ls -A "$BRIGADE_HOME/sockets"'
     process = _start(home, "--", "sh", "-c", line, DATABASE_URL="postgresql://theirs/db")
     out, _ = process.communicate()
@@ -71,14 +71,14 @@ def test_terminate_is_passed_on_and_the_servers_stop(home: Path) -> None:
     process = _start(home, "--", "sh", "-c", "echo up; exec sleep 100")
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
-    assert keeper_pids(home, "postgres")
+    assert watchdog_pids(home, "postgres")
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     assert running_pids(home) == []
 
 
-def test_missing_command_is_told(home: Path) -> None:
+def test_missing_command_is_reported(home: Path) -> None:
     process = _start(home, "--", "no-such-command")
     _, error = process.communicate()
     assert process.returncode == 127

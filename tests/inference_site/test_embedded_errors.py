@@ -1,4 +1,4 @@
-"""What the embedded servers say when they cannot run."""
+"""Errors of embedded servers that cannot run."""
 
 import importlib.util
 import shutil
@@ -7,14 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from inference_site.embedded import postgres
-from inference_site.embedded.errors import EmbeddedServerError
-from inference_site.embedded.keeper import restart_delay_seconds
+from inference_site.embedded import EmbeddedServerError, postgres
+from inference_site.embedded.files import FileLock, last_lines, open_log
 from inference_site.embedded.lifecycle import EmbeddedServers
-from inference_site.embedded.lock import FileLock
-from inference_site.embedded.logs import last_lines, open_log
 from inference_site.embedded.postgres import PostgresServer
 from inference_site.embedded.valkey import ValkeyServer
+from inference_site.embedded.watchdog import restart_delay_seconds
 from tests.inference_site.embedded_processes import running_pids, temporary_home
 
 
@@ -31,7 +29,7 @@ def test_missing_wheel_says_what_to_install(
         server(tmp_path).command()
 
 
-def test_full_disk_is_told_before_anything_is_made(
+def test_full_disk_is_reported_before_anything_is_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=7 << 20))
@@ -69,7 +67,7 @@ def test_unusable_home_says_which_variable_to_set(tmp_path: Path) -> None:
         EmbeddedServers(tmp_path / "file" / "home").start()
 
 
-def test_restarts_wait_ever_longer_up_to_a_bound() -> None:
+def test_restart_delay_doubles_up_to_a_limit() -> None:
     delays = [restart_delay_seconds(short_lives) for short_lives in range(10)]
     assert delays[:4] == [0.0, 0.5, 1.0, 2.0]
     assert delays == sorted(delays)
@@ -89,7 +87,7 @@ def test_lock_is_shared_or_exclusive(tmp_path: Path) -> None:
             assert third.try_shared()
 
 
-def test_log_is_put_aside_when_it_has_grown(tmp_path: Path) -> None:
+def test_large_log_is_rotated_when_opened(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "a.log"
     for text in (b"first\n", b"second\n"):
         with open_log(path, largest_bytes=6) as log:
@@ -100,7 +98,7 @@ def test_log_is_put_aside_when_it_has_grown(tmp_path: Path) -> None:
     assert (tmp_path / "logs" / "a.log.1").read_bytes() == b"first\nsecond\n"
 
 
-def test_last_lines_start_where_they_are_told(tmp_path: Path) -> None:
+def test_last_lines_skip_the_first_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     assert "not written" in last_lines(path)
     path.write_text("old\none\ntwo\nthree\n")

@@ -1,4 +1,4 @@
-"""The embedded servers as real processes: who starts them, who stops them, what survives."""
+"""The embedded servers as real processes: starts, stops, deaths and their data."""
 
 import os
 import signal
@@ -10,18 +10,18 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from inference_site.embedded.errors import EmbeddedServerError
+from inference_site.embedded import EmbeddedServerError
 from inference_site.embedded.lifecycle import EmbeddedServers
 from inference_site.embedded.valkey import ValkeyServer
 from tests.inference_site.embedded_processes import (
     holder,
-    keeper_pids,
     kill,
     postmaster_pid,
     remember,
     remembered,
     running_pids,
     temporary_home,
+    watchdog_pids,
 )
 from tests.waiting import wait_until
 
@@ -34,7 +34,7 @@ def home() -> Iterator[Path]:
         yield path
 
 
-def test_first_start_makes_what_later_starts_find() -> None:
+def test_later_starts_find_the_data_of_the_first() -> None:
     with temporary_home(empty=True) as home:
         for word in ("one", "two"):
             with EmbeddedServers(home) as servers:
@@ -55,12 +55,12 @@ def test_start_and_stop_may_be_repeated(home: Path) -> None:
 
 def test_only_the_servers_asked_for_run(home: Path) -> None:
     with EmbeddedServers(home, postgres=False):
-        assert keeper_pids(home, "valkey")
-        assert keeper_pids(home, "postgres") == []
+        assert watchdog_pids(home, "valkey")
+        assert watchdog_pids(home, "postgres") == []
         assert not (home / "postgres" / "postmaster.pid").exists()
 
 
-def test_last_holder_out_stops_the_servers(home: Path) -> None:
+def test_servers_stop_after_the_last_holder(home: Path) -> None:
     with EmbeddedServers(home) as servers:
         postmaster = 0
         with holder(home):
@@ -75,7 +75,7 @@ def test_killed_holders_leave_no_server(home: Path) -> None:
         first.send_signal(signal.SIGKILL)
         first.wait()
         remember(EmbeddedServers(home), "under the second holder")
-        assert keeper_pids(home, "postgres")
+        assert watchdog_pids(home, "postgres")
         second.send_signal(signal.SIGKILL)
         second.wait()
         wait_until(lambda: not running_pids(home))
@@ -111,43 +111,43 @@ def test_killed_valkey_comes_back_with_its_data(home: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["postgres", "valkey"])
-def test_killed_keeper_is_replaced(home: Path, name: str) -> None:
+def test_killed_watchdog_is_replaced(home: Path, name: str) -> None:
     with EmbeddedServers(home) as servers:
         remember(servers, "kept")
-        kill(keeper_pids(home, name)[0])
+        kill(watchdog_pids(home, name)[0])
         # Its server is told to stop by the kernel, and may answer for a moment yet.
         assert wait_until(servers.ensure) == [name]
         assert remembered(servers) == (["kept"], ["kept"])
-        assert len(keeper_pids(home, name)) == 1
+        assert len(watchdog_pids(home, name)) == 1
 
 
 def restarted(servers: EmbeddedServers) -> list[str]:
-    """Names of servers that were started again; ``up`` tries again too while one dies."""
+    """Return the servers that were started again; retry while one dies, as ``up`` does."""
     try:
         return servers.ensure()
     except EmbeddedServerError:
         return []
 
 
-def test_disturbed_are_servers_that_were_started_again_or_have_no_keeper(home: Path) -> None:
+def test_servers_that_were_started_again_or_have_no_watchdog_need_a_check(home: Path) -> None:
     with EmbeddedServers(home, postgres=False) as servers:
-        assert not servers.are_disturbed()
+        assert not servers.need_check()
         kill(ValkeyServer(home).leftovers()[0])
-        wait_until(servers.are_disturbed)
+        wait_until(servers.need_check)
         assert wait_until(lambda: restarted(servers)) == ["valkey"]
-        assert not servers.are_disturbed()
-        kill(keeper_pids(home, "valkey")[0])
-        wait_until(servers.are_disturbed)
+        assert not servers.need_check()
+        kill(watchdog_pids(home, "valkey")[0])
+        wait_until(servers.need_check)
         assert wait_until(lambda: restarted(servers)) == ["valkey"]
-        assert not servers.are_disturbed()
+        assert not servers.need_check()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_keeper_that_is_told_to_stop_stops_its_server_whoever_holds_it(
+def test_signal_to_a_watchdog_stops_its_server_though_it_is_held(
     home: Path, number: signal.Signals
 ) -> None:
     with EmbeddedServers(home, postgres=False) as servers:
-        os.kill(keeper_pids(home, "valkey")[0], number)
+        os.kill(watchdog_pids(home, "valkey")[0], number)
         wait_until(lambda: not running_pids(home), 5)
         assert servers.ensure() == ["valkey"]
 

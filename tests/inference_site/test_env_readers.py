@@ -1,4 +1,4 @@
-"""Reading the environment: what is taken, and what is refused by name."""
+"""Reading the environment: accepted values, and errors that name the variable."""
 
 import os
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def test_word_lists_are_a_json_object(value: str | None, read: dict[str, tuple[s
     assert env(value).word_lists("NAME") == read
 
 
-def test_unread_names_are_those_nobody_asked_for():
+def test_unread_names_were_set_and_never_read():
     values = {"MY_LONG_NAME": "1", "MY_LONG_NAM": "1", "MY_OTHER": "", "ELSE": "1"}
     environment = Environment(values)
     environment.integer("MY_LONG_NAME", 1, 1, 9)
@@ -128,5 +128,5 @@ def test_dotenv_names_the_line_it_cannot_read(dotenv: Callable[[str], None], lin
         dotenv(f"A=1\n{line}\n")
 
 
-def test_dotenv_that_is_not_there_is_no_fault(tmp_path: Path):
+def test_missing_dotenv_is_no_error(tmp_path: Path):
     read_dotenv(tmp_path / ".env")

@@ -1,4 +1,4 @@
-"""What the first start creates, once, and what later starts leave alone."""
+"""The first start creates models and credentials; later starts keep them."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ def home(tmp_path: Path, settings: Any) -> Path:
 
 @pytest.fixture(autouse=True)
 def fetched(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Keys of the versions whose file was asked for; nothing is downloaded."""
+    """Keys of the versions whose file was fetched; nothing is downloaded."""
     keys: list[str] = []
 
     def fetch(console: Console, version: ModelVersion, models_dir: Path, _fetch: Any) -> None:
@@ -75,7 +75,7 @@ def test_first_run_does_not_write_through_a_file_that_others_made(home: Path):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_first_run_wants_the_default_models_and_fetches_them(fetched: list[str]):
+def test_first_run_loads_and_fetches_the_default_models(fetched: list[str]):
     prepared()
     defaults = {"smollm2-135m@q4_1", "all-minilm-l6-v2@f16"}
     assert set(fetched) == defaults
@@ -115,7 +115,7 @@ def test_later_run_fetches_a_wanted_file_that_is_gone(fetched: list[str], home: 
     assert fetched == [version.key]
 
 
-def test_run_after_a_failed_download_makes_up_for_it(
+def test_run_after_a_failed_download_retries_it(
     fetched: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     with monkeypatch.context() as broken:
@@ -164,7 +164,7 @@ def test_base_url_can_be_opened(settings: Any, host: str, shown: str):
     assert base_url() == f"http://{shown}:9000"
 
 
-def test_roles_of_a_model_that_there_is_not_stop_the_start(settings: Any):
+def test_roles_of_an_unknown_model_stop_the_start(settings: Any):
     settings.INFERENCE = dataclasses.replace(
         settings.INFERENCE, model_roles={"smollm2-135m": ("fast",), "no-such": ("coder",)}
     )

@@ -13,7 +13,7 @@ from inference_site.handler import Handler
 
 
 class Client:
-    """One request, and a client that leaves when told to."""
+    """One request, and a client that disconnects on command."""
 
     def __init__(self, path: str) -> None:
         self.scope = {"type": "http", "method": "POST", "path": path, "headers": []}

@@ -11,13 +11,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from inference.database import in_database
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from inference_site import health
 from inference_site.health import Probe, Wanted, readiness
 from models_registry.catalogue.selectors import ReplicaStatus
-from models_registry.fleet.preset_fit import DeviceFit, Need, NodeFit
+from models_registry.fleet.preset_fit import Need, NodeFit, fit_device
 from models_registry.models import ModelVersion, Node, Preset, Replica
-from models_registry.plan.fitting import fit
 from tests.models_registry.fleet_rows import a_version
 from tests.stack import (  # noqa: F401 - fixtures
     FakeModel,
@@ -97,7 +96,7 @@ def test_nothing_wanted_is_not_ready_and_says_what_to_do():
     assert "Load one" in content["reason"]
 
 
-def test_what_only_requests_brought_in_does_not_count():
+def test_version_loaded_on_demand_does_not_count():
     replicas = [replica("a"), replica("b", "loading", is_on_demand=True)]
     content = readiness(UP, UP, Wanted(replicas), {"a@v1"})
     assert (content["status"], content["progress"]) == ("ready", "1/1")
@@ -106,7 +105,7 @@ def test_what_only_requests_brought_in_does_not_count():
     assert awake["loaded_models"] == ["b"]
 
 
-def test_all_asleep_is_ready_while_models_come_on_demand():
+def test_no_loaded_model_is_ready_while_models_load_on_demand():
     content = readiness(UP, UP, Wanted([replica("a", desired="absent")]), set(), can_load=True)
     assert (content["status"], content["progress"]) == ("ready", "0/0")
     assert content["dependencies"]["hosts"]["status"] == "ok"
@@ -162,7 +161,7 @@ def crowded(*needs: int, budget: int = 10, places: int = 4) -> NodeFit:
         for name, need in zip("abcdef", needs, strict=False)
     )
     own = {need.version_key: need.needs["cpu"] for need in members}
-    return NodeFit("local", members, (DeviceFit("cpu", fit(list(own), own, budget)),), places)
+    return NodeFit("local", members, (fit_device("cpu", own, budget),), places)
 
 
 @pytest.mark.parametrize(
@@ -189,13 +188,13 @@ def test_ready_where_members_take_turns_when_no_more_can_come(
         assert "Loaded in turn: c@v1" in content["notice"]
 
 
-def test_member_that_is_on_its_way_is_waited_for():
+def test_member_that_is_loading_is_awaited():
     replicas = [replica("a"), replica("b"), replica("c", "loading")]
     content = readiness(UP, UP, Wanted(replicas, crowded=[crowded(5, 5, 6)]), {"a@v1", "b@v1"})
     assert content["reason"].startswith("Models still loading: c@v1 ")
 
 
-def test_members_that_have_begun_to_take_turns_are_not_waited_for():
+def test_members_that_take_turns_are_not_awaited():
     replicas = [replica("b"), replica("c", "loading"), replica("a", "stopped", desired="absent")]
     wanted = Wanted(replicas, crowded=[crowded(5, 5, 6)])
     content = readiness(UP, UP, wanted, {"b@v1"}, can_load=True)
@@ -204,7 +203,7 @@ def test_members_that_have_begun_to_take_turns_are_not_waited_for():
 
 
 @pytest.mark.parametrize(("serving", "state"), [("", "loading"), ("", "failed"), ("b", "failed")])
-def test_members_that_take_turns_are_waited_for_when_none_serves_or_one_failed(serving, state):
+def test_members_that_take_turns_are_awaited_when_none_serves_or_one_failed(serving, state):
     replicas = [replica("b"), replica("c", state), replica("a", "stopped", desired="absent")]
     wanted = Wanted(replicas, crowded=[crowded(5, 5, 6)])
     content = readiness(UP, UP, wanted, {f"{name}@v1" for name in serving}, can_load=True)
@@ -220,7 +219,7 @@ def test_ready_where_hosts_are_too_few():
     assert "at most 2 hosts" in content["notice"]
 
 
-def test_member_that_fits_nowhere_is_waited_for_with_its_numbers():
+def test_member_that_fits_nowhere_is_awaited_with_its_numbers():
     wanted = Wanted([replica("a")], crowded=[crowded(5, 11)])
     content = readiness(UP, UP, wanted, {"a@v1"})
     assert content["status"] == "not_ready"
@@ -228,7 +227,7 @@ def test_member_that_fits_nowhere_is_waited_for_with_its_numbers():
     assert "it needs 16 bytes, 6 bytes more" in content["reason"]
 
 
-async def test_health_is_open_and_asks_nobody(monkeypatch: pytest.MonkeyPatch):
+async def test_health_needs_no_key_and_no_server(monkeypatch: pytest.MonkeyPatch):
     response = await AsyncClient().get("/health")
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
@@ -251,7 +250,7 @@ async def test_ready_route_is_open_and_true(wanted: Replica, model: FakeModel): 
 
 async def test_ready_route_is_503_without_a_host(
     wanted: Replica,
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
 ):
     response = await AsyncClient().get("/health/ready")
     assert response.status_code == 503
@@ -267,9 +266,9 @@ async def test_ready_route_is_503_when_a_heartbeat_is_too_old(
     assert (await AsyncClient().get("/health/ready")).status_code == 503
 
 
-async def test_ready_route_tells_when_redis_is_away(
+async def test_ready_route_reports_that_redis_is_away(
     wanted: Replica,
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ):
     away: Any = redis.asyncio.Redis(port=1, retry=Retry(NoBackoff(), 0))

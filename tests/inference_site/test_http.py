@@ -1,4 +1,4 @@
-"""Requests over real connections: what is read, what is refused, and how answers are framed."""
+"""Requests over real connections: limits, refusals, and the framing of answers."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from inference_site import exchange, handler, http_protocol
 from inference_site.asgi import application
 from inference_site.handler import MAX_HEADER_BYTES
@@ -34,7 +34,7 @@ MEBIBYTE = 1 << 20
 
 
 class Connection:
-    """A client that says exactly what it is told to."""
+    """A client that sends exactly the given bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -61,7 +61,7 @@ class Connection:
 
 @asynccontextmanager
 async def connected(app: Any = application) -> AsyncIterator[Callable[[], Any]]:
-    """A server on a free port; gives what makes connections to it."""
+    """A server on a free port; yields a function that connects to it."""
     config = uvicorn.Config(app, http=HttpProtocol, lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     config.load()
@@ -121,7 +121,7 @@ def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/v1/models/some/x/y", 404),
     ],
 )
-async def test_body_of_a_stranger_is_not_waited_for(database: None, path: str, status: int):  # noqa: F811
+async def test_body_without_a_valid_key_is_not_awaited(database: None, path: str, status: int):  # noqa: F811
     async with connected() as connect:
         for framing in ("Content-Length: 1000000000", "Transfer-Encoding: chunked"):
             client = await connect()
@@ -142,7 +142,7 @@ async def test_key_without_the_scope_is_refused_before_the_body(database: None):
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/auth/token", "/admin/login/"])
 async def test_body_that_is_announced_too_large_is_413_at_once(
     api: Api,  # noqa: F811
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     path: str,
 ):
     async with connected() as connect:
@@ -158,7 +158,7 @@ async def test_body_that_is_announced_too_large_is_413_at_once(
 
 async def test_body_in_chunks_is_counted(
     api: Api,  # noqa: F811
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     configure: Callable[..., None],  # noqa: F811
 ):
     configure(max_body_bytes=MEBIBYTE)
@@ -175,7 +175,7 @@ async def test_body_in_chunks_is_counted(
             assert await client.rest() == b""
 
 
-async def test_form_of_a_stranger_is_small(database: None):  # noqa: F811
+async def test_form_without_a_session_is_small(database: None):  # noqa: F811
     async with connected() as connect:
         for cookie, expected in (("a=b", 413), ("sessionid=x", 403)):
             client = await connect()
@@ -184,7 +184,7 @@ async def test_form_of_a_stranger_is_small(database: None):  # noqa: F811
             assert (await client.answer())[0] == expected
 
 
-async def test_form_that_does_not_come_is_408(database: None, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+async def test_form_that_is_not_sent_is_408(database: None, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
     monkeypatch.setattr(handler, "PAGE_SECONDS", 0.1)
     monkeypatch.setattr(exchange, "LINGER_SECONDS", 0.1)
     async with connected() as connect:
@@ -213,7 +213,7 @@ async def test_body_without_an_end_is_left_after_a_while(
 
 async def test_connection_goes_on_after_a_request_that_was_read(
     api: Api,  # noqa: F811
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
 ):
     async with connected() as connect:
         client = await connect()
@@ -291,7 +291,7 @@ async def test_head_without_an_end_is_431(beginning: bytes, monkeypatch: pytest.
         assert await client.rest() == b""
 
 
-async def test_what_is_no_http_is_400_in_json():
+async def test_invalid_http_is_400_in_json():
     async with connected() as connect:
         client = await connect()
         await client.send(b"A" * 200_000)
@@ -377,7 +377,7 @@ async def test_plain_answer_has_its_length(database: None, path: str, http_versi
         assert (headers.get("connection") == "close") == (http_version == "1.0")
 
 
-async def test_head_request_has_no_body(api: Api, service: InferenceService):  # noqa: F811
+async def test_head_request_has_no_body(api: Api, service: Runtime):  # noqa: F811
     async with connected() as connect:
         for http_version in ("1.1", "1.0"):
             client = await connect()

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from inference.request_id import accepted_id, current_request_id
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from inference_site import settings
 from inference_site.asgi import application
+from inference_site.log_filters import add_request_id
 from tests.inference.test_consumer_chat import Communicator, socket_of
 from tests.inference_site.test_http import connected, error_of, request
 from tests.stack import (  # noqa: F401 - fixtures
@@ -39,7 +40,7 @@ def test_id_is_taken_as_it_is(given: str):
 
 
 @pytest.mark.parametrize("given", ["", "x" * 129, "é", "a\tb", "a\nb", "a\x7f", None, 7, {}])
-def test_id_that_cannot_be_printed_is_not_taken(given: object):
+def test_unprintable_id_is_refused(given: object):
     assert accepted_id(given) == ""
 
 
@@ -100,8 +101,8 @@ async def test_socket_has_an_id_and_each_request_may_have_its_own(
         assert data["error"]["details"]["request_id"] == "socket"
 
 
-async def test_socket_says_its_id_when_it_opens(
-    service: InferenceService,  # noqa: F811
+async def test_socket_sends_its_id_when_it_opens(
+    service: Runtime,  # noqa: F811
     api: Api,  # noqa: F811
 ):
     headers = [(b"x-request-id", b"mine")]
@@ -116,7 +117,7 @@ async def test_log_lines_have_the_id(
     database: None,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
 ):
-    caplog.handler.addFilter(settings._add_request_id)
+    caplog.handler.addFilter(add_request_id)
     with caplog.at_level(logging.INFO, "uvicorn.access"):
         async with connected() as connect:
             client = await connect()
@@ -130,15 +131,15 @@ async def test_log_lines_have_the_id(
 
 def test_log_line_outside_of_requests_has_none():
     record = logging.LogRecord("x", logging.INFO, "", 0, "said", (), None)
-    assert settings._add_request_id(record)
+    assert add_request_id(record)
     text = logging.Formatter(settings.LOGGING["formatters"]["line"]["format"]).format(record)
     assert text.endswith("INFO x said")
 
 
-async def test_what_outlives_a_request_has_not_its_id(
+async def test_task_that_outlives_a_request_has_not_its_id(
     model: FakeModel,  # noqa: F811
     api: Api,  # noqa: F811
-    service: InferenceService,  # noqa: F811
+    service: Runtime,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ):
     model.say("hello")

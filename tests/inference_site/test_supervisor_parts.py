@@ -15,18 +15,18 @@ import pytest
 from aiohttp import web
 from rich.console import Console
 
-from inference_site.access_log import OWN_POLL
-from inference_site.embedded.lock import FileLock
+from inference_site.embedded.files import FileLock
+from inference_site.log_filters import OWN_POLL
 from inference_site.management.commands.up import example_request
 from inference_site.supervisor import supervisor
+from inference_site.supervisor.child import Life, restart_delay
 from inference_site.supervisor.preflight import PreflightError, check_port, claim_home
 from inference_site.supervisor.readiness import ReadinessWatch, describe_missing
-from inference_site.supervisor.restarts import Life, restart_decision
 from inference_site.supervisor.screen import Screen
 
 
 def test_first_start_is_at_once() -> None:
-    assert restart_decision([], now=100.0) == 0.0
+    assert restart_delay([], now=100.0) == 0.0
 
 
 def test_short_lives_double_the_pause_up_to_half_a_minute() -> None:
@@ -34,22 +34,22 @@ def test_short_lives_double_the_pause_up_to_half_a_minute() -> None:
     for _ in range(8):
         history.append(Life(clock, clock + 2.0))
         clock += 2.0
-        pauses.append(restart_decision(history, clock))
+        pauses.append(restart_delay(history, clock))
         clock += pauses[-1]
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
 def test_a_long_life_brings_the_pause_back() -> None:
     short = [Life(0, 2), Life(3, 5), Life(7, 9)]
-    assert restart_decision([*short, Life(13, 43)], now=43.0) == 1.0
-    assert restart_decision([*short, Life(13, 42.9)], now=42.9) == 8.0
-    assert restart_decision([*short, Life(13, 43), Life(44, 45)], now=45.0) == 1.0
+    assert restart_delay([*short, Life(13, 43)], now=43.0) == 1.0
+    assert restart_delay([*short, Life(13, 42.9)], now=42.9) == 8.0
+    assert restart_delay([*short, Life(13, 43), Life(44, 45)], now=45.0) == 1.0
 
 
 def test_time_that_has_passed_counts() -> None:
     history = [Life(0, 2), Life(3, 5)]
-    assert restart_decision(history, now=6.5) == 0.5
-    assert restart_decision(history, now=60.0) == 0.0
+    assert restart_delay(history, now=6.5) == 0.5
+    assert restart_delay(history, now=60.0) == 0.0
 
 
 def _screen(directory: Path, **options: Any) -> tuple[Screen, io.StringIO]:
@@ -57,7 +57,7 @@ def _screen(directory: Path, **options: Any) -> tuple[Screen, io.StringIO]:
     return Screen(Console(file=output), directory, ["web", "models"], **options), output
 
 
-def test_screen_aligns_names_and_takes_text_as_it_is(tmp_path: Path) -> None:
+def test_screen_aligns_names_and_does_not_interpret_markup(tmp_path: Path) -> None:
     screen, output = _screen(tmp_path)
     screen.line("web", b"[bold]not markup[/bold] \x1b[31mred\x1b[0m " + b"x" * 200)
     screen.line("models", b"\xff")
@@ -80,7 +80,7 @@ def test_screen_colours_names_on_a_terminal_alone(tmp_path: Path) -> None:
     assert output.getvalue() == "\x1b[36mweb │ \x1b[0mhello\n"
 
 
-def test_log_is_put_aside_while_it_grows(tmp_path: Path) -> None:
+def test_large_log_is_rotated_while_written(tmp_path: Path) -> None:
     screen, _ = _screen(tmp_path, largest_log_bytes=10)
     for line in (b"0123456789", b"next"):
         screen.line("web", line)
@@ -120,7 +120,7 @@ async def _service(answers: list[tuple[int, Any]]) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def test_watch_says_what_is_missing_and_tells_once_when_ready(tmp_path: Path) -> None:
+async def test_watch_shows_what_is_missing_and_calls_once_when_ready(tmp_path: Path) -> None:
     screen, output = _screen(tmp_path)
     calls: list[str] = []
     loading = (503, {"reason": "Models still loading: a@1"})
@@ -130,7 +130,7 @@ async def test_watch_says_what_is_missing_and_tells_once_when_ready(tmp_path: Pa
     assert output.getvalue() == "Waiting: Models still loading: a@1\n"
 
 
-async def test_watch_that_takes_long_says_so_once_and_goes_on(tmp_path: Path) -> None:
+async def test_watch_warns_once_after_its_patience_and_continues(tmp_path: Path) -> None:
     screen, output = _screen(tmp_path)
     calls: list[str] = []
     loading = (503, {"reason": "Models still loading: a@1"})
@@ -141,7 +141,7 @@ async def test_watch_that_takes_long_says_so_once_and_goes_on(tmp_path: Path) ->
     assert output.getvalue().count("still trying. Models still loading: a@1.") == 1
 
 
-async def test_watch_waits_for_a_service_that_is_not_there_yet(tmp_path: Path) -> None:
+async def test_watch_waits_for_a_web_process_that_does_not_answer_yet(tmp_path: Path) -> None:
     screen, output = _screen(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -151,7 +151,7 @@ async def test_watch_waits_for_a_service_that_is_not_there_yet(tmp_path: Path) -
     assert "the web process does not answer yet" in output.getvalue()
 
 
-def test_taken_port_is_told_before_the_start() -> None:
+def test_taken_port_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(PreflightError, match=f"Port {port} .* is taken.*INFERENCE_PORT"):
@@ -159,7 +159,7 @@ def test_taken_port_is_told_before_the_start() -> None:
     check_port("127.0.0.1", port)
 
 
-def test_address_of_another_machine_is_told() -> None:
+def test_address_of_another_machine_is_refused() -> None:
     with pytest.raises(PreflightError, match="Set INFERENCE_HOST"):
         check_port("192.0.2.1", 8085)
 
@@ -173,7 +173,7 @@ def test_second_supervisor_of_a_home_learns_of_the_first(tmp_path: Path) -> None
     claim_home(tmp_path).close()
 
 
-def test_supervisor_that_has_not_said_its_number_yet_is_told_too(tmp_path: Path) -> None:
+def test_supervisor_that_has_not_written_its_process_id_is_refused_too(tmp_path: Path) -> None:
     with FileLock(tmp_path / "run" / "up.lock") as lock:
         assert lock.try_exclusive()
         with pytest.raises(PreflightError, match="already being run by a process that has just"):
@@ -188,15 +188,15 @@ def test_example_request_can_be_pasted() -> None:
 
 
 class _Servers:
-    """Counts how often it is asked; every third look finds it disturbed, and the 31st is the last.
+    """Counts calls; every third check is needed, and the 31st is the last.
 
-    So is the fifth time that it is asked without a look.
+    The fifth ``ensure`` without a check is the last, too.
     """
 
     def __init__(self) -> None:
         self.looks = self.asked = 0
 
-    def are_disturbed(self) -> bool:
+    def need_check(self) -> bool:
         self.looks += 1
         if self.looks > 30:
             raise EOFError
@@ -210,13 +210,13 @@ class _Servers:
 
 
 @pytest.mark.parametrize(("ask_seconds", "asked"), [(60.0, 11), (0.0, 5)])
-async def test_servers_are_asked_when_they_are_disturbed_and_now_and_then(
+async def test_servers_are_asked_when_they_need_a_check_and_regularly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask_seconds: float, asked: int
 ) -> None:
-    monkeypatch.setattr(supervisor, "_LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(supervisor, "_ASK_SECONDS", ask_seconds)
+    monkeypatch.setattr(supervisor, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "_PROBE_SECONDS", ask_seconds)
     servers = _Servers()
     running = supervisor.Supervisor([], _screen(tmp_path)[0], servers)
     with pytest.raises(EOFError):
-        await running._look_after_servers()
+        await running._check_servers()
     assert servers.asked == asked

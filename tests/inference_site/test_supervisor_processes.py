@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inference_site.embedded.valkey import ValkeyServer
-from inference_site.supervisor.processes import service_processes
+from inference_site.management.commands.up import service_processes
 from tests.inference_site.embedded_processes import kill, running_pids
 from tests.inference_site.supervisor_processes import POLITE, STUBBORN, alive, supervisor
 from tests.waiting import wait_until
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads /
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signal_stops_everything_doors_first(tmp_path: Path, number: signal.Signals) -> None:
+def test_signal_stops_everything_web_first(tmp_path: Path, number: signal.Signals) -> None:
     with supervisor(tmp_path, models=POLITE, web=POLITE, jobs=POLITE) as running:
         pids = running.pids(3)
         running.signal(number)
@@ -29,13 +29,13 @@ def test_signal_stops_everything_doors_first(tmp_path: Path, number: signal.Sign
         assert not any(alive(pid) for pid in pids)
 
 
-def test_lines_are_shown_with_names_and_kept_without(tmp_path: Path) -> None:
+def test_lines_are_shown_with_names_and_logged_without(tmp_path: Path) -> None:
     with supervisor(tmp_path, web=POLITE) as running:
         (pid,) = running.pids(1)
         assert (tmp_path / "logs" / "web.log").read_text() == f"pid {pid}\n"
 
 
-def test_lines_without_end_and_without_sense_are_shown(tmp_path: Path) -> None:
+def test_endless_and_undecodable_lines_are_shown(tmp_path: Path) -> None:
     code = r"import sys; sys.stdout.buffer.write(b'\xff' * 200000 + b'\nlast'); sys.stdout.flush()"
     with supervisor(tmp_path, web=code) as running:
         lines = [running.line()]
@@ -59,7 +59,7 @@ def test_killed_child_is_started_again_and_its_group_is_gone(tmp_path: Path) -> 
         assert alive(jobs)
 
 
-def test_child_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+def test_child_that_cannot_be_started_is_reported(tmp_path: Path) -> None:
     with supervisor(tmp_path, web="raise SystemExit(3)") as running:
         assert "web ended with status 3; it is started again in 1 s" in running.line()
         assert "web ended with status 3; it is started again in 2 s" in running.line()
@@ -106,7 +106,7 @@ def test_killed_supervisor_leaves_no_child(tmp_path: Path) -> None:
         wait_until(lambda: not any(alive(pid) for pid in pids))
 
 
-def test_dead_server_is_told(tmp_path: Path) -> None:
+def test_restart_of_a_dead_server_is_reported(tmp_path: Path) -> None:
     with supervisor(tmp_path, valkey=True, jobs=POLITE) as running:
         running.pids(1)
         kill(ValkeyServer(tmp_path).leftovers()[0])

@@ -1,7 +1,7 @@
-"""A fleet on a virtual clock: the real plan, pretended hosts, requests that must all be answered.
+"""A fleet on a virtual clock: the real plan with simulated hosts and requests.
 
-What the controller does with a plan is done here on plain objects; what it must never lead to is
-checked at every tick (``Fleet.check``).
+``Fleet`` carries out plans on plain objects as the controller does on rows and processes, and
+checks at every tick that no budget is exceeded.
 """
 
 import math
@@ -17,10 +17,9 @@ from models_registry.plan.facts import (
     Rules,
     VersionView,
 )
-from models_registry.plan.leaving import Retire
 from models_registry.plan.lifecycle import CRASH_LOOP, Action
 from models_registry.plan.plan import Plan, Start, plan
-from models_registry.plan.victims import is_idle
+from models_registry.plan.retirement import Retire
 
 TICK_SECONDS = 0.5
 AGEING_SECONDS = 30.0
@@ -33,7 +32,7 @@ MIB = 1 << 20
 class SimModel:
     """A version and how its hosts behave.
 
-    It is foreseen to take ``mib``; ``held_mib`` is what it turns out to take, where that differs.
+    It is foreseen to take ``mib`` of memory, and takes ``held_mib`` if that is set.
     """
 
     key: str
@@ -123,7 +122,7 @@ class Row:
 
 @dataclass
 class Swap:
-    """A replica put out for another version."""
+    """A replica evicted for another version."""
 
     at: float
     victim: str
@@ -134,10 +133,9 @@ class Swap:
 class Fleet:
     """Nodes, models, rows, hosts and requests, a tick at a time.
 
-    ``fails_to_load`` is asked at the end of each load for a reason, "" when it went well;
-    ``dies`` at each tick for each live host whether it is killed now; ``loses_ready`` when one
-    begins to serve whether its row is never told; ``ignores_drain`` when one is told to leave
-    whether it does nothing about it.
+    Faults are functions of a row. ``fails_to_load`` returns a reason at the end of a load, "" for
+    success; ``dies`` is asked at each tick whether the host is killed now, ``loses_ready`` whether
+    its row is not told that it is ready, ``ignores_drain`` whether it does not drain when told to.
     """
 
     def __init__(
@@ -173,11 +171,11 @@ class Fleet:
     # What people and clients do.
 
     def load(self, key: str, node: str | None = None) -> Row:
-        """An administrator asks for a version."""
+        """An administrator loads a version."""
         return self._row(key, node or self.nodes[0].name)
 
     def unload(self, key: str) -> None:
-        """An administrator wants a version out."""
+        """An administrator unloads a version."""
         for row in self.rows:
             if row.model.key == key:
                 row.wanted = False
@@ -200,12 +198,12 @@ class Fleet:
         request.refused = "cancelled"
 
     def limit(self, node: NodeView, *, within_seconds: float) -> None:
-        """An administrator changes what a node may hold, which must be so after a while."""
+        """An administrator changes the limits of a node, which hold after a while."""
         self.nodes = [node if one.name == node.name else one for one in self.nodes]
         self.settled_at = self.now + within_seconds
 
     def lose(self, name: str) -> None:
-        """A node's cluster stops, in order: its hosts give their work back and are gone."""
+        """A node's cluster stops in order: its hosts release their requests and end."""
         self.silent_since[name] = self.now
         for row in self.rows:
             if row.node == name and row.host is not None:
@@ -220,7 +218,7 @@ class Fleet:
         self._see_nodes()
 
     def freeze(self, key: str, *, for_good: bool = False) -> None:
-        """The host of a version falls silent and keeps its memory; ``for_good`` nothing ends it."""
+        """The host of a version hangs and keeps its memory; with ``for_good`` no kill ends it."""
         row = self.row(key)
         self._kill(row)
         row.is_dead, row.is_hung, row.is_unkillable = False, True, for_good
@@ -258,7 +256,7 @@ class Fleet:
             self.tick()
 
     def run_until(self, condition: Callable[[], bool], limit_seconds: float = 300.0) -> float:
-        """Let time pass until something is so; returns how long that took."""
+        """Let time pass until ``condition`` holds; returns the seconds that took."""
         began = self.now
         while not condition():
             assert self.now - began < limit_seconds, self.last.reasons
@@ -275,7 +273,7 @@ class Fleet:
         self.check()
 
     def check(self) -> None:
-        """What must hold at every moment.
+        """Check that no node exceeds its budgets.
 
         Nothing is loaded while a node is over its budgets, so beyond them it holds at most what
         the loads that may go on at once take more than was foreseen.
@@ -337,16 +335,16 @@ class Fleet:
         row = self._by_id(retired.replica_id)
         row.wanted = False
         self.retired.append((self.now, view.version, retired.reason))
-        if "more than it may" in retired.reason:
+        if "exceeds its budget" in retired.reason:
             assert not row.model.pinned, retired
             assert view.state_age_seconds >= self.rules.minimum_dwell_seconds, retired
         if "make room" not in retired.reason:
             return
-        was_busy = not is_idle(view, versions)
+        was_busy = not view.is_idle(versions[view.version])
         self.swaps.append(Swap(self.now, view.version, retired.reason, was_busy))
         assert not row.model.pinned, retired
         assert view.state_age_seconds >= self.rules.minimum_dwell_seconds, retired
-        wanting = retired.reason.removeprefix("Put out to make room for ").rstrip(".")
+        wanting = retired.reason.removeprefix("Evicted to make room for ").rstrip(".")
         if row.model.is_embedding and (row.model.preload_workers or not row.on_demand):
             assert self.models[wanting].is_embedding, retired
         if was_busy:
@@ -427,7 +425,6 @@ class Fleet:
             id=row.id,
             version=row.model.key,
             node=row.node,
-            device=row.model.device,
             needs=row.model.held if row.state in ("ready", "draining") else row.needs,
             wanted=row.wanted,
             on_demand=row.on_demand,

@@ -10,32 +10,27 @@ from inference.api.view import ApiView, body_of, json_response, principal_in
 from inference.errors import InvalidRequestError
 from inference.orders.defaults import keep_alive_of
 from inference.orders.inputs import token_inputs
+from inference.orders.order import Order
 from inference.orders.requests import MAX_TEXTS, EmbeddingsRequest
 from inference.runs.embedding import embed
-from inference.runs.service import inference_service
+from inference.runs.runtime import runtime
 from models_registry.rules.spec import ModelSpec
 
 
 class Embeddings(ApiView):
-    """Vectors of texts."""
-
     async def post(self, request: Request) -> HttpResponse:
-        """Embed one or many inputs."""
-        service = inference_service()
-        body = body_of(request, EmbeddingsRequest, service.settings.max_body_bytes)
-        spec = await service.resolver.resolve(body.model, "embedding")
-        keep_alive_seconds = keep_alive_of(body)
+        shared = runtime()
+        body = body_of(request, EmbeddingsRequest, shared.settings.max_body_bytes)
+        spec = await shared.resolver.resolve(body.model, "embedding")
         _check_dimensions(body.dimensions, spec)
-        inputs = await token_inputs(service.tokenizer, spec, body.input, "input", most=MAX_TEXTS)
-        found = await embed(
-            service,
-            principal_in(request),
-            spec,
-            inputs,
-            param="input",
+        order = Order(
+            kind="embedding",
+            spec=spec,
+            prompts=await token_inputs(shared.tokenizer, spec, body.input, "input", most=MAX_TEXTS),
             end_user=body.user or "",
-            keep_alive_seconds=keep_alive_seconds,
+            keep_alive_seconds=keep_alive_of(body),
         )
+        found = await embed(order, principal_in(request), "input")
         return json_response(
             {
                 "object": "list",

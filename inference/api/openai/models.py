@@ -17,9 +17,9 @@ from inference.errors import (
     TemporaryResourceError,
 )
 from inference.orders.requests import ChatRequest, CompletionRequest, EmbeddingsRequest
+from inference.orders.resolution import missing_file
 from inference.orders.template_variables import TEMPLATE_VARIABLES
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
-from inference.runs.availability import missing_file
 from models_registry.catalogue.selectors import ModelStatus, model_statuses
 from models_registry.errors import NeverFitsError, RegistryError
 from models_registry.fleet import desired
@@ -30,32 +30,25 @@ from models_registry.rules.chat_templates import variables_of_template
 
 
 class Models(ApiView):
-    """All models."""
-
     required_scope = MODELS_READ
 
     async def get(self, request: Request) -> HttpResponse:
-        """List models with what is in memory of them."""
         return json_response(await in_database(_listed))
 
 
 class ModelDetail(ApiView):
-    """One model."""
-
     required_scope = MODELS_READ
 
     async def get(self, request: Request, model_id: str) -> HttpResponse:
-        """The model, or 404; with a label, that version of it."""
+        """The model; with a label, that version of it."""
         return json_response(await _named_object(model_id))
 
 
 class LoadModel(ApiView):
-    """Bring a model into memory."""
-
     required_scope = MODELS_OPERATE
 
     async def post(self, request: Request, model_id: str) -> HttpResponse:
-        """Want a replica of the version where there is room; answers at once with the state."""
+        """Ask for a replica where there is room; answers at once with the state."""
         status = await status_of(model_id)
         version = version_named(status, model_id)
         if version.file_state != ModelVersion.FileState.READY:
@@ -72,12 +65,10 @@ class LoadModel(ApiView):
 
 
 class UnloadModel(ApiView):
-    """Take a model out of memory."""
-
     required_scope = MODELS_OPERATE
 
     async def post(self, request: Request, model_id: str) -> HttpResponse:
-        """Want no replica; what runs on it finishes first."""
+        """Ask for no replica; running requests finish first."""
         status = await status_of(model_id)
         try:
             await in_database(_unload, version_named(status, model_id), principal_in(request))
@@ -87,10 +78,10 @@ class UnloadModel(ApiView):
 
 
 async def status_of(model_id: str) -> ModelStatus:
-    """A model by its id, or by that of a version.
+    """The model that a model id or version id names.
 
     Raises:
-        ModelNotFoundError: there is none.
+        ModelNotFoundError: it does not exist.
     """
     slug = model_id.partition("@")[0]
     # Postgres refuses to compare with a NUL.
@@ -104,10 +95,10 @@ async def status_of(model_id: str) -> ModelStatus:
 
 
 def version_named(status: ModelStatus, model_id: str) -> ModelVersion:
-    """The version that an id means: the one of its label, else the default.
+    """The version with the label in ``model_id``, or the default version.
 
     Raises:
-        ModelNotFoundError: there is none.
+        ModelNotFoundError: it does not exist.
     """
     label = model_id.partition("@")[2]
     version = status.version
@@ -130,7 +121,6 @@ def _listed() -> dict[str, Any]:
 
 
 async def _named_object(model_id: str) -> dict[str, Any]:
-    """The model of an id, or a version of it, as far as that one goes."""
     status = await status_of(model_id)
     version = version_named(status, model_id)
     if not model_id.partition("@")[2]:
@@ -143,7 +133,6 @@ def _unload(version: ModelVersion, principal: Principal) -> None:
 
 
 def _actor(principal: Principal) -> Any:
-    """Who is noted with a change in the audit trail."""
     return get_user_model().objects.get(pk=principal.user_id)
 
 
@@ -154,7 +143,7 @@ def _load(version: ModelVersion, principal: Principal) -> None:
 
 
 def _supported_parameters(status: ModelStatus) -> list[str]:
-    """Names of the parameters that requests may carry besides the model and the prompt."""
+    """Parameters that requests may carry besides the model and the prompt."""
     kind: type[msgspec.Struct] = CompletionRequest
     if status.model.type == Model.Type.EMBEDDING:
         kind = EmbeddingsRequest
@@ -166,7 +155,7 @@ def _supported_parameters(status: ModelStatus) -> list[str]:
 
 
 def _model_object(status: ModelStatus, name: str) -> dict[str, Any]:
-    """A model, or one version of it, as clients see it; ``name`` is what requests send."""
+    """A model or one of its versions for clients; requests send ``name``."""
     version = status.version
     memory = sum(replica.memory_bytes for replica in status.replicas)
     if version is not None and not memory:

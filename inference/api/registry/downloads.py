@@ -39,7 +39,7 @@ Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{64}$")]
 
 
 class DownloadRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A registered version by its name, or a source and what to register it as."""
+    """Either a registered version (``model``), or a source and the name to register it under."""
 
     model: Name | None = None
     url: SourceUrl | None = None
@@ -49,56 +49,46 @@ class DownloadRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class StartDownload(ApiView):
-    """Fetch the file of a model."""
-
     required_scope = MODELS_OPERATE
 
     async def post(self, request: Request) -> HttpResponse:
-        """Start a download, or join the one that is under way; answers at once."""
+        """Start a download, or join the running one; answers at once."""
         body = body_of(request, DownloadRequest, inference_settings().max_body_bytes)
         content = await in_database(_start, body, principal_in(request))
         return json_response(content, status=202)
 
 
 class Downloads(ApiView):
-    """The newest downloads."""
-
     required_scope = MODELS_READ
 
     async def get(self, request: Request) -> HttpResponse:
-        """List them, newest first."""
         rows = await in_database(downloads.recent_downloads)
         return json_response({"object": "list", "data": [download_object(row) for row in rows]})
 
 
 class DownloadDetail(ApiView):
-    """One download."""
-
     required_scope = MODELS_OPERATE
     reading_scope = MODELS_READ
 
     async def get(self, request: Request, download_id: UUID) -> HttpResponse:
-        """How far it is."""
         return json_response(download_object(await in_database(found, download_id)))
 
     async def delete(self, request: Request, download_id: UUID) -> HttpResponse:
-        """Cancel it; what has come is kept for the next try. One that has ended stays so."""
+        """Cancel it; the bytes received stay for the next try."""
         return json_response(await in_database(_cancel, download_id, principal_in(request)))
 
 
 class RetryDownload(ApiView):
-    """Once more."""
-
     required_scope = MODELS_OPERATE
 
     async def post(self, request: Request, download_id: UUID) -> HttpResponse:
-        """Start the same download again, as a new one that goes on from what has come."""
+        """Start the download again, from the bytes received."""
         content = await in_database(_retry, download_id, principal_in(request))
         return json_response(content, status=202)
 
 
 def download_object(download: Download) -> dict[str, Any]:
-    """A download as clients see it; times are seconds since 1970, like OpenAI's."""
+    """A download for clients; times are seconds since 1970, like OpenAI's."""
     asker, stopper = download.requested_by, download.cancelled_by
     return {
         "id": str(download.pk),
@@ -131,9 +121,9 @@ def _start(body: DownloadRequest, principal: Principal) -> dict[str, Any]:
 
 
 def _version(body: DownloadRequest, user: Any, *, is_person: bool) -> ModelVersion:
-    """The version that is meant, registered first if it is new.
+    """The version to download, registered first if it is new.
 
-    ``is_person`` tells that it is not a key that asks, but somebody who may register models.
+    ``is_person`` is true for a user with permission to register models, false for a key.
     """
     if body.model is not None:
         if any((body.url, body.slug, body.label, body.sha256)):
@@ -181,7 +171,7 @@ def _version(body: DownloadRequest, user: Any, *, is_person: bool) -> ModelVersi
 
 
 def _same(version: ModelVersion, body: DownloadRequest) -> ModelVersion:
-    """A version that was there before. Raises ``ConflictError`` where another file is meant."""
+    """An existing version. Raises ``ConflictError`` where the request means another file."""
     start = f"{version.key} is registered already, with another"
     if not version.sources.filter(url=body.url).exists():
         raise ConflictError(f"{start} source. Choose another label.", param="label")
@@ -191,7 +181,7 @@ def _same(version: ModelVersion, body: DownloadRequest) -> ModelVersion:
 
 
 def found(download_id: UUID) -> Download:
-    """The download of an id. Raises ``NotFoundError`` when there is none."""
+    """Raises ``NotFoundError`` where the download does not exist."""
     download = downloads.find_download(download_id)
     if download is None:
         raise NotFoundError(f"There is no download {download_id}. GET /api/models/downloads.")

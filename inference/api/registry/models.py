@@ -12,7 +12,7 @@ from inference.api.openai.models import status_of, version_named
 from inference.api.view import ApiView, json_response
 from inference.database import in_database
 from inference.principal import MODELS_READ
-from metrics.figures import figures_of_model
+from metrics.statistics import model_statistics
 from models_registry.catalogue.routing import fallbacks_of
 from models_registry.catalogue.selectors import ModelStatus, model_statuses
 from models_registry.models import ModelVersion
@@ -21,23 +21,17 @@ _METRICS_HOURS: Final = 24
 
 
 class RegisteredModels(ApiView):
-    """All models."""
-
     required_scope = MODELS_READ
 
     async def get(self, request: Request) -> HttpResponse:
-        """List them."""
         statuses = await in_database(model_statuses)
         return json_response({"object": "list", "data": [_summary(one) for one in statuses]})
 
 
 class RegisteredModel(ApiView):
-    """One model."""
-
     required_scope = MODELS_READ
 
     async def get(self, request: Request, model_id: str) -> HttpResponse:
-        """With its versions and fallbacks."""
         status = await status_of(model_id)
         version_named(status, model_id)
         content = _summary(status) | {
@@ -48,26 +42,21 @@ class RegisteredModel(ApiView):
 
 
 class Versions(ApiView):
-    """The versions of a model."""
-
     required_scope = MODELS_READ
 
     async def get(self, request: Request, model_id: str) -> HttpResponse:
-        """List them."""
         status = await status_of(model_id)
         return json_response({"object": "list", "data": _versions(status)})
 
 
 class ModelMetrics(ApiView):
-    """How a model has done."""
-
     required_scope = MODELS_READ
 
     async def get(self, request: Request, model_id: str) -> HttpResponse:
         """Requests, tokens and latencies of its versions in the last 24 hours."""
         status = await status_of(model_id)
         since = timezone.now() - timedelta(hours=_METRICS_HOURS)
-        figures = await in_database(figures_of_model, status.model.slug, since)
+        figures = await in_database(model_statistics, status.model.slug, since)
         return json_response(
             {
                 "object": "model.metrics",
@@ -143,7 +132,7 @@ def _version(version: ModelVersion, status: ModelStatus) -> dict[str, Any]:
 
 
 def _configuration(version: ModelVersion) -> dict[str, Any]:
-    """How replicas of a version run; ``threads`` is None where the service's setting counts."""
+    """Options of replicas; ``threads`` is None where the setting of the service applies."""
     return {
         "device": version.device,
         "gpu_layers": version.layers_on_gpu,

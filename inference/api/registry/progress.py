@@ -13,9 +13,8 @@ POLL_SECONDS = 1.0
 
 
 async def progress_of(download_id: UUID) -> AsyncIterator[dict[str, Any]]:
-    """The download as ``GET /api/models/downloads/{id}`` shows it: now, and when that has changed.
-
-    It is looked at each second, until it has ended.
+    """The download as ``GET /api/models/downloads/{id}`` shows it: at once and after each change,
+    until it has ended.
 
     Raises:
         NotFoundError: there is no such download, or no longer.

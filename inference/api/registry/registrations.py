@@ -17,14 +17,14 @@ from inference.model_manager import registration_data
 from inference.orders.requests import MAX_TEXTS, Name
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
 from inference.runs.embedding import embed_registered
-from inference.runs.service import inference_service
+from inference.runs.runtime import runtime
 from models_registry.fleet.registrations import active_registrations, register, release
 from models_registry.models import Registration
 from models_registry.rules.requirement import RequirementError, read_requirement
 
 
 class RegistrationRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """What ``register_model`` takes; ``model_config`` has the fields of ``ModelRequirement``."""
+    """Arguments of ``register_model``; ``model_config`` has the fields of ``ModelRequirement``."""
 
     model_id: Name
     model_config: dict[str, Any]
@@ -32,48 +32,40 @@ class RegistrationRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RegisteredTexts(msgspec.Struct, forbid_unknown_fields=True):
-    """What ``generate_embeddings`` takes."""
+    """Arguments of ``generate_embeddings``."""
 
     texts: str | Annotated[list[str], Meta(min_length=1, max_length=MAX_TEXTS)]
     model_id: Name
 
 
 class Registrations(ApiView):
-    """All references, and new ones."""
-
     required_scope = MODELS_OPERATE
     reading_scope = MODELS_READ
 
     async def get(self, request: Request) -> HttpResponse:
-        """The references that there are, the oldest first."""
+        """Active registrations, the oldest first."""
         return json_response({"object": "list", "data": await in_database(_listed)})
 
     async def post(self, request: Request) -> HttpResponse:
-        """Count a program as somebody who needs a model; asking again changes nothing."""
+        """Register the need of a program for a model; repeating it changes nothing."""
         body = body_of(request, RegistrationRequest, inference_settings().max_body_bytes)
         content = await in_database(_register, body, principal_in(request))
         return json_response(content, status=201 if content["new_registration"] else 200)
 
 
 class EmbeddingsOfRegistered(ApiView):
-    """Vectors by a registered model, with the result that programs get."""
-
     async def post(self, request: Request) -> HttpResponse:
-        """Embed one text or many."""
-        service = inference_service()
-        body = body_of(request, RegisteredTexts, service.settings.max_body_bytes)
+        body = body_of(request, RegisteredTexts, runtime().settings.max_body_bytes)
         principal = principal_in(request)
-        content = await embed_registered(service, principal, body.texts, body.model_id)
+        content = await embed_registered(principal, body.texts, body.model_id)
         return json_response(content)
 
 
 class RegistrationDetail(ApiView):
-    """One reference."""
-
     required_scope = MODELS_OPERATE
 
     async def delete(self, request: Request, registration_id: UUID) -> HttpResponse:
-        """Give it up; a second time changes nothing."""
+        """Release a registration; repeating it changes nothing."""
         content = await in_database(_release, registration_id, principal_in(request))
         return json_response(content)
 
@@ -83,7 +75,7 @@ def _listed() -> list[dict[str, Any]]:
 
 
 def registration_object(row: Registration) -> dict[str, Any]:
-    """A reference as clients see it; times are seconds since 1970."""
+    """A registration for clients; times are seconds since 1970."""
     return {
         "id": str(row.pk),
         "object": "model.registration",

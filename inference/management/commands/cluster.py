@@ -17,10 +17,9 @@ from inference.cluster.cluster import (
     DEFAULT_STOP_SECONDS,
     MINIMUM_STOP_SECONDS,
     GuardedCluster,
-    cluster_queue_name,
 )
-from inference.cluster.names import MODELS_CLUSTER, configured_cluster_names
-from inference.cluster.node_probe import probe_node
+from inference.cluster.names import MODELS_CLUSTER, cluster_queue_name, configured_cluster_names
+from inference.cluster.node import probe_node
 from models_registry.fleet.nodes import register_this_node
 
 logger = logging.getLogger(__name__)

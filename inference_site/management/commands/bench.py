@@ -43,7 +43,7 @@ LOAD_OPTIONS = (
 
 
 class Command(BaseCommand):
-    """Sends a load and reports TTFT, ITL, latency, rates and failures."""
+    """Send a load and report TTFT, ITL, latency, rates and failures."""
 
     help = (
         "Load generator for OpenAI-compatible servers. Lengths are in tokens and checked against "
@@ -53,7 +53,6 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declares the options."""
         _add_target_arguments(parser)
         _add_load_arguments(parser)
         _add_peer_arguments(parser)
@@ -62,7 +61,6 @@ class Command(BaseCommand):
         output.add_argument("--markdown", metavar="PATH", help="append Markdown here; - as above")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Runs the experiment and writes the reports."""
         try:
             experiment = _experiment(options)
             progress = LiveProgress(Console(stderr=True))
@@ -76,9 +74,9 @@ class Command(BaseCommand):
             raise CommandError(f"{outcome.failure_count} requests failed.")
 
     def _write(self, outcome: Outcome, json_path: str | None, markdown_path: str | None) -> None:
-        """Writes the table, and JSON and Markdown where they are wanted.
+        """Write the table, and JSON and Markdown where requested.
 
-        The table goes to standard error when standard output is taken by one of the others.
+        The table goes to standard error when JSON or Markdown goes to standard output.
         """
         to_stderr = "-" in (json_path, markdown_path)
         console = Console(stderr=to_stderr)
@@ -103,7 +101,7 @@ class Command(BaseCommand):
 
 
 def reproducing_command(arguments: list[str]) -> str:
-    """The command line for a report, its keys left out."""
+    """Return the command line for a report, without its keys."""
     shown: list[str] = []
     for argument in arguments:
         if shown and shown[-1] in KEY_OPTIONS:
@@ -161,7 +159,6 @@ def _add_peer_arguments(parser: ArgumentParser) -> None:
 
 
 def _experiment(options: dict[str, Any]) -> Experiment:
-    """What the options ask for."""
     load = _load(options)
     target = resolve_target(
         settings.BRIGADE_HOME,
@@ -188,7 +185,7 @@ def _experiment(options: dict[str, Any]) -> Experiment:
 
 
 def _load(options: dict[str, Any]) -> Load:
-    """The named load, or the default one, with the given options in place."""
+    """Return the named load, or the default one, with the given options."""
     changes = {name: options[name] for name in LOAD_OPTIONS if options[name] is not None}
     if options["arrival_rate"] is not None:
         changes["arrival_rate_per_second"] = options["arrival_rate"]
@@ -203,7 +200,7 @@ def _load(options: dict[str, Any]) -> Load:
 
 
 def _peer(options: dict[str, Any], load: Load, target: Target) -> Peer | None:
-    """The peer that the options name, checked; None without one."""
+    """Return the peer of the options, checked; None without one."""
     choice: str | None = options["peer"]
     if choice is None:
         return None

@@ -6,7 +6,7 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -24,56 +24,37 @@ COMMANDS = "/reset  /model NAME  /stats  /quit"
 _CONTROL_CHARACTERS = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n"), ord("\t")})
 
 
+@dataclass
 class Chat:
-    """A conversation: its history, its settings, and one answer at a time.
+    """A conversation; None leaves ``temperature`` and ``max_tokens`` to the server."""
 
-    Args:
-        target: the server and model.
-        system: text of the system message, or empty for none.
-        temperature: sampling temperature, or None for the server's.
-        max_tokens: longest answer, or None for the server's.
-        write: shows text as it comes.
-    """
+    target: Target
+    write: Callable[[str], None]
+    system: str
+    temperature: float | None
+    max_tokens: int | None
+    last: Observation | None = None
 
-    def __init__(
-        self,
-        target: Target,
-        *,
-        system: str,
-        temperature: float | None,
-        max_tokens: int | None,
-        write: Callable[[str], None],
-    ) -> None:
-        self.target = target
-        self.last: Observation | None = None
-        self._system = system
-        self._temperature = temperature
-        self._max_tokens = max_tokens
-        self._write = write
+    def __post_init__(self) -> None:
         self._messages: list[dict[str, str]] = []
         self._runner = asyncio.Runner()
-        self._session: aiohttp.ClientSession = self._runner.run(_session())
+        self._session: aiohttp.ClientSession = self._runner.run(self._open_session())
+
+    async def _open_session(self) -> aiohttp.ClientSession:
+        return open_session(TIMEOUT_SECONDS)
 
     def close(self) -> None:
-        """Closes the connections."""
         self._runner.run(self._session.close())
         self._runner.close()
 
     def reset(self) -> None:
-        """Forgets what was said."""
         self._messages.clear()
 
     def ask(self, text: str) -> Failure | None:
-        """Says something and shows the answer as it streams.
+        """Send a message and show the answer as it streams; return why it is not complete.
 
-        Ctrl-C meanwhile closes the stream, which stops the generation at the server; what was
-        said until then stays in the conversation. After a failure the question is taken back.
-
-        Returns:
-            Why there is no whole answer, or None.
-
-        Raises:
-            KeyboardInterrupt: the answer was stopped.
+        Ctrl-C closes the stream, which stops the generation at the server, and is raised again; the
+        conversation keeps the text received so far. After a failure it drops the message.
         """
         said: list[str] = []
         question = {"role": "user", "content": text}
@@ -92,11 +73,11 @@ class Chat:
     ) -> None:
         def show(piece: str) -> None:
             said.append(piece)
-            self._write(piece.translate(_CONTROL_CHARACTERS))
+            self.write(piece.translate(_CONTROL_CHARACTERS))
 
-        system = [{"role": "system", "content": self._system}] if self._system else []
+        system = [{"role": "system", "content": self.system}] if self.system else []
         request = CompletionRequest(
-            [*system, *self._messages, question], self._max_tokens, self._temperature
+            [*system, *self._messages, question], self.max_tokens, self.temperature
         )
         await CompletionClient(self._session, self.target).complete(request, observation, show)
 
@@ -105,12 +86,7 @@ class Chat:
             self._messages += [question, {"role": "assistant", "content": "".join(said)}]
 
 
-async def _session() -> aiohttp.ClientSession:
-    return open_session(TIMEOUT_SECONDS)
-
-
 def describe_failure(failure: Failure, target: Target) -> str:
-    """A failure as one short line that says what to do, where something can be done."""
     if failure.kind == "connect":
         return f"Nothing answers at {target.base_url}. Start it with `make run`."
     if failure.kind.startswith("http_401"):
@@ -119,7 +95,6 @@ def describe_failure(failure: Failure, target: Target) -> str:
 
 
 def describe_statistics(last: Observation | None) -> str:
-    """The last answer in figures."""
     if last is None or last.ttft_seconds is None:
         return "Nothing has been answered yet."
     parts = [f"TTFT {last.ttft_seconds * 1000:.0f} ms"]
@@ -136,13 +111,10 @@ def describe_statistics(last: Observation | None) -> str:
 
 
 class Command(BaseCommand):
-    """Talks to a chat model; answers stream."""
-
     help = f"Talk to the service. Commands: {COMMANDS}. Ctrl-C stops an answer, Ctrl-D leaves."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declares the options."""
         parser.add_argument("--base-url", help="default: the service that `make run` started")
         parser.add_argument("--api-key")
         parser.add_argument("--model", default=DEFAULT_MODEL)
@@ -152,7 +124,6 @@ class Command(BaseCommand):
         parser.add_argument("--message", help="ask this alone, print the answer and end")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Answers one message, from the option or piped in, or holds a conversation."""
         try:
             target = resolve_target(
                 settings.BRIGADE_HOME,
@@ -162,13 +133,8 @@ class Command(BaseCommand):
             )
         except TargetError as error:
             raise CommandError(str(error)) from error
-        chat = Chat(
-            target,
-            system=options["system"],
-            temperature=options["temperature"],
-            max_tokens=options["max_tokens"],
-            write=self._write,
-        )
+        parameters = (options["system"], options["temperature"], options["max_tokens"])
+        chat = Chat(target, self._write, *parameters)
         try:
             if options["message"] is not None or not sys.stdin.isatty():
                 self._answer_once(chat, options["message"] or sys.stdin.read())
@@ -182,7 +148,6 @@ class Command(BaseCommand):
         self.stdout.flush()
 
     def _answer_once(self, chat: Chat, message: str) -> None:
-        """Asks one question; a failure is the command's failure."""
         if not message.strip():
             raise CommandError("There is nothing to ask: the message is empty.")
         try:
@@ -194,7 +159,6 @@ class Command(BaseCommand):
             raise CommandError(describe_failure(failure, chat.target))
 
     def _converse(self, chat: Chat) -> None:
-        """Reads and answers lines until Ctrl-D or /quit."""
         with suppress(ImportError):
             import readline  # noqa: F401  (gives input() history and editing)
         self._write(f"{chat.target.model} at {chat.target.base_url}    {COMMANDS}\n")
@@ -225,14 +189,13 @@ class Command(BaseCommand):
             self.stderr.write(describe_failure(failure, chat.target))
 
     def _obey(self, chat: Chat, line: str) -> str:
-        """Carries out a command and returns what to say about it."""
         command, _, argument = line.partition(" ")
         if command == "/reset" and not argument:
             chat.reset()
-            return "The conversation starts anew."
+            return "The conversation was cleared."
         if command == "/model" and argument.strip():
             chat.target = replace(chat.target, model=argument.strip())
-            return f"Now speaking to {chat.target.model}."
+            return f"The model is now {chat.target.model}."
         if command == "/stats" and not argument:
             return describe_statistics(chat.last)
         return f"Commands: {COMMANDS}"

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
-from inference_site.tools.demo.report import Patience, Report, make_report
+from inference_site.tools.demo.report import Report, WaitLimits, make_report
 from inference_site.tools.demo.service import DemoError, api_key, base_url, running_service
 from inference_site.tools.demo.traffic import Traffic
 from inference_site.tools.demo.watch import Watch
@@ -29,14 +29,14 @@ ENVIRONMENT = {
     "INFERENCE_HEARTBEAT": "0.5",
     "INFERENCE_MINIMUM_DWELL": "4",
     "INFERENCE_MAXIMUM_WAIT": "8",
-    # No request is to end by its own timeout: what bounds the wait is what is shown.
+    # No request may end by its own timeout: the demonstration shows what else bounds the wait.
     "INFERENCE_QUEUE_TIMEOUT": "300",
     "INFERENCE_MAX_QUEUE_SIZE": "500",
 }
 
 
 class Command(BaseCommand):
-    """Runs a service of its own, in a folder of its own, that is removed afterwards."""
+    """Run a service in a temporary home."""
 
     requires_system_checks: list[str] = []
     help = (
@@ -45,7 +45,6 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the length, the rate and the kills."""
         parser.add_argument("--seconds", type=float, default=120.0, help="length of the traffic")
         parser.add_argument("--rate", type=float, default=1.0, help="requests a second")
         parser.add_argument("--seed", type=int, default=1, help="of the random numbers")
@@ -58,7 +57,6 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run the demonstration."""
         if os.environ.get(HOME_VARIABLE) != str(settings.BRIGADE_HOME):
             self._run_again_in_a_home_of_its_own()
         console = Console(stderr=True)
@@ -97,7 +95,7 @@ class Command(BaseCommand):
 
     @staticmethod
     def _run_again_in_a_home_of_its_own() -> None:
-        """Replace this process: where the databases are is read from the environment at start."""
+        """Replace this process: the addresses of the databases are read at the start."""
         home = tempfile.mkdtemp(prefix="brigade-demo-")
         taken = ("DATABASE_URL", "REDIS_URL", "INFERENCE_CONFIG", "INFERENCE_PRELOAD_MODELS")
         kept = {name: value for name, value in os.environ.items() if name not in taken}
@@ -115,7 +113,7 @@ class Command(BaseCommand):
 
 
 def _prepare(console: Console) -> int:
-    """Fetch the models and set the budget; returns its bytes."""
+    """Fetch the models and set the memory budget; return its bytes."""
     from models_registry.catalogue.selectors import find_version
     from models_registry.files.download_run import fetch_here
     from models_registry.files.terminal import fetch_with_bar
@@ -160,13 +158,13 @@ async def _demonstrate(budget_bytes: int, options: dict[str, Any]) -> Report:
         traffic.outcomes,
         seconds=time.monotonic() - began,
         loads=watch.loads,
-        put_out=watch.put_out,
+        evictions=watch.evictions,
         breaches=watch.breaches,
         kills=watch.kills,
         budget_bytes=budget_bytes,
         peak_set_aside_bytes=watch.peak_set_aside_bytes,
         peak_used_bytes=watch.peak_used_bytes,
-        patience=Patience(
+        limits=WaitLimits(
             settings.INFERENCE.maximum_wait_seconds,
             settings.INFERENCE.minimum_dwell_seconds,
             settings.INFERENCE.lease_seconds,

@@ -1,26 +1,20 @@
-"""``manage.py prepare``: what ``up`` does before it starts processes, for those started by hand."""
+"""``manage.py prepare``: the preparation of ``up``, for processes that are started by hand."""
 
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
-from inference_site.first_run import first_run_path, prepare
-from models_registry.errors import RegistryError
-from models_registry.gguf.reader import GGUFError
-from models_registry.sources.errors import SourceError
+from inference_site.first_run import PREPARE_ERRORS, first_run_path, prepare
 
 
 class Command(BaseCommand):
-    """May be run again: it does only what is missing."""
-
     help = "Migrate, seed the registry, fetch the default models, create the first admin and key."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Prepare and show new credentials once."""
         try:
             created = prepare(Console(stderr=True))
-        except (SourceError, GGUFError, RegistryError) as error:
+        except PREPARE_ERRORS as error:
             raise CommandError(str(error)) from error
         if created is None:
             self.stdout.write("Ready. Credentials were created before.")

@@ -1,9 +1,10 @@
 """``manage.py up``: the whole service on one machine, until Ctrl-C."""
 
 import asyncio
-import os
 import shlex
-from collections.abc import Callable
+import sys
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -13,24 +14,21 @@ from django.db import connections
 from django.db.utils import OperationalError
 from rich.console import Console
 
-from inference_site.embedded.errors import EmbeddedServerError
+from inference_site.embedded import EmbeddedServerError
 from inference_site.embedded.lifecycle import EmbeddedServers
-from inference_site.first_run import FirstRun, base_url, first_run_path, prepare
+from inference_site.first_run import PREPARE_ERRORS, FirstRun, base_url, first_run_path, prepare
+from inference_site.supervisor.child import ChildSpec
 from inference_site.supervisor.preflight import PreflightError, check_port, claim_home
-from inference_site.supervisor.processes import service_processes
 from inference_site.supervisor.readiness import ReadinessWatch
 from inference_site.supervisor.screen import Screen
 from inference_site.supervisor.supervisor import Supervisor
-from models_registry.errors import RegistryError
-from models_registry.gguf.reader import GGUFError
-from models_registry.sources.errors import SourceError
 
-EXPECTED_ERRORS = (PreflightError, EmbeddedServerError, SourceError, GGUFError, RegistryError)
+# The rest of the supervisor's deadline after the share of the web process.
+CLUSTER_STOP_SECONDS = 5.0
+EXPECTED_ERRORS = (PreflightError, EmbeddedServerError, *PREPARE_ERRORS)
 
 
 class Command(BaseCommand):
-    """Starts servers and processes, shows their logs, and stops them; the exit status says how."""
-
     help = (
         "Run the whole service on this machine: Postgres and Redis (unless DATABASE_URL and "
         "REDIS_URL name yours), migrations, default models, web, model hosts and jobs. "
@@ -38,19 +36,13 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run until SIGINT or SIGTERM."""
         console = Console()
         host, port, home = settings.INFERENCE_HOST, settings.INFERENCE_PORT, settings.BRIGADE_HOME
         try:
             with claim_home(home):
                 check_port(host, port)
-                servers = EmbeddedServers(
-                    home,
-                    postgres=not os.environ.get("DATABASE_URL"),
-                    valkey=not os.environ.get("REDIS_URL"),
-                )
                 console.print("Starting the servers …", style="dim")
-                with servers:
+                with EmbeddedServers.unless_configured(home) as servers:
                     created = self._prepare(console)
                     status = self._serve(console, servers, created)
         except EXPECTED_ERRORS as error:
@@ -65,7 +57,6 @@ class Command(BaseCommand):
 
     @staticmethod
     def _prepare(console: Console) -> FirstRun | None:
-        """Bring database, models and credentials to where the processes need them."""
         console.print("Preparing the database and the models …", style="dim")
         try:
             with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=5) as client:
@@ -77,54 +68,66 @@ class Command(BaseCommand):
         except OperationalError as error:
             raise CommandError(f"DATABASE_URL: the server does not answer: {error}") from error
         finally:
-            # This process needs them no more, and runs for as long as the service.
+            # This process runs as long as the service and needs no connection any more.
             connections.close_all()
 
     @staticmethod
     def _serve(console: Console, servers: EmbeddedServers, created: FirstRun | None) -> int:
-        """Run the processes until told to stop; the exit status."""
         specs = service_processes(
             settings.INFERENCE_HOST, settings.INFERENCE_PORT, settings.BRIGADE_HOME
         )
         names = [spec.name for spec in specs]
         screen = Screen(console, settings.BRIGADE_HOME / "logs", names)
-
-        async def run() -> int:
-            watch = ReadinessWatch(base_url(), screen, _announcement(screen, created))
-            return await Supervisor(specs, screen, servers, watch).run()
-
+        watch = ReadinessWatch(base_url(), screen, partial(_show_ready, screen, created))
         try:
-            return asyncio.run(run())
+            return asyncio.run(Supervisor(specs, screen, servers, watch).run())
         finally:
             screen.close()
 
 
-def _announcement(screen: Screen, created: FirstRun | None) -> Callable[[], None]:
-    """What tells the user that the service is ready, and how to talk to it."""
+def service_processes(host: str, port: int, home: Path) -> list[ChildSpec]:
+    """Return the processes of ``manage.py up``; the web process listens on ``host:port``."""
 
-    def announce() -> None:
-        # The shell reads a key that is not shown again from where the first run has put it.
-        stored = f"$(grep -o 'sk-[^\"]*' {shlex.quote(str(first_run_path()))})"
-        key = created.api_key if created else stored
-        screen.say(f"\nReady at {base_url()}", "bold green")
-        if created:
-            screen.say(
-                f"API key (shown once): {created.api_key}\n"
-                f"Admin: {base_url()}/admin/  user {created.admin_user}, "
-                f"password {created.admin_password}\n"
-                f"Both are also in {first_run_path()}"
-            )
-        elif first_run_path().is_file():
-            screen.say(f"The API key of the first run is in {first_run_path()}")
-        screen.say("Try:", "default")
-        screen.say(example_request(base_url(), key), "default")
+    def process(name: str, *arguments: str, **variables: str) -> ChildSpec:
+        return ChildSpec(
+            name=name,
+            command=(sys.executable, "manage.py", *arguments),
+            environment={"BRIGADE_HOME": str(home), **variables},
+            directory=settings.BASE_DIR,
+            stops_first=name == "web",
+        )
 
-    return announce
+    stop = ("--stop-seconds", f"{CLUSTER_STOP_SECONDS:g}")
+    return [
+        process("web", "web", "--host", host, "--port", str(port)),
+        # django-q reads Q_CLUSTER_NAME when it is imported.
+        process("models", "cluster", "models", *stop, Q_CLUSTER_NAME="models"),
+        process("jobs", "cluster", "jobs", *stop, Q_CLUSTER_NAME="jobs"),
+        process("controller", "controller"),
+    ]
+
+
+def _show_ready(screen: Screen, created: FirstRun | None) -> None:
+    # A key is shown once only: later the shell reads it from the file of the first run.
+    stored = f"$(grep -o 'sk-[^\"]*' {shlex.quote(str(first_run_path()))})"
+    key = created.api_key if created else stored
+    screen.say(f"\nReady at {base_url()}", "bold green")
+    if created:
+        screen.say(
+            f"API key (shown once): {created.api_key}\n"
+            f"Admin: {base_url()}/admin/  user {created.admin_user}, "
+            f"password {created.admin_password}\n"
+            f"Both are also in {first_run_path()}"
+        )
+    elif first_run_path().is_file():
+        screen.say(f"The API key of the first run is in {first_run_path()}")
+    screen.say("Try:", "default")
+    screen.say(example_request(base_url(), key), "default")
 
 
 def example_request(url: str, key: str) -> str:
-    """A first request for a shell, on one line so that it can be pasted."""
-    # One answer in forty of so small a model goes round in circles, and would fill the context.
+    """Return a first request for a shell, on one line so that it can be pasted."""
+    # max_tokens: one answer in forty of so small a model repeats itself and would not end.
     messages = '[{"role": "user", "content": "Hello!"}]'
     body = f'{{"model": "smollm2-135m", "max_tokens": 200, "messages": {messages}}}'
     return (

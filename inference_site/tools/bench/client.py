@@ -18,7 +18,7 @@ _PATHS: dict[str, str] = {"chat": "/chat/completions", "completions": "/completi
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """What is asked for; None leaves the choice to the server."""
+    """One request; None leaves a value to the server."""
 
     messages: list[dict[str, str]]
     max_tokens: int | None
@@ -29,7 +29,7 @@ class CompletionRequest:
 
 
 class _StreamError(Exception):
-    """An answer that is not a good answer; carries the failure to record."""
+    """An invalid answer; carries the failure to record."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -37,13 +37,13 @@ class _StreamError(Exception):
 
 
 def open_session(timeout_seconds: float) -> aiohttp.ClientSession:
-    """Connections without a limit of their own, so that the server's limits are measured.
+    """Open a session without a limit of connections, so that the server's limits are measured.
 
-    Every request has a connection of its own, as the users it stands for have. Kept connections
-    would be closed by some servers at the moment of reuse, which would look like a failure.
+    Every request has its own connection, as different users have. Some servers close a kept
+    connection at the moment of reuse, which would count as a failure.
 
     Args:
-        timeout_seconds: the longest a whole request may take.
+        timeout_seconds: the longest duration of a request.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, force_close=True),
@@ -53,14 +53,14 @@ def open_session(timeout_seconds: float) -> aiohttp.ClientSession:
 
 
 class CompletionClient:
-    """Speaks to one target over a shared session.
+    """Sends requests to one target over a shared session.
 
-    Cancelling a call closes its connection, which is how the server learns to stop.
+    Cancelling a call closes its connection, which stops the generation at the server.
 
     Args:
-        session: made by ``open_session``.
+        session: from ``open_session``.
         target: the server.
-        clock: monotonic seconds; the observation's start is read from the same clock.
+        clock: monotonic seconds, the same clock as the observation's start.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ def _take_frames(
     pieces: list[str],
     on_text: Callable[[str], None] | None,
 ) -> None:
-    """Adds the frames of one read to the observation."""
+    """Add the frames of one read to the observation."""
     frames = characters = 0
     for payload in payloads:
         frame = wire.decode_frame(payload)
@@ -187,7 +187,7 @@ def _take_frames(
 def _take_answer(
     observation: Observation, body: bytes, on_text: Callable[[str], None] | None
 ) -> None:
-    """Adds an answer that came in one piece."""
+    """Add an answer that was not streamed."""
     frame = wire.decode_frame(body)
     if frame.error is not None:
         code, message = wire.error_code_and_message(frame.error)
@@ -202,7 +202,7 @@ def _take_answer(
 
 
 def _http_error(status: int, body: bytes) -> _StreamError:
-    """The failure that an HTTP error stands for, with the server's words where it gave any."""
+    """Return the failure for an HTTP error, with the server's message where it has one."""
     code, message = "", body[:300].decode(errors="replace").strip()
     try:
         error = wire.decode_frame(body).error

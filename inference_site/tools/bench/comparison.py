@@ -24,7 +24,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class ComparedMetric:
-    """One figure over all pairs; the ratio is ours by the peer's, pair by pair."""
+    """One figure over all pairs; the ratio is ours divided by the peer's, for each pair."""
 
     label: str
     unit: str
@@ -68,9 +68,9 @@ def peer_goes_first(pair: int) -> bool:
 
 
 def compare(pairs: list[tuple[Summary, Summary]]) -> list[ComparedMetric]:
-    """Compares (ours, peer) pairs figure by figure.
+    """Compare (ours, peer) pairs figure by figure.
 
-    A figure is left out where no pair has it on both sides, as TTFT without streaming.
+    A figure that no pair has on both sides is left out, such as TTFT without streaming.
     """
     compared = []
     for metric in METRICS:

@@ -1,4 +1,4 @@
-"""Percentiles by one stated method."""
+"""Percentiles, by linear interpolation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from math import floor
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The percentile by linear interpolation between the closest ranks.
+    """Return the percentile by linear interpolation between the closest ranks.
 
     This is type 7 of Hyndman and Fan, "Sample Quantiles in Statistical Packages" (1996), the
-    default of NumPy, R and spreadsheets: of n values x[0..n-1] in order, the percentile p lies at
+    default of NumPy, R and spreadsheets: of n values x[0..n-1] in order, the percentile p is at
     rank (n - 1) p / 100.
 
     Args:
@@ -31,7 +31,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A set of values in short; the unit is that of the values."""
+    """Statistics of a set of values, in the unit of the values."""
 
     count: int
     mean: float
@@ -44,7 +44,7 @@ class Distribution:
 
 
 def distribution(values: Sequence[float]) -> Distribution | None:
-    """Describes values; None when there are none."""
+    """Return the statistics of values; None when there are none."""
     if not values:
         return None
     ordered = sorted(values)

@@ -1,4 +1,4 @@
-"""One invocation of the load generator: a single run, or runs of two servers in pairs."""
+"""One experiment: a single run, or runs of two servers in pairs."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,20 +17,20 @@ from inference_site.tools.bench.runner import LiveCounts, LoadRun
 from inference_site.tools.bench.summary import Summary, summarise
 from inference_site.tools.bench.target import Target
 
+# Before each run the machine's other load is measured for this long, with both servers idle.
 QUIET_SECONDS = 1.0
-"""How long the machine's own business is measured before each run, with both servers idle."""
 
+# Shows a run while it runs: title, number of requests, counts.
 Watch = Callable[[str, int, LiveCounts], AbstractContextManager[None]]
-"""Shows a run while it goes on: given its title, its number of requests and its counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The other server of a comparison: one that runs already, or one to be started.
+    """The other server of a comparison: already running, or to be started.
 
     Args:
-        target: where it is; for a server to be started its address is filled in later.
-        options: how to start llama-server, or None for a server that runs already.
+        target: its address; filled in later for a server to be started.
+        options: how to start llama-server; None for a server that runs already.
     """
 
     target: Target
@@ -39,7 +39,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The two runs of a pair, whichever was first."""
+    """The two runs of a pair; either may be the first."""
 
     ours: Summary
     peer: Summary
@@ -47,7 +47,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class PeerFacts:
-    """What the peer is, for the record."""
+    """Name, version and options of the peer, for the report."""
 
     name: str
     base_url: str
@@ -59,16 +59,16 @@ class PeerFacts:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """What is to be measured.
+    """The parameters of an experiment.
 
     Args:
         target: our server.
-        load: what is sent.
+        load: the requests.
         seed: of prompts and arrivals.
         nonce: new for each invocation, so that prompts are cold.
-        timeout_seconds: the longest one request may take.
+        timeout_seconds: the longest duration of a request.
         peer: the other server, or None.
-        pairs: how many pairs are run with a peer.
+        pairs: number of pairs with a peer.
     """
 
     target: Target
@@ -82,7 +82,7 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Everything that was measured; this is what ``--json`` writes."""
+    """All results of an experiment, as ``--json`` writes them."""
 
     load: Load
     base_url: str
@@ -96,22 +96,22 @@ class Outcome:
 
     @property
     def runs(self) -> list[Summary]:
-        """All runs, in no order of time."""
+        """All runs, not ordered by time."""
         alone = [self.run] if self.run is not None else []
         return alone + [run for pair in self.pairs for run in (pair.ours, pair.peer)]
 
     @property
     def failure_count(self) -> int:
-        """How many requests failed, warm-up and background included."""
+        """Number of failed requests, including warm-up and background."""
         return sum(failure.count for run in self.runs for failure in run.failures)
 
 
 async def perform(experiment: Experiment, watch: Watch) -> Outcome:
-    """Carries out an experiment.
+    """Run an experiment.
 
     Args:
-        experiment: what to measure.
-        watch: shows each run while it goes on.
+        experiment: its parameters.
+        watch: shows each run.
 
     Raises:
         PeerError: llama-server could not be started.
@@ -151,7 +151,7 @@ async def _run_pairs(
     server: LlamaServer | None,
     watch: Watch,
 ) -> list[Pair]:
-    """Runs all pairs; both sides of a pair get the same prompts."""
+    """Run all pairs; both sides of a pair get the same prompts."""
     pairs = []
     for number in range(experiment.pairs):
         order = [experiment.target, peer]
@@ -161,7 +161,7 @@ async def _run_pairs(
         for target in order:
             part = f"pair-{number}"
             if peer.url("") == experiment.target.url(""):
-                part += f"-{target.name}"  # one server twice: the second must find cold prompts
+                part += f"-{target.name}"  # the same server twice: cold prompts for both runs
             idle_pid = server.pid if server is not None and target is not peer else None
             title = f"pair {number + 1} of {experiment.pairs}: {target.name}"
             runs[target.name] = await _run(
@@ -182,7 +182,7 @@ async def _run(
     *,
     warm_up: bool = True,
 ) -> Summary:
-    """One run, with a look at the machine before it and at the idle peer during it."""
+    """Run once; measure the machine before the run and the idle peer during it."""
     before = machine.read_cpu_times()
     await asyncio.sleep(QUIET_SECONDS)
     busy_ratio = machine.busy_ratio(before, machine.read_cpu_times())

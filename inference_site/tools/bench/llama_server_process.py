@@ -1,8 +1,7 @@
-"""The process that is llama-server: ``python -m inference_site.tools.bench.llama_server_process``.
+"""The process of llama-server: ``python -m inference_site.tools.bench.llama_server_process``.
 
-It reads its options as one line of JSON from its standard input, writes its address as one line
-of JSON to its standard output, and ends when its standard input does: so it never outlives the
-process that started it, however that one ends.
+It reads its options as one line of JSON from standard input and writes its address as one line of
+JSON to standard output. It ends at the end of its standard input, and so with its parent.
 """
 
 import json

@@ -1,18 +1,18 @@
-"""What a load is: how many requests, how long, how shared, how they arrive."""
+"""The description of a load: number, lengths, shared prefixes and arrivals of requests."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Endpoint = Literal["chat", "completions"]
 
+# The unique first words and the instruction of every prompt.
 MINIMUM_PROMPT_TOKENS = 24
-"""Room for the unique opening words and the closing instruction of every prompt."""
+# An estimate of the tokens that a chat template adds to a conversation.
 TEMPLATE_TOKENS = 32
-"""What chat templates are assumed to add to a conversation, when context is budgeted."""
 
 
 class LoadError(ValueError):
-    """The load contradicts itself; the message says which option to change."""
+    """The load is inconsistent; the message says which option to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class Background:
     Args:
         concurrency: how many run or wait at any moment.
         prompt_tokens: length of each prompt.
-        output_tokens: the longest output; each asks for between half of it and all of it, so
-            that they do not end in step.
+        output_tokens: the longest output; each request has between half of it and all of it, so
+            that they do not end together.
         priority: the API's ``priority`` (1 low, 2 normal, 3 high), or None to send none.
     """
 
@@ -53,12 +53,12 @@ class Load:
         stream: whether answers are streamed.
         warmup: requests of the same shape sent first and not measured.
         temperature: sampling temperature; 0 is greedy.
-        background: what runs meanwhile, or None.
-        swapped_models: models that are brought into memory meanwhile and leave it again, one
-            after the other, without a pause.
+        background: generations that run at the same time, or None.
+        swapped_models: models that are loaded and unloaded during the run, one after the other,
+            without a pause.
 
     Raises:
-        LoadError: when the numbers contradict each other.
+        LoadError: the numbers contradict each other.
     """
 
     name: str = "custom"

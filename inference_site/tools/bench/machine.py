@@ -1,4 +1,4 @@
-"""How busy the machine and a process on it are, where the system tells (Linux)."""
+"""Load of the machine and of a process, from ``/proc`` (Linux)."""
 
 import os
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ class CpuTimes:
 
 
 def parse_cpu_times(stat: str) -> CpuTimes:
-    """Reads the first line of ``/proc/stat`` (see proc(5)).
+    """Parse the first line of ``/proc/stat`` (see proc(5)).
 
-    Its fields are user, nice, system, idle, iowait, irq, softirq and steal; the guest fields
-    after them are part of user and nice already.
+    Its fields are user, nice, system, idle, iowait, irq, softirq and steal; user and nice include
+    the guest fields that follow.
     """
     ticks = [int(field) for field in stat.splitlines()[0].split()[1:9]]
     idle = ticks[3] + ticks[4]
@@ -27,7 +27,7 @@ def parse_cpu_times(stat: str) -> CpuTimes:
 
 
 def read_cpu_times() -> CpuTimes | None:
-    """The machine's CPU times now; None where the system has no ``/proc/stat``."""
+    """Return the machine's CPU times now; None without ``/proc/stat``."""
     try:
         return parse_cpu_times(_STAT.read_text())
     except OSError:
@@ -35,25 +35,25 @@ def read_cpu_times() -> CpuTimes | None:
 
 
 def busy_ratio(before: CpuTimes | None, after: CpuTimes | None) -> float | None:
-    """The share of all cores that was busy between two readings, 0 to 1."""
+    """Return the busy share of all cores between two readings, 0 to 1."""
     if before is None or after is None or after.total_ticks == before.total_ticks:
         return None
     return (after.busy_ticks - before.busy_ticks) / (after.total_ticks - before.total_ticks)
 
 
 def process_cpu_seconds(pid: int) -> float | None:
-    """CPU time that a process has used, its threads included; None when it cannot be read."""
+    """Return the CPU seconds of a process and its threads; None when they cannot be read."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # The second field, the name in brackets, may itself hold spaces and brackets.
+    # The second field, the name in brackets, may itself contain spaces and brackets.
     fields = stat.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def unused_cpu_features(built_with: str) -> list[str]:
-    """Vector extensions that this CPU has and a llama.cpp build does not use.
+    """List vector extensions of this CPU that a llama.cpp build does not use.
 
     Args:
         built_with: llama.cpp's system info, such as ``CPU : AVX2 = 1 | FMA = 1``.

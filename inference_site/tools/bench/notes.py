@@ -1,4 +1,4 @@
-"""What is said beside the figures: the load, lengths, set-up, and what casts doubt on them."""
+"""The text beside the figures: the load, lengths, set-up, and warnings."""
 
 from statistics import mean, median
 
@@ -12,7 +12,7 @@ IDLE_WARNING_RATIO = 0.05
 
 
 def describe_load(load: Load) -> str:
-    """The load in one line."""
+    """Return the load in one line."""
     users = (
         f"{load.concurrency} concurrent"
         if load.concurrency is not None
@@ -33,7 +33,7 @@ def describe_load(load: Load) -> str:
 
 
 def headline(run: Summary) -> str:
-    """The run's rates in one line."""
+    """Return the run's rates in one line."""
     return (
         f"{run.completed} of {run.requests} requests in {run.duration_seconds:.2f} s: "
         f"{run.output_tokens_per_second:.1f} output tok/s, "
@@ -43,7 +43,7 @@ def headline(run: Summary) -> str:
 
 
 def notes(outcome: Outcome) -> list[str]:
-    """Facts under a table: lengths, keys, the client's cost, the peer's set-up."""
+    """List facts for below a table: lengths, keys, the client's cost, the peer's set-up."""
     notes = [headline(outcome.run)] if outcome.run is not None else []
     if outcome.comparison:
         notes.append(
@@ -68,7 +68,7 @@ def notes(outcome: Outcome) -> list[str]:
 
 
 def _length_note(runs: list[Summary]) -> str:
-    """Lengths asked for and counted, over all runs of one server."""
+    """Return requested and counted lengths over all runs of one server."""
     notes = []
     for label, counts in (
         ("prompt", [run.prompt_tokens for run in runs]),
@@ -90,7 +90,7 @@ def _length_note(runs: list[Summary]) -> str:
 
 
 def _swap_notes(runs: list[Summary]) -> list[str]:
-    """How often other models were loaded meanwhile; nothing where none was."""
+    """Return how often other models were loaded during the runs, if any were."""
     loads = [run.load_seconds for run in runs if run.load_seconds is not None]
     if not loads:
         return []
@@ -102,7 +102,7 @@ def _swap_notes(runs: list[Summary]) -> list[str]:
 
 
 def warnings(outcome: Outcome) -> list[str]:
-    """What a reader must know before the figures are believed."""
+    """List reasons to doubt the figures."""
     found = [text for runs in _by_server(outcome) for text in _run_warnings(runs)]
     if outcome.peer is not None and outcome.peer.unused_cpu_features:
         missing = ", ".join(outcome.peer.unused_cpu_features)
@@ -114,7 +114,6 @@ def warnings(outcome: Outcome) -> list[str]:
 
 
 def _run_warnings(runs: list[Summary]) -> list[str]:
-    """Warnings about the runs of one server."""
     server = runs[0].server
     found = []
     busy = [run.machine_busy_before_ratio or 0.0 for run in runs]
@@ -150,7 +149,6 @@ def _run_warnings(runs: list[Summary]) -> list[str]:
 
 
 def _by_server(outcome: Outcome) -> list[list[Summary]]:
-    """The runs of each server."""
     servers: dict[str, list[Summary]] = {}
     for run in outcome.runs:
         servers.setdefault(run.server, []).append(run)

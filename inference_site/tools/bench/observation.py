@@ -1,4 +1,4 @@
-"""What was seen of one request: times, text, counts, and how it ended."""
+"""The observation of one request: times, text, counts, and its end."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -8,12 +8,12 @@ from inference_site.tools.bench.wire import Usage
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Text that one read of the socket brought.
+    """Text from one read of the socket.
 
     Args:
-        at_seconds: when, on the client's monotonic clock.
-        frames: how many frames with text it held.
-        characters: how much text they held.
+        at_seconds: on the client's monotonic clock.
+        frames: number of frames with text.
+        characters: length of the text.
     """
 
     at_seconds: float
@@ -23,13 +23,13 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a request did not end well.
+    """The reason why a request failed.
 
     Args:
         kind: a short word to count by: ``connect``, ``timeout``, ``disconnected``, ``cut_off``
             (the stream ended without an end), ``bad_frame``, ``http_503 model_busy``,
             ``stream_error host_lost`` …
-        message: what the server or the network said.
+        message: from the server or the network.
     """
 
     kind: str
@@ -67,14 +67,14 @@ class Observation:
 
     @property
     def ttft_seconds(self) -> float | None:
-        """From sending to the first text; a chunk with only a role does not count."""
+        """Seconds from sending to the first text; a chunk with only a role does not count."""
         if not self.streamed or not self.arrivals:
             return None
         return self.arrivals[0].at_seconds - self.started_seconds
 
     @property
     def streaming_tokens_per_second(self) -> float | None:
-        """Tokens after the first arrival, by the time after it; None with one arrival only."""
+        """Tokens after the first arrival divided by the time after it; None with one arrival."""
         if len(self.arrivals) < 2:
             return None
         elapsed = self.arrivals[-1].at_seconds - self.arrivals[0].at_seconds
@@ -82,25 +82,25 @@ class Observation:
 
     @property
     def latency_seconds(self) -> float:
-        """From sending to the end of the answer."""
+        """Seconds from sending to the end of the answer."""
         return self.finished_seconds - self.started_seconds
 
     @property
     def frames(self) -> int:
-        """How many frames carried text."""
+        """Number of frames with text."""
         return sum(arrival.frames for arrival in self.arrivals)
 
     @property
     def completion_tokens(self) -> int:
-        """The server's count of generated tokens; without one, the frames that carried text."""
+        """The server's count of generated tokens; without one, the number of frames with text."""
         return self.usage.completion_tokens if self.usage is not None else self.frames
 
     def arrival_tokens(self) -> list[int]:
-        """How many tokens each arrival carried.
+        """Return the number of tokens of each arrival.
 
-        A frame is one token where the server sends a frame a token. Where it sent fewer frames
-        than it counted tokens, the tokens are dealt out by length of text, at least one each: an
-        estimate, since the protocol does not say how many tokens a chunk holds.
+        Where the server sent fewer frames than it counted tokens, the tokens are distributed by
+        length of text, at least one each: an estimate, since the protocol does not say how many
+        tokens a chunk contains.
         """
         if self.completion_tokens <= self.frames:
             return [arrival.frames for arrival in self.arrivals]
@@ -109,15 +109,15 @@ class Observation:
         return [max(arrival.frames, round(share * arrival.characters)) for arrival in self.arrivals]
 
     def chunk_gaps_seconds(self) -> list[float]:
-        """Time between one arrival of text and the next: the pauses that a reader sees."""
+        """Return the seconds between arrivals of text: the pauses that a reader sees."""
         times = [arrival.at_seconds for arrival in self.arrivals]
         return [later - earlier for earlier, later in pairwise(times)]
 
     def inter_token_seconds(self) -> list[float]:
-        """Inter-token latencies: each gap, shared among the tokens that ended it.
+        """Return inter-token latencies: each gap, divided among the tokens that ended it.
 
-        A gap g that ends with k tokens counts as k values of g/k, so a server that sends two
-        tokens at a time is not taken for one that is slow and one that is instant.
+        A gap g that ends with k tokens counts as k values of g/k. Otherwise a server that sends two
+        tokens at a time would count as slow for one and instant for the other.
         """
         values: list[float] = []
         gaps = self.chunk_gaps_seconds()

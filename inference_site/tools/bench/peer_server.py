@@ -26,12 +26,12 @@ class PeerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PeerOptions:
-    """How llama-server is run.
+    """Options of llama-server.
 
     Args:
-        model_path: a GGUF file, the same that the service serves.
+        model_path: the GGUF file that the service serves, too.
         threads: CPU threads for prefill and decode.
-        parallel: slots, that is requests served at a time.
+        parallel: slots, the number of requests served at a time.
         context_tokens: KV cells, shared by all slots.
     """
 
@@ -52,7 +52,9 @@ class LlamaServer:
 
 
 def model_file(models_dir: Path, model: str) -> Path:
-    """The GGUF file under a directory whose name begins with a model id, signs and case aside.
+    """Return the GGUF file in a directory whose name begins with a model id.
+
+    Punctuation and case do not count.
 
     Raises:
         PeerError: there is none, or more than one.
@@ -73,14 +75,14 @@ def model_file(models_dir: Path, model: str) -> Path:
 
 
 def check_options(options: PeerOptions, needed_tokens: int | None) -> None:
-    """Refuses a peer that cannot run, or one too small to be a fair measure.
+    """Refuse a peer that cannot run, or whose context is too small for a fair comparison.
 
     Args:
-        options: how it would be run.
-        needed_tokens: KV cells that the load may come to fill, if that is known.
+        options: of the peer.
+        needed_tokens: KV cells that the load may fill; None where unknown.
 
     Raises:
-        PeerError: with what to do.
+        PeerError: with advice.
     """
     if importlib.util.find_spec("xllamacpp") is None:
         raise PeerError(
@@ -98,7 +100,7 @@ def check_options(options: PeerOptions, needed_tokens: int | None) -> None:
 
 @asynccontextmanager
 async def running_llama_server(options: PeerOptions) -> AsyncIterator[LlamaServer]:
-    """Runs llama-server in a process of its own for as long as the block lasts.
+    """Run llama-server in its own process until the block ends.
 
     Raises:
         PeerError: it ended or was not ready in time; the message ends with its log.
@@ -112,7 +114,7 @@ async def running_llama_server(options: PeerOptions) -> AsyncIterator[LlamaServe
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
-            # Ctrl-C in the terminal must reach this process alone, which then stops the peer.
+            # Ctrl-C in the terminal must reach only this process, which then stops the peer.
             start_new_session=True,
         )
         try:
@@ -128,7 +130,7 @@ async def running_llama_server(options: PeerOptions) -> AsyncIterator[LlamaServe
 
 
 async def _started(process: asyncio.subprocess.Process, options: PeerOptions) -> LlamaServer:
-    """Hands over the options and waits for the address and a healthy answer from it."""
+    """Send the options, wait for the address and until the server is healthy."""
     if process.stdin is None or process.stdout is None:
         raise PeerError("it has no pipes")
     process.stdin.write(json.dumps(asdict(options)).encode() + b"\n")
@@ -147,7 +149,7 @@ async def _started(process: asyncio.subprocess.Process, options: PeerOptions) ->
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """Asks it to end, then insists."""
+    """Ask it to end, then kill it."""
     if process.stdin is not None:
         process.stdin.close()
     for insist in (process.terminate, process.kill):
@@ -165,11 +167,7 @@ def _tail(log: IO[bytes]) -> str:
 
 
 async def wait_until_healthy(base_url: str, timeout_seconds: float) -> bool:
-    """Asks ``/health`` until it answers 200.
-
-    Returns:
-        False when the time was up first.
-    """
+    """Poll ``/health`` until it answers 200; return False when the time is over first."""
     deadline = time.monotonic() + timeout_seconds
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         while time.monotonic() < deadline:
@@ -178,6 +176,6 @@ async def wait_until_healthy(base_url: str, timeout_seconds: float) -> bool:
                     if response.status == 200:
                         return True
             except (aiohttp.ClientError, TimeoutError):
-                pass  # not up yet: that is what this waits for
+                pass  # not started yet
             await asyncio.sleep(0.1)
     return False

@@ -1,7 +1,7 @@
-"""Makes the prompts and arrival times of a run: pure, and the same for the same keys.
+"""Creates the prompts and arrival times of a run; pure, and equal for equal keys.
 
-Every prompt is cold: its first words are drawn for this run and this request alone, and a shared
-prefix is drawn for this run alone, so that nothing a server kept from earlier serves it.
+Every prompt is cold: its first words are drawn for one run and request, and a shared prefix for one
+run, so that a server's cache of earlier runs does not apply.
 """
 
 import random
@@ -13,19 +13,19 @@ from inference_site.tools.bench.load import Load
 from inference_site.tools.bench.words import WORDS
 
 OPENING_WORDS = 6
+# Of the tried instructions, small models at temperature 0 answer this one at the greatest length.
 INSTRUCTION = "Write a numbered list of one hundred sentences about these words."
-"""Of those tried, what small models at temperature 0 are slowest to stop at."""
 INSTRUCTION_TOKENS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What one simulated user says.
+    """The messages of one simulated user.
 
     Args:
         system: text of the system message.
-        user_messages: one text a turn.
-        arrival_seconds: when it starts, counted from the start of the run; None in a closed loop.
+        user_messages: one text for each turn.
+        arrival_seconds: seconds from the start of the run; None in a closed loop.
     """
 
     system: str
@@ -35,11 +35,11 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class PlanKey:
-    """What the words of a run depend on.
+    """The source of the words of a run.
 
     Args:
         seed: the user's ``--seed``.
-        nonce: new for every invocation, so that no run finds the prompts of an earlier one.
+        nonce: new for every invocation, so that no run repeats the prompts of an earlier one.
         part: the run inside the invocation, such as ``pair-3``.
     """
 
@@ -48,7 +48,7 @@ class PlanKey:
     part: str
 
     def stream(self, purpose: str) -> random.Random:
-        """A generator of its own for one purpose; the same key gives the same numbers."""
+        """Return a random generator for one purpose; the same key gives the same numbers."""
         return random.Random(f"{self.seed}/{self.nonce}/{self.part}/{purpose}")  # noqa: S311
 
 
@@ -86,8 +86,8 @@ def conversations(load: Load, key: PlanKey) -> list[Conversation]:
     ]
     if load.arrival_rate_per_second is None:
         return made
-    # Not of the nonce: the bursts of an arrival process weigh more than any other chance in a
-    # run, and must not differ between two invocations with one seed.
+    # Independent of the nonce: bursts of arrivals affect a run more than any other random number,
+    # and must be equal in two invocations with one seed.
     source = random.Random(f"{load.arrival_rate_per_second}/{key.seed}/arrivals")  # noqa: S311
     times = arrival_times(load.arrival_rate_per_second, len(made), source)
     return [replace(item, arrival_seconds=at) for item, at in zip(made, times, strict=True)]
@@ -119,7 +119,7 @@ def background_conversations(prompt_tokens: int, key: PlanKey) -> Iterator[Conve
 
 
 def _personas(number: int, prefixes: int, source: random.Random) -> list[int]:
-    """Which prefix each conversation has: equally often, in random order."""
+    """Return the prefix of each conversation: all equally often, in random order."""
     if not prefixes:
         return [0] * number
     dealt = [index % prefixes for index in range(number)]
@@ -128,10 +128,10 @@ def _personas(number: int, prefixes: int, source: random.Random) -> list[int]:
 
 
 def _conversation(load: Load, source: random.Random, prefix: str | None) -> Conversation:
-    """One conversation; without a shared prefix its own opening words are the system message.
+    """Create one conversation; without a shared prefix, the system message has its first words.
 
-    They go there because many chat templates put a default system message before a conversation
-    that has none, and that would be a prefix shared by all.
+    Many chat templates add a default system message where there is none, and that would be a
+    prefix that all conversations share.
     """
     if prefix is not None:
         first = _user_message(source, load.prompt_tokens)
@@ -148,7 +148,7 @@ def _shared_prefix(tokens: int, source: random.Random) -> str:
 
 
 def _user_message(source: random.Random, tokens: int) -> str:
-    """Random words, then the instruction: at the end, or it would be a common beginning."""
+    """Return random words and then the instruction, which first would be a shared beginning."""
     return f"{_words(source, tokens - INSTRUCTION_TOKENS - 1)}. {INSTRUCTION}"
 
 

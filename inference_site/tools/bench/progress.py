@@ -16,11 +16,11 @@ REFRESH_SECONDS = 0.5
 class LiveProgress:
     """A progress line for each run.
 
-    It is drawn by a task of the event loop twice a second rather than by a thread of its own,
-    so that drawing costs the measured server next to nothing.
+    A task of the event loop draws it twice a second, not a thread, so that drawing takes little
+    from the measured server.
 
     Args:
-        console: where to draw; nothing is drawn when it is not a terminal.
+        console: nothing is drawn when it is not a terminal.
     """
 
     def __init__(self, console: Console) -> None:
@@ -28,7 +28,7 @@ class LiveProgress:
 
     @contextmanager
     def watch(self, title: str, requests: int, counts: LiveCounts) -> Iterator[None]:
-        """Draws while the block runs, inside a running event loop."""
+        """Draw while the block runs, inside a running event loop."""
         if not self._console.is_terminal:
             yield
             return

@@ -1,4 +1,4 @@
-"""Writes what was measured: tables for a terminal, Markdown for the docs, JSON for programs."""
+"""Reports: tables for a terminal, Markdown for the docs, JSON for programs."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -19,17 +19,17 @@ DISTRIBUTION_HEADER: Row = ("", "mean", "p50", "p90", "p95", "p99", "max")
 
 
 def format_seconds(seconds: float) -> str:
-    """A time with three figures that matter, in ms below one second."""
+    """Format a time with three significant figures, in ms below one second."""
     return f"{seconds * 1000:.3g} ms" if seconds < 0.9995 else f"{seconds:.2f} s"
 
 
 def format_value(value: float, unit: str) -> str:
-    """A figure in its unit: seconds, or a rate."""
+    """Format seconds or a rate."""
     return format_seconds(value) if unit == "s" else f"{value:.1f}"
 
 
 def distribution_rows(run: Summary) -> list[Row]:
-    """The run's distributions, one row each; what was not measured is left out."""
+    """Return one row for each measured distribution of the run."""
     rows = [
         _times("TTFT", run.ttft_seconds),
         _times("ITL", run.inter_token_seconds),
@@ -50,14 +50,12 @@ def _times(label: str, values: Distribution | None) -> Row:
 
 
 def comparison_header(outcome: Outcome) -> Row:
-    """The column names of a comparison."""
     peer = outcome.peer.name if outcome.peer is not None else "peer"
     ours = outcome.pairs[0].ours.server if outcome.pairs else "ours"
     return ("", ours, peer, "ratio", "min-max")
 
 
 def comparison_row(compared: ComparedMetric) -> Row:
-    """One figure of a comparison."""
     return (
         compared.label,
         format_value(compared.ours_median, compared.unit),
@@ -68,7 +66,7 @@ def comparison_row(compared: ComparedMetric) -> Row:
 
 
 def terminal(outcome: Outcome) -> RenderableType:
-    """The whole result for a terminal."""
+    """Return the result for a terminal."""
     parts: list[RenderableType] = [Text(describe_load(outcome.load), style="bold")]
     if outcome.run is not None:
         parts.append(_table(DISTRIBUTION_HEADER, distribution_rows(outcome.run)))
@@ -86,10 +84,10 @@ def terminal(outcome: Outcome) -> RenderableType:
 
 
 def markdown(outcome: Outcome, command: str) -> str:
-    """The result as a section for a Markdown document.
+    """Return the result as a section of a Markdown document.
 
     Args:
-        outcome: what was measured.
+        outcome: the result.
         command: the command line that reproduces it.
     """
     if outcome.run is not None:
@@ -112,7 +110,7 @@ def markdown(outcome: Outcome, command: str) -> str:
 
 
 def json_bytes(outcome: Outcome) -> bytes:
-    """The result as indented JSON; times in seconds."""
+    """Return the result as indented JSON; times in seconds."""
     return msgspec.json.format(msgspec.json.encode(asdict(outcome)), indent=2) + b"\n"
 
 

@@ -18,7 +18,7 @@ from inference_site.tools.bench.target import Target
 
 @dataclass(slots=True)
 class LiveCounts:
-    """What a progress display reads while a run goes on."""
+    """Counts of a run for a progress display."""
 
     phase: str = "warm-up"
     done: int = 0
@@ -29,15 +29,15 @@ class LiveCounts:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What one run gave.
+    """The result of one run.
 
     Args:
-        observations: one for each measured request, also for those that failed.
-        background_failures: how background generations failed; those that did not are not kept.
-        warmup_failures: how warm-up requests failed.
-        load_seconds: how long each load of a swapped model took, to its first answer.
-        duration_seconds: from the first request sent to the last answer's end.
-        client_cpu_seconds: CPU time that this process used meanwhile.
+        observations: one for each measured request, including failed ones.
+        background_failures: of background generations.
+        warmup_failures: of warm-up requests.
+        load_seconds: of each load of a swapped model, to its first answer.
+        duration_seconds: from the first request to the end of the last answer.
+        client_cpu_seconds: CPU time of this process during the run.
     """
 
     observations: list[Observation]
@@ -49,14 +49,14 @@ class RunResult:
 
 
 class LoadRun:
-    """One load, one server, once.
+    """One run of a load on a server.
 
     Args:
-        session: connections to use.
+        session: its connections.
         target: the server.
-        load: what to send.
-        key: what the prompts depend on.
-        counts: written while the run goes on.
+        load: the requests.
+        key: the source of the prompts.
+        counts: updated during the run.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class LoadRun:
         self._background_steady = asyncio.Event()
 
     async def run(self, *, warm_up: bool = True) -> RunResult:
-        """Warms up if asked to, then sends the load and waits for all answers."""
+        """Send the warm-up requests, then the load; wait for all answers."""
         warmup_failures = await self._warm_up() if warm_up else []
         conversations = plan.conversations(self._load, self._key)
         async with asyncio.TaskGroup() as group:
@@ -107,7 +107,7 @@ class LoadRun:
         )
 
     async def _warm_up(self) -> list[Failure]:
-        """Sends the warm-up requests, at most as many at a time as the load itself does."""
+        """Send the warm-up requests, with at most the concurrency of the load."""
         limit = asyncio.Semaphore(self._load.concurrency or 1)
 
         async def send(conversation: Conversation) -> Observation:
@@ -120,7 +120,7 @@ class LoadRun:
         return [item.failure for item in sent if item.failure is not None]
 
     async def _closed_loop(self, conversations: list[Conversation], concurrency: int) -> None:
-        """Holds ``concurrency`` conversations at a time; the next starts when one ends."""
+        """Run ``concurrency`` conversations at a time; the next starts when one ends."""
         waiting = iter(conversations)
 
         async def user() -> None:
@@ -132,7 +132,7 @@ class LoadRun:
                 users.create_task(user())
 
     async def _open_loop(self, conversations: list[Conversation], started: float) -> None:
-        """Starts each conversation at its time, however many are running."""
+        """Start each conversation at its time, however many are running."""
 
         async def user(conversation: Conversation, due: float) -> None:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
@@ -143,7 +143,7 @@ class LoadRun:
                 users.create_task(user(conversation, started + (conversation.arrival_seconds or 0)))
 
     async def _converse(self, conversation: Conversation, due: float | None) -> None:
-        """Speaks all turns of a conversation; after a failure the rest count as failed too."""
+        """Send all turns of a conversation; after a failure the remaining turns fail, too."""
         messages = self._messages(conversation)
         for turn, _ in enumerate(conversation.user_messages):
             if turn:
@@ -197,7 +197,7 @@ class LoadRun:
         self._counts.pieces += 1
 
     async def _start_background(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        """Starts the background and waits until it is steady: its first generation has ended."""
+        """Start the background and wait until its first generation has ended."""
         background = self._load.background
         if background is None:
             return []

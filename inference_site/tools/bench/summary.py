@@ -1,4 +1,4 @@
-"""Turns the observations of a run into the figures that are reported."""
+"""Computes the reported figures of a run from its observations."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class FailureCount:
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """Lengths in tokens: what was asked for, and what the server counted."""
+    """Lengths in tokens: requested, and counted by the server."""
 
     requested_mean: float
     actual: Distribution | None
@@ -28,7 +28,7 @@ class TokenCounts:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One run in figures; failed requests count as failures and in nothing else.
+    """The figures of one run; failed requests count only as failures.
 
     Rates divide the tokens that the server's ``usage`` counted by the duration of the whole run.
     ``streaming_tokens_per_second`` is of each request: tokens after the first, by the time after
@@ -67,14 +67,15 @@ def summarise(
     machine_busy_before_ratio: float | None = None,
     peer_idle_cpu_seconds: float | None = None,
 ) -> Summary:
-    """Computes the figures of a run.
+    """Compute the figures of a run.
 
     Args:
-        server: how the server is called in reports.
-        load: what was sent.
-        result: what was seen.
-        machine_busy_before_ratio: share of all cores busy just before the run, if known.
-        peer_idle_cpu_seconds: CPU time that the idle one of a pair used during the run, if known.
+        server: its name in reports.
+        load: the requests.
+        result: the observations.
+        machine_busy_before_ratio: busy share of all cores just before the run; None where unknown.
+        peer_idle_cpu_seconds: CPU time of the idle server of a pair during the run; None where
+            unknown.
     """
     good = [seen for seen in result.observations if seen.failure is None]
     completion = sum(seen.completion_tokens for seen in good)
@@ -121,7 +122,7 @@ def _token_counts(requested: list[int], actual: list[int]) -> TokenCounts:
 
 
 def _failures(result: RunResult) -> list[FailureCount]:
-    """All failures by kind, those outside the measured requests marked as such."""
+    """Count all failures by kind; mark those of warm-up and background."""
     found = [seen.failure for seen in result.observations if seen.failure is not None]
     found += [Failure(f"background {f.kind}", f.message) for f in result.background_failures]
     found += [Failure(f"warm-up {f.kind}", f.message) for f in result.warmup_failures]

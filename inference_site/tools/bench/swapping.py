@@ -1,4 +1,4 @@
-"""Models that come into memory and leave it again while others are measured."""
+"""Loads and unloads other models during a measurement."""
 
 import asyncio
 import itertools
@@ -20,23 +20,23 @@ LEAVE_SECONDS = 30.0
 
 @dataclass
 class Swapping:
-    """Asks for one model after the other, and has each unloaded once it has answered.
+    """Requests one model after the other, and unloads each once it has answered.
 
     Args:
-        session: connections to use.
+        session: its connections.
         target: a Brigade whose key may unload models.
-        models: asked for in turn.
+        models: in the order of the requests.
     """
 
     session: aiohttp.ClientSession
     target: Target
     models: Sequence[str]
+    # For each load, from the request to the end of an answer of one token.
     load_seconds: list[float] = field(default_factory=list)
-    """From the request to the end of an answer of one token, for each load."""
     failures: list[Failure] = field(default_factory=list)
 
     async def run(self) -> None:
-        """Go on until cancelled, or until something fails, which is recorded."""
+        """Repeat until cancelled or until a failure, which is recorded."""
         if not await self.clear():
             return
         for model in itertools.cycle(self.models):
@@ -48,7 +48,7 @@ class Swapping:
                 return
 
     async def clear(self) -> bool:
-        """Have none of the models in memory; False when that failed, which is recorded."""
+        """Unload all the models; return False after a failure, which is recorded."""
         return all([await self._unload(model) for model in self.models])
 
     async def _ask(self, model: str) -> bool:

@@ -1,4 +1,4 @@
-"""Which server is spoken to, and where a running Brigade left its address and first key."""
+"""The measured server; address and first key of a running Brigade."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,20 +8,20 @@ import msgspec
 
 
 class TargetError(Exception):
-    """No server to speak to is known; the message says what to do."""
+    """No server is known; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server that speaks the OpenAI protocol.
+    """A server with the OpenAI protocol.
 
     Args:
-        name: how reports call it.
+        name: in reports.
         base_url: with or without ``/v1`` at its end.
-        api_key: bearer token, or empty for none.
+        api_key: bearer token; "" for none.
         model: the ``model`` field of each request.
-        sends_priority: whether requests carry Brigade's ``priority`` field.
-        swaps_models: whether a load's other models come and go meanwhile.
+        sends_priority: whether requests have Brigade's ``priority`` field.
+        swaps_models: whether the load's other models are loaded and unloaded during the run.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Target:
     swaps_models: bool = True
 
     def url(self, path: str) -> str:
-        """The address of an API path, such as ``/chat/completions``."""
+        """Return the address of an API path, such as ``/chat/completions``."""
         base = self.base_url.rstrip("/").removesuffix("/v1")
         return f"{base}/v1{path}"
 
@@ -45,13 +45,13 @@ class FirstRun(msgspec.Struct):
 
 
 def read_first_run(home: Path) -> FirstRun:
-    """Reads what the first start of the service left for scripts.
+    """Read the file that the first start of the service wrote for scripts.
 
     Args:
-        home: the service's state directory (``BRIGADE_HOME``).
+        home: BRIGADE_HOME.
 
     Raises:
-        TargetError: the file is missing or not what the service writes.
+        TargetError: the file is missing or invalid.
     """
     path = home / "first_run.json"
     try:
@@ -67,9 +67,9 @@ def read_first_run(home: Path) -> FirstRun:
 def resolve_target(
     home: Path, *, base_url: str | None, api_key: str | None, model: str, name: str | None = None
 ) -> Target:
-    """The server to speak to: what was given, completed from ``first_run.json``.
+    """Return the server of the options, completed from ``first_run.json``.
 
-    The stored key is used for the stored address only: it is never sent to another server.
+    The stored key is used only for the stored address, never for another server.
 
     Raises:
         TargetError: no address was given and none is stored.

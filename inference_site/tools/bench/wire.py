@@ -1,7 +1,7 @@
-"""OpenAI's protocol as a client reads it: SSE lines into frames, and only the fields needed.
+"""The client's side of OpenAI's protocol: SSE lines to frames, with only the needed fields.
 
-The load generator shares its cores with the server it measures, so the reading is kept cheap:
-one pass over each read, one typed decode a frame.
+The load generator shares its cores with the measured server, so parsing is kept cheap: one pass
+over each read, one typed decode for each frame.
 """
 
 from typing import Any
@@ -34,13 +34,13 @@ class Choice(msgspec.Struct):
 
     @property
     def reasoning(self) -> str:
-        """Thinking that some servers stream apart from the answer."""
+        """Reasoning that some servers send apart from the answer."""
         part = self.delta or self.message
         return (part.reasoning_content if part is not None else None) or ""
 
 
 class PromptDetails(msgspec.Struct):
-    """The part of the prompt that was not computed again."""
+    """The cached part of the prompt."""
 
     cached_tokens: int | None = None
 
@@ -82,13 +82,13 @@ class Replica(msgspec.Struct):
 
 
 class ModelState(msgspec.Struct):
-    """What Brigade tells of a model; other servers tell nothing of it."""
+    """Brigade's description of a model; other servers have none."""
 
     replicas: list[Replica] = []
 
     @property
     def in_memory(self) -> bool:
-        """Whether any copy is there, on its way in or on its way out."""
+        """Whether any replica is loaded, loading or draining."""
         return any(replica.state not in ("stopped", "failed") for replica in self.replicas)
 
 
@@ -96,7 +96,7 @@ _DECODER = msgspec.json.Decoder(Frame)
 
 
 def decode_frame(payload: bytes) -> Frame:
-    """Decodes one frame or answer.
+    """Decode one frame or answer.
 
     Raises:
         msgspec.DecodeError: it is not JSON, or a known field has the wrong type.
@@ -105,7 +105,7 @@ def decode_frame(payload: bytes) -> Frame:
 
 
 def error_code_and_message(error: ErrorBody | str) -> tuple[str, str]:
-    """An error object as (code, message); the type stands in for a missing code."""
+    """Return code and message of an error object; without a code, its type."""
     if isinstance(error, str):
         return "", error
     return str(error.code or error.type or ""), error.message
@@ -115,14 +115,14 @@ class EventSplitter:
     """Cuts an SSE byte stream into the payloads of its ``data:`` lines.
 
     Each line is one payload, as all servers of this protocol write it; comment lines (heartbeats)
-    and other fields are passed over. A line may arrive in any number of reads.
+    and other fields are skipped. A line may be split over several reads.
     """
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Takes what one read gave and returns the payloads that it completed."""
+        """Take the bytes of one read and return the payloads that it completed."""
         lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()
         return [line[5:].strip() for line in lines if line.startswith(b"data:")]
@@ -138,9 +138,9 @@ def request_body(
     stream: bool,
     priority: int | None,
 ) -> bytes:
-    """The JSON body of a request; what is None is left out.
+    """Return the JSON body of a request, without fields that are None.
 
-    Text completions get the messages' texts as one prompt, a blank line between them.
+    A text completion has the messages' texts as one prompt, with blank lines between them.
     """
     body: dict[str, Any] = {"model": model}
     if endpoint == "chat":

@@ -1,7 +1,7 @@
-"""Plain words that are one token each (with the space before them) in the usual BPE vocabularies.
+"""Words that are one token each (with the space before them) in the usual BPE vocabularies.
 
-Prompts are made of them so that a length asked for in tokens can be met without a tokeniser. The
-server's ``usage`` stays the judge: reports show the length asked for beside the length counted.
+Prompts consist of them, so that a length in tokens can be met without a tokeniser. The server's
+``usage`` decides: reports show requested and counted length.
 """
 
 _TEXT = """

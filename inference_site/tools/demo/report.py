@@ -1,4 +1,4 @@
-"""What a demonstration showed: pure."""
+"""The report of a demonstration; pure."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from rich.table import Table
 
 from inference_site.tools.demo.traffic import Outcome
 
-# From the decision that somebody leaves to the end of his process.
+# From the decision to evict a replica to the end of its process.
 EXIT_SECONDS = 3.0
 
 
@@ -26,7 +26,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Swaps:
-    """How often a model came into memory and had to leave it; times are seconds of a load."""
+    """Loads and evictions of one model; times are seconds of a load."""
 
     name: str
     loads: int
@@ -36,11 +36,8 @@ class Swaps:
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long the service lets somebody wait before others must go for him; seconds.
-
-    ``lease_seconds`` is how long a death may go unseen.
-    """
+class WaitLimits:
+    """The limits of the service that bound a wait, in seconds."""
 
     maximum_wait_seconds: float
     minimum_dwell_seconds: float
@@ -49,7 +46,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class Report:
-    """All figures, and whether everything held."""
+    """All figures, and whether the demonstration passed."""
 
     seconds: float
     requests: int
@@ -72,16 +69,14 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """No failure, no breach, no endless wait, and there was something to see."""
+        """Whether nothing failed, all limits held, and models were swapped."""
         held = not self.failed and not self.breaches
         return held and self.longest_wait_seconds <= self.wait_limit_seconds and self.swaps > 0
 
     def as_json(self) -> dict[str, object]:
-        """For machines."""
         return asdict(self) | {"passed": self.passed}
 
     def swap_table(self) -> Table:
-        """Loads and swaps, for people."""
         table = Table("", "loads", "swapped out", "median load s", "longest load s")
         for row in self.swaps_by_model:
             table.add_row(
@@ -94,7 +89,6 @@ class Report:
         return table
 
     def table(self) -> Table:
-        """Requests and waits, for people."""
         table = Table("", "requests", "failed", "saw loading", "median wait s", "longest wait s")
         for row in self.rows:
             table.add_row(
@@ -109,7 +103,6 @@ class Report:
 
 
 def row_of(name: str, outcomes: Sequence[Outcome]) -> Row:
-    """A row of the table."""
     waits = [one.wait_seconds for one in outcomes]
     return Row(
         name,
@@ -122,7 +115,7 @@ def row_of(name: str, outcomes: Sequence[Outcome]) -> Row:
 
 
 def rows_of(outcomes: Sequence[Outcome], embedding_model: str) -> tuple[Row, ...]:
-    """Models, then priorities of the generations."""
+    """Return rows of the models, then of the priorities of the generations."""
     models = sorted({one.model for one in outcomes})
     rows = [row_of(model, [one for one in outcomes if one.model == model]) for model in models]
     for priority in (3, 2, 1):
@@ -133,13 +126,15 @@ def rows_of(outcomes: Sequence[Outcome], embedding_model: str) -> tuple[Row, ...
     return tuple(rows)
 
 
-def swaps_of(name: str, loads: Mapping[str, Sequence[float]], put_out: Mapping[str, int]) -> Swaps:
-    """A row of the second table; ``loads`` and ``put_out`` are by version key."""
+def swaps_of(
+    name: str, loads: Mapping[str, Sequence[float]], evictions: Mapping[str, int]
+) -> Swaps:
+    """Return the loads and evictions of a model; both are by version key."""
     times = [took for key, found in loads.items() if _is_of(key, name) for took in found]
     return Swaps(
         name,
         len(times),
-        sum(count for key, count in put_out.items() if _is_of(key, name)),
+        sum(count for key, count in evictions.items() if _is_of(key, name)),
         round(statistics.median(times), 2) if times else 0.0,
         round(max(times, default=0.0), 2),
     )
@@ -150,17 +145,17 @@ def wait_limit_seconds(
     models: int,
     longest_load_seconds: float,
     kills: int,
-    patience: Patience,
+    limits: WaitLimits,
 ) -> float:
-    """The longest that anybody may wait: each of the other models may go first once.
+    """Return the longest wait that is allowed: one turn of each other model.
 
-    One turn lasts until somebody must leave, then the longest answer, the exit and the longest
-    load; each kill may cost a death unseen for a lease, and another load.
+    A turn lasts until a model must leave, then the longest answer, the exit and the longest load.
+    Each kill may add a lease until the death is noticed, and another load.
     """
     answer = max((one.total_seconds - one.wait_seconds for one in outcomes), default=0.0)
-    turn = max(patience.maximum_wait_seconds, patience.minimum_dwell_seconds)
+    turn = max(limits.maximum_wait_seconds, limits.minimum_dwell_seconds)
     turn += answer + EXIT_SECONDS + longest_load_seconds
-    return models * turn + kills * (patience.lease_seconds + longest_load_seconds)
+    return models * turn + kills * (limits.lease_seconds + longest_load_seconds)
 
 
 def _is_of(version_key: str, model: str) -> bool:
@@ -172,19 +167,18 @@ def make_report(
     *,
     seconds: float,
     loads: Mapping[str, Sequence[float]],
-    put_out: Mapping[str, int],
+    evictions: Mapping[str, int],
     breaches: Sequence[str],
     kills: Sequence[str],
     budget_bytes: int,
     peak_set_aside_bytes: int,
     peak_used_bytes: int,
-    patience: Patience,
+    limits: WaitLimits,
     embedding_model: str,
 ) -> Report:
-    """Put the figures together; ``loads`` and ``put_out`` are by version key."""
     times = [took for key, found in loads.items() for took in found]
     models = sorted({one.model for one in outcomes})
-    by_model = tuple(swaps_of(model, loads, put_out) for model in models)
+    by_model = tuple(swaps_of(model, loads, evictions) for model in models)
     failures = [one for one in outcomes if one.error]
     longest_load = max(times, default=0.0)
     taking_turns = sum(model != embedding_model for model in models)
@@ -193,13 +187,13 @@ def make_report(
         requests=len(outcomes),
         failed=len(failures),
         breaches=len(breaches),
-        swaps=sum(put_out.values()),
+        swaps=sum(evictions.values()),
         loads=len(times),
         median_load_seconds=round(statistics.median(times), 2) if times else 0.0,
         longest_load_seconds=round(longest_load, 2),
         longest_wait_seconds=round(max((one.wait_seconds for one in outcomes), default=0.0), 2),
         wait_limit_seconds=round(
-            wait_limit_seconds(outcomes, taking_turns, longest_load, len(kills), patience), 1
+            wait_limit_seconds(outcomes, taking_turns, longest_load, len(kills), limits), 1
         ),
         budget_bytes=budget_bytes,
         peak_set_aside_bytes=peak_set_aside_bytes,

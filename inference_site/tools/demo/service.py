@@ -1,4 +1,4 @@
-"""The service that is demonstrated: ``manage.py up`` in the present BRIGADE_HOME."""
+"""The demonstrated service: ``manage.py up`` in the present BRIGADE_HOME."""
 
 import json
 import os
@@ -20,15 +20,12 @@ _POLL_SECONDS = 0.25
 
 
 class DemoError(Exception):
-    """The demonstration could not take place; says why."""
+    """The demonstration could not run; the text says why."""
 
 
 @contextmanager
 def running_service() -> Iterator[Path]:
-    """Start the service, wait until it is ready, and stop it at the end.
-
-    Yields:
-        Its log.
+    """Start the service, wait until it is ready, yield its log, and stop it at the end.
 
     Raises:
         DemoError: it ended, or was not ready in time.
@@ -55,12 +52,11 @@ def running_service() -> Iterator[Path]:
 
 
 def base_url() -> str:
-    """Where it answers."""
     return f"http://127.0.0.1:{settings.INFERENCE_PORT}"
 
 
 def api_key() -> str:
-    """The key that its first run created."""
+    """Return the key of its first run."""
     content = json.loads((Path(settings.BRIGADE_HOME) / "first_run.json").read_text())
     return str(content["api_key"])
 

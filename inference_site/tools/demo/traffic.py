@@ -20,7 +20,7 @@ LOADING = b": loading"
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request: ``wait_seconds`` until its first token; ``error`` is "" when it went well."""
+    """One request: ``wait_seconds`` until its first token; ``error`` is "" when it succeeded."""
 
     model: str
     priority: int
@@ -32,7 +32,7 @@ class Outcome:
 
 @dataclass
 class Traffic:
-    """Requests that arrive at random, whatever became of those before."""
+    """Requests that arrive at random, independently of earlier ones."""
 
     base_url: str
     api_key: str
@@ -43,7 +43,7 @@ class Traffic:
     outcomes: list[Outcome] = field(default_factory=list)
 
     async def run(self, seconds: float) -> None:
-        """Send for so long, then wait for all answers."""
+        """Send requests for some seconds, then wait for all answers."""
         chance = random.Random(self.seed)  # noqa: S311 - no secret
         timeout = aiohttp.ClientTimeout(total=600)
         headers = {"Authorization": f"Bearer {self.api_key}"}

@@ -1,4 +1,4 @@
-"""What is in memory while the traffic runs: room set aside, room really used, loads and swaps."""
+"""Observes memory during the traffic: reserved and used bytes, loads and evictions."""
 
 import asyncio
 import contextlib
@@ -17,13 +17,14 @@ from models_registry.models import Replica
 from models_registry.plan.facts import OCCUPYING
 
 POLL_SECONDS = 0.1
-# A worker of django-q with Django in it, before it loads anything.
+STARTING = (Replica.State.STARTING, Replica.State.LOADING)
+# A django-q worker with Django, before it loads a model.
 BARE_PROCESS_BYTES = 60 << 20
 
 
 @dataclass
 class Watch:
-    """Looks at the fleet several times a second.
+    """Reads the fleet several times a second.
 
     ``peak_set_aside_bytes`` and ``peak_used_bytes`` are the largest sums over all replicas;
     ``breaches`` describes each moment at which one of them was above the budget.
@@ -33,7 +34,7 @@ class Watch:
     kill_every_seconds: float = 0.0
     seed: int = 0
     loads: dict[str, list[float]] = field(default_factory=dict)
-    put_out: dict[str, int] = field(default_factory=dict)
+    evictions: dict[str, int] = field(default_factory=dict)
     breaches: list[str] = field(default_factory=list)
     peak_set_aside_bytes: int = 0
     peak_used_bytes: int = 0
@@ -41,7 +42,6 @@ class Watch:
     _states: dict[int, tuple[str, float]] = field(default_factory=dict)
 
     async def run(self) -> None:
-        """Look until cancelled."""
         chance = random.Random(self.seed)  # noqa: S311 - no secret
         kill_at = time.monotonic() + (self.kill_every_seconds or float("inf"))
         while True:
@@ -71,23 +71,23 @@ class Watch:
         if replica.state == before:
             self._states.setdefault(replica.pk, (replica.state, now))
             return
-        if before in ("starting", "loading") and replica.state in ("starting", "loading"):
+        if before in STARTING and replica.state in STARTING:
             self._states[replica.pk] = (replica.state, since)
             return
-        if before in ("starting", "loading") and replica.state == "ready":
+        if before in STARTING and replica.state == Replica.State.READY:
             self.loads.setdefault(key, []).append(now - since)
-        if before == "ready" and replica.desired == Replica.Desired.ABSENT:
-            self.put_out[key] = self.put_out.get(key, 0) + 1
+        if before == Replica.State.READY and replica.desired == Replica.Desired.ABSENT:
+            self.evictions[key] = self.evictions.get(key, 0) + 1
         self._states[replica.pk] = (replica.state, now)
 
     def _kill_one(self, replicas: Collection[Replica], chance: random.Random) -> bool:
-        """Kill with -9 a host that is loading, and the next time one that is drained.
+        """Kill -9 a host that is loading, and the next time one that is draining.
 
-        Not of the same version twice in a row, and not of one that has died and not served
-        since: three such deaths are a crash loop, and given up.
+        Never the same version twice in a row, nor one that has died and not served since: three
+        such deaths are a crash loop.
         """
         last = self.kills[-1] if self.kills else " "
-        wanted = "draining" if last.endswith("(loading)") else "loading"
+        wanted = Replica.State.DRAINING if last.endswith("(loading)") else Replica.State.LOADING
         swapping = [
             one
             for one in replicas
@@ -111,7 +111,7 @@ def _replicas() -> list[Replica]:
 
 
 def _used_bytes(replica: Replica) -> int:
-    """What the process of a replica holds beside what any worker does, and what it reads."""
+    """Return the bytes of a replica's process beyond a bare worker's, with mapped weights."""
     if not replica.process_id or replica.state not in OCCUPYING:
         return 0
     try:

@@ -7,8 +7,7 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from inference.answers.openai import Answer, ChatFormat, CompletionFormat, usage_object
-from inference.messages import Delta, Finished, TokenLogprob, Usage
-from inference.runs.run import Kind, RunHeader
+from inference.messages import Delta, Finished, Kind, RunHeader, TokenLogprob, Usage
 
 LOGPROB = TokenLogprob("hé", "hé".encode(), -0.5, [("hé", "hé".encode(), -0.5), ("x", b"x", -2.0)])
 

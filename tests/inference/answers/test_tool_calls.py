@@ -8,9 +8,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from inference.answers.openai import Answer, ChatFormat
 from inference.answers.tool_calls import ToolChatFormat, call_id, chat_format
-from inference.messages import Delta, Finished, TokenLogprob, Usage
+from inference.messages import Delta, Finished, RunHeader, TokenLogprob, Usage
 from inference.orders.tools.syntax import CallSyntax, SyntaxName
-from inference.runs.run import RunHeader
 from tests.inference.orders.tools.examples import HERMES_CALL, HERMES_CLOCK, JSON_CALL, NAMES
 
 

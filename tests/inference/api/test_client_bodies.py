@@ -16,7 +16,7 @@ from inference.orders.inputs import token_inputs
 from inference.orders.parsing import parse
 from inference.orders.requests import ChatRequest, CompletionRequest, EmbeddingsRequest
 from inference.orders.template_variables import template_variables
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from tests.stack import Api, FakeModel, register_version
 
 KINDS: dict[str, type[Struct]] = {
@@ -51,7 +51,7 @@ def test_body_of_a_client_has_these_hints_and_no_others(record: dict[str, Any]):
 
 @pytest.mark.parametrize("record", records("client_bodies"))
 async def test_body_of_a_client_becomes_an_order(
-    database: None, service: InferenceService, smollm2_path: Path, record: dict[str, Any]
+    database: None, service: Runtime, smollm2_path: Path, record: dict[str, Any]
 ):
     size = {"context_length_tokens": 131_072, "kv_cells": 131_072}
     version = await in_database(register_version, smollm2_path, **size)

@@ -9,7 +9,7 @@ from inference.api.openai.completions import completion_order
 from inference.database import in_database
 from inference.orders.parsing import parse
 from inference.orders.requests import CompletionRequest
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from tests.stack import Api, FakeModel, body_of, register_version, sse_events
 
 PATH = "/v1/completions"
@@ -132,7 +132,7 @@ async def test_completion_of_too_many_answers_is_400(api: Api, model: FakeModel)
 
 
 async def test_completion_reads_marks_of_the_template_only_where_it_is_one(
-    database: None, service: InferenceService, smollm2_path: Path
+    database: None, service: Runtime, smollm2_path: Path
 ):
     fields = {"chat_template": "{{ messages }}<|im_end|>"}
     version = await in_database(register_version, smollm2_path, **fields)

@@ -13,7 +13,7 @@ from openai._streaming import SSEDecoder
 
 from inference.messages import Delta, Failed, Finished, Generation, Started, Usage
 from inference.queue import keys
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from inference_site.asgi import application
 from models_registry.models import ModelVersion
 from tests.stack import Api, FakeModel, ScriptedHost, body_of, eventually, record_of, sse_events
@@ -27,7 +27,7 @@ def chat(version: ModelVersion, **fields: Any) -> dict[str, Any]:
 
 
 async def test_not_loaded_and_nobody_to_load_it_is_503_and_says_so(
-    api: Api, service: InferenceService, version: ModelVersion
+    api: Api, service: Runtime, version: ModelVersion
 ):
     response = await api.post(PATH, chat(version))
     assert response.status_code == 503
@@ -41,7 +41,7 @@ async def test_not_loaded_and_nobody_to_load_it_is_503_and_says_so(
 @pytest.mark.parametrize("stream", [False, True])
 async def test_full_queue_is_503_with_retry_after(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     scripted_host: ScriptedHost,
     configure: Callable[..., None],
@@ -61,7 +61,7 @@ async def test_full_queue_is_503_with_retry_after(
 
 async def test_n_that_the_queue_cannot_hold_queues_none(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     scripted_host: ScriptedHost,
     configure: Callable[..., None],
@@ -82,7 +82,7 @@ async def test_n_that_the_queue_cannot_hold_queues_none(
 
 async def test_too_many_requests_at_once_are_503(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     scripted_host: ScriptedHost,
     configure: Callable[..., None],
@@ -97,7 +97,7 @@ async def test_too_many_requests_at_once_are_503(
 
 async def test_too_many_requests_for_one_model_are_busy_and_others_are_not(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     scripted_host: ScriptedHost,
     configure: Callable[..., None],
@@ -118,7 +118,7 @@ async def test_too_many_requests_for_one_model_are_busy_and_others_are_not(
 
 async def test_place_is_free_again_after_every_ending(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     scripted_host: ScriptedHost,
     configure: Callable[..., None],
@@ -147,7 +147,7 @@ async def test_place_is_free_again_after_every_ending(
 )
 async def test_first_frame_failed_gives_its_status(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     scripted_host: ScriptedHost,
     stream: bool,
@@ -164,7 +164,7 @@ async def test_first_frame_failed_gives_its_status(
 
 
 async def test_failure_after_the_first_frame_is_one_error_event_and_the_end(
-    api: Api, service: InferenceService, version: ModelVersion, scripted_host: ScriptedHost
+    api: Api, service: Runtime, version: ModelVersion, scripted_host: ScriptedHost
 ):
     request = asyncio.create_task(api.post(PATH, chat(version, stream=True)))
     item = await scripted_host.answer(
@@ -184,7 +184,7 @@ async def test_failure_after_the_first_frame_is_one_error_event_and_the_end(
 
 async def test_failure_of_one_choice_stops_the_others(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     scripted_host: ScriptedHost,
     redis_client: "redis.Redis",
@@ -198,7 +198,7 @@ async def test_failure_of_one_choice_stops_the_others(
 
 async def test_heartbeats_are_comments(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     scripted_host: ScriptedHost,
     configure: Callable[..., None],
@@ -220,14 +220,14 @@ async def test_heartbeats_are_comments(
 
 async def test_request_that_no_host_takes_ends_with_queue_timeout(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     scripted_host: ScriptedHost,
     configure: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     redis_client: "redis.Redis",
 ):
-    monkeypatch.setattr("inference.runs.service.FIRST_FRAME_SLACK_SECONDS", 0.0)
+    monkeypatch.setattr("inference.runs.host_run.FIRST_FRAME_SLACK_SECONDS", 0.0)
     configure(queue_timeout_seconds=0.1)
     response = await api.post(PATH, chat(version))
     assert response.status_code == 503
@@ -286,7 +286,7 @@ async def test_client_that_leaves_before_the_answer_stops_the_generation(
 
 async def test_client_that_leaves_while_waiting_is_taken_out_of_the_queue(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     scripted_host: ScriptedHost,
     redis_client: "redis.Redis",
@@ -295,18 +295,18 @@ async def test_client_that_leaves_while_waiting_is_taken_out_of_the_queue(
         await eventually(lambda: redis_client.zcard(keys.queue(version.key)))
         await communicator.send_input({"type": "http.disconnect"})
     await eventually(lambda: redis_client.zcard(keys.queue(version.key)) == 0)
-    assert not service._open
+    assert not service.open_runs
 
 
 async def test_stream_that_is_never_read_stops_its_generation(
-    api: Api, model: FakeModel, service: InferenceService, monkeypatch: pytest.MonkeyPatch
+    api: Api, model: FakeModel, service: Runtime, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("inference.api.delivery.UNREAD_SECONDS", 0.1)
     # A client may leave after the view has returned and before the first byte is asked for.
     model.take_time(0.01)
     response = await api.post(PATH, chat(model.version, stream=True))
     assert response.status_code == 200
-    (run_id,) = service._open
+    (run_id,) = service.open_runs
     await eventually(lambda: model.engine.is_idle)
     record = await record_of(run_id)
     assert record.outcome == "cancelled"
@@ -314,7 +314,7 @@ async def test_stream_that_is_never_read_stops_its_generation(
 
 
 async def test_generation_carries_what_was_asked(
-    api: Api, service: InferenceService, version: ModelVersion, scripted_host: ScriptedHost
+    api: Api, service: Runtime, version: ModelVersion, scripted_host: ScriptedHost
 ):
     fields = {
         "max_tokens": 9,

@@ -8,7 +8,8 @@ import pytest
 import redis
 
 from inference.queue import keys
-from tests.stack import Api, FakeModel, record_of
+from metrics.models import RequestRecord
+from tests.stack import Api, FakeModel
 
 PATH = "/v1/embeddings"
 
@@ -74,18 +75,10 @@ async def test_embeddings_of_a_text_model_are_404(api: Api, model: FakeModel):
     assert response.json()["error"]["code"] == "wrong_model_type"
 
 
-async def test_embeddings_are_recorded(api: Api, embedding_model: FakeModel, service: Any):
+async def test_embeddings_are_recorded(api: Api, embedding_model: FakeModel):
     request = api.post(PATH, embedding(embedding_model, [[1, 2]], user="u"))
-    seen: list[str] = []
-    original = service.end
-
-    async def end(run: Any, *rest: Any) -> None:
-        seen.append(run.header.id)
-        await original(run, *rest)
-
-    service.end = end
     assert (await request).status_code == 200
-    record = await record_of(seen[0])
+    record = await RequestRecord.objects.aget(end_user="u")
     assert (record.kind, record.prompt_tokens, record.completion_tokens) == ("embedding", 2, 0)
 
 

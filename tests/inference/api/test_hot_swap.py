@@ -11,7 +11,7 @@ import redis
 from inference.database import in_database
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
-from inference.runs import resolution
+from inference.orders import resolution
 from models_registry.catalogue.rollout import roll_back, set_default
 from models_registry.models import ModelVersion
 from tests.stack import (

@@ -15,11 +15,12 @@ from redis.backoff import NoBackoff
 from inference import consumers
 from inference.api import delivery
 from inference.messages import Delta, Failed, Finished, Started, Usage
+from inference.orders import resolution
 from inference.queue import keys
 from inference.queue.demand import DemandReader, Which
-from inference.runs import availability, resolution
+from inference.runs import availability
 from inference.runs.availability import load_fraction
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from models_registry.models import Model, ModelVersion, Node, Replica
 from tests.inference.test_consumer_chat import socket_of
 from tests.stack import Api, FakeModel, ScriptedHost, body_of, sse_events
@@ -58,7 +59,7 @@ async def loaded(
 
 async def test_a_request_waits_for_its_model(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     controller: DemandReader,
     redis_client: "redis.Redis",
@@ -73,7 +74,7 @@ async def test_a_request_waits_for_its_model(
 
 async def test_a_request_waits_for_the_controller_to_see_a_new_version(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     controller: DemandReader,
     redis_client: "redis.Redis",
@@ -100,7 +101,7 @@ async def test_a_request_waits_for_the_controller_to_see_a_new_version(
 
 async def test_a_version_that_nothing_will_load_is_refused_at_once(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     controller: DemandReader,
     redis_client: "redis.Redis",
@@ -135,7 +136,7 @@ MISSING_FILE_BODIES = [
 @pytest.mark.parametrize("state", ["absent", "failed", "ready"])
 async def test_a_model_whose_file_is_not_here_is_404_and_says_how_to_fetch_it(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     kind: str,
     path: str,
@@ -154,7 +155,7 @@ async def test_a_model_whose_file_is_not_here_is_404_and_says_how_to_fetch_it(
 
 
 async def test_a_model_whose_file_is_not_here_is_an_error_on_a_websocket(
-    api: Api, service: InferenceService, version: ModelVersion
+    api: Api, service: Runtime, version: ModelVersion
 ):
     await ModelVersion.objects.aupdate(file_state=ModelVersion.FileState.ABSENT)
     async with socket_of(api) as socket:
@@ -164,7 +165,7 @@ async def test_a_model_whose_file_is_not_here_is_an_error_on_a_websocket(
 
 
 async def test_a_model_whose_file_is_being_fetched_is_503(
-    api: Api, service: InferenceService, version: ModelVersion
+    api: Api, service: Runtime, version: ModelVersion
 ):
     fetching = ModelVersion.FileState.FETCHING
     await ModelVersion.objects.aupdate(file_state=fetching, chat_template="")
@@ -194,7 +195,7 @@ async def test_a_model_in_memory_serves_without_its_file(
 
 async def test_a_file_that_goes_meanwhile_is_404_as_well(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     controller: DemandReader,
     monkeypatch: pytest.MonkeyPatch,
@@ -212,7 +213,7 @@ async def test_a_file_that_goes_meanwhile_is_404_as_well(
 
 async def test_a_stream_shows_how_far_the_load_is(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     controller: DemandReader,
     redis_client: "redis.Redis",
@@ -231,7 +232,7 @@ async def test_a_stream_shows_how_far_the_load_is(
 
 async def test_a_load_that_comes_to_nothing_ends_the_stream_with_the_reason(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     controller: DemandReader,
 ):
@@ -245,7 +246,7 @@ async def test_a_load_that_comes_to_nothing_ends_the_stream_with_the_reason(
 
 async def test_what_cannot_be_loaded_is_503_with_the_reason(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     controller: DemandReader,
     redis_client: "redis.Redis",
@@ -262,7 +263,7 @@ async def test_what_cannot_be_loaded_is_503_with_the_reason(
 
 async def test_keep_alive_of_a_request_is_kept_for_its_version(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     controller: DemandReader,
     redis_client: "redis.Redis",
@@ -276,7 +277,7 @@ async def test_keep_alive_of_a_request_is_kept_for_its_version(
 
 
 async def test_a_bad_keep_alive_is_400(
-    api: Api, service: InferenceService, version: ModelVersion, controller: DemandReader
+    api: Api, service: Runtime, version: ModelVersion, controller: DemandReader
 ):
     response = await api.post(PATH, chat(version, keep_alive="soon"))
     assert response.status_code == 400
@@ -285,7 +286,7 @@ async def test_a_bad_keep_alive_is_400(
 
 async def test_a_websocket_shows_how_far_the_load_is(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     controller: DemandReader,
     redis_client: "redis.Redis",

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from inference.database import in_database
 from inference.queue import keys
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from models_registry.files.inspection import inspect_file
 from models_registry.models import Model, ModelVersion, Node, Preset, Replica
 from tests.stack import Api
@@ -35,7 +35,7 @@ async def desired(version: ModelVersion) -> list[str]:
 
 
 async def test_models_list_has_openai_and_own_fields(
-    api: Api, service: InferenceService, version: ModelVersion
+    api: Api, service: Runtime, version: ModelVersion
 ):
     content = (await api.get("/v1/models")).json()
     assert content["object"] == "list"
@@ -52,7 +52,7 @@ async def test_models_list_has_openai_and_own_fields(
 
 @pytest.mark.parametrize("with_label", [False, True])
 async def test_model_detail_is_found(
-    api: Api, service: InferenceService, version: ModelVersion, with_label: bool
+    api: Api, service: Runtime, version: ModelVersion, with_label: bool
 ):
     name = version.key if with_label else version.model.slug
     response = await api.get(f"/v1/models/{name}")
@@ -61,7 +61,7 @@ async def test_model_detail_is_found(
 
 
 async def test_model_detail_of_a_version_has_the_facts_of_that_version(
-    api: Api, service: InferenceService, version: ModelVersion, replica: Replica
+    api: Api, service: Runtime, version: ModelVersion, replica: Replica
 ):
     def arrange() -> None:
         Replica.objects.update(state=Replica.State.READY, needed_bytes={"cpu": 150 << 20})
@@ -83,7 +83,7 @@ async def test_model_detail_of_a_version_has_the_facts_of_that_version(
 
 
 async def test_supported_parameters_are_those_that_the_route_takes(
-    api: Api, service: InferenceService, version: ModelVersion
+    api: Api, service: Runtime, version: ModelVersion
 ):
     async def parameters() -> set[str]:
         (entry,) = (await api.get("/v1/models")).json()["data"]
@@ -103,7 +103,7 @@ async def test_supported_parameters_are_those_that_the_route_takes(
 
 
 async def test_status_says_whether_the_default_version_can_answer(
-    api: Api, service: InferenceService, version: ModelVersion, replica: Replica
+    api: Api, service: Runtime, version: ModelVersion, replica: Replica
 ):
     async def status() -> str:
         (entry,) = (await api.get("/v1/models")).json()["data"]
@@ -124,7 +124,7 @@ async def test_status_says_whether_the_default_version_can_answer(
 
 @pytest.mark.parametrize("state", ["absent", "fetching", "failed"])
 async def test_model_without_its_file_is_in_the_state_of_that(
-    api: Api, service: InferenceService, version: ModelVersion, state: str
+    api: Api, service: Runtime, version: ModelVersion, state: str
 ):
     await in_database(ModelVersion.objects.update, file_state=state)
     (entry,) = (await api.get("/v1/models")).json()["data"]
@@ -132,7 +132,7 @@ async def test_model_without_its_file_is_in_the_state_of_that(
 
 
 async def test_context_length_is_what_a_replica_can_hold(
-    api: Api, service: InferenceService, version: ModelVersion
+    api: Api, service: Runtime, version: ModelVersion
 ):
     await in_database(ModelVersion.objects.update, kv_cells=300)
     (entry,) = (await api.get("/v1/models")).json()["data"]
@@ -142,7 +142,7 @@ async def test_context_length_is_what_a_replica_can_hold(
 
 
 async def test_capabilities_are_those_of_the_file_and_of_the_model(
-    api: Api, service: InferenceService, version: ModelVersion
+    api: Api, service: Runtime, version: ModelVersion
 ):
     def arrange() -> None:
         Model.objects.update(capabilities=["chat", "fim", "code"])
@@ -156,7 +156,7 @@ async def test_capabilities_are_those_of_the_file_and_of_the_model(
 
 async def test_roles_are_those_of_the_settings(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     configure: Callable[..., None],
 ):
@@ -168,7 +168,7 @@ async def test_roles_are_those_of_the_settings(
 
 async def test_list_names_the_preset_that_is_loaded_and_its_mode(
     api: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     configure: Callable[..., None],
 ):
@@ -184,27 +184,25 @@ async def test_list_names_the_preset_that_is_loaded_and_its_mode(
     assert await config() == (None, "single")
 
 
-async def test_model_detail_of_an_unknown_model_is_404(api: Api, service: InferenceService):
+async def test_model_detail_of_an_unknown_model_is_404(api: Api, service: Runtime):
     response = await api.get("/v1/models/nothing")
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "model_not_found"
 
 
 async def test_model_detail_of_an_unknown_version_is_404(
-    api: Api, service: InferenceService, version: ModelVersion
+    api: Api, service: Runtime, version: ModelVersion
 ):
     response = await api.get(f"/v1/models/{version.model.slug}@nothing")
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "model_not_found"
 
 
-async def test_model_detail_with_a_nul_is_404(api: Api, service: InferenceService):
+async def test_model_detail_with_a_nul_is_404(api: Api, service: Runtime):
     assert (await api.get("/v1/models/a%00b")).status_code == 404
 
 
-async def test_load_wants_a_replica(
-    api: Api, version: ModelVersion, node: Node, service: InferenceService
-):
+async def test_load_wants_a_replica(api: Api, version: ModelVersion, node: Node, service: Runtime):
     response = await api.post(f"/v1/models/{version.model.slug}/load", {})
     assert response.status_code == 202
     assert response.json()["status"] == "loading"
@@ -215,7 +213,7 @@ async def test_load_of_what_can_never_fit_is_422_with_numbers_and_is_not_to_be_r
     api: Api,
     version: ModelVersion,
     node: Node,
-    service: InferenceService,
+    service: Runtime,
     smollm2_path: Path,
 ):
     budgets = {"cpu": 1 << 20}
@@ -230,7 +228,7 @@ async def test_load_of_what_can_never_fit_is_422_with_numbers_and_is_not_to_be_r
 
 
 async def test_load_while_no_machine_answers_is_503_with_retry_after(
-    api: Api, version: ModelVersion, service: InferenceService
+    api: Api, version: ModelVersion, service: Runtime
 ):
     response = await api.post(f"/v1/models/{version.model.slug}/load", {})
     assert (response.status_code, response.json()["error"]["code"]) == (503, "no_node")
@@ -238,7 +236,7 @@ async def test_load_while_no_machine_answers_is_503_with_retry_after(
 
 
 async def test_load_without_a_file_says_how_to_fetch_it(
-    api: Api, version: ModelVersion, node: Node, service: InferenceService
+    api: Api, version: ModelVersion, node: Node, service: Runtime
 ):
     await in_database(ModelVersion.objects.update, file_state=ModelVersion.FileState.ABSENT)
     response = await api.post(f"/v1/models/{version.model.slug}/load", {})
@@ -247,7 +245,7 @@ async def test_load_without_a_file_says_how_to_fetch_it(
 
 
 async def test_unload_wants_no_replica(
-    api: Api, version: ModelVersion, replica: Replica, service: InferenceService
+    api: Api, version: ModelVersion, replica: Replica, service: Runtime
 ):
     response = await api.post(f"/v1/models/{version.key}/unload", {})
     assert response.status_code == 202
@@ -255,7 +253,7 @@ async def test_unload_wants_no_replica(
 
 
 async def test_unload_needs_no_file(
-    api: Api, version: ModelVersion, replica: Replica, service: InferenceService
+    api: Api, version: ModelVersion, replica: Replica, service: Runtime
 ):
     await in_database(ModelVersion.objects.update, file_state=ModelVersion.FileState.FAILED)
     response = await api.post(f"/v1/models/{version.model.slug}/unload", {})
@@ -264,14 +262,14 @@ async def test_unload_needs_no_file(
 
 
 async def test_unload_of_an_unknown_version_is_404(
-    api: Api, service: InferenceService, version: ModelVersion
+    api: Api, service: Runtime, version: ModelVersion
 ):
     response = await api.post(f"/v1/models/{version.model.slug}@nothing/unload", {})
     assert response.status_code == 404
 
 
 async def test_memory_is_what_is_set_aside_or_would_be(
-    api: Api, version: ModelVersion, replica: Replica, service: InferenceService
+    api: Api, version: ModelVersion, replica: Replica, service: Runtime
 ):
     async def memory_mb() -> int | None:
         (entry,) = (await api.get("/v1/models")).json()["data"]
@@ -288,7 +286,7 @@ async def test_memory_is_what_is_set_aside_or_would_be(
 
 
 async def test_load_and_unload_note_who_asked(
-    api: Api, version: ModelVersion, node: Node, service: InferenceService
+    api: Api, version: ModelVersion, node: Node, service: Runtime
 ):
     for verb in ("load", "unload"):
         await api.post(f"/v1/models/{version.model.slug}/{verb}", {})
@@ -297,7 +295,7 @@ async def test_load_and_unload_note_who_asked(
 
 
 async def test_unload_of_what_would_come_back_is_400_with_the_reason(
-    api: Api, version: ModelVersion, replica: Replica, service: InferenceService
+    api: Api, version: ModelVersion, replica: Replica, service: Runtime
 ):
     await in_database(lambda: ModelVersion.objects.filter(pk=version.pk).update(pinned=True))
     response = await api.post(f"/v1/models/{version.key}/unload", {})

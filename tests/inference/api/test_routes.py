@@ -7,7 +7,7 @@ import pytest
 from django.test import AsyncClient
 
 from inference.models import Scope
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from tests.stack import Api, FakeModel, make_api
 
 ROUTES = [
@@ -68,9 +68,7 @@ async def test_route_with_an_unknown_credential_is_401(database: None, secret: s
     assert response.json()["error"]["type"] == "authentication_error"
 
 
-async def test_route_takes_a_key_in_the_headers_that_clients_use(
-    api: Api, service: InferenceService
-):
+async def test_route_takes_a_key_in_the_headers_that_clients_use(api: Api, service: Runtime):
     basic = base64.b64encode(f"any:{api.secret}".encode()).decode()
     for name, value in (
         ("x-api-key", api.secret),
@@ -103,7 +101,7 @@ async def test_route_of_operation_needs_more_than_reading(reader: Api):
 
 @pytest.mark.parametrize(("path", "fields"), BODIES)
 async def test_route_with_an_unknown_model_is_404(
-    api: Api, service: InferenceService, path: str, fields: dict[str, object]
+    api: Api, service: Runtime, path: str, fields: dict[str, object]
 ):
     response = await api.post(path, {"model": "no-such-model", **fields})
     assert response.status_code == 404
@@ -114,7 +112,7 @@ async def test_route_with_an_unknown_model_is_404(
 
 @pytest.mark.parametrize(("path", "fields"), BODIES)
 async def test_route_with_a_nul_in_the_model_is_refused(
-    api: Api, service: InferenceService, path: str, fields: dict[str, object]
+    api: Api, service: Runtime, path: str, fields: dict[str, object]
 ):
     response = await api.post(path, {"model": "a\0b", **fields})
     assert response.status_code == 400
@@ -123,7 +121,7 @@ async def test_route_with_a_nul_in_the_model_is_refused(
 
 @pytest.mark.parametrize(("path", "fields"), BODIES)
 async def test_route_refuses_an_unknown_parameter_by_name(
-    api: Api, service: InferenceService, path: str, fields: dict[str, object]
+    api: Api, service: Runtime, path: str, fields: dict[str, object]
 ):
     response = await api.post(path, {"model": "m", **fields, "tempreture": 1})
     assert response.status_code == 400
@@ -132,7 +130,7 @@ async def test_route_refuses_an_unknown_parameter_by_name(
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'"x"', b'{"model": NaN}'])
-async def test_route_with_bad_json_is_400(api: Api, service: InferenceService, body: bytes):
+async def test_route_with_bad_json_is_400(api: Api, service: Runtime, body: bytes):
     response = await api.post("/v1/chat/completions", body)
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "invalid_json"
@@ -151,7 +149,7 @@ async def test_route_reads_json_whatever_the_content_type_says(api: Api, model: 
         assert response.status_code == 200, response.content
 
 
-async def test_route_with_a_form_is_400_not_500(api: Api, service: InferenceService):
+async def test_route_with_a_form_is_400_not_500(api: Api, service: Runtime):
     response = await api.client.post(
         "/v1/chat/completions", {"model": "x"}, headers=api.authorization
     )
@@ -162,19 +160,17 @@ async def test_route_with_a_form_is_400_not_500(api: Api, service: InferenceServ
 @pytest.mark.parametrize(
     "accept", ["application/json", "text/event-stream", "*/*", "text/html", "nonsense", ""]
 )
-async def test_route_serves_clients_whatever_they_accept(
-    api: Api, service: InferenceService, accept: str
-):
+async def test_route_serves_clients_whatever_they_accept(api: Api, service: Runtime, accept: str):
     response = await api.get("/v1/models", Accept=accept)
     assert response.status_code == 200
     assert response["Content-Type"] == "application/json"
 
 
-async def test_route_does_not_take_a_format_from_the_query(api: Api, service: InferenceService):
+async def test_route_does_not_take_a_format_from_the_query(api: Api, service: Runtime):
     assert (await api.get("/v1/models?format=xml")).status_code == 200
 
 
-async def test_route_with_too_large_a_body_is_413(api: Api, service: InferenceService, settings):
+async def test_route_with_too_large_a_body_is_413(api: Api, service: Runtime, settings):
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
     response = await api.post("/v1/chat/completions", b" " * 1001)
     assert response.status_code == 413
@@ -182,7 +178,7 @@ async def test_route_with_too_large_a_body_is_413(api: Api, service: InferenceSe
 
 
 async def test_route_with_too_long_a_text_is_413(
-    api: Api, model: FakeModel, monkeypatch: pytest.MonkeyPatch, service: InferenceService
+    api: Api, model: FakeModel, monkeypatch: pytest.MonkeyPatch, service: Runtime
 ):
     monkeypatch.setattr(service.tokenizer, "_max_characters", 10)
     body = {"model": model.slug, "messages": [{"role": "user", "content": "x" * 11}]}
@@ -196,7 +192,7 @@ async def test_route_with_too_long_a_text_is_413(
     [("GET", "/v1/chat/completions"), ("PUT", "/v1/models"), ("POST", "/v1/streams/x")],
 )
 async def test_route_with_the_wrong_method_is_405(
-    api: Api, service: InferenceService, method: str, path: str
+    api: Api, service: Runtime, method: str, path: str
 ):
     response = await api.client.generic(method, path, headers=api.authorization)
     assert response.status_code == 405
@@ -205,14 +201,12 @@ async def test_route_with_the_wrong_method_is_405(
 
 
 @pytest.mark.parametrize("method", ["INITIAL", "DISPATCH", "SETUP", "ARGS", "GET_PARSERS"])
-async def test_route_with_an_invented_method_is_405(
-    api: Api, service: InferenceService, method: str
-):
+async def test_route_with_an_invented_method_is_405(api: Api, service: Runtime, method: str):
     response = await api.client.generic(method, "/v1/models", headers=api.authorization)
     assert response.status_code == 405
 
 
-async def test_route_answers_options(api: Api, service: InferenceService):
+async def test_route_answers_options(api: Api, service: Runtime):
     response = await api.client.options("/v1/models", headers=api.authorization)
     assert response.status_code == 200
     assert "GET" in response["Allow"]

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from inference.messages import Delta, Failed, Started
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from inference_site.asgi import django_application
 from models_registry.models import ModelVersion
 from tests.stack import Api, FakeModel, ScriptedHost
@@ -19,7 +19,7 @@ MESSAGES: list[Any] = [{"role": "user", "content": "Hi"}]
 
 
 @pytest.fixture
-async def sdk(api: Api, service: InferenceService) -> AsyncIterator[openai.AsyncOpenAI]:
+async def sdk(api: Api, service: Runtime) -> AsyncIterator[openai.AsyncOpenAI]:
     """The SDK's asynchronous client, without a network."""
     transport = httpx2.ASGITransport(app=django_application)
     async with openai.AsyncOpenAI(

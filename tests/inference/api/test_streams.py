@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from inference.messages import Delta, Finished, Started, Usage
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from models_registry.models import ModelVersion
 from tests.stack import (
     Api,
@@ -92,7 +92,7 @@ async def test_stream_read_to_its_end_is_just_done(api: Api, model: FakeModel):
 
 
 async def test_stream_can_be_followed_while_it_runs(
-    api: Api, service: InferenceService, version: ModelVersion, scripted_host: ScriptedHost
+    api: Api, service: Runtime, version: ModelVersion, scripted_host: ScriptedHost
 ):
     request = asyncio.create_task(api.post("/v1/chat/completions", chat(version.model.slug)))
     item = await scripted_host.answer(Started(3), Delta("first ", [1]))
@@ -105,7 +105,7 @@ async def test_stream_can_be_followed_while_it_runs(
 
 
 async def test_leaving_a_followed_stream_does_not_stop_it(
-    api: Api, service: InferenceService, version: ModelVersion, scripted_host: ScriptedHost
+    api: Api, service: Runtime, version: ModelVersion, scripted_host: ScriptedHost
 ):
     request = asyncio.create_task(api.post("/v1/chat/completions", chat(version.model.slug)))
     item = await scripted_host.answer(Started(3), Delta("first ", [1]))
@@ -151,7 +151,7 @@ async def test_delete_of_a_finished_run_stops_nothing(api: Api, model: FakeModel
 async def test_stream_of_somebody_else_is_404_and_goes_on(
     api: Api,
     stranger: Api,
-    service: InferenceService,
+    service: Runtime,
     version: ModelVersion,
     scripted_host: ScriptedHost,
 ):
@@ -177,5 +177,5 @@ async def test_stream_position_that_is_none_is_400(api: Api, model: FakeModel, a
 
 
 @pytest.mark.parametrize("run_id", ["chatcmpl-none", "a%00b", "é"])
-async def test_unknown_stream_is_404(api: Api, service: InferenceService, run_id: str):
+async def test_unknown_stream_is_404(api: Api, service: Runtime, run_id: str):
     assert (await api.get(f"/v1/streams/{run_id}")).status_code == 404

@@ -8,7 +8,7 @@ from django.test import AsyncClient
 
 from inference.api.token import ATTEMPTS_PER_MINUTE
 from inference.queue import keys
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from tests.stack import Api, make_api
 
 PATH = "/api/auth/token"
@@ -33,7 +33,7 @@ def sleeper(database: None) -> Api:
     return make_api("sleeper", is_active=False)
 
 
-async def test_token_opens_the_api(api: Api, service: InferenceService):
+async def test_token_opens_the_api(api: Api, service: Runtime):
     response = await sign_in("ada")
     assert response.status_code == 200
     content = response.json()
@@ -43,7 +43,7 @@ async def test_token_opens_the_api(api: Api, service: InferenceService):
     assert models.status_code == 200
 
 
-async def test_token_of_an_ordinary_user_may_not_operate(api: Api, service: InferenceService):
+async def test_token_of_an_ordinary_user_may_not_operate(api: Api, service: Runtime):
     token = (await sign_in("ada")).json()["access_token"]
     response = await api.post("/v1/models/x/load", {}, Authorization=f"Bearer {token}")
     assert response.status_code == 403
@@ -51,14 +51,14 @@ async def test_token_of_an_ordinary_user_may_not_operate(api: Api, service: Infe
 
 @pytest.mark.parametrize(("username", "password"), [("ada", "wrong"), ("nobody", "x")])
 async def test_token_for_wrong_credentials_is_401(
-    api: Api, service: InferenceService, username: str, password: str
+    api: Api, service: Runtime, username: str, password: str
 ):
     response = await sign_in(username, password)
     assert response.status_code == 401
     assert response.json()["error"]["code"] == "invalid_credentials"
 
 
-async def test_token_for_an_inactive_user_is_401(sleeper: Api, service: InferenceService):
+async def test_token_for_an_inactive_user_is_401(sleeper: Api, service: Runtime):
     assert (await sign_in("sleeper")).status_code == 401
 
 
@@ -67,14 +67,14 @@ async def test_token_for_an_inactive_user_is_401(sleeper: Api, service: Inferenc
     [("", "x", "username"), ("a\0b", "x", "username"), ("a", "", "password"), (1, "x", "username")],
 )
 async def test_token_for_malformed_credentials_is_400(
-    api: Api, service: InferenceService, username: object, password: object, param: str
+    api: Api, service: Runtime, username: object, password: object, param: str
 ):
     response = await sign_in(username, password)
     assert response.status_code == 400
     assert response.json()["error"]["param"] == param
 
 
-async def test_token_attempts_are_bounded_per_user(api: Api, service: InferenceService):
+async def test_token_attempts_are_bounded_per_user(api: Api, service: Runtime):
     for _ in range(ATTEMPTS_PER_MINUTE):
         assert (await sign_in("nobody", "guess")).status_code == 401
     response = await sign_in("nobody", "guess")

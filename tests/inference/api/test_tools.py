@@ -10,7 +10,7 @@ import pytest
 from inference.answers.tool_calls import call_id
 from inference.database import in_database
 from inference.messages import Cancel, Delta, Finished, Generation, Started, Usage
-from inference.runs.service import InferenceService
+from inference.runs.runtime import Runtime
 from models_registry.models import ModelVersion
 from tests.inference.orders.tools.examples import JSON_CALL, JSON_CLOCK, WEATHER_SCHEMA, template
 from tests.stack import (
@@ -86,7 +86,7 @@ async def test_tools_that_are_forced_are_called_whatever_the_model_wants(
 
 
 async def test_tools_that_must_not_be_called_are_not_shown(
-    api: Api, service: InferenceService, version: ModelVersion, scripted_host: ScriptedHost
+    api: Api, service: Runtime, version: ModelVersion, scripted_host: ScriptedHost
 ):
     async def item_of(**fields: Any) -> Generation:
         request = asyncio.create_task(
@@ -142,7 +142,7 @@ async def test_tools_called_in_a_stream(api: Api, model: FakeModel):
 
 
 async def test_tools_arguments_are_streamed_while_they_are_written(
-    api: Api, service: InferenceService, version: ModelVersion, scripted_host: ScriptedHost
+    api: Api, service: Runtime, version: ModelVersion, scripted_host: ScriptedHost
 ):
     request = asyncio.create_task(
         api.post("/v1/chat/completions", chat(version.model.slug, stream=True))
@@ -217,7 +217,7 @@ async def test_tools_with_logprobs_of_a_call_have_none(api: Api, model: FakeMode
 
 
 async def test_tools_of_a_model_with_its_own_template(
-    api: Api, service: InferenceService, smollm2_path: Path
+    api: Api, service: Runtime, smollm2_path: Path
 ):
     version = await in_database(register_version, smollm2_path, chat_template=template("qwen2.5"))
     response = await api.post(
@@ -232,7 +232,7 @@ async def test_tools_of_a_model_with_its_own_template(
 
 @pytest.mark.parametrize("choice", ["auto", "required"])
 async def test_tools_called_again_end_the_answer(
-    api: Api, service: InferenceService, model: FakeModel, choice: str
+    api: Api, service: Runtime, model: FakeModel, choice: str
 ):
     spaced = JSON_CALL.replace('{"city": "Paris"}', '{ "city":"Paris" }')
     model.say("\n".join([JSON_CALL, JSON_CLOCK, *[spaced] * 5]))
@@ -249,7 +249,7 @@ async def test_tools_called_again_end_the_answer(
 
 
 async def test_tools_called_again_stop_the_model(
-    api: Api, service: InferenceService, version: ModelVersion, scripted_host: ScriptedHost
+    api: Api, service: Runtime, version: ModelVersion, scripted_host: ScriptedHost
 ):
     request = asyncio.create_task(api.post("/v1/chat/completions", chat(version.model.slug)))
     item = await scripted_host.answer(Started(3), Delta(f"{JSON_CALL}\n{JSON_CALL}", [1]))
@@ -312,7 +312,7 @@ async def test_tools_with_what_cannot_be_enforced_are_served_and_say_so(
     ],
 )
 async def test_tools_that_cannot_be_used_are_refused(
-    api: Api, service: InferenceService, smollm2_path: Path, tool: dict[str, Any]
+    api: Api, service: Runtime, smollm2_path: Path, tool: dict[str, Any]
 ):
     version = await in_database(register_version, smollm2_path, chat_template=template("qwen2.5"))
     broken = {"type": "function", "function": {"name": "f", **tool}}

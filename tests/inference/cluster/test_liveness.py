@@ -1,4 +1,4 @@
-"""A host's lock tells at once that it died."""
+"""A host's lock shows at once that the host died."""
 
 import fcntl
 import os
@@ -28,7 +28,7 @@ def test_a_lock_left_behind_is_abandoned_until_removed(tmp_path: Path) -> None:
     assert not lock.is_abandoned()
 
 
-def test_those_who_look_at_the_same_moment_do_not_take_each_other_for_the_host(
+def test_two_checks_of_a_lock_at_once_do_not_count_as_the_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "host-a.lock").touch()
@@ -45,7 +45,7 @@ def test_those_who_look_at_the_same_moment_do_not_take_each_other_for_the_host(
     assert answers == [True]
 
 
-def test_a_host_takes_its_lock_though_somebody_looks_at_it(
+def test_a_host_takes_its_lock_during_a_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "host-a.lock"
@@ -57,11 +57,11 @@ def test_a_host_takes_its_lock_though_somebody_looks_at_it(
     assert lock.is_held()
 
 
-def test_nothing_is_known_of_a_host_without_a_lock(tmp_path: Path) -> None:
+def test_a_host_without_a_lock_file_is_not_abandoned(tmp_path: Path) -> None:
     assert not LivenessLock(tmp_path, "elsewhere").is_abandoned()
 
 
-def test_the_launches_that_run_are_those_whose_lock_a_process_holds(tmp_path: Path) -> None:
+def test_running_launches_have_a_lock_that_a_process_holds(tmp_path: Path) -> None:
     LivenessLock(tmp_path, "mine").hold()
     (tmp_path / "host-mine.log").touch()
     (tmp_path / "host-beginning.lock").touch()  # not yet held
@@ -72,7 +72,7 @@ def test_the_launches_that_run_are_those_whose_lock_a_process_holds(tmp_path: Pa
     assert running_launches(tmp_path / "absent", [os.getpid()]) == {}
 
 
-def test_a_process_of_another_node_with_the_same_number_is_not_taken_for_ours(
+def test_a_process_of_another_node_with_the_same_id_is_not_ours(
     tmp_path: Path, settings: Any
 ) -> None:
     settings.NODE_NAME = "other"

@@ -1,4 +1,4 @@
-"""A cluster shows its machine, says when it goes, and ends the hosts that were given up."""
+"""A cluster publishes its node, withdraws it when it stops, and kills fenced hosts."""
 
 import os
 from pathlib import Path
@@ -30,17 +30,17 @@ def guarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         return clock["now"] > 10.0 * GUARDED_CYCLES
 
     written: list[tuple[str, ...]] = []
-    given_up: set[str] = set()
+    fenced: set[str] = set()
 
-    def show_node(_: object, node: str, launches: dict[str, int]) -> set[str]:
+    def publish_node(_: object, node: str, launches: dict[str, int]) -> set[str]:
         written.append(("show", node, *launches))
-        return given_up & launches.keys()
+        return fenced & launches.keys()
 
-    def hide_node(_: object, node: str) -> None:
+    def withdraw_node(_: object, node: str) -> None:
         written.append(("hide", node))
 
-    monkeypatch.setattr(sentinel, "show_node", show_node)
-    monkeypatch.setattr(sentinel, "hide_node", hide_node)
+    monkeypatch.setattr(sentinel, "publish_node", publish_node)
+    monkeypatch.setattr(sentinel, "withdraw_node", withdraw_node)
     monkeypatch.setattr(sentinel, "liveness_folder", lambda: tmp_path)
     child = SimpleNamespace(is_alive=lambda: True)
     monkeypatch.setattr(sentinel, "time", SimpleNamespace(monotonic=lambda: clock["now"]))
@@ -51,12 +51,12 @@ def guarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(sentinel.Conf, "SCHEDULER", False)
     found = GuardedSentinel.__new__(GuardedSentinel)
     found.start_event = SimpleNamespace(set=lambda: None)
-    monkeypatch.setattr(found, "_told_to_stop", is_told_to_stop)
+    monkeypatch.setattr(found, "_wait_for_stop", is_told_to_stop)
     found.pool, found.monitor, found.pusher = [], child, child
     found.broker = SimpleNamespace(connection=None)
     found._killed = set()
-    monkeypatch.setattr(found, "_last_words", SimpleNamespace(tell=lambda _: None), raising=False)
-    found.given_up = given_up
+    monkeypatch.setattr(found, "_host_logs", SimpleNamespace(publish=lambda _: None), raising=False)
+    found.fenced = fenced
     monkeypatch.setattr(found, "stop", lambda: written.append(("stop",)))
     found.queue_name = lambda: "models"
     found._register = None
@@ -64,7 +64,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return found
 
 
-def test_a_node_that_could_not_be_registered_is_tried_until_it_is(guarded: Any) -> None:
+def test_registration_of_a_node_is_retried(guarded: Any) -> None:
     answers = [True]
     guarded._register = lambda: answers.pop()
     guarded.guard()
@@ -72,13 +72,13 @@ def test_a_node_that_could_not_be_registered_is_tried_until_it_is(guarded: Any) 
     assert guarded._register is None
 
 
-def test_a_node_says_that_it_goes_before_it_stops(guarded: Any) -> None:
+def test_a_node_withdraws_before_it_stops(guarded: Any) -> None:
     guarded.guard()
     node = settings.NODE_NAME
     assert guarded.written[-3:] == [("show", node), ("hide", node), ("stop",)]
 
 
-def test_a_host_that_was_given_up_is_killed_once(guarded: Any, tmp_path: Path) -> None:
+def test_a_fenced_host_is_killed_once(guarded: Any, tmp_path: Path) -> None:
     killed: list[int] = []
     lock = SimpleNamespace(acquire=lambda **_: True, release=lambda: None)
     timer = SimpleNamespace(get_lock=lambda: lock, get_obj=lambda: SimpleNamespace(value=-1))
@@ -90,30 +90,30 @@ def test_a_host_that_was_given_up_is_killed_once(guarded: Any, tmp_path: Path) -
     ]
     LivenessLock(tmp_path, "stuck").hold()
     LivenessLock(tmp_path, "serving").hold()
-    guarded.given_up |= {"stuck", "elsewhere"}
+    guarded.fenced |= {"stuck", "elsewhere"}
     guarded.guard()
     assert killed == [os.getpid()]
     assert set(guarded.written[0]) == {"show", settings.NODE_NAME, "stuck", "serving"}
 
 
-def test_a_host_that_was_given_up_is_killed_though_last_words_cannot_be_told(
+def test_a_fenced_host_is_killed_though_logs_cannot_be_published(
     guarded: Any, tmp_path: Path
 ) -> None:
     killed: list[str] = []
 
-    def tell(_: object) -> None:
+    def publish(_: object) -> None:
         raise redis.ConnectionError("away")
 
-    guarded._last_words = SimpleNamespace(tell=tell)
+    guarded._host_logs = SimpleNamespace(publish=publish)
     guarded.pool = [SimpleNamespace(pid=os.getpid(), kill=lambda: killed.append("stuck"))]
     LivenessLock(tmp_path, "stuck").hold()
-    guarded.given_up.add("stuck")
-    guarded._show_node()
-    guarded._show_node()
+    guarded.fenced.add("stuck")
+    guarded._publish_node()
+    guarded._publish_node()
     assert killed == ["stuck"]
 
 
-def test_a_cluster_without_hosts_shows_no_node(
+def test_a_cluster_without_hosts_publishes_no_node(
     guarded: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sentinel.Conf, "CLUSTER_NAME", "jobs")
@@ -121,7 +121,7 @@ def test_a_cluster_without_hosts_shows_no_node(
     assert guarded.written == [("stop",)]
 
 
-def test_a_database_that_is_away_does_not_stop_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_starts_without_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[Exception | None] = [django.db.OperationalError("away"), None]
 
     def register_this_node(*_: object) -> None:

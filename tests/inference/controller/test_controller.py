@@ -343,7 +343,7 @@ def test_the_end_of_the_log_of_a_dead_host_is_told(fleet: Fleet) -> None:
 def test_the_end_of_the_log_of_a_host_of_another_machine_is_told(fleet: Fleet) -> None:
     fleet.start().leave()
     fleet.age(fleet.world.settings.lease_seconds)
-    fleet.world.redis.set(keys.last_words(fleet.launch), "the last words", ex=60)
+    fleet.world.redis.set(keys.host_log(fleet.launch), "the last words", ex=60)
     assert fleet.tick().reason.endswith("Its log ends:\nthe last words")
 
 
@@ -696,7 +696,7 @@ def test_what_holds_too_much_leaves_and_who_is_busy_after_the_maximum_wait(
     claims.heartbeat(ready=True, ttl_seconds=60, facts={})
     wait(fleet, 1)
     assert fleet.replica.desired == "absent"
-    assert "more than it may" in fleet.replica.reason
+    assert "exceeds its budget" in fleet.replica.reason
 
 
 def test_a_replica_whose_last_use_was_lost_counts_as_used_now(fleet: Fleet) -> None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from inference.cluster.node_signs import hide_node, show_node
+from inference.cluster.node import publish_node, withdraw_node
 from inference.controller.watch import Watch
 from tests.inference.queue.world import QueueWorld
 
@@ -20,7 +20,7 @@ def clock() -> SimpleNamespace:
 @pytest.fixture
 def watch(world: QueueWorld, clock: SimpleNamespace) -> Iterator[Watch]:
     yield Watch(world.redis, LEASE_SECONDS, lambda: clock.now)
-    hide_node(world.redis, "gone")
+    withdraw_node(world.redis, "gone")
 
 
 def silence(watch: Watch, clock: SimpleNamespace, after_seconds: float) -> float | None:
@@ -32,14 +32,14 @@ def silence(watch: Watch, clock: SimpleNamespace, after_seconds: float) -> float
 def test_silence_grows_though_looks_take_longer_than_a_lease(
     world: QueueWorld, watch: Watch, clock: SimpleNamespace
 ) -> None:
-    show_node(world.redis, "gone", [])
+    publish_node(world.redis, "gone", [])
     assert silence(watch, clock, 0.5) is None
-    hide_node(world.redis, "gone")
+    withdraw_node(world.redis, "gone")
     found = [silence(watch, clock, LEASE_SECONDS + 1) for _ in range(6)]
     assert found == [LEASE_SECONDS * number for number in range(1, 7)]
-    show_node(world.redis, "gone", [])
+    publish_node(world.redis, "gone", [])
     assert silence(watch, clock, 0.5) is None
-    hide_node(world.redis, "gone")
+    withdraw_node(world.redis, "gone")
     assert silence(watch, clock, 0.5) == 0.5
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine, Output
-from inference.engine.fake_backend import END_OF_GENERATION, FakeBackend, letter_after
 from inference.engine.sequence import NO_SLOT, Sequence
 from inference.messages import (
     TERMINAL,
@@ -15,6 +14,7 @@ from inference.messages import (
     Generation,
     SamplingParameters,
 )
+from tests.inference.engine.fake_backend import END_OF_GENERATION, FakeBackend, letter_after
 
 GREEDY = SamplingParameters(temperature=0.0)
 MANY_STEPS = 5000

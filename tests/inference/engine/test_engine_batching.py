@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine, Output
-from inference.engine.fake_backend import FakeBackend
 from inference.engine.scheduler import MAX_PAUSED_STEPS, SHORT_PROMPT_TOKENS, STALL_EVERY_STEPS
 from inference.messages import Delta, Finished, Started
+from tests.inference.engine.fake_backend import FakeBackend
 from tests.inference.engine.generations import (
     MANY_STEPS,
     alone,

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from inference.engine.config import EngineConfig
-from inference.engine.drafter import Draft, DraftRequest
+from inference.engine.drafting.drafter import Draft, DraftRequest
 from inference.engine.engine import Engine
-from inference.engine.fake_backend import FakeBackend, letter_after
 from inference.messages import Generation, SamplingParameters
+from tests.inference.engine.fake_backend import FakeBackend, letter_after
 from tests.inference.engine.generations import (
     GREEDY,
     MANY_STEPS,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from inference.engine.fake_backend import END_OF_GENERATION
 from inference.messages import Delta, Failed, Finished, SamplingParameters, Usage
+from tests.inference.engine.fake_backend import END_OF_GENERATION
 from tests.inference.engine.generations import (
     GREEDY,
     alone,
@@ -80,12 +80,16 @@ def test_engine_same_seed_says_the_same_and_another_does_not():
 @pytest.mark.parametrize(
     ("prompt", "max_tokens", "message"),
     [
-        ("", 1, "prompt of 0 tokens"),
-        ("x" * 60, 5, "prompt of 60 tokens and 5 new tokens need between 1 and 64 KV cells"),
+        ("", 1, "prompt has 0 tokens"),
+        (
+            "x" * 60,
+            5,
+            "the answer up to 5. Together they must fit into 64 KV cells",
+        ),
         ("x" * 65, 1, "Shorten the prompt"),
     ],
 )
-def test_engine_fails_at_once_what_can_never_fit(prompt, max_tokens, message):
+def test_engine_fails_a_generation_that_can_never_fit(prompt, max_tokens, message):
     engine, _ = fake_engine(kv_cells=64)
     ((id_, frame),) = engine.submit(generation("big", prompt, max_tokens=max_tokens))
     assert id_ == "big"
@@ -95,7 +99,7 @@ def test_engine_fails_at_once_what_can_never_fit(prompt, max_tokens, message):
     assert engine.is_idle
 
 
-def test_engine_holds_what_just_fits():
+def test_engine_runs_a_generation_that_just_fits():
     engine, _ = fake_engine(kv_cells=64)
     item = generation(prompt="x" * 60, max_tokens=4, sampling=GREEDY)
     frames = complete(engine, item)["g"]

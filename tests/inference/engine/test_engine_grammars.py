@@ -4,8 +4,8 @@ import threading
 
 from llguidance import LLTokenizer
 
-from inference.engine.fake_backend import grammar_compiler
 from inference.engine.grammar import DeferredCompiler
+from tests.inference.engine.fake_backend import grammar_compiler
 from tests.inference.engine.generations import (
     by_id,
     complete,

@@ -120,7 +120,7 @@ def test_engine_admits_a_high_priority_at_once_in_place_of_those_that_share():
         assert ending(frames[item.id]).usage.completion_tokens == item.max_tokens
 
 
-def test_engine_admits_who_continues_the_answer_of_the_one_that_gives_way():
+def test_engine_admits_a_continuation_of_a_preempted_answer():
     engine, _ = fake_engine(kv_cells=400, max_sequences=1)
     low = generation("low", SYSTEM, max_tokens=60, priority=1)
     outputs = engine.submit(low)

@@ -9,8 +9,8 @@ import pytest
 from inference.engine.backend import BackendError
 from inference.engine.engine import Output
 from inference.engine.engine_thread import ABORT_WORTH_TOKENS, EngineThread
-from inference.engine.fake_backend import FakeBackend
 from inference.messages import TERMINAL, Failed, Generation
+from tests.inference.engine.fake_backend import FakeBackend
 from tests.inference.engine.generations import (
     alone,
     by_id,

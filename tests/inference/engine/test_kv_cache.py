@@ -7,7 +7,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from inference.engine.backend import BackendError, DecodeOutcome, Span
 from inference.engine.config import EngineConfig
-from inference.engine.fake_backend import FakeBackend
 from inference.engine.kv_cache import (
     FIRST_HIT_AGE,
     FIRST_HIT_SHARE,
@@ -17,6 +16,7 @@ from inference.engine.kv_cache import (
     KvCache,
 )
 from inference.engine.sequence import NO_SLOT, Sequence
+from tests.inference.engine.fake_backend import FakeBackend
 from tests.inference.engine.generations import generation
 
 BEGINNING = "once upon a time "
@@ -51,13 +51,13 @@ class Rig:
         """A sequence that has not entered, but knows what it could share."""
         sequence = Sequence(generation(str(self.arrivals), prompt, **fields), self.arrivals, 0.0)
         self.arrivals += 1
-        self.cache.survey([sequence])
+        self.cache.update_sharing([sequence])
         return sequence
 
     def running(self, prompt: str | bytes, **fields: object) -> Sequence:
         """A sequence that has entered."""
         sequence = self.waiting(prompt, **fields)
-        self.cache.enter(sequence)
+        self.cache.allocate(sequence)
         return sequence
 
     def computed(self, prompt: str | bytes, **fields: object) -> Sequence:
@@ -115,7 +115,7 @@ def test_kv_cache_shares_from_one_that_has_left_and_also_its_answer():
     rig = Rig()
     first = rig.computed("question?")
     rig.say(first, " answer.")
-    rig.cache.leave(first)
+    rig.cache.release(first)
     assert (first.sequence_id, first.computed_tokens) == (NO_SLOT, 0)
     assert rig.cache.kept_sequences == 1
     second = rig.running("question? answer. And then?")
@@ -131,13 +131,13 @@ def test_kv_cache_does_not_share_the_answer_of_one_that_runs():
 
 
 def test_kv_cache_shares_no_more_than_the_plan_of_the_step_counts_with():
-    """Who gives way in that step may have left more to share."""
+    """A sequence preempted in that step may have left more to share."""
     rig = Rig()
     first = rig.computed("question?")
     rig.say(first, " answer.")
     second = rig.waiting("question? answer. And then?")
-    rig.cache.leave(first)
-    rig.cache.enter(second)
+    rig.cache.release(first)
+    rig.cache.allocate(second)
     assert second.computed_tokens == second.shareable_tokens == len("question?")
     rig.compute(second, second.pending_tokens)
     assert rig.cache.used_cells == len("question? answer. And then?")
@@ -160,42 +160,42 @@ def test_kv_cache_keeps_one_copy_of_what_two_computed_at_the_same_time():
 def test_kv_cache_separates_tenants_by_their_salt():
     rig = Rig()
     mine = rig.computed("the same prompt", cache_salt="mine")
-    rig.cache.leave(mine)
+    rig.cache.release(mine)
     assert rig.computed("the same prompt", cache_salt="yours").shareable_tokens == 0
     assert rig.running("the same prompt", cache_salt="mine").shareable_tokens > 0
     rig.check()
 
 
-def test_kv_cache_survey_tells_what_is_shared_and_pinned():
+def test_kv_cache_counts_shared_and_pinned_tokens():
     rig = Rig()
     kept = rig.computed(BEGINNING + "kept")
-    rig.cache.leave(kept)
+    rig.cache.release(kept)
     rig.running(BEGINNING + "runs")
     waiting = rig.waiting(BEGINNING + "kept!")
     assert waiting.shareable_tokens == len(BEGINNING + "kept")
     assert waiting.unpinned_tokens == len("kept!")
 
 
-def test_kv_cache_survey_tells_what_each_would_set_free_after_those_below_it():
+def test_kv_cache_counts_the_cells_each_would_free_after_lower_ranks():
     rig = Rig()
     low = rig.computed(BEGINNING + "low", priority=1)
     high = rig.computed(BEGINNING + "high", priority=3)
     middle = rig.computed(BEGINNING + "middle")
     rig.say(middle, "said")
-    rig.cache.survey([])
+    rig.cache.update_sharing([])
     own = [sequence.own_cells for sequence in (high, middle, low)]
     assert own == [len(BEGINNING + "high"), len("middlesaid"), len("low")]
     assert sum(own) == rig.cache.used_cells
     for gone, expected in ((low, 3), (middle, 10)):
         before = rig.cache.available_cells
-        rig.cache.leave(gone)
+        rig.cache.release(gone)
         assert rig.cache.available_cells - before == expected
 
 
 def test_kv_cache_evicts_the_least_recently_used_for_cells():
     rig = Rig(kv_cells=30)
     for text in ("aaaaaaaa", "bbbbbbbb", "cccccccc"):
-        rig.cache.leave(rig.computed(text))
+        rig.cache.release(rig.computed(text))
     rig.running("aaaa!")  # used again, so now the most recent
     rig.computed("dddddddddd")
     shareable = [rig.waiting(text * 9).shareable_tokens for text in "abc"]
@@ -206,7 +206,7 @@ def test_kv_cache_evicts_the_least_recently_used_for_cells():
 def test_kv_cache_evicts_the_least_recently_used_beyond_so_many():
     rig = Rig(kept_sequences=2)
     for text in ("aaaa", "bbbb", "cccc"):
-        rig.cache.leave(rig.computed(text))
+        rig.cache.release(rig.computed(text))
     assert [rig.waiting(text * 9).shareable_tokens for text in "abc"] == [0, 4, 4]
     assert rig.cache.kept_sequences == 2
     rig.check()
@@ -215,7 +215,7 @@ def test_kv_cache_evicts_the_least_recently_used_beyond_so_many():
 def test_kv_cache_evicts_the_least_recently_used_beyond_so_many_cells():
     rig = Rig(kept_cells=20)
     for text in ("aaaaaaaa", "bbbbbbbb", "cccccccc"):
-        rig.cache.leave(rig.computed(text))
+        rig.cache.release(rig.computed(text))
     assert [rig.waiting(text * 9).shareable_tokens for text in "abc"] == [0, 8, 8]
     rig.check()
 
@@ -224,7 +224,7 @@ def test_kv_cache_keeps_the_beginning_of_what_is_too_long():
     rig = Rig(kept_cells=10)
     long = rig.computed(BEGINNING)
     rig.say(long, "and an answer")
-    rig.cache.leave(long)
+    rig.cache.release(long)
     assert rig.cache.used_cells == 10
     assert rig.waiting(BEGINNING).shareable_tokens == 10
     rig.check()
@@ -233,9 +233,9 @@ def test_kv_cache_keeps_the_beginning_of_what_is_too_long():
 def test_kv_cache_keeps_beyond_its_limit_what_a_running_sequence_has_anyway():
     rig = Rig(kept_cells=5)
     runs, leaves = rig.computed(BEGINNING + "runs"), rig.computed(BEGINNING + "leaves")
-    rig.cache.leave(leaves)
+    rig.cache.release(leaves)
     assert rig.cache.used_cells == len(BEGINNING + "runs") + 5
-    rig.cache.leave(runs)
+    rig.cache.release(runs)
     assert rig.cache.used_cells == 5
     rig.check()
 
@@ -244,9 +244,9 @@ def test_kv_cache_keeps_beyond_its_limit_what_a_running_sequence_has_anyway():
 def test_kv_cache_keeps_a_long_beginning_although_both_that_had_it_leave(leaves_first):
     rig = Rig(kept_cells=10)
     sequences = [rig.computed(BEGINNING), rig.computed(BEGINNING + "and more")]
-    rig.cache.leave(sequences[leaves_first])
+    rig.cache.release(sequences[leaves_first])
     rig.check()
-    rig.cache.leave(sequences[1 - leaves_first])
+    rig.cache.release(sequences[1 - leaves_first])
     assert rig.cache.used_cells == 10
     assert rig.waiting(BEGINNING).shareable_tokens == 10
     rig.check()
@@ -255,7 +255,7 @@ def test_kv_cache_keeps_a_long_beginning_although_both_that_had_it_leave(leaves_
 def test_kv_cache_keeps_nothing_twice():
     rig = Rig()
     for text in (BEGINNING, BEGINNING + "and more", BEGINNING):
-        rig.cache.leave(rig.computed(text))
+        rig.cache.release(rig.computed(text))
     assert rig.cache.kept_sequences == 1
     assert rig.cache.used_cells == len(BEGINNING + "and more")
     rig.check()
@@ -264,15 +264,15 @@ def test_kv_cache_keeps_nothing_twice():
 def test_kv_cache_without_ids_to_keep_takes_new_sequences_still():
     rig = Rig(max_sequences=1, kept_sequences=0)
     for _ in range(3):
-        rig.cache.leave(rig.computed("the same"))
+        rig.cache.release(rig.computed("the same"))
         rig.check()
     assert rig.cache.kept_sequences == 0
 
 
-def test_kv_cache_never_evicts_what_runs():
+def test_kv_cache_never_forgets_running_sequences():
     rig = Rig(kv_cells=40)
     running = rig.computed(BEGINNING)
-    rig.cache.leave(rig.computed(BEGINNING + "kept"))
+    rig.cache.release(rig.computed(BEGINNING + "kept"))
     rig.cache.make_room(39)
     assert rig.cache.kept_sequences == 0
     assert rig.history(running) == running.token_ids
@@ -282,7 +282,7 @@ def test_kv_cache_never_evicts_what_runs():
 
 def test_kv_cache_counts_kept_cells_as_available():
     rig = Rig(kv_cells=50)
-    rig.cache.leave(rig.computed("0123456789"))
+    rig.cache.release(rig.computed("0123456789"))
     assert (rig.cache.used_cells, rig.cache.available_cells) == (10, 50)
     rig.say(rig.computed("01234abc"), "de")
     assert (rig.cache.used_cells, rig.cache.available_cells) == (15, 40)
@@ -296,8 +296,8 @@ def test_kv_cache_of_a_model_that_cannot_share_keeps_nothing():
     first, second = rig.computed("the same"), rig.computed("the same")
     assert second.shareable_tokens == 0
     rig.check()
-    rig.cache.leave(first)
-    rig.cache.leave(second)
+    rig.cache.release(first)
+    rig.cache.release(second)
     assert (rig.cache.used_cells, rig.cache.kept_sequences) == (0, 0)
     rig.check()
 
@@ -329,7 +329,7 @@ def lose_what_is_kept(rig: Rig, running: Sequence) -> None:
 )
 def test_kv_cache_integrity_check_finds_damage(damage, message):
     rig = Rig()
-    rig.cache.leave(rig.computed("kept"))
+    rig.cache.release(rig.computed("kept"))
     running = rig.computed("running")
     rig.check()
     damage(rig, running)
@@ -341,7 +341,7 @@ def kept_for_tokens(rig: Rig) -> int:
     """How many generated tokens what is kept now outlives."""
     tokens = 0
     while rig.cache.kept_sequences:
-        rig.cache.age(1)
+        rig.cache.expire(1)
         tokens += 1
     return tokens - 1
 
@@ -349,43 +349,43 @@ def kept_for_tokens(rig: Rig) -> int:
 def come_back(rig: Rig, times: int, after_tokens: int) -> None:
     """Somebody leaves, and each time somebody else begins in the same way, and leaves."""
     for _ in range(times):
-        rig.cache.leave(rig.computed(BEGINNING + "there was a fox"))
-        rig.cache.age(after_tokens)
+        rig.cache.release(rig.computed(BEGINNING + "there was a fox"))
+        rig.cache.expire(after_tokens)
 
 
-def test_kv_cache_does_not_hold_what_nobody_asks_for():
+def test_kv_cache_forgets_sequences_without_hits():
     rig = Rig(hold_tokens=1000)
-    rig.cache.leave(rig.computed("a long time ago"))
+    rig.cache.release(rig.computed("a long time ago"))
     assert kept_for_tokens(rig) == 1000 * FIRST_HIT_SHARE
     for number in range(20):
-        rig.cache.leave(rig.computed(bytes([number] * 20)))
-        rig.cache.age(1000)
-    rig.cache.leave(rig.computed(BEGINNING))
+        rig.cache.release(rig.computed(bytes([number] * 20)))
+        rig.cache.expire(1000)
+    rig.cache.release(rig.computed(BEGINNING))
     assert kept_for_tokens(rig) == 1000 * MIN_HIT_SHARE
     rig.check()
 
 
-def test_kv_cache_holds_longer_what_is_asked_for_again():
+def test_kv_cache_keeps_longer_after_hits():
     rig = Rig(hold_tokens=1000)
     come_back(rig, times=30, after_tokens=90)
-    rig.cache.leave(rig.computed("a long time ago"))
+    rig.cache.release(rig.computed("a long time ago"))
     assert HIT_AGES * 90 < kept_for_tokens(rig) < HIT_AGES * FIRST_HIT_AGE
 
 
-def test_kv_cache_does_not_wait_for_what_would_have_come_long_ago():
+def test_kv_cache_forgets_sequences_older_than_usual_hits():
     rig = Rig(hold_tokens=1000)
     come_back(rig, times=60, after_tokens=2)
-    rig.cache.leave(rig.computed("a long time ago"))
+    rig.cache.release(rig.computed("a long time ago"))
     assert kept_for_tokens(rig) == HIT_AGES * MIN_HIT_AGE
 
 
 def test_kv_cache_counts_from_the_last_use():
     rig = Rig(hold_tokens=1000)
-    rig.cache.leave(rig.computed(BEGINNING + "fox"))
-    rig.cache.leave(rig.computed("another one"))
-    rig.cache.age(99)
-    rig.cache.leave(rig.computed(BEGINNING + "fox"))
-    rig.cache.age(95)
+    rig.cache.release(rig.computed(BEGINNING + "fox"))
+    rig.cache.release(rig.computed("another one"))
+    rig.cache.expire(99)
+    rig.cache.release(rig.computed(BEGINNING + "fox"))
+    rig.cache.expire(95)
     assert rig.waiting(BEGINNING + "fox!").shareable_tokens == len(BEGINNING + "fox")
     assert rig.waiting("another one!").shareable_tokens == 0
 
@@ -408,7 +408,7 @@ class KvCacheMachine(RuleBasedStateMachine):
         """Another sequence, of one of two tenants."""
         waiting = self.rig.waiting(bytes(prompt), cache_salt=str(salt))
         if waiting.unpinned_tokens <= self.rig.cache.available_cells:
-            self.rig.cache.enter(waiting)
+            self.rig.cache.allocate(waiting)
             assert waiting.computed_tokens == waiting.shareable_tokens < len(prompt)
             self.sequences.append(waiting)
 
@@ -429,7 +429,7 @@ class KvCacheMachine(RuleBasedStateMachine):
         """One ends."""
         sequence = self.pick(data)
         self.sequences.remove(sequence)
-        self.rig.cache.leave(sequence)
+        self.rig.cache.release(sequence)
         cache = self.rig.cache
         kept_cells = self.rig.config.kv_cells - cache.available_cells
         assert cache.used_cells - kept_cells <= self.rig.config.kept_cells
@@ -452,7 +452,7 @@ class KvCacheMachine(RuleBasedStateMachine):
             if sequence.computed_tokens:
                 tokens = sequence.token_ids[: sequence.computed_tokens]
                 assert self.rig.history(sequence) == tokens
-        self.rig.cache.survey([])
+        self.rig.cache.update_sharing([])
         own = sum(sequence.own_cells for sequence in self.sequences)
         assert own == self.rig.config.kv_cells - self.rig.cache.available_cells
 

@@ -288,7 +288,7 @@ def test_scheduler_lets_several_in_on_what_one_gives_up():
     assert (ids(plan.preempted), ids(plan.admitted)) == (["s0"], ["s1", "s2"])
 
 
-def test_scheduler_gives_what_is_left_of_a_victims_cells_to_nobody_who_ranks_below_it():
+def test_scheduler_gives_a_victims_cells_to_no_lower_rank():
     running = [prefilling(0, 130, 0, priority=2)]
     waiting = [sequence(100, arrival=1, priority=3), sequence(5, arrival=2, priority=2)]
     plan = plan_for(running, waiting)

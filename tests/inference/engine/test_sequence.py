@@ -1,6 +1,10 @@
 """One generation's text state: what is held back, when its log-probabilities follow."""
 
+from itertools import pairwise
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inference.engine.sequence import NO_SLOT, Sequence
 from inference.messages import Delta, SamplingParameters, TokenLogprob
@@ -11,11 +15,11 @@ def logprob(token: str) -> TokenLogprob:
     return TokenLogprob(token, token.encode(), -0.5)
 
 
-def release(target: Sequence, *pieces: bytes) -> list[Delta]:
+def emit(target: Sequence, *pieces: bytes) -> list[Delta]:
     frames = []
     for number, piece in enumerate(pieces):
         target.token_ids.append(number)
-        frames.append(target.release(number, piece, logprob(piece.decode("latin-1"))))
+        frames.append(target.emit(number, piece, logprob(piece.decode("latin-1"))))
     return frames
 
 
@@ -26,7 +30,7 @@ def summary(frame: Delta | None) -> tuple[str, list[str]]:
 
 def test_sequence_holds_logprobs_until_their_text_is_shown():
     subject = Sequence(generation(stop=("END",)), 0, now=0.0)
-    frames = release(subject, b"a", b"E", b"N", b"x", b"b")
+    frames = emit(subject, b"a", b"E", b"N", b"x", b"b")
     assert [summary(frame) for frame in frames] == [
         ("a", ["a"]),
         ("", []),
@@ -39,7 +43,7 @@ def test_sequence_holds_logprobs_until_their_text_is_shown():
 
 def test_sequence_never_gives_logprobs_of_a_stop_string():
     subject = Sequence(generation(stop=("END",)), 0, now=0.0)
-    frames = release(subject, b"a", b"E", b"ND")
+    frames = emit(subject, b"a", b"E", b"ND")
     assert [summary(frame) for frame in frames] == [("a", ["a"]), ("", []), ("", [])]
     assert subject.stop_matched
     assert subject.flush() is None
@@ -47,14 +51,14 @@ def test_sequence_never_gives_logprobs_of_a_stop_string():
 
 def test_sequence_flush_gives_held_text_and_its_logprobs_once():
     subject = Sequence(generation(stop=("END",)), 0, now=0.0)
-    release(subject, b"a", b"EN")
+    emit(subject, b"a", b"EN")
     assert summary(subject.flush()) == ("EN", ["EN"])
     assert subject.flush() is None
 
 
 def test_sequence_flush_ends_an_unfinished_character():
     subject = Sequence(generation(), 0, now=0.0)
-    assert [frame.text for frame in release(subject, b"a\xf0\x9f")] == ["a"]
+    assert [frame.text for frame in emit(subject, b"a\xf0\x9f")] == ["a"]
     flushed = subject.flush()
     assert flushed is not None
     assert flushed.text == "\ufffd"
@@ -65,12 +69,12 @@ def test_sequence_replay_leaves_the_state_that_release_left(replayed):
     """A continued generation shows, from where it was cut, what the first would have shown."""
     pieces = [b"x\xf0\x9f", b"\x99\x82E", b"N", b"DE", b"N", b"?"]
     first = Sequence(generation(stop=("END!",)), 0, now=0.0)
-    whole = [frame.text for frame in release(first, *pieces)]
+    whole = [frame.text for frame in emit(first, *pieces)]
 
     second = Sequence(generation(stop=("END!",)), 0, now=0.0)
     for piece in pieces[:replayed]:
         second.replay(piece)
-    rest = release(second, *pieces[replayed:])
+    rest = emit(second, *pieces[replayed:])
     assert [frame.text for frame in rest] == whole[replayed:]
     tokens = [entry.token_bytes for frame in rest for entry in frame.logprobs]
     assert tokens == [piece.decode("latin-1").encode() for piece in pieces[replayed:]]
@@ -124,3 +128,37 @@ def test_sequence_rank_puts_priority_before_age():
     )
     ranked = sorted([old_low, new_high, old_high], key=lambda item: item.rank)
     assert ranked == [old_high, new_high, old_low]
+
+
+def text_of(pieces: list[bytes]) -> list[str]:
+    """The text of each piece and, last, the text that the end adds."""
+    subject = Sequence(generation(), 0, now=0.0)
+    texts = [subject.emit(1, piece, None).text for piece in pieces]
+    flushed = subject.flush()
+    return [*texts, flushed.text if flushed is not None else ""]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "texts"),
+    [
+        ([b"plain"], ["plain", ""]),
+        ([b"\xf0\x9f", b"\x99", b"\x82!"], ["", "", "🙂!", ""]),
+        ([b"a\xc3", b"\xa9b"], ["a", "éb", ""]),
+        ([b"\xe2\x82"], ["", "\ufffd"]),
+        ([b"\xff", b"a"], ["\ufffd", "a", ""]),
+        ([b"\xc3", b"("], ["", "\ufffd(", ""]),
+        ([b"", b"x"], ["", "x", ""]),
+    ],
+)
+def test_sequence_emits_whole_characters(pieces: list[bytes], texts: list[str]):
+    assert text_of(pieces) == texts
+
+
+@given(data=st.binary(max_size=30), text=st.text(max_size=20), cuts=st.lists(st.integers(0, 60)))
+def test_sequence_emits_the_same_text_however_bytes_are_cut(
+    data: bytes, text: str, cuts: list[int]
+):
+    for whole in (data, text.encode()):
+        places = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
+        pieces = [whole[a:b] for a, b in pairwise(places)]
+        assert "".join(text_of(pieces)) == whole.decode("utf-8", "replace")

@@ -153,9 +153,9 @@ def test_stream_options_need_a_stream():
 
 
 @pytest.mark.parametrize(
-    ("text", "cursor"), [("", None), ("0", [0]), ("12", [12]), ("1,20,3", [1, 20, 3])]
+    ("text", "cursor"), [("", []), ("0", [0]), ("12", [12]), ("1,20,3", [1, 20, 3])]
 )
-def test_cursor_is_one_number_per_choice(text: str, cursor: list[int] | None):
+def test_cursor_is_one_number_per_choice(text: str, cursor: list[int]):
     assert parse_cursor(text) == cursor
 
 

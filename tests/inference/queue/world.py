@@ -55,7 +55,7 @@ class QueueWorld:
     @staticmethod
     def keys_of_launch(launch: str) -> list[str]:
         """Names of all keys that belong to one host."""
-        names = (keys.host, keys.claims, keys.control, keys.fenced, keys.last_words)
+        names = (keys.host, keys.claims, keys.control, keys.fenced, keys.host_log)
         return [name(launch) for name in names]
 
     def new_launch(self) -> str:

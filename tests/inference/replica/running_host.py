@@ -12,12 +12,12 @@ from django.conf import settings
 
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
-from inference.engine.fake_backend import FakeBackend, letter_after
 from inference.messages import TERMINAL, Delta, Finished, Frame, Generation, Started
 from inference.queue import keys
 from inference.queue.claims import HostClaims
 from inference.replica.host import Host, HostConfig
 from inference.streams.reader import StreamReader
+from tests.inference.engine.fake_backend import FakeBackend, letter_after
 from tests.inference.queue.redis_connections import new_client_name
 from tests.inference.queue.world import STREAM_TTL_SECONDS, QueueWorld
 from tests.waiting import wait_until

@@ -6,12 +6,12 @@ from functools import partial
 import pytest
 
 from inference.engine.backend import BackendError
-from inference.engine.fake_backend import FakeBackend
 from inference.messages import Drain, Failed, Finished, Generation, Usage, encode
 from inference.queue import keys
 from inference.queue.blame import PROVEN_TOKENS
 from inference.queue.claims import LAST, FencedError
 from inference.replica.host import STUCK_EXIT_STATUS
+from tests.inference.engine.fake_backend import FakeBackend
 from tests.inference.queue.world import QueueWorld
 from tests.inference.replica.running_host import RunningHost, check_whole, read_all
 from tests.waiting import wait_until
@@ -209,7 +209,7 @@ def test_a_suspect_and_one_not_proven_are_kept_apart(world: QueueWorld, first: s
             check_whole(item, entries)
 
 
-def test_a_host_given_up_for_dead_ends_and_touches_nothing(world: QueueWorld) -> None:
+def test_a_fenced_host_ends_and_writes_nothing(world: QueueWorld) -> None:
     with RunningHost(world, paced=True) as host:
         item = world.enqueued(max_tokens=60)
         host.advance(item, 1)

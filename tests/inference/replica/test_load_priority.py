@@ -11,28 +11,28 @@ import pytest
 
 from inference.replica import load_priority
 from inference.replica.load_priority import (
+    IDLE_ONLY_SECONDS,
     LASTING_NICENESS,
-    PATIENCE_SECONDS,
     SHARE_NICENESS,
     LoadPriority,
-    may_raise,
+    can_raise_priority,
 )
 
-privileged = pytest.mark.skipif(not may_raise(), reason="needs CAP_SYS_NICE or RLIMIT_NICE")
+privileged = pytest.mark.skipif(not can_raise_priority(), reason="needs CAP_SYS_NICE")
 
 TRIAL = """
 import os, resource
-from inference.replica.load_priority import may_raise
+from inference.replica.load_priority import can_raise_priority
 resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
 if os.geteuid() == 0:
     os.setuid(65534)
-print(may_raise())
+print(can_raise_priority())
 """
 
 
 @contextmanager
 def loading(priority: LoadPriority) -> Iterator[int]:
-    """A thread that has lowered its priority and gives way; its id."""
+    """A thread that loads on idle cores; its id."""
     lowered, done = threading.Event(), threading.Event()
     ids: list[int] = []
     policies: list[int] = []
@@ -40,7 +40,7 @@ def loading(priority: LoadPriority) -> Iterator[int]:
     def load() -> None:
         priority.lower()
         assert os.sched_getscheduler(0) == os.SCHED_OTHER
-        with priority.giving_way():
+        with priority.idle_only():
             ids.append(threading.get_native_id())
             lowered.set()
             done.wait(10)
@@ -58,21 +58,21 @@ def loading(priority: LoadPriority) -> Iterator[int]:
 
 
 @privileged
-def test_a_load_takes_only_what_others_leave_until_it_was_patient() -> None:
+def test_a_load_runs_on_idle_cores_only_for_a_while() -> None:
     priority = LoadPriority()
     with loading(priority) as thread:
-        priority.review(PATIENCE_SECONDS - 0.1)
+        priority.review(IDLE_ONLY_SECONDS - 0.1)
         assert os.sched_getscheduler(thread) == os.SCHED_IDLE
-        priority.review(PATIENCE_SECONDS)
+        priority.review(IDLE_ONLY_SECONDS)
         assert os.sched_getscheduler(thread) == os.SCHED_OTHER
         assert os.getpriority(os.PRIO_PROCESS, thread) == SHARE_NICENESS
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 @privileged
-def test_a_load_that_was_patient_gives_way_no_more() -> None:
+def test_a_load_that_took_long_gets_a_share() -> None:
     priority = LoadPriority()
-    priority.review(PATIENCE_SECONDS)
+    priority.review(IDLE_ONLY_SECONDS)
     with loading(priority) as thread:
         assert os.sched_getscheduler(thread) == os.SCHED_OTHER
 
@@ -85,7 +85,7 @@ def test_threads_that_a_load_leaves_behind_are_as_those_of_the_process() -> None
 
     def load() -> None:
         priority.lower()
-        with priority.giving_way():
+        with priority.idle_only():
             helpers.append(threading.Thread(target=done.wait, args=(10,)))
             helpers[0].start()
 
@@ -106,10 +106,10 @@ def test_threads_that_a_load_leaves_behind_are_as_those_of_the_process() -> None
 def test_a_load_whose_priority_could_not_be_raised_again_keeps_a_share(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(load_priority, "may_raise", lambda: False)
+    monkeypatch.setattr(load_priority, "can_raise_priority", lambda: False)
     priority = LoadPriority()
     with loading(priority) as thread:
-        priority.review(PATIENCE_SECONDS)
+        priority.review(IDLE_ONLY_SECONDS)
         assert os.sched_getscheduler(thread) == os.SCHED_OTHER
         assert os.getpriority(os.PRIO_PROCESS, thread) == LASTING_NICENESS
     assert os.getpriority(os.PRIO_PROCESS, 0) == 0
@@ -120,7 +120,7 @@ def test_a_load_that_has_ended_is_not_looked_for() -> None:
     priority = LoadPriority()
     with loading(priority):
         pass
-    priority.review(PATIENCE_SECONDS)
+    priority.review(IDLE_ONLY_SECONDS)
 
 
 def test_raising_a_priority_is_a_right_that_not_everybody_has() -> None:
@@ -131,5 +131,5 @@ def test_raising_a_priority_is_a_right_that_not_everybody_has() -> None:
 
 
 def test_trying_leaves_this_thread_as_it_was() -> None:
-    may_raise()
+    can_raise_priority()
     assert os.sched_getscheduler(0) == os.SCHED_OTHER

@@ -14,18 +14,18 @@ from inference.cluster.liveness import LivenessLock
 from inference.engine.backend import ModelLoadError
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
-from inference.engine.fake_backend import FakeBackend
 from inference.messages import Drain, encode
 from inference.queue import keys
 from inference.replica import replica_task
 from inference.replica.load_priority import LASTING_NICENESS, SHARE_NICENESS
-from inference.replica.loading import GivingWay, Loaded
-from inference.replica.replica_task import host_replica
+from inference.replica.loading import IdleOnly, Loaded
+from inference.replica.replica_task import Launch, host_replica
 from models_registry.fleet import desired, observed
 from models_registry.gguf.kept import header_facts
 from models_registry.gguf.reader import read_header
 from models_registry.models import ModelVersion, Replica
 from models_registry.rules.spec import ModelSpec
+from tests.inference.engine.fake_backend import FakeBackend
 from tests.inference.queue.world import QueueWorld
 from tests.models_registry.fleet_rows import a_node, a_version
 from tests.models_registry.gguf_samples import write_llama
@@ -114,9 +114,9 @@ def test_a_replica_says_what_it_computes_on(
     load_by: Callable[[Load], None],
 ) -> None:
     ready: list[dict[str, Any]] = []
-    real = replica_task._observe
+    real = Launch._observe
 
-    def observe(launch: uuid.UUID, state: str, **fields: Any) -> None:
+    def observe(launch: Launch, state: str, **fields: Any) -> None:
         real(launch, state, **fields)
         ready.extend(Replica.objects.filter(state=State.READY).values("device", "reason"))
 
@@ -124,7 +124,7 @@ def test_a_replica_says_what_it_computes_on(
         world.redis.rpush(keys.control(str(replica.launch_id)), encode(Drain()))
         return fake_model()
 
-    monkeypatch.setattr(replica_task, "_observe", observe)
+    monkeypatch.setattr(Launch, "_observe", observe)
     load_by(load)
     assert run(replica) == "drained"
     assert ready == [{"device": "GPU9 (test)", "reason": "There is no cuda here: on the CPU."}]
@@ -179,13 +179,13 @@ def test_an_orderly_end_makes_up_for_deaths_only_after_service(
     assert replica.crashes == crashes
 
 
-def test_a_load_gives_way_to_answers(
+def test_a_load_runs_on_idle_cores(
     world: QueueWorld, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     priorities: list[tuple[int, int]] = []
 
-    def load(_spec: object, _settings: object, _progress: object, giving_way: GivingWay) -> Loaded:
-        with giving_way():
+    def load(_spec: object, _settings: object, _progress: object, idle_only: IdleOnly) -> Loaded:
+        with idle_only():
             note()
         world.redis.rpush(keys.control(str(replica.launch_id)), encode(Drain()))
         return fake_model()
@@ -317,7 +317,7 @@ def test_a_load_that_reads_without_a_word_is_seen_to_move(
 
     def load(_spec: object, _settings: object, _on_progress: object, _way: object) -> Loaded:
         assert moves.acquire(timeout=10)  # what the process had before
-        read = b"x" * (8 * replica_task.MOVED_BYTES)
+        read = b"x" * (8 * replica_task.PROGRESS_BYTES)
         assert moves.acquire(timeout=10)
         world.redis.rpush(keys.control(str(replica.launch_id)), encode(Drain()))
         assert read
@@ -341,7 +341,7 @@ def test_a_crash_while_loading_leaves_an_abandoned_lock(
 
 
 @pytest.mark.parametrize("before", ["_load", "_host_config"])
-def test_a_replica_given_up_for_dead_does_not_speak_for_its_successor(
+def test_a_fenced_replica_does_not_write_for_its_successor(
     world: QueueWorld,
     replica: Replica,
     tmp_path: Path,
@@ -357,8 +357,8 @@ def test_a_replica_given_up_for_dead_does_not_speak_for_its_successor(
         return real(*args)
 
     load_by(fake_model)
-    real = getattr(replica_task, before)
-    monkeypatch.setattr(replica_task, before, give_up_and_go_on)
+    real = getattr(Launch, before)
+    monkeypatch.setattr(Launch, before, give_up_and_go_on)
     assert run(replica) == "fenced"
     assert replica.state == State.STARTING
     assert LivenessLock(tmp_path, launch).is_held()  # until the process is gone

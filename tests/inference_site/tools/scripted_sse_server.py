@@ -29,7 +29,7 @@ Script = Callable[[dict[str, Any]], AsyncIterator["bytes | Status | Drop"]]
 
 @dataclass
 class ScriptedServer:
-    """What the server was asked; ``left`` is set when a client goes away during an answer."""
+    """Records its requests; ``left`` is set when a client disconnects during an answer."""
 
     script: Script
     base_url: str = ""

@@ -123,7 +123,7 @@ def test_client_sends_priority_only_to_servers_that_know_it(wanted):
     assert "Authorization" not in server.headers[0]
 
 
-def test_http_error_is_told_with_status_code_and_message():
+def test_http_error_is_recorded_with_status_code_and_message():
     async def script(body):
         yield Status(503, {"error": {"message": "The queue is full.", "code": "model_busy"}})
 
@@ -131,7 +131,7 @@ def test_http_error_is_told_with_status_code_and_message():
     assert (failure.kind, failure.message) == ("http_503 model_busy", "The queue is full.")
 
 
-def test_http_error_that_is_not_json_is_told_as_it_is():
+def test_http_error_that_is_not_json_is_recorded_as_text():
     async def script(body):
         yield Status(502, "a gateway's words")
 

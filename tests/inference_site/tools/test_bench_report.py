@@ -80,7 +80,7 @@ def test_terminal_shows_failures_by_kind_with_an_example():
     assert outcome.failure_count == 2
 
 
-def test_what_was_not_measured_has_no_row():
+def test_unmeasured_distribution_has_no_row():
     assert "TTFT" not in rendered(alone(ttft_seconds=None))
 
 

@@ -118,7 +118,7 @@ def test_a_key_that_may_not_unload_is_a_failure() -> None:
     assert failure.kind == "http 403"
 
 
-def test_a_model_whose_state_is_not_told_is_not_taken_for_absent() -> None:
+def test_a_model_of_unknown_state_is_not_taken_for_absent() -> None:
     (failure, *_) = swap(Fleet(show_status=429), loads=1).failures
     assert failure.kind == "http 429"
 

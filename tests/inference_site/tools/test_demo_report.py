@@ -1,14 +1,14 @@
-"""What the demonstration of swaps makes of what it saw."""
+"""The report of the demonstration of swaps."""
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from inference_site.tools.demo.report import EXIT_SECONDS, Patience, Report, make_report
+from inference_site.tools.demo.report import EXIT_SECONDS, Report, WaitLimits, make_report
 from inference_site.tools.demo.traffic import Outcome
 
-PATIENCE = Patience(maximum_wait_seconds=8.0, minimum_dwell_seconds=4.0, lease_seconds=5.0)
+LIMITS = WaitLimits(maximum_wait_seconds=8.0, minimum_dwell_seconds=4.0, lease_seconds=5.0)
 FINE = Outcome("a", 2, wait_seconds=1.0, total_seconds=3.0, saw_loading=True, error="")
 
 
@@ -17,13 +17,13 @@ def report(*outcomes: Outcome, **fields: Any) -> Report:
     usual: dict[str, Any] = {
         "seconds": 40.0,
         "loads": {"a@1": [2.0, 4.0], "b@1": [3.0], "e@f16": [1.0]},
-        "put_out": {"a@1": 1},
+        "evictions": {"a@1": 1},
         "breaches": [],
         "kills": [],
         "budget_bytes": 100,
         "peak_set_aside_bytes": 90,
         "peak_used_bytes": 80,
-        "patience": PATIENCE,
+        "limits": LIMITS,
         "embedding_model": "e",
     }
     return make_report(outcomes, **(usual | fields))
@@ -38,7 +38,7 @@ def test_report_passes_when_all_held() -> None:
     [
         (replace(FINE, error="503: full"), {}),
         (FINE, {"breaches": ["101 bytes used of 100"]}),
-        (FINE, {"put_out": {}}),
+        (FINE, {"evictions": {}}),
         (replace(FINE, wait_seconds=60.0, total_seconds=61.0), {}),
     ],
     ids=["failure", "breach", "no-swap", "endless-wait"],

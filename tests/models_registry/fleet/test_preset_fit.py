@@ -6,13 +6,14 @@ from django.urls import reverse
 from models_registry.access import VIEWERS
 from models_registry.fleet import preset_fit
 from models_registry.fleet.footprints import measured_footprints, options_of, placements_of
-from models_registry.fleet.preset_fit import FitReport, NodeFit, crowded_nodes
+from models_registry.fleet.preset_fit import FitReport, NodeFit, crowded_nodes, fit_device
 from models_registry.models import Footprint, Node, Preset, PresetMember, Replica
 from tests.models_registry.admin_users import client_of
 from tests.models_registry.fleet_rows import a_node, a_version
 
 pytestmark = pytest.mark.django_db
 GB = 10**9
+GIB = 1 << 30
 
 
 def _preset(*versions) -> Preset:
@@ -25,8 +26,26 @@ def _preset(*versions) -> Preset:
 
 
 def _fit(preset: Preset, node: Node) -> NodeFit:
-    (found,) = FitReport([node]).of(preset)
+    (found,) = FitReport([node]).fits(preset)
     return found
+
+
+def test_device_takes_versions_that_fit_together() -> None:
+    found = fit_device("cpu", {"a": GIB, "b": GIB}, 2 * GIB)
+    assert (found.resident, found.swapped, found.never) == (("a", "b"), (), ())
+    assert found.missing_bytes == 0
+    assert str(found) == "Fits: it needs 2.0 GiB of 2.0 GiB."
+
+
+def test_device_says_how_much_is_missing_and_which_versions_fit() -> None:
+    needs = {"a": GIB, "b": 3 * GIB // 2, "c": GIB // 2, "d": 4 * GIB}
+    found = fit_device("cpu", needs, 2 * GIB)
+    assert (found.resident, found.swapped, found.never) == (("a", "c"), ("b",), ("d",))
+    assert found.missing_bytes == 5 * GIB
+    assert str(found) == (
+        "Does not fit at once: it needs 7.0 GiB, 5.0 GiB more than the 2.0 GiB there are. "
+        "Together fit a, c. Loaded in turn: b. Too large even alone: d."
+    )
 
 
 def test_members_that_fit_together_fit() -> None:
@@ -44,15 +63,15 @@ def test_members_too_large_together_take_turns_and_say_by_how_much() -> None:
     found = _fit(_preset(one, other), node)
     (device,) = found.devices
     assert found.verdict == "takes turns"
-    assert device.fit.missing_bytes == need - 1
-    assert (device.fit.resident, device.fit.swapped) == ((one.key,), (other.key,))
+    assert device.missing_bytes == need - 1
+    assert (device.resident, device.swapped) == ((one.key,), (other.key,))
 
 
 def test_member_too_large_alone_is_named() -> None:
     large = a_version(header=None, documented_memory_bytes=20 * GB)
     found = _fit(_preset(a_version(), large), a_node(budget_bytes=10 * GB))
     assert found.verdict == "too large"
-    assert found.devices[0].fit.never == (large.key,)
+    assert found.devices[0].never == (large.key,)
 
 
 def test_each_member_gets_a_gpu_of_its_own_where_there_are_several() -> None:

@@ -87,7 +87,7 @@ def test_history_a_new_version_takes_over_the_rhythm_of_its_service() -> None:
     assert chance(other_service, 10, 9.2, "m@w") < LIKELY
 
 
-def test_history_forgets_what_is_old_and_is_empty_then() -> None:
+def test_history_forgets_old_requests() -> None:
     found = history(asked(0, 9.3))
     found.forget(MIDNIGHT + 20 * DAY)
     assert found.probabilities(MIDNIGHT + 20 * DAY).keys() == {"m@v"}

@@ -1,4 +1,4 @@
-"""What is worth preloading, what of it fits, and how it is judged."""
+"""Choice of versions to preload, and the outcome of predictions."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -43,7 +43,7 @@ def chosen(
     return [one.version for one in found]
 
 
-def test_likely_ones_are_those_worth_it_in_order() -> None:
+def test_likely_versions_are_in_order_of_probability() -> None:
     chances = {"a": LIKELY, "b": 0.9, "c": LIKELY - 0.01, "d": 0.8}
     assert list(likely(chances, recent={"d"})) == ["b", "a"]
 
@@ -58,13 +58,13 @@ def test_choose_names_place_and_bytes() -> None:
     assert one.placement.node == "local"
 
 
-def test_choose_leaves_what_is_in_memory_alone() -> None:
+def test_choose_evicts_nothing() -> None:
     held = replica("b", 500)
     assert chosen(version("a", 600), others=[version("b", 500)], replicas=[held]) == []
     assert chosen(version("b"), replicas=[held]) == []
 
 
-def test_choose_keeps_the_room_of_what_was_chosen_before() -> None:
+def test_choose_keeps_the_room_of_promised_versions() -> None:
     before = version("b", 500)
     assert chosen(version("a", 600), others=[before], promised=["b"]) == []
     there = replica("b", 500)
@@ -85,14 +85,16 @@ def test_choose_only_while_the_queue_is_short(queued: int, expected: list[str]) 
         {"state_age_seconds": 9999.0, "wanted": True},
     ],
 )
-def test_choose_not_what_has_just_left_or_failed_or_is_awaited(fields: dict[str, object]) -> None:
+def test_choose_no_version_that_left_or_failed_lately(
+    fields: dict[str, object],
+) -> None:
     usual: dict[str, object] = {"state": "stopped", "is_alive": False, "wanted": False}
     absent = replica("a", **usual)
     assert chosen(version("a"), replicas=[replace(absent, state_age_seconds=REST_SECONDS)]) == ["a"]
     assert chosen(version("a"), replicas=[replica("a", **(usual | fields))]) == []
 
 
-def test_choose_not_what_cannot_be_loaded_or_has_no_node() -> None:
+def test_choose_no_version_that_cannot_be_loaded_or_has_no_node() -> None:
     assert chosen(version("a", unusable="no file")) == []
     assert chosen(version("a"), node=replace(NODE, is_alive=False)) == []
 

@@ -15,7 +15,7 @@ def ready(world: Fleet, key: str) -> None:
     world.run_until(lambda: key in world.resident())
 
 
-def test_foreseen_version_is_there_when_it_is_asked_for() -> None:
+def test_foreseen_version_is_in_memory_when_it_is_requested() -> None:
     world = fleet(A)
     world.foresee("a")
     ready(world, "a")
@@ -24,7 +24,7 @@ def test_foreseen_version_is_there_when_it_is_asked_for() -> None:
     assert world.row("a").on_demand
 
 
-def test_foreseen_version_puts_nobody_out() -> None:
+def test_foreseen_version_evicts_nothing() -> None:
     world = fleet(A, B, C)
     for key in "ab":
         world.load(key)
@@ -38,7 +38,7 @@ def test_foreseen_version_puts_nobody_out() -> None:
     assert world.swaps == []
 
 
-def test_foreseen_version_that_dies_puts_nobody_out_and_is_not_tried_again() -> None:
+def test_foreseen_version_that_dies_evicts_nothing_and_is_not_tried_again() -> None:
     world = fleet(A, B, C)
     world.foresee("c")
     ready(world, "c")
@@ -64,7 +64,7 @@ def test_foreseen_version_that_cannot_be_loaded_is_tried_once() -> None:
     assert world.loads_of("a") == 1
 
 
-def test_foreseen_version_is_the_first_to_make_room() -> None:
+def test_foreseen_version_is_evicted_first() -> None:
     world = fleet(A, B, C)
     world.load("a")
     ready(world, "a")

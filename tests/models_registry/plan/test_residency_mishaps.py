@@ -1,4 +1,4 @@
-"""Fleets in which something is amiss: who is served is never refused, and nobody waits for ever."""
+"""Fleets with a fault: a request that is being served is not refused, and none waits for ever."""
 
 import math
 
@@ -19,7 +19,7 @@ def fleet(*models: SimModel, mib: int, rules: Rules = RULES) -> Fleet:
     return Fleet(models, [node(mib)], rules)
 
 
-def test_a_second_copy_that_never_fits_refuses_nobody() -> None:
+def test_a_second_copy_that_never_fits_refuses_no_request() -> None:
     world = fleet(SimModel("a", pinned=True, preload_workers=2, max_sequences=1), mib=150)
     world.run(10)
     requests = [world.ask("a", work_seconds=5) for _ in range(4)]
@@ -27,7 +27,7 @@ def test_a_second_copy_that_never_fits_refuses_nobody() -> None:
     assert [one.refused for one in requests] == [""] * 4
 
 
-def test_a_second_copy_that_never_fits_says_what_the_first_takes() -> None:
+def test_a_second_copy_that_never_fits_says_how_much_the_first_takes() -> None:
     world = fleet(A, mib=150)
     for _ in range(2):
         world.load("a")
@@ -39,7 +39,7 @@ def test_a_second_copy_that_never_fits_says_what_the_first_takes() -> None:
     )
 
 
-def test_a_wish_for_a_node_that_is_too_small_refuses_nobody() -> None:
+def test_a_replica_for_a_node_that_is_too_small_refuses_no_request() -> None:
     world = Fleet([SimModel("a", max_sequences=1)], [node(150), node(50, "small")], RULES)
     world.load("a", "local")
     world.run(10)
@@ -66,14 +66,14 @@ def test_a_cluster_that_restarts_loses_nothing() -> None:
     late = world.ask("a")
     world.run(RULES.node_patience_seconds - 2)
     assert not any(one.is_over for one in (running, waiting, late))
-    assert world.last.reasons["a"].text == "local does not answer. It is waited for."
+    assert world.last.reasons["a"].text == "Waiting for local, which does not answer."
     world.regain("local")
     requests = (running, waiting, late)
     world.run_until(lambda: all(one.is_over for one in requests))
     assert {one.refused for one in requests} == {""}
 
 
-def test_a_cluster_that_stays_away_is_told_of_but_not_to_those_who_have_begun() -> None:
+def test_a_cluster_that_stays_away_refuses_requests_that_have_not_begun() -> None:
     world = Fleet([A], [node(100)], RULES)
     begun = world.ask("a", work_seconds=30)
     world.run(10)
@@ -124,7 +124,7 @@ def test_a_ready_version_whose_new_download_failed_goes_on_serving() -> None:
     assert late.refused == "The file of a is failed."
 
 
-def test_a_long_drain_is_not_waited_for_while_an_idle_one_could_go() -> None:
+def test_a_long_drain_is_not_waited_for_while_an_idle_replica_can_be_evicted() -> None:
     world = fleet(A, B, C, mib=200)
     world.ask("a", work_seconds=600)
     world.ask("b")
@@ -138,7 +138,7 @@ def test_a_long_drain_is_not_waited_for_while_an_idle_one_could_go() -> None:
     assert [swap.victim for swap in world.swaps] == ["b"]
 
 
-def test_a_long_drain_is_waited_for_where_nobody_else_could_go() -> None:
+def test_a_long_drain_is_waited_for_where_no_other_replica_can_be_evicted() -> None:
     world = fleet(A, B, C, mib=100)
     world.ask("a", work_seconds=60)
     world.run(10)
@@ -151,7 +151,7 @@ def test_a_long_drain_is_waited_for_where_nobody_else_could_go() -> None:
     assert (first.first_claimed_at or math.inf) < (second.first_claimed_at or 0)
 
 
-def test_a_long_drain_is_promised_to_one_only() -> None:
+def test_a_long_drain_is_promised_to_one_version_only() -> None:
     world = fleet(A, B, C, SimModel("d"), mib=200)
     world.ask("a", work_seconds=60)
     world.ask("b")
@@ -165,7 +165,7 @@ def test_a_long_drain_is_promised_to_one_only() -> None:
     assert {one.refused for one in requests} == {""}
 
 
-def test_a_hung_host_is_not_waited_for_while_an_idle_one_could_go() -> None:
+def test_a_hung_host_is_not_waited_for_while_an_idle_replica_can_be_evicted() -> None:
     world = fleet(A, B, C, mib=200)
     world.load("a")
     world.load("b")
@@ -178,7 +178,7 @@ def test_a_hung_host_is_not_waited_for_while_an_idle_one_could_go() -> None:
     assert [swap.victim for swap in world.swaps] == ["b"]
 
 
-def test_a_hung_host_is_named_and_keeps_nobody_out_of_what_is_free() -> None:
+def test_a_hung_host_is_named_and_leaves_free_memory_to_others() -> None:
     world = fleet(A, B, SimModel("small", mib=40), mib=150)
     world.load("a")
     world.run(10)
@@ -196,7 +196,7 @@ def test_a_hung_host_is_named_and_keeps_nobody_out_of_what_is_free() -> None:
     assert small.refused == ""
 
 
-def test_a_preloaded_version_that_died_puts_nobody_out() -> None:
+def test_a_preloaded_version_that_died_evicts_nothing() -> None:
     world = fleet(SimModel("p", mib=100, preload_workers=1), B, mib=100)
     world.run(20)
     busy = world.ask("b", work_seconds=1)
@@ -225,7 +225,7 @@ def test_a_preloaded_version_that_died_keeps_no_room_from_requests() -> None:
     assert request.refused == ""
 
 
-def test_of_several_lost_copies_only_the_first_puts_others_out() -> None:
+def test_only_the_first_of_several_lost_copies_evicts_others() -> None:
     world = fleet(SimModel("a", pinned=True, preload_workers=2), B, C, mib=200)
     world.models["a"] = A
     for key in "bc":
@@ -266,7 +266,7 @@ def test_loads_that_hang_do_not_keep_others_from_loading() -> None:
     assert request.refused == ""
 
 
-def test_a_load_that_does_not_move_fails_and_says_so_to_those_who_wait() -> None:
+def test_a_load_without_progress_fails_and_its_requests_are_told() -> None:
     rules = Rules(load_stall_seconds=60)
     world = fleet(SimModel("x", load_seconds=math.inf), B, mib=100, rules=rules)
     waiting = world.ask("x")
@@ -278,7 +278,7 @@ def test_a_load_that_does_not_move_fails_and_says_so_to_those_who_wait() -> None
     assert other.refused == ""
 
 
-def test_a_load_that_moves_takes_as_long_as_it_takes() -> None:
+def test_a_load_with_progress_has_no_time_limit() -> None:
     rules = Rules(load_stall_seconds=60)
     world = fleet(SimModel("x", load_seconds=200), mib=100, rules=rules)
     request = world.ask("x")
@@ -287,7 +287,7 @@ def test_a_load_that_moves_takes_as_long_as_it_takes() -> None:
     assert world.loads_of("x") == 1
 
 
-def test_a_load_that_does_not_move_is_tried_on_another_node() -> None:
+def test_a_load_without_progress_is_tried_on_another_node() -> None:
     rules = Rules(load_stall_seconds=60)
     world = Fleet([SimModel("x")], [node(150), node(150, "other")], rules)
     world.models["x"] = SimModel("x", load_seconds=math.inf)
@@ -313,7 +313,7 @@ def test_a_host_that_does_not_leave_is_killed_and_gives_its_memory_back() -> Non
     assert [key for _, key in world.kills] == ["a"]
 
 
-def test_what_runs_on_a_host_that_does_not_leave_goes_on_elsewhere() -> None:
+def test_requests_of_a_host_that_does_not_leave_go_on_elsewhere() -> None:
     rules = Rules(drain_timeout_seconds=100)
     world = fleet(A, B, mib=100, rules=rules)
     world.ignores_drain = lambda _: not world.kills
@@ -326,7 +326,7 @@ def test_what_runs_on_a_host_that_does_not_leave_goes_on_elsewhere() -> None:
     assert [key for _, key in world.kills] == ["a"]
 
 
-def test_a_host_that_does_not_leave_is_not_waited_for_while_an_idle_one_could_go() -> None:
+def test_a_host_that_does_not_leave_is_not_waited_for_while_others_can_be_evicted() -> None:
     world = fleet(A, B, C, mib=200)
     world.ignores_drain = lambda row: row.model.key == "a"
     world.load("a")
@@ -339,7 +339,7 @@ def test_a_host_that_does_not_leave_is_not_waited_for_while_an_idle_one_could_go
     assert [swap.victim for swap in world.swaps] == ["b"]
 
 
-def test_what_runs_is_let_finish_before_its_host_leaves() -> None:
+def test_a_host_finishes_its_requests_before_it_leaves() -> None:
     world = fleet(A, mib=100)
     running = world.ask("a", work_seconds=RULES.drain_timeout_seconds - 20)
     world.run(10)

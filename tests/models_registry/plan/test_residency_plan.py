@@ -1,13 +1,19 @@
-"""What the plan decides at one moment."""
+"""Decisions of the plan at one moment."""
 
 import itertools
 from dataclasses import dataclass, replace
 
 import pytest
 
-from models_registry.plan.facts import NodeView, Placement, ReplicaView, Rules, VersionView
-from models_registry.plan.leaving import Retire
-from models_registry.plan.ledger import HOSTS, Ledger
+from models_registry.models import Replica
+from models_registry.plan.facts import (
+    NodeView,
+    Placement,
+    ReplicaState,
+    ReplicaView,
+    Rules,
+    VersionView,
+)
 from models_registry.plan.lifecycle import (
     CALM_SECONDS,
     CALM_UNUSED_SECONDS,
@@ -19,7 +25,8 @@ from models_registry.plan.lifecycle import (
     next_action,
 )
 from models_registry.plan.plan import Plan, Start, plan
-from models_registry.plan.victims import kept_bytes, may_be_put_out
+from models_registry.plan.retirement import Retire
+from models_registry.plan.room import Room
 
 LEASE_SECONDS = 5.0
 RUNNING = ("loading", "ready", "draining")
@@ -33,8 +40,12 @@ AGES = (
 )
 
 
+def test_replica_states_are_those_of_the_rows() -> None:
+    assert list(ReplicaState) == Replica.State.values
+
+
 def decide(view: ReplicaView, *, node_is_alive: bool = True) -> Action | str | None:
-    """What is due for one replica."""
+    """The action that is due for one replica, or its start."""
     if may_start(view):
         return "start"
     return next_action(view, RULES, node_is_alive)
@@ -187,7 +198,7 @@ class _Life:
         self.view = replace(self.view, state=state, **changes)
 
     def look(self) -> Action | str | None:
-        """What is due now; time goes on by a second."""
+        """Return the action that is due now, and let a second pass."""
         action = decide(replace(self.view, state_age_seconds=self.now - self.since))
         self.now += 1
         return action
@@ -209,7 +220,7 @@ def test_a_replica_that_dies_at_once_is_started_ever_more_rarely() -> None:
     assert MAX_BACKOFF_SECONDS <= pauses[-1] <= MAX_BACKOFF_SECONDS + 2
 
 
-def test_a_replica_from_wish_to_unload() -> None:
+def test_a_replica_from_start_to_unload() -> None:
     life = _Life(replace(VIEW, file_ready=False))
     assert life.look() is None
     life.view = replace(life.view, file_ready=True)
@@ -246,7 +257,7 @@ def version(key: str, size: int = 100, nodes: str = "local", **fields: object) -
 
 def ready(id_: int, key: str, size: int = 100, **fields: object) -> ReplicaView:
     """A replica that has served for long and has nothing to do."""
-    view = ReplicaView(id_, key, "local", "cpu", {"cpu": size}, state="ready", is_alive=True)
+    view = ReplicaView(id_, key, "local", {"cpu": size}, state="ready", is_alive=True)
     return replace(view, **({"state_age_seconds": 1000.0} | fields))
 
 
@@ -263,16 +274,16 @@ def decided(
     return plan([NodeView("local", {"cpu": budget}, 8), *more], versions, replicas, RULES)
 
 
-def test_plan_counts_room_that_is_coming_as_given_to_who_waits_for_it() -> None:
+def test_plan_promises_memory_that_is_coming_free_to_the_longest_wait() -> None:
     leaving = ready(1, "a", state="draining", wanted=False, state_age_seconds=1.0)
     drawn = decided(
         [version("a"), version("b"), asked("c", waited=9), asked("d")], [leaving, ready(2, "b")]
     )
     assert drawn.starts == []
-    assert drawn.retirements == [Retire(2, "Put out to make room for d.")]
+    assert drawn.retirements == [Retire(2, "Evicted to make room for d.")]
 
 
-def test_plan_of_a_starved_one_waits_for_a_long_drain_and_leaves_other_devices_alone() -> None:
+def test_plan_of_a_starved_version_waits_for_a_long_drain_and_leaves_other_devices_alone() -> None:
     machine = NodeView("local", {"cpu": 100, "cuda:0": 100}, 8)
     leaving = ready(1, "a", state="draining", wanted=False)
     on_gpu = Placement("local", "cuda:0", {"cuda:0": 100})
@@ -281,20 +292,32 @@ def test_plan_of_a_starved_one_waits_for_a_long_drain_and_leaves_other_devices_a
     assert [start.version for start in drawn.starts] == ["g"]
 
 
-def test_ledger_gives_room_that_comes_late_away_once() -> None:
+def test_room_reserves_memory_that_comes_late_once() -> None:
     leaving = ready(1, "a", state="draining", wanted=False)
-    ledger = Ledger([NodeView("local", {"cpu": 150}, 8)], [leaving], RULES)
+    room = Room([NodeView("local", {"cpu": 150}, 8)], [version("a")], [leaving], RULES)
     place = Placement("local", "cpu", {"cpu": 100})
-    assert not ledger.fits_soon(place)
-    assert ledger.fits_late(place)
-    ledger.take(place)
-    assert not ledger.fits_late(place)
+    assert not room.fits_soon(place)
+    assert room.fits_late(place)
+    room.reserve(place)
+    assert not room.fits_late(place)
 
 
-def test_copies_of_a_version_never_make_room_for_another_copy() -> None:
-    own, versions = ready(1, "a"), {"a": version("a")}
-    assert not may_be_put_out(own, versions["a"], versions)
-    assert kept_bytes([own], versions["a"], versions) == {"local": {"cpu": 100, HOSTS: 1}}
+def test_copies_of_a_version_are_never_evicted_for_another_copy() -> None:
+    node, a, b = NodeView("local", {"cpu": 150}, 8), version("a"), version("b")
+    room = Room([node], [a, b], [ready(1, "a")], RULES)
+    assert room.evictable("local", a) == []
+    assert not room.fits_beside_kept(a.placements[0], a)
+    assert [one.id for one in room.evictable("local", b)] == [1]
+    assert room.fits_beside_kept(b.placements[0], b)
+
+
+def test_plan_of_a_device_that_is_gone_places_nothing_there() -> None:
+    """A replica may still hold memory of a GPU that its node no longer shows."""
+    on_gpu = Placement("local", "cuda:0", {"cuda:0": 50})
+    held = ready(1, "a", needs={"cuda:0": 100}, on_demand=True)
+    drawn = decided([version("a"), asked("b", placements=(on_gpu,))], [held])
+    assert (drawn.starts, drawn.retirements) == ([], [])
+    assert drawn.reasons["b"].text == "local has no cuda:0."
 
 
 def test_plan_gives_no_reason_for_requests_that_a_copy_will_serve() -> None:
@@ -302,7 +325,7 @@ def test_plan_gives_no_reason_for_requests_that_a_copy_will_serve() -> None:
     assert decided([asked("a", preload_workers=2)], [loading], budget=150).reasons == {}
 
 
-def test_plan_does_not_put_out_more_than_it_needs() -> None:
+def test_plan_evicts_no_more_than_it_needs() -> None:
     drawn = decided(
         [version("small", 50, idle_seconds=900), version("large", idle_seconds=10), asked("c")],
         [ready(1, "small", 50), ready(2, "large", 100)],
@@ -311,7 +334,7 @@ def test_plan_does_not_put_out_more_than_it_needs() -> None:
     assert [retired.replica_id for retired in drawn.retirements] == [2]
 
 
-def test_plan_prefers_the_node_where_nobody_busy_must_go() -> None:
+def test_plan_prefers_the_node_where_no_busy_replica_is_evicted() -> None:
     other = NodeView("other", {"cpu": 100}, 8)
     drawn = decided(
         [version("idle"), version("busy"), asked("c", waited=20, nodes="local other")],
@@ -322,7 +345,7 @@ def test_plan_prefers_the_node_where_nobody_busy_must_go() -> None:
     assert [retired.replica_id for retired in drawn.retirements] == [1]
 
 
-def test_plan_lets_the_lowest_priority_go_first_of_the_busy_ones() -> None:
+def test_plan_evicts_the_busy_replica_of_the_lowest_priority_first() -> None:
     drawn = decided(
         [asked("high", priority=3), asked("low", priority=1), asked("c", waited=20)],
         [ready(1, "high", busy=1, state_age_seconds=2000.0), ready(2, "low", busy=1)],
@@ -330,7 +353,7 @@ def test_plan_lets_the_lowest_priority_go_first_of_the_busy_ones() -> None:
     assert [retired.replica_id for retired in drawn.retirements] == [2]
 
 
-def test_plan_lets_the_one_that_has_served_longest_go_first_of_the_busy_ones() -> None:
+def test_plan_evicts_the_busy_replica_that_has_served_longest_first() -> None:
     drawn = decided(
         [version("a"), version("b"), asked("c", waited=20)],
         [ready(1, "a", busy=1), ready(2, "b", busy=1, state_age_seconds=2000.0)],
@@ -339,26 +362,24 @@ def test_plan_lets_the_one_that_has_served_longest_go_first_of_the_busy_ones() -
 
 
 @pytest.mark.parametrize(("measured", "is_final"), [(700, False), (750, False), (751, True)])
-def test_plan_refuses_nobody_for_what_measuring_adds_to_models_that_stay(
-    measured: int, is_final: bool
-) -> None:
+def test_plan_refuses_no_request_because_measurements_vary(measured: int, is_final: bool) -> None:
     machine = NodeView("local", {"cpu": 1000, "cuda:0": 5000}, 8)
     on_gpu = Placement("local", "cuda:0", {"cpu": 300, "cuda:0": 4000})
     versions = [version("p", 700, pinned=True), asked("g", placements=(on_gpu,))]
     drawn = plan([machine], versions, [ready(1, "p", measured)], RULES)
     reason = drawn.reasons["g"]
     assert reason.is_final is is_final
-    waits = reason.text.endswith("what models hold is measured, and varies.")
+    waits = reason.text.endswith("Waiting: at most 5 % of the memory budget is missing.")
     assert waits == (700 < measured <= 750)
 
 
-def test_plan_refuses_for_numbers_what_a_silent_node_could_not_take_either() -> None:
+def test_plan_refuses_a_version_that_a_silent_node_could_not_take_either() -> None:
     silent = NodeView("local", {"cpu": 1000}, 8, is_alive=False, silence_seconds=1.0)
     for size, is_final in ((1001, True), (1000, False)):
         reason = plan([silent], [asked("a", size)], [], RULES).reasons["a"]
         assert reason.is_final is is_final
         assert ("may use 1000 bytes" in reason.text) is is_final
-        assert reason.text.endswith("It is waited for.") is not is_final
+        assert reason.text.startswith("Waiting for local") is not is_final
     held = ready(1, "p", 800, is_alive=False)
     reason = plan([silent], [version("p", pinned=True), asked("a", 500)], [held], RULES).reasons[
         "a"
@@ -372,7 +393,7 @@ def test_plan_starts_in_the_row_that_is_there() -> None:
     assert drawn.starts == [Start("a", "local", "cpu", {"cpu": 100}, 7, on_demand=True)]
 
 
-def test_plan_starts_elsewhere_what_requests_wait_for_when_its_node_has_no_room() -> None:
+def test_plan_starts_a_requested_replica_elsewhere_when_its_node_has_no_room() -> None:
     other = NodeView("other", {"cpu": 100}, 8)
     drawn = decided(
         [asked("a", nodes="local other"), version("pin", pinned=True)],
@@ -384,17 +405,17 @@ def test_plan_starts_elsewhere_what_requests_wait_for_when_its_node_has_no_room(
 
 
 def test_plan_counts_memory_of_a_process_that_should_be_gone() -> None:
-    stuck = ReplicaView(1, "a", "local", "cpu", {"cpu": 150}, False, state="failed")
+    stuck = ReplicaView(1, "a", "local", {"cpu": 150}, False, state="failed")
     assert decided([version("a"), asked("b")], [stuck]).starts != []
     drawn = decided([version("a"), asked("b")], [replace(stuck, holds_memory=True)])
     assert drawn.starts == []
 
 
-def test_plan_starts_no_copy_where_one_hangs_that_a_person_has_cleared() -> None:
-    hung = ReplicaView(1, "a", "local", "cpu", {"cpu": 50}, False, holds_memory=True)
+def test_plan_starts_no_copy_where_a_cleared_one_hangs() -> None:
+    hung = ReplicaView(1, "a", "local", {"cpu": 50}, False, holds_memory=True)
     drawn = decided([asked("a", 50)], [hung])
     assert drawn.starts == []
-    assert drawn.reasons["a"].text == "Its last process on local has not ended yet."
+    assert drawn.reasons["a"].text == "Waiting: its previous process on local has not ended yet."
     other = NodeView("other", {"cpu": 100}, 8)
     (start,) = decided([asked("a", 50, nodes="local other")], [hung], 200, other).starts
     assert start.node == "other"
@@ -402,7 +423,7 @@ def test_plan_starts_no_copy_where_one_hangs_that_a_person_has_cleared() -> None
 
 def test_plan_starts_no_second_copy_where_the_first_hangs() -> None:
     hung = ReplicaView(
-        1, "a", "local", "cpu", {"cpu": 50}, on_demand=True, state="failed", state_age_seconds=60.0
+        1, "a", "local", {"cpu": 50}, on_demand=True, state="failed", state_age_seconds=60.0
     )
     hung = replace(hung, load_failed=True, crashes=1, holds_memory=True)
     assert decided([asked("a", 50)], [hung]).starts == []
@@ -411,7 +432,7 @@ def test_plan_starts_no_second_copy_where_the_first_hangs() -> None:
     assert start.node == "other"
 
 
-def test_plan_gives_up_an_on_demand_row_that_nobody_asks_for_any_more() -> None:
+def test_plan_retires_an_on_demand_row_without_requests() -> None:
     row = ReplicaView(1, "a", "local", on_demand=True, state="failed", crashes=1)
     drawn = decided([version("a")], [row])
     assert drawn.starts == []

@@ -1,4 +1,4 @@
-"""What programs have registered, as the plan treats it: pure."""
+"""Registered versions in the plan: pure."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def test_registered_workers_are_no_more_than_there_is_room_for() -> None:
     assert len(plan([NODE], [many], [], Rules(max_loads=64)).starts) == NODE.max_replicas
 
 
-def test_registered_workers_stay_and_leave_when_nobody_holds_them() -> None:
+def test_registered_workers_leave_when_their_registration_is_released() -> None:
     assert drawn(replace(VERSION, keep_alive_seconds=0.0), ready(1), ready(2)).retirements == []
     released = replace(VERSION, registered_workers=0, keep_alive_seconds=0.0)
     assert [one.replica_id for one in drawn(released, ready(1), ready(2)).retirements] == [2, 1]

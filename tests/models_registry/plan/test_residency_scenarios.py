@@ -67,7 +67,7 @@ def test_a_caller_who_leaves_during_the_load_lets_it_end_for_the_next() -> None:
     assert world.loads_of("a") == 1
 
 
-def test_a_failed_load_fails_all_who_wait_with_its_reason() -> None:
+def test_a_failed_load_fails_all_waiting_requests_with_its_reason() -> None:
     world = fleet(A)
     world.fails_to_load = lambda _: "a could not be loaded: bad magic"
     requests = [world.ask("a") for _ in range(5)]
@@ -90,7 +90,7 @@ def test_after_a_failed_load_others_go_on_and_a_later_request_tries_again() -> N
     assert not later.refused
 
 
-def test_a_host_killed_while_it_loads_is_loaded_again_and_nobody_fails() -> None:
+def test_a_host_killed_while_it_loads_is_loaded_again_and_no_request_fails() -> None:
     world = fleet(A)
     deaths = iter([True])
     world.dies = lambda row: row.state == "loading" and next(deaths, False)
@@ -131,7 +131,7 @@ def test_three_deaths_are_a_crash_loop_that_is_reported_and_rests() -> None:
     assert not healed.refused
 
 
-def test_the_longest_idle_makes_room() -> None:
+def test_the_longest_idle_replica_is_evicted_first() -> None:
     world = fleet(A, B, C)
     for key in "aba":
         world.ask(key)
@@ -142,7 +142,7 @@ def test_the_longest_idle_makes_room() -> None:
     assert [swap.victim for swap in world.swaps] == ["b"]
 
 
-def test_nobody_is_put_out_while_there_is_room() -> None:
+def test_no_replica_is_evicted_while_there_is_room() -> None:
     world = fleet(A, B, C, mib=300)
     for key in "abc":
         world.ask(key)
@@ -151,7 +151,7 @@ def test_nobody_is_put_out_while_there_is_room() -> None:
     assert world.swaps == []
 
 
-def test_a_busy_replica_stays_until_somebody_has_waited_too_long() -> None:
+def test_a_busy_replica_stays_until_a_request_has_waited_too_long() -> None:
     world = fleet(A, B, mib=100)
     world.ask("a", work_seconds=1000)
     world.run_until(lambda: "a" in world.resident())
@@ -164,7 +164,7 @@ def test_a_busy_replica_stays_until_somebody_has_waited_too_long() -> None:
     assert waiting.first_claimed_at is None
 
 
-def test_what_a_drained_replica_works_on_is_finished_and_what_waits_is_served_later() -> None:
+def test_a_drained_replica_finishes_its_requests_and_waiting_ones_are_served_later() -> None:
     world = fleet(A, B, mib=100)
     running = world.ask("a", work_seconds=25)
     world.run_until(lambda: running.first_claimed_at is not None)
@@ -186,7 +186,7 @@ def test_a_pinned_replica_stays_however_long_others_wait() -> None:
     assert "It needs 100 MiB" in request.refused
 
 
-def test_a_pinned_version_comes_by_itself_and_puts_idle_ones_out() -> None:
+def test_a_pinned_version_is_loaded_without_requests_and_evicts_idle_replicas() -> None:
     world = fleet(A, SimModel("p", pinned=True), mib=100)
     world.models["p"] = SimModel("p")
     world.ask("a")
@@ -206,7 +206,7 @@ def test_embedding_models_stay_while_generation_models_come_and_go() -> None:
     assert {swap.victim for swap in world.swaps} == {"a", "b"}
 
 
-def test_an_embedding_model_is_put_out_for_another_one() -> None:
+def test_an_embedding_model_is_evicted_for_another_one() -> None:
     world = fleet(EMBEDDER, SimModel("f", mib=50, is_embedding=True), mib=50)
     world.ask("e")
     world.run(10)
@@ -223,7 +223,7 @@ def test_an_embedding_model_goes_when_an_administrator_says_so() -> None:
     world.run_until(lambda: not world.resident())
 
 
-def test_what_never_fits_is_refused_at_once_with_numbers() -> None:
+def test_a_version_that_never_fits_is_refused_at_once_with_numbers() -> None:
     world = fleet(SimModel("a", mib=1200))
     request = world.ask("a")
     world.tick()
@@ -267,7 +267,7 @@ def test_a_sequential_swap_waits_for_the_old_one_to_be_gone() -> None:
     assert world.row("a").host is None
 
 
-def test_a_replica_is_not_put_out_before_it_has_dwelt() -> None:
+def test_a_replica_is_not_evicted_before_it_has_dwelt() -> None:
     world = fleet(A, B, mib=100)
     ready_at: dict[str, float] = {}
     for _ in range(40):
@@ -308,7 +308,7 @@ def test_without_keep_alive_an_idle_model_stays() -> None:
     assert world.resident() == {"a"}
 
 
-def test_the_urgent_one_is_loaded_first() -> None:
+def test_the_most_urgent_version_is_loaded_first() -> None:
     world = fleet(A, B, C, mib=100)
     world.ask("a", work_seconds=8)
     world.run(3)
@@ -357,7 +357,7 @@ def test_more_replicas_than_fit_are_not_forced_in() -> None:
     assert world.resident() == {"a", "b"}
 
 
-def test_what_is_preloaded_comes_back_when_there_is_room_and_puts_nobody_out() -> None:
+def test_a_preloaded_version_comes_back_into_free_memory_and_evicts_nothing() -> None:
     world = fleet(SimModel("a", preload_workers=1), SimModel("b", keep_alive_seconds=30), mib=100)
     world.run(10)
     assert world.resident() == {"a"}
@@ -370,7 +370,7 @@ def test_what_is_preloaded_comes_back_when_there_is_room_and_puts_nobody_out() -
     assert world.resident() == {"a"}
 
 
-def test_a_second_node_takes_what_the_first_has_no_room_for() -> None:
+def test_a_second_node_takes_a_version_that_does_not_fit_on_the_first() -> None:
     world = Fleet([A, B], [node(100, "one"), node(100, "two")], RULES)
     requests = [world.ask("a", work_seconds=60), world.ask("b", work_seconds=60)]
     world.run(10)
@@ -419,7 +419,7 @@ def test_budgets_are_kept_per_device() -> None:
     assert refused.refused == "local has no cuda:0."
 
 
-def test_what_an_administrator_loads_puts_idle_ones_out_and_busy_ones_after_the_wait() -> None:
+def test_a_version_loaded_by_a_person_evicts_idle_replicas_and_busy_ones_after_the_wait() -> None:
     world = fleet(A, B, mib=100)
     world.ask("a", work_seconds=1000)
     world.run(5)
@@ -430,7 +430,7 @@ def test_what_an_administrator_loads_puts_idle_ones_out_and_busy_ones_after_the_
     assert [swap.victim for swap in world.swaps] == ["a"]
 
 
-def test_a_wish_that_waits_says_why() -> None:
+def test_a_replica_that_waits_for_memory_says_why() -> None:
     world = fleet(A, B, mib=100)
     world.ask("a", work_seconds=1000)
     world.run(5)

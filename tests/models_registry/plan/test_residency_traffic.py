@@ -1,4 +1,4 @@
-"""Random traffic, deaths and wishes: whatever comes, nothing is lost and nobody waits for ever."""
+"""Random traffic, crashes and loads: no request is lost, and none waits for ever."""
 
 import random
 import time
@@ -17,10 +17,10 @@ LOAD_SECONDS = 3.0
 
 
 def bound_seconds(world: Fleet) -> float:
-    """The longest anybody may wait: each other version may go first once.
+    """The longest time a request may wait: each other version may go first once.
 
-    One turn is at most a maximum wait or dwell until somebody must leave, the work that is then
-    finished, the exit, and the load.
+    One turn is at most a maximum wait or dwell until a replica is evicted, the work that it then
+    finishes, its exit, and the load.
     """
     turn = (
         max(RULES.maximum_wait_seconds, RULES.minimum_dwell_seconds) + RULES.minimum_dwell_seconds
@@ -73,7 +73,7 @@ def drive(
 
 
 def check(world: Fleet) -> None:
-    """What must have held all the time."""
+    """Check that all requests were served in time."""
     assert [one.refused for one in world.requests if one.refused] == []
     assert max(world.waits, default=0) <= bound_seconds(world)
 
@@ -160,7 +160,7 @@ def fleets(draw: st.DrawFn) -> Fleet:
     death_rate=st.sampled_from([0.0, 0.005]),
 )
 @settings(max_examples=40, derandomize=True)
-def test_any_fleet_serves_everybody(
+def test_any_fleet_serves_every_request(
     world: Fleet, seed: int, per_second: float, death_rate: float
 ) -> None:
     drive(world, seed, 60, per_second, death_rate)

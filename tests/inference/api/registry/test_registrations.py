@@ -9,7 +9,7 @@ from django.test import AsyncClient
 
 from inference.database import in_database
 from inference.models import Scope
-from inference.runs.service import InferenceService, inference_service
+from inference.runs.runtime import Runtime, runtime
 from metrics.models import RequestRecord
 from models_registry.models import ModelVersion, Registration
 from tests.stack import Api, FakeModel, make_api
@@ -108,7 +108,7 @@ async def test_registered_name_serves_requests(api: Api, model: FakeModel):
     assert row["last_used_at"] is not None
 
 
-async def test_status_reports_the_pool(api: Api, version: ModelVersion, service: InferenceService):
+async def test_status_reports_the_pool(api: Api, version: ModelVersion, service: Runtime):
     await api.post(ROUTE, body(version))
     content = (await api.get("/api/status")).json()
     # No machine has shown itself.
@@ -170,7 +170,7 @@ async def test_batch_size_and_dimension_hold_for_openais_route_too(
     assert [len(one["embedding"]) for one in answer["data"]] == [4, 4, 4]
     assert await in_database(RequestRecord.objects.count) == 2
     await in_database(ModelVersion.objects.update, embedding_dimensions=8)
-    inference_service().resolver._kept.clear()
+    runtime().resolver._kept.clear()
     refused = await api.post("/v1/embeddings", wanted)
     assert refused.status_code == 400
     assert refused.json()["error"]["code"] == "requirement_not_met"

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from inference.engine.backend import GrammarError
-from inference.engine.fake_backend import END_OF_GENERATION, grammar_compiler
 from inference.errors import InvalidRequestError
 from inference.orders.tools.grammar import CallLimits, lark_of
 from inference.orders.tools.offer import arguments_schema
 from inference.orders.tools.schemas import FunctionDefinition, Tool
 from inference.orders.tools.syntax import CallSyntax, SyntaxName
+from tests.inference.engine.fake_backend import END_OF_GENERATION, grammar_compiler
 from tests.inference.orders.tools.examples import (
     CLOCK,
     HERMES_CALL,

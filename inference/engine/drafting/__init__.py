@@ -1,0 +1,1 @@
+"""Speculative decoding: tokens guessed ahead, and how many of them to compute."""

@@ -1,0 +1,1 @@
+"""The engine on llama.cpp, through llama-cpp-python."""

@@ -1,0 +1,274 @@
+"""A run that model hosts generate: queued in Redis, read from Redis streams."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import msgspec
+import redis
+
+from inference.answers.tool_calls import RepeatedCalls
+from inference.conf import InferenceSettings
+from inference.database import in_database
+from inference.errors import (
+    InferenceError,
+    ModelLoadingError,
+    QueueTimeoutError,
+    TemporaryResourceError,
+)
+from inference.messages import (
+    SEEDS,
+    Embedding,
+    Finished,
+    Frame,
+    Generation,
+    RunHeader,
+    WorkItem,
+    encode,
+)
+from inference.orders.order import Order
+from inference.principal import Principal
+from inference.queue import keys
+from inference.queue.queue import ITEM_SLACK_SECONDS
+from inference.runs.availability import enqueue, explain_absence, load_fraction
+from inference.runs.run import Run, header_of
+from inference.runs.runtime import Runtime, runtime
+from inference.streams.reader import Followed
+
+logger = logging.getLogger(__name__)
+
+# The host answers a passed deadline itself; only if none does, the web process gives up.
+FIRST_FRAME_SLACK_SECONDS = 5.0
+# How long a stopped run is given to say what it had generated.
+SETTLE_SECONDS = 20.0
+STOP_RETRY_SECONDS = 0.5
+
+
+class HostRun(Run):
+    """Follows the Redis streams of a run's generations.
+
+    Args:
+        header, after: as ``Run``.
+        shared: connections.
+        repeats: stops a choice that makes a call of a tool again; None to stop none.
+    """
+
+    def __init__(
+        self,
+        header: RunHeader,
+        shared: Runtime,
+        after: Sequence[int] = (),
+        repeats: RepeatedCalls | None = None,
+    ) -> None:
+        super().__init__(header, after)
+        self._shared = shared
+        self._repeats = repeats
+        self._repeating: set[int] = set()
+        self._has_begun = False
+        self._stack = AsyncExitStack()
+        self._followed: Followed | None = None
+
+    async def open(self) -> None:
+        """Begin to follow the streams; a choice whose last frame was read before is over."""
+        choices = dict(zip(self.header.item_ids, self.choices, strict=True))
+        begun = [item_id for item_id, choice in choices.items() if choice.position]
+        for item_id, (number, frame) in (await self._shared.reader.last_frames(begun)).items():
+            if number <= choices[item_id].position:
+                choices[item_id].take(choices[item_id].position, frame)
+        positions = {
+            item_id: choice.position for item_id, choice in choices.items() if not choice.is_over
+        }
+        following = self._shared.reader.follow(positions)
+        self._followed = await self._stack.enter_async_context(following)
+
+    async def close(self) -> None:
+        """Stop following; the generations go on."""
+        await self._stack.aclose()
+        self._followed = None
+
+    async def next(self, within: float | None = None) -> tuple[int, Frame] | None:
+        """As ``Run.next``; stops a choice that makes a call again."""
+        entry = await super().next(within)
+        if entry is not None and self._repeats is not None and self._repeats(*entry):
+            choice = entry[0]
+            self._repeating.add(choice)
+            await self._cancel(choice)
+        return entry
+
+    async def stop(self) -> bool:
+        """Cancel what still runs; False when all had ended."""
+        running = [index for index, choice in enumerate(self.choices) if not choice.is_over]
+        return any([await self._cancel(choice) for choice in running])
+
+    async def loading(self) -> float | None:
+        """The loaded share (0 to 1) of a version that is on its way into memory, or None."""
+        return await load_fraction(self._shared.redis, self.header.version_key)
+
+    async def settle(self) -> None:
+        """Stop what still runs and wait for its last frames, so that usage is known."""
+        if self._next is not None:
+            self._take(self._next)
+        if self.is_over:
+            return
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self._stop_surely()
+                while not self.is_over:
+                    self._take(await self._follow())
+        except (TimeoutError, InferenceError, redis.RedisError) as error:
+            self.error_code = self.error_code or "unsettled"
+            logger.warning("run %s did not settle: %r", self.header.id, error)
+
+    async def abandon(self) -> None:
+        """Stop everything, without a reader."""
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self._stop_surely()
+        except (TimeoutError, redis.RedisError) as error:
+            logger.warning("run %s could not be stopped: %r", self.header.id, error)
+        finally:
+            await self.close()
+
+    async def _cancel(self, choice: int) -> bool:
+        item_id = self.header.item_ids[choice]
+        return await self._shared.queue.cancel(self.header.version_key, item_id)
+
+    async def _stop_surely(self) -> None:
+        """``stop``, however long Redis is away."""
+        while True:
+            try:
+                await self.stop()
+                return
+            except (redis.ConnectionError, redis.TimeoutError):
+                await asyncio.sleep(STOP_RETRY_SECONDS)
+
+    async def _receive(self, within: float | None) -> tuple[int, int, Frame] | None:
+        settings = self._shared.settings
+        limit = settings.request_timeout_seconds
+        if not self._has_begun:
+            limit = min(limit, settings.queue_timeout_seconds + FIRST_FRAME_SLACK_SECONDS)
+        deadline = self.began_at + limit
+        remaining = deadline - time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, min(remaining, within or remaining))):
+                return await self._follow()
+        except TimeoutError:
+            if time.monotonic() < deadline:
+                return None
+            late = self._late(limit)
+            self.error_code = late.code
+            raise late from None
+
+    async def _follow(self) -> tuple[int, int, Frame]:
+        if self._followed is None:
+            raise RuntimeError("the run is not open")
+        item_id, number, frame = await self._followed.next()
+        self._has_begun = True
+        choice = int(item_id.rpartition(".")[2])
+        is_cancelled = isinstance(frame, Finished) and frame.reason == "cancelled"
+        if is_cancelled and choice in self._repeating:
+            frame = msgspec.structs.replace(frame, reason="stop")
+        return choice, number, frame
+
+    def _late(self, limit: float) -> InferenceError:
+        if not self._has_begun:
+            return QueueTimeoutError(
+                f"The request was not started within {limit:g} s. Try again later.",
+                retry_after_ms=5000,
+            )
+        return TemporaryResourceError(
+            f"The request did not finish within {limit:g} s. Ask for fewer tokens.",
+            code="request_timeout",
+        )
+
+
+@asynccontextmanager
+async def hosted(order: Order, principal: Principal) -> AsyncIterator[Run]:
+    """Queue an order for the hosts of its version and follow the answer.
+
+    Raises:
+        ModelBusyError, ModelLoadingError: it cannot be queued now.
+    """
+    shared, header = runtime(), header_of(order, principal)
+    repeats = RepeatedCalls(header.call_syntax) if header.call_syntax else None
+    run = HostRun(header, shared, repeats=repeats)
+    items = work_items(order, header, principal, shared.settings)
+    try:
+        await run.open()
+        settings = shared.settings
+        seconds = settings.queue_timeout_seconds + settings.request_timeout_seconds
+        lifetime = int(seconds) + ITEM_SLACK_SECONDS
+        await shared.redis.set(keys.header(header.id), encode(header), ex=lifetime)
+        await enqueue(shared.redis, shared.queue, items, order.keep_alive_seconds)
+    except ModelLoadingError:
+        await run.close()
+        raise await in_database(explain_absence, header) from None
+    except BaseException:
+        # The items may be queued all the same: the reply was late, or the client has left.
+        shared.spawn(run.abandon())
+        raise
+    try:
+        yield run
+    finally:
+        await run.settle()
+        await run.close()
+        if order.kind == "embedding":
+            await _forget(header, shared)
+
+
+async def _forget(header: RunHeader, shared: Runtime) -> None:
+    """Delete an embedding's stream: megabytes that nobody reads again."""
+    names = [keys.stream(item_id) for item_id in header.item_ids]
+    with contextlib.suppress(redis.RedisError):  # it expires by itself
+        await shared.redis.delete(keys.header(header.id), *names)
+
+
+def work_items(
+    order: Order, header: RunHeader, principal: Principal, settings: InferenceSettings
+) -> list[WorkItem]:
+    """The items to queue for an order, one for each choice; pure."""
+    version_key = order.spec.version_key
+    if order.kind == "embedding":
+        return [Embedding(header.item_ids[0], version_key, order.prompts)]
+    # With one queue for all nobody goes before the others.
+    fifo = settings.queue_strategy == "fifo"
+    salt = cache_salt(principal, settings.prefix_sharing)
+    items: list[WorkItem] = []
+    for index, item_id in enumerate(header.item_ids):
+        sampling = order.sampling
+        if sampling.seed is not None:
+            seed = (sampling.seed + index % order.n) % SEEDS
+            sampling = msgspec.structs.replace(sampling, seed=seed)
+        items.append(
+            Generation(
+                id=item_id,
+                version_key=version_key,
+                prompt_token_ids=order.prompts[index // order.n],
+                max_tokens=order.max_tokens,
+                sampling=sampling,
+                stop=order.stop,
+                top_logprobs=order.top_logprobs,
+                priority=settings.default_priority if fifo else order.priority,
+                ignore_eos=order.ignore_eos,
+                grammar=order.grammar,
+                cache_salt=salt,
+            )
+        )
+    return items
+
+
+def cache_salt(principal: Principal, sharing: str) -> str:
+    """The salt that keeps apart prompts of callers that may not share them, as in vLLM.
+
+    Args:
+        principal: the caller.
+        sharing: ``key``, ``user`` or ``all``.
+    """
+    if sharing == "all":
+        return ""
+    if sharing == "key" and principal.key_id is not None:
+        return f"key:{principal.key_id}"
+    return f"user:{principal.user_id}"

@@ -1,0 +1,57 @@
+"""Runs that another request started: follow them again, or stop them."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from inference.errors import InvalidRequestError, NotFoundError
+from inference.messages import decode_header
+from inference.principal import Principal
+from inference.queue import keys
+from inference.runs.host_run import HostRun
+from inference.runs.run import Run
+from inference.runs.runtime import runtime
+
+
+async def find(principal: Principal, run_id: str, after: Sequence[int] = ()) -> HostRun:
+    """A run of this caller, not open yet.
+
+    Args:
+        principal: the caller.
+        run_id: its id.
+        after: last frame seen per choice; empty or all 0 reads from the beginning.
+
+    Raises:
+        NotFoundError: no such run, too long ago, or somebody else's.
+        InvalidRequestError: ``after`` has another number of choices.
+    """
+    shared = runtime()
+    first = f"{run_id}.0"
+    data: Any = await shared.redis.get(keys.header(run_id))
+    is_kept = await shared.redis.exists(keys.item(first), keys.stream(first))
+    header = decode_header(data) if data and is_kept else None
+    if header is None or header.user_id != principal.user_id:
+        raise NotFoundError(
+            f"There is no stream {run_id!r}. Streams are kept for "
+            f"{shared.settings.stream_ttl_seconds} s after their end.",
+            code="stream_not_found",
+        )
+    if any(after) and len(after) != header.choices:
+        raise InvalidRequestError(
+            f"The position names {len(after)} choices, but the run has {header.choices}.",
+            param="after",
+        )
+    return HostRun(header, shared, after if any(after) else ())
+
+
+@asynccontextmanager
+async def resumed(
+    principal: Principal, run_id: str, after: Sequence[int] = ()
+) -> AsyncIterator[Run]:
+    """A run to read again; leaving does not stop it. Arguments and errors as ``find``."""
+    run = await find(principal, run_id, after)
+    await run.open()
+    try:
+        yield run
+    finally:
+        await run.close()

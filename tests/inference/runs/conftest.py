@@ -1,0 +1,13 @@
+"""Fixtures of the tests of runs."""
+
+from tests.stack import (  # noqa: F401
+    api,
+    configure,
+    database,
+    model,
+    redis_client,
+    scripted_host,
+    service,
+    shared_tokenizer,
+    version,
+)

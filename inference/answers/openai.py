@@ -1,26 +1,24 @@
-"""Frames as OpenAI's objects, as the official SDK reads them: pure.
+"""Frames of a run as OpenAI's response objects: pure.
 
-Streaming rules: ``role`` once in the first chunk of each choice; the same ``id`` and ``created``
-in every chunk; the finish chunk has an empty delta; with ``include_usage`` every chunk carries
-``"usage": null`` and one last chunk has no choices; the text never repeats.
+Streaming rules of the official SDK: ``role`` only in the first chunk of a choice; the same ``id``
+and ``created`` in every chunk; an empty delta in the finish chunk; with ``include_usage``,
+``"usage": null`` in every chunk and one last chunk without choices; no text twice.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from inference.messages import Delta, Finished, FinishReason, RunHeader, TokenLogprob, Usage
 
-# OpenAI knows no reason for an answer that was stopped from outside; "stop" is the nearest.
+# OpenAI has no reason for a cancelled answer; "stop" is the nearest.
 _REASONS: dict[FinishReason, str] = {"stop": "stop", "length": "length", "cancelled": "stop"}
 
 
 def finish_reason(reason: FinishReason) -> str:
-    """``finish_reason`` of any response."""
     return _REASONS[reason]
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
-    """``usage`` of any response."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -35,14 +33,13 @@ def usage_object(usage: Usage) -> dict[str, Any]:
 
 @dataclass
 class Answer:
-    """One choice of a response that is not streamed, as it grows."""
+    """Collects the frames of a choice that is not streamed."""
 
     text: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     reason: FinishReason = "stop"
 
     def take(self, frame: Delta | Finished) -> None:
-        """Add a frame."""
         if isinstance(frame, Delta):
             self.text.append(frame.text)
             self.logprobs.extend(frame.logprobs)
@@ -50,40 +47,33 @@ class Answer:
             self.reason = frame.reason
 
 
-class Format(Protocol):
-    """How one route writes its answers."""
-
-    def opening(self, choice: int) -> dict[str, Any] | None:
-        """The first chunk of a choice, if the route has one."""
-        ...
-
-    def delta(self, choice: int, frame: Delta) -> dict[str, Any] | None:
-        """The chunk of a frame; None when there is nothing to show yet."""
-        ...
-
-    def finish(self, choice: int, frame: Finished) -> dict[str, Any]:
-        """The last chunk of a choice."""
-        ...
-
-    def usage(self, usage: Usage) -> dict[str, Any]:
-        """The chunk after all choices that carries the usage."""
-        ...
-
-    def whole(self, answers: list[Answer], usage: Usage) -> dict[str, Any]:
-        """The response of a request that is not streamed."""
-        ...
-
-
-class _Base:
+class Format:
     object_name = ""
     chunk_name = ""
 
     def __init__(self, header: RunHeader) -> None:
         self._header = header
 
+    def opening(self, choice: int) -> dict[str, Any] | None:
+        """First chunk of a choice; None if the route has none."""
+        return None
+
+    def delta(self, choice: int, frame: Delta) -> dict[str, Any] | None:
+        """Chunk of a frame; None when there is nothing to show yet."""
+        raise NotImplementedError
+
+    def finish(self, choice: int, frame: Finished) -> dict[str, Any]:
+        raise NotImplementedError
+
     def usage(self, usage: Usage) -> dict[str, Any]:
-        """The chunk after all choices that carries the usage."""
         return self._envelope(self.chunk_name, []) | {"usage": usage_object(usage)}
+
+    def whole(self, answers: list[Answer], usage: Usage) -> dict[str, Any]:
+        choices = [self._whole_choice(index, answer) for index, answer in enumerate(answers)]
+        return self._envelope(self.object_name, choices) | {"usage": usage_object(usage)}
+
+    def _whole_choice(self, index: int, answer: Answer) -> dict[str, Any]:
+        raise NotImplementedError
 
     def _chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
         chunk = self._envelope(self.chunk_name, [choice])
@@ -102,63 +92,45 @@ class _Base:
         }
 
 
-class ChatFormat(_Base):
+class ChatFormat(Format):
     """``chat.completion`` and ``chat.completion.chunk``."""
 
     object_name = "chat.completion"
     chunk_name = "chat.completion.chunk"
 
     def opening(self, choice: int) -> dict[str, Any]:
-        """The chunk that says who speaks."""
-        return self._chunk(
-            {
-                "index": choice,
-                "delta": {"role": "assistant", "content": ""},
-                "logprobs": None,
-                "finish_reason": None,
-            }
-        )
+        return self._delta_chunk(choice, {"role": "assistant", "content": ""})
 
     def delta(self, choice: int, frame: Delta) -> dict[str, Any] | None:
-        """The chunk of new text; None while text is held back."""
         if not frame.text and not frame.logprobs:
             return None
-        return self._chunk(
-            {
-                "index": choice,
-                "delta": {"content": frame.text},
-                "logprobs": self._logprobs(frame.logprobs),
-                "finish_reason": None,
-            }
+        return self._delta_chunk(
+            choice, {"content": frame.text}, logprobs=self._logprobs(frame.logprobs)
         )
 
     def finish(self, choice: int, frame: Finished) -> dict[str, Any]:
-        """The chunk with the reason."""
+        return self._delta_chunk(choice, {}, reason=finish_reason(frame.reason))
+
+    def _delta_chunk(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        logprobs: dict[str, Any] | None = None,
+        reason: str | None = None,
+    ) -> dict[str, Any]:
         return self._chunk(
-            {
-                "index": choice,
-                "delta": {},
-                "logprobs": None,
-                "finish_reason": finish_reason(frame.reason),
-            }
+            {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         )
 
-    def whole(self, answers: list[Answer], usage: Usage) -> dict[str, Any]:
-        """The response of a request that is not streamed."""
-        choices = [
-            {
-                "index": index,
-                "message": {
-                    "role": "assistant",
-                    "content": "".join(answer.text),
-                    "refusal": None,
-                },
-                "logprobs": self._logprobs(answer.logprobs),
-                "finish_reason": finish_reason(answer.reason),
-            }
-            for index, answer in enumerate(answers)
-        ]
-        return self._envelope(self.object_name, choices) | {"usage": usage_object(usage)}
+    def _whole_choice(self, index: int, answer: Answer) -> dict[str, Any]:
+        content = "".join(answer.text)
+        return {
+            "index": index,
+            "message": {"role": "assistant", "content": content, "refusal": None},
+            "logprobs": self._logprobs(answer.logprobs),
+            "finish_reason": finish_reason(answer.reason),
+        }
 
     def _logprobs(self, logprobs: list[TokenLogprob]) -> dict[str, Any] | None:
         if not self._header.with_logprobs:
@@ -166,31 +138,22 @@ class ChatFormat(_Base):
         return {"content": [_chat_logprob(entry) for entry in logprobs], "refusal": None}
 
 
-class CompletionFormat(_Base):
+class CompletionFormat(Format):
     """``text_completion``, streamed or not."""
 
     object_name = chunk_name = "text_completion"
 
-    def opening(self, choice: int) -> None:
-        """Text completions have no opening chunk."""
-
     def delta(self, choice: int, frame: Delta) -> dict[str, Any] | None:
-        """The chunk of new text; None while text is held back."""
         if not frame.text and not frame.logprobs:
             return None
         return self._chunk(self._choice(choice, frame.text, frame.logprobs, None))
 
     def finish(self, choice: int, frame: Finished) -> dict[str, Any]:
-        """The chunk with the reason."""
         return self._chunk(self._choice(choice, "", [], finish_reason(frame.reason)))
 
-    def whole(self, answers: list[Answer], usage: Usage) -> dict[str, Any]:
-        """The response of a request that is not streamed."""
-        choices = [
-            self._choice(index, "".join(answer.text), answer.logprobs, finish_reason(answer.reason))
-            for index, answer in enumerate(answers)
-        ]
-        return self._envelope(self.object_name, choices) | {"usage": usage_object(usage)}
+    def _whole_choice(self, index: int, answer: Answer) -> dict[str, Any]:
+        text = "".join(answer.text)
+        return self._choice(index, text, answer.logprobs, finish_reason(answer.reason))
 
     def _choice(
         self, index: int, text: str, logprobs: list[TokenLogprob], reason: str | None

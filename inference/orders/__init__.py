@@ -1,1 +1,4 @@
-"""Requests read, checked and given their defaults: what is to be generated."""
+"""Turn a request into an order: parse it, check it, apply defaults.
+
+Functions raise ``InvalidRequestError``; ``param`` arguments name the field at fault.
+"""

@@ -1,4 +1,4 @@
-"""Spans of time as Ollama's clients write them: ``300``, ``"5m"``, ``"1h30m"``, ``-1``."""
+"""Durations as Ollama's clients write them: ``300``, ``"5m"``, ``"1h30m"``, ``-1``."""
 
 import math
 import re
@@ -11,27 +11,19 @@ _PART = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h)")
 
 
 def seconds_of(value: float | str, param: str) -> float:
-    """A span in seconds; -1 for any that is below zero, which means for ever.
-
-    Args:
-        value: seconds, or numbers with units (ms, s, m, h) in a row.
-        param: the request's field, for the error.
-
-    Raises:
-        InvalidRequestError: it is no span, or longer than a year.
-    """
+    """A duration in seconds; -1, which means for ever, if it is negative."""
     seconds = _parsed(value) if isinstance(value, str) else float(value)
     if not math.isfinite(seconds) or seconds > MAX_SECONDS:
         raise InvalidRequestError(
-            f"{value!r} is no span of time of at most a year. Write seconds, 0, -1 for ever, or "
-            "such as '5m'.",
+            f"{value!r} is not a duration of at most a year. Send seconds, a text such as '5m' or "
+            "'1h30m', 0 for none, or -1 for ever.",
             param=param,
         )
     return -1.0 if seconds < 0 else seconds
 
 
 def _parsed(text: str) -> float:
-    """Seconds; NaN for what is no span."""
+    """Seconds; NaN if ``text`` is not a duration."""
     if re.fullmatch(r"-?\d{1,12}(\.\d{1,6})?", text):
         return float(text)
     body = text.removeprefix("-")

@@ -1,21 +1,23 @@
-"""What answers must look like: ``response_format``, ``grammar`` and ``regex`` as one grammar.
-
-Pure but for the last step: a grammar that passes here is tried out in the prompt process.
-"""
+"""Turn ``response_format``, ``grammar``, ``regex`` and their synonyms into one grammar."""
 
 import json
 import re
 from typing import Any
 
 from inference.errors import InvalidRequestError
-from inference.orders.json_schema import read_schema, schema_text
+from inference.orders.json_schema import ANY_OBJECT, read_schema, schema_text
 from inference.orders.parsing import decode_json
-from inference.orders.requests import Sampled, StructuredOutputs
+from inference.orders.requests import (
+    GenerationRequest,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    StructuredOutputs,
+)
 from inference.prompts.tokenizer import Tokenizer
 from models_registry.rules.spec import ModelSpec
 
 MAX_GRAMMAR_BYTES = 65_536
-# A chain of some thousand rules, each in the next, overflows llguidance's stack.
+# A chain of some thousand rules that each refer to the next overflows llguidance's stack.
 MAX_GRAMMAR_LINES = 500
 
 _INLINE_SCHEMA = re.compile(r"%json\s*")
@@ -25,38 +27,28 @@ _ESCAPABLE = re.compile(r"\\.|[/\n\r]", re.DOTALL)
 _ESCAPES = {"/": r"\/", "\n": r"\n", "\r": r"\r"}
 
 
-async def checked_grammar(tokenizer: Tokenizer, spec: ModelSpec, request: Sampled) -> str:
-    """The grammar that a request asks its answers to match, "" for none.
-
-    Raises:
-        InvalidRequestError: it is not one that this model's answers can be held to.
-    """
+async def checked_grammar(tokenizer: Tokenizer, spec: ModelSpec, request: GenerationRequest) -> str:
+    """The request's grammar, compiled once as a check; "" for none."""
     grammar, param = grammar_of(request)
     if grammar:
         await tokenizer.check_grammar(spec, grammar, param)
     return grammar
 
 
-def grammar_of(request: Sampled) -> tuple[str, str]:
-    """A request's grammar in Lark, as llguidance reads it, and the field it came from.
-
-    Returns:
-        Two empty strings for a request that leaves its answers free.
-
-    Raises:
-        InvalidRequestError: it is too large, has something unsupported, or there are two.
-    """
+def grammar_of(request: GenerationRequest) -> tuple[str, str]:
+    """A request's grammar in llguidance's Lark dialect, and its field; two empty texts for none."""
     found = _grammars(request)
     if not found:
         return "", ""
     if len(found) > 1:
         raise InvalidRequestError(
-            f"Give only one of {' and '.join(map(repr, found))}.", param=list(found)[1]
+            f"Send only one of {' and '.join(map(repr, found))}.", param=list(found)[1]
         )
     ((param, grammar),) = found.items()
     if request.ignore_eos:
         raise InvalidRequestError(
-            f"'ignore_eos' would go on after the end that {param!r} sets. Leave one of them out.",
+            f"'ignore_eos' cannot be combined with {param!r}, which sets the end of the answer. "
+            "Send only one of them.",
             param="ignore_eos",
         )
     _check_size(grammar, param)
@@ -64,11 +56,7 @@ def grammar_of(request: Sampled) -> tuple[str, str]:
 
 
 def lark_text(text: str, param: str) -> str:
-    """A Lark grammar from a client, with the schemas in it as ``read_schema`` has them.
-
-    Raises:
-        InvalidRequestError: it is too large, or has something that answers are not held to.
-    """
+    """Check a client's Lark grammar and reduce the schemas in it with ``read_schema``."""
     _check_size(text, param)
     if len(text.splitlines()) > MAX_GRAMMAR_LINES:
         raise InvalidRequestError(
@@ -88,15 +76,13 @@ def lark_text(text: str, param: str) -> str:
     return _with_read_schemas(text, param)
 
 
-def _grammars(request: Sampled) -> dict[str, str]:
-    """Grammars by the field that asks for them."""
+def _grammars(request: GenerationRequest) -> dict[str, str]:
     asked = request.structured_outputs or StructuredOutputs()
-    format_ = request.response_format
     schemas = {
-        "response_format": format_.wanted_schema if format_ is not None else None,
+        "response_format": _format_schema(request),
         "guided_json": request.guided_json,
         "structured_outputs.json": asked.json,
-        "structured_outputs.json_object": {"type": "object"} if asked.json_object else None,
+        "structured_outputs.json_object": ANY_OBJECT if asked.json_object else None,
     }
     regexes = {
         "regex": request.regex,
@@ -111,15 +97,22 @@ def _grammars(request: Sampled) -> dict[str, str]:
         found["grammar"] = lark_text(request.grammar, "grammar")
     for param, regex in regexes.items():
         if regex is not None:
-            found[param] = f"start: /{_ESCAPABLE.sub(_escape, regex)}/"
+            found[param] = f"start: /{_ESCAPABLE.sub(_escaped, regex)}/"
     for param, texts in choices.items():
         if texts:
             found[param] = f"start: {' | '.join(map(json.dumps, texts))}"
     return found
 
 
+def _format_schema(request: GenerationRequest) -> dict[str, Any] | None:
+    format_ = request.response_format
+    if not isinstance(format_, JsonObjectFormat | JsonSchemaFormat):
+        return None
+    given = format_ if isinstance(format_, JsonObjectFormat) else format_.json_schema
+    return ANY_OBJECT if given.schema is None else given.schema
+
+
 def _json_lark(schema: dict[str, Any] | str, param: str) -> str:
-    """A grammar of JSON that matches a schema, which may be given as text."""
     read = decode_json(schema, param, param=param) if isinstance(schema, str) else schema
     if not isinstance(read, dict):
         raise InvalidRequestError(f"{param!r} must be a JSON schema, an object.", param=param)
@@ -127,21 +120,20 @@ def _json_lark(schema: dict[str, Any] | str, param: str) -> str:
 
 
 def _with_read_schemas(text: str, param: str) -> str:
-    """Replace each schema after ``%json``, keeping the numbers of the lines that follow."""
+    """Replace each schema after ``%json``; the numbers of later lines stay the same."""
     pieces = []
     end = 0
     for keyword in _INLINE_SCHEMA.finditer(text):
         if keyword.start() < end:
-            continue  # inside the schema just read
+            continue  # inside the previous schema
         pieces.append(text[end : keyword.end()])
-        schema, end = _json_at(text, keyword.end(), param)
+        schema, end = _object_at(text, keyword.end(), param)
         lines = text.count("\n", keyword.end(), end)
         pieces.append(schema_text(read_schema(schema, param)) + "\n" * lines)
     return "".join([*pieces, text[end:]])
 
 
-def _json_at(text: str, start: int, param: str) -> tuple[dict[str, Any], int]:
-    """The JSON object that begins at ``start``, and where it ends."""
+def _object_at(text: str, start: int, param: str) -> tuple[dict[str, Any], int]:
     try:
         value, end = json.JSONDecoder().raw_decode(text, start)
     except (ValueError, RecursionError):
@@ -153,8 +145,7 @@ def _json_at(text: str, start: int, param: str) -> tuple[dict[str, Any], int]:
     return value, end
 
 
-def _escape(match: re.Match[str]) -> str:
-    """A character as it may stand between the slashes of a Lark regex."""
+def _escaped(match: re.Match[str]) -> str:
     return _ESCAPES.get(match.group()[-1], match.group())
 
 
@@ -167,5 +158,5 @@ def _check_size(grammar: str, param: str) -> None:
         )
 
 
-def _unsupported(what: str, param: str) -> InvalidRequestError:
-    return InvalidRequestError(f"{what} in {param!r} is not supported. Leave it out.", param=param)
+def _unsupported(part: str, param: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{part} in {param!r} is not supported. Leave it out.", param=param)

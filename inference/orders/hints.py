@@ -1,13 +1,12 @@
-"""Hints: parameters of clients that are accepted without effect. Pure.
+"""Hints: parameters that are accepted but have no effect. Pure.
 
-Leaving a hint out cannot change which answers are right: it is about storing, placing, pricing or
-showing. Each answer names the hints of its request, and INFERENCE_STRICT_PARAMETERS refuses them.
+They concern storing, placing, pricing or display. A response names the hints that it ignored.
 """
 
 from collections.abc import Iterator
 from typing import Any, Final
 
-# By the place of the object that holds them.
+# By the path of the object that holds them.
 _HINTS: Final[dict[str, frozenset[str]]] = {
     "": frozenset(
         [
@@ -42,8 +41,8 @@ _HINTS: Final[dict[str, frozenset[str]]] = {
     "tools": frozenset(["cache_control", "defer_loading"]),
     "tools.function": frozenset(["cache_control", "defer_loading"]),
 }
-# Values that ask for nothing beyond what is done anyway, besides null and what is empty.
-_NOTHING: Final[tuple[Any, ...]] = (None, "", [], {})
+_EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
+# Further values without effect.
 _DEFAULTS: Final[dict[str, tuple[Any, ...]]] = {
     "id_slot": (-1,),
     "include_obfuscation": (False,),
@@ -55,41 +54,38 @@ _DEFAULTS: Final[dict[str, tuple[Any, ...]]] = {
 }
 
 
-def without_hints(raw: dict[str, Any]) -> dict[str, Any]:
-    """A decoded request body without its hints."""
-    return _kept(raw, "")
-
-
-def hints_in(raw: Any) -> list[str]:
-    """Hints in a decoded request body that ask for something: dotted names, each once, in order."""
-    return list(dict.fromkeys(_found(raw, "")))
-
-
-def _kept(value: Any, place: str) -> Any:
-    if place not in _HINTS or not isinstance(value, dict | list):
+def without_hints(value: Any, path: str = "") -> Any:
+    if path not in _HINTS or not isinstance(value, dict | list):
         return value
     if isinstance(value, list):
-        return [_kept(item, place) if isinstance(item, dict) else item for item in value]
-    hints = _HINTS[place]
+        return [without_hints(item, path) if isinstance(item, dict) else item for item in value]
+    hints = _HINTS[path]
     return {
-        name: _kept(item, _below(place, name)) for name, item in value.items() if name not in hints
+        name: without_hints(item, child_path(path, name))
+        for name, item in value.items()
+        if name not in hints
     }
 
 
-def _found(value: Any, place: str) -> Iterator[str]:
-    if place not in _HINTS:
+def hints_in(raw: Any) -> list[str]:
+    """Dotted names of the hints in a request body that have a value, each once."""
+    return list(dict.fromkeys(_found(raw, "")))
+
+
+def _found(value: Any, path: str) -> Iterator[str]:
+    if path not in _HINTS:
         return
     if isinstance(value, list):
         for item in value:
             if isinstance(item, dict):
-                yield from _found(item, place)
+                yield from _found(item, path)
     elif isinstance(value, dict):
         for name, item in value.items():
-            if name not in _HINTS[place]:
-                yield from _found(item, _below(place, name))
-            elif item not in (*_NOTHING, *_DEFAULTS.get(name, ())):
-                yield _below(place, name)
+            if name not in _HINTS[path]:
+                yield from _found(item, child_path(path, name))
+            elif item not in (*_EMPTY, *_DEFAULTS.get(name, ())):
+                yield child_path(path, name)
 
 
-def _below(place: str, name: str) -> str:
-    return f"{place}.{name}" if place else name
+def child_path(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

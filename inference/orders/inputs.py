@@ -1,4 +1,4 @@
-"""``prompt`` and ``input`` in all the forms OpenAI allows, as token ids."""
+"""Tokenise ``prompt`` and ``input``, in all forms that OpenAI allows."""
 
 from inference.errors import InvalidRequestError
 from inference.prompts.marks import Marks
@@ -17,20 +17,7 @@ async def token_inputs(
     most: int,
     marks: Marks = "none",
 ) -> list[list[int]]:
-    """Token ids of each text.
-
-    Args:
-        tokenizer: the process's tokeniser.
-        spec: whose vocabulary counts.
-        value: a text, a list of texts, token ids, or a list of lists of token ids.
-        param: the field's name, for errors.
-        most: how many texts there may be; a list of token ids is one.
-        marks: as ``Tokenizer.text`` takes them.
-
-    Raises:
-        InvalidRequestError: forms are mixed, there are too many inputs, one is empty, or an id is
-            unknown.
-    """
+    """Token ids of each of at most ``most`` inputs; ``marks`` as in ``tokenize_text``."""
     if isinstance(value, str):
         value = [value]
     texts = [item for item in value if isinstance(item, str)]

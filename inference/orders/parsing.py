@@ -1,4 +1,4 @@
-"""From bytes to a typed request, or to a message that says what is wrong and where: pure."""
+"""Parse a request body; errors name the field at fault: pure."""
 
 import re
 from functools import cache
@@ -7,13 +7,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from inference.errors import InvalidRequestError
-from inference.orders.hints import without_hints
+from inference.orders.hints import child_path, without_hints
 from inference.orders.requests import OpenAIRequest
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 
-# Parameters of other services that this one does not support, with the values that ask for nothing
-# beyond what it does anyway.
+# Parameters of other services that this one does not support, and their values without effect.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "best_of": (1,),
@@ -34,7 +33,7 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "use_beam_search": (False,),
     "web_search_options": (),
 }
-# Names that other servers have for the same.
+# Other servers' names for our parameters.
 SYNONYMS = {
     "n_predict": "max_tokens",
     "num_predict": "max_tokens",
@@ -47,11 +46,6 @@ _MISSING = re.compile(r"missing required field `([^`]*)`")
 
 
 def decode_json(data: bytes | str, name: str, param: str | None = None) -> Any:
-    """The JSON value in ``data``.
-
-    Raises:
-        InvalidRequestError: it is none; the message speaks of ``name``.
-    """
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -63,28 +57,24 @@ def decode_json(data: bytes | str, name: str, param: str | None = None) -> Any:
 def parse(raw: Any, kind: type[Body]) -> Body:
     """Convert decoded JSON to ``kind``, strictly.
 
-    In requests that clients of OpenAI's API send, hints are passed over (``hints_in`` names them),
-    synonyms are read, and ``null`` stands for the default of a parameter.
-
-    Raises:
-        InvalidRequestError: with ``param`` naming the field where there is one.
+    In requests of OpenAI's API, hints are ignored and ``null`` stands for a parameter's default.
     """
     if not isinstance(raw, dict):
         raise InvalidRequestError("The request body must be a JSON object.", code="invalid_json")
     given = raw
     if issubclass(kind, OpenAIRequest):
-        raw = _in_own_words(without_hints(raw), kind)
+        raw = _normalised(without_hints(raw), kind)
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         text = str(error)
         for name in given.keys() & SYNONYMS.keys():
             text = text.replace(f"`$.{SYNONYMS[name]}`", f"`$.{name}`")
-        raise _explained(text) from None
+        raise _field_error(text) from None
 
 
-def _in_own_words(raw: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """The body without what asks for nothing, under the names that this service has."""
+def _normalised(raw: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The body with our names of parameters, without those that have no effect."""
     optional = _optional_fields(kind)
     read: dict[str, Any] = {}
     for name, value in raw.items():
@@ -94,7 +84,7 @@ def _in_own_words(raw: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, 
                 continue
             if read.setdefault(own, value) != value:
                 raise InvalidRequestError(
-                    f"{name!r} and another name of {own!r} have different values. Send one.",
+                    f"{name!r} and another name of {own!r} have different values. Send only one.",
                     param=name,
                 )
         elif name not in UNSUPPORTED:
@@ -112,30 +102,28 @@ def _in_own_words(raw: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, 
 
 @cache
 def _optional_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
-    """Kept, because msgspec evaluates all annotations anew each time."""
+    # Cached: msgspec evaluates all annotations at each call.
     fields = msgspec.structs.fields(kind)
     return frozenset(field.encode_name for field in fields if not field.required)
 
 
-def _explained(text: str) -> InvalidRequestError:
-    """msgspec's message with the JSON path as ``param``."""
+def _field_error(text: str) -> InvalidRequestError:
     at = _PATH.search(text)
-    path = at.group(1).lstrip(".") if at else ""
-    path = path.replace("[...]", "[]")
+    path = at.group(1).lstrip(".").replace("[...]", "[]") if at else ""
     message = text[: at.start()] if at else text
-    unknown = _UNKNOWN.search(message)
-    if unknown:
-        param = f"{path}.{unknown.group(1)}" if path else unknown.group(1)
+    if unknown := _UNKNOWN.search(message):
+        param = child_path(path, unknown.group(1))
         return InvalidRequestError(
             f"Unknown parameter: {param!r}. Leave it out or correct its name.",
             param=param,
             code="unknown_parameter",
         )
-    missing = _MISSING.search(message)
-    if missing:
-        param = f"{path}.{missing.group(1)}" if path else missing.group(1)
+    if missing := _MISSING.search(message):
+        param = child_path(path, missing.group(1))
         return InvalidRequestError(
-            f"Missing required parameter: {param!r}.", param=param, code="missing_parameter"
+            f"Missing required parameter: {param!r}. Add it.",
+            param=param,
+            code="missing_parameter",
         )
     return InvalidRequestError(
         f"Invalid value for {path or 'the request'!r}: {message}.", param=path or None

@@ -1,12 +1,13 @@
-"""What requests may contain, with types and ranges; anything else is refused by name."""
+"""Request bodies with the types and ranges of their fields; any other field is refused."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from inference.orders.tools.schemas import CallId, ToolCall, ToolChoice, Tools
+from inference.prompts.chat_template import Scalar
 from models_registry.rules.sampling import MinP, Penalty, RepeatPenalty, Temperature, TopK, TopP
 
 MAX_CHOICES = 128
@@ -18,47 +19,40 @@ MAX_ANSWERS = 1000
 
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 TokenCount = Annotated[int, Meta(ge=1, le=10_000_000)]
-# -1 is all the room there is.
+# -1: as many as fit into the context.
 MaxTokens = Annotated[int, Meta(ge=-1, le=10_000_000)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-# Postgres stores no NUL.
+# Postgres cannot store NUL.
 EndUser = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Text = Annotated[str, Meta(min_length=1)]
 KeepAlive = float | Annotated[str, Meta(max_length=40)]
 Choices = Annotated[list[Text], Meta(max_length=MAX_ANSWERS)]
 Inputs = str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)]
-Scalar = str | int | float | bool | None
 VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\Z")]
 
 
-class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """``stream_options``."""
+class StrictStruct(msgspec.Struct, forbid_unknown_fields=True):
+    """Base of all request bodies and their parts."""
 
+
+class StreamOptions(StrictStruct):
     include_usage: bool | None = None
 
 
-class TextPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="text"):
-    """A part of a message's content."""
-
+class TextPart(StrictStruct, tag_field="type", tag="text"):
     text: str
 
 
-class RefusalPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="refusal"):
-    """A part of an assistant's message that another model refused to write."""
-
+class RefusalPart(StrictStruct, tag_field="type", tag="refusal"):
     refusal: str
 
 
-class ThinkingPart(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="thinking"):
-    """A part of an assistant's message that holds reasoning."""
-
+class ThinkingPart(StrictStruct, tag_field="type", tag="thinking"):
     thinking: str | list[TextPart]
 
 
-class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """One message of a conversation; an assistant's may be one that any server has returned."""
-
+class Message(StrictStruct, omit_defaults=True):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart | RefusalPart | ThinkingPart] | None = None
     name: str | None = None
@@ -67,7 +61,7 @@ class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
-    # DeepSeek's and Qwen's words for continuing the last message.
+    # DeepSeek's and Qwen's parameters to continue the last message.
     prefix: bool | None = None
     partial: bool | None = None
     audio: None = None
@@ -76,22 +70,22 @@ class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     parsed: Any = None
 
     @property
-    def thoughts(self) -> str:
-        """The reasoning before the answer, wherever its server has put it."""
+    def reasoning_text(self) -> str:
+        """The reasoning before the answer, from any of the three places where servers put it."""
         parts = self.content if isinstance(self.content, list) else []
-        told = [part.thinking for part in parts if isinstance(part, ThinkingPart)]
-        return self.reasoning_content or self.reasoning or "".join(map(_text_of, told))
+        texts = [_text_of(part.thinking) for part in parts if isinstance(part, ThinkingPart)]
+        return self.reasoning_content or self.reasoning or "".join(texts)
 
     def as_template_message(self) -> dict[str, Any]:
-        """The message as chat templates read it: plain text, and no newer role than ``system``."""
+        """For chat templates: content as text, ``developer`` as ``system``."""
         message = {
             "role": "system" if self.role == "developer" else self.role,
             "content": _text_of(self.content or self.refusal or ""),
         }
         if self.name is not None:
             message["name"] = self.name
-        if self.thoughts:
-            message["reasoning_content"] = self.thoughts
+        if self.reasoning_text:
+            message["reasoning_content"] = self.reasoning_text
         return message
 
 
@@ -105,30 +99,16 @@ def _text_of(content: str | Sequence[TextPart | RefusalPart | ThinkingPart]) -> 
     )
 
 
-class TextFormat(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="text"):
-    """``response_format`` that asks for nothing."""
-
-    wanted_schema: ClassVar[None] = None
+class TextFormat(StrictStruct, tag_field="type", tag="text"):
+    """``response_format`` for any text."""
 
 
-class JsonObjectFormat(
-    msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="json_object"
-):
-    """``response_format`` for any JSON object, or as llama.cpp has it, for one of a schema."""
-
+class JsonObjectFormat(StrictStruct, tag_field="type", tag="json_object"):
     schema: dict[str, Any] | None = None
 
-    @property
-    def wanted_schema(self) -> dict[str, Any]:
-        """The schema."""
-        return {"type": "object"} if self.schema is None else self.schema
 
-
-class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
-    """``response_format.json_schema``. Answers always match, be ``strict`` asked for or not.
-
-    The name and the description are not shown to the model.
-    """
+class NamedSchema(StrictStruct):
+    """``response_format.json_schema``; enforced with or without ``strict``."""
 
     name: str | None = None
     schema: dict[str, Any] | None = None
@@ -136,22 +116,12 @@ class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
     strict: bool | None = None
 
 
-class JsonSchemaFormat(
-    msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="json_schema"
-):
-    """``response_format`` for JSON that matches a schema."""
-
+class JsonSchemaFormat(StrictStruct, tag_field="type", tag="json_schema"):
     json_schema: NamedSchema
 
-    @property
-    def wanted_schema(self) -> dict[str, Any]:
-        """The schema."""
-        schema = self.json_schema.schema
-        return {"type": "object"} if schema is None else schema
 
-
-class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
-    """``structured_outputs``, vLLM's ``response_format`` and more; one of them is given."""
+class StructuredOutputs(StrictStruct):
+    """``structured_outputs`` of vLLM; exactly one field is given."""
 
     json: dict[str, Any] | str | None = None
     choice: Choices | None = None
@@ -159,19 +129,16 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     json_object: bool | None = None
 
 
-class OpenAIRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A request that clients of OpenAI's API send; ``null`` in it means that nothing is asked."""
+class OpenAIRequest(StrictStruct, kw_only=True):
+    """A request of OpenAI's API; ``null`` stands for a parameter's default."""
 
     model: Name
     user: EndUser | None = None
     keep_alive: KeepAlive | None = None
 
 
-class Sampled(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
-    """The common fields of chat and text completions. None means the version's default.
-
-    ``model`` may be ``auto``: then ``preset`` names it, or else the role of ``task_type`` does.
-    """
+class GenerationRequest(OpenAIRequest, kw_only=True):
+    """Common fields of chat and text completions; None means the version's default."""
 
     task_type: Name | None = None
     preset: Name | None = None
@@ -205,7 +172,7 @@ class Sampled(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def choice(self) -> dict[str, str | None]:
-        """Fields that choose the model besides its name, as ``Resolver.resolve`` takes them."""
+        """Arguments of ``Resolver.resolve`` that select the model besides its name."""
         return {
             "task_type": self.task_type,
             "preset": self.preset,
@@ -214,24 +181,16 @@ class Sampled(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """Stop strings as a tuple."""
         if self.stop is None:
             return ()
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
     @property
     def wants_usage_chunk(self) -> bool:
-        """``stream_options.include_usage``."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
-class ChatRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
-    """``POST /v1/chat/completions``.
-
-    ``chat_template_kwargs`` are variables of the model's template; ``reasoning_effort`` and
-    ``enable_thinking`` are too, for templates that read them.
-    """
-
+class ChatRequest(GenerationRequest, kw_only=True):
     messages: Annotated[list[Message], Meta(min_length=1)]
     max_completion_tokens: MaxTokens | None = None
     logprobs: bool | None = None
@@ -249,33 +208,26 @@ class ChatRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def continues_last_message(self) -> bool:
-        """True where the answer goes on in the last message."""
         last = self.messages[-1]
         return bool(self.continue_final_message or last.prefix or last.partial)
 
 
-class CompletionRequest(Sampled, forbid_unknown_fields=True, kw_only=True):
-    """``POST /v1/completions``; ``prompt`` is a text, texts, token ids, or lists of token ids.
-
-    With ``parse_special`` a text is a template of the client's own: marks of the model's chat
-    template count in it. Others, such as those of the middle that is to be filled, always do.
-    """
+class CompletionRequest(GenerationRequest, kw_only=True):
+    """A prompt may spell special tokens; those of the chat template only with ``parse_special``."""
 
     prompt: Inputs
     logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     parse_special: bool | None = None
 
 
-class EmbeddingsRequest(OpenAIRequest, forbid_unknown_fields=True, kw_only=True):
-    """``POST /v1/embeddings``; ``input`` as ``prompt`` above."""
-
+class EmbeddingsRequest(OpenAIRequest, kw_only=True):
     input: Inputs
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: TokenCount | None = None
 
 
-class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """``POST /v1/tokenize``: either ``content`` or ``messages``."""
+class TokenizeRequest(StrictStruct, kw_only=True):
+    """Either ``content`` or ``messages`` is given."""
 
     model: Name
     content: str | None = None
@@ -284,15 +236,11 @@ class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     parse_special: bool | None = None
 
 
-class DetokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """``POST /v1/detokenize``."""
-
+class DetokenizeRequest(StrictStruct, kw_only=True):
     model: Name
     tokens: list[TokenId]
 
 
-class TokenRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """``POST /api/auth/token``."""
-
+class TokenRequest(StrictStruct, kw_only=True):
     username: Name
     password: Text

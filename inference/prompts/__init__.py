@@ -1,1 +1,1 @@
-"""From messages to token ids: templates, vocabularies, and the process that keeps them apart."""
+"""From messages to token ids: templates, vocabularies, and a process of their own."""

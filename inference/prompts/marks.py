@@ -1,4 +1,4 @@
-"""Marks of a template: tokens that text from outside may spell out and must never become."""
+"""Marks: special tokens that chat templates write, and that no other text may become."""
 
 import os.path
 import re
@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
-# No text has those by accident; templates may put them together from parts.
+# Does not occur in text by accident; templates may assemble them from parts.
 _UNMISTAKABLE = re.compile(r"<[|\uff5c][^\s<>]+>|<[^\s<>]+[|\uff5c]>")
 Marks = Literal["none", "other", "all"]
 ROLES = frozenset(["system", "developer", "user", "assistant", "tool"])
@@ -22,11 +22,8 @@ def marks_of(
 ) -> tuple[str, ...]:
     """Spellings of the tokens that a template may use as marks.
 
-    Args:
-        control: spellings of control tokens.
-        others: spellings of tokens that llama.cpp reads in any text: marks of some models, runs of
-            blanks or HTML tags of others.
-        written: the texts that the template writes out; they tell the one from the other.
+    ``others`` are spellings that llama.cpp recognises in any text: marks, runs of blanks or HTML
+    tags. Those that occur in ``written``, the template's own texts, may be marks.
     """
     found = {spelling.strip(_PADDING) for spelling in control}
     text = "\0".join(written)
@@ -34,31 +31,25 @@ def marks_of(
         core = spelling.strip(_PADDING)
         if _UNMISTAKABLE.fullmatch(core) or (_LIKE_A_MARK.fullmatch(core) and core in text):
             found.add(core)
-    # A single character cannot be spelled in two pieces.
+    # A single character cannot be cut.
     return tuple(sorted(mark for mark in found if len(mark) > 1))
 
 
 def is_unmistakable(text: str) -> bool:
-    """True for a text that can be nothing but a mark: ``<|start|>``, ``<channel|>``."""
+    """Whether a text can only be a mark, such as ``<|start|>`` or ``<channel|>``."""
     return bool(_UNMISTAKABLE.fullmatch(text))
 
 
 def is_written(mark: str, template: str) -> bool:
-    """True for a mark that a template may write, as it stands or around the name of a role."""
+    """Whether a template may write a mark, in full or around the name of a role."""
     return mark in template or mark.strip("<|>") in ROLES
 
 
-def split_marks(text: str, marks: tuple[str, ...], outside: bytes | bytearray) -> list[str]:
-    """Cut a text inside every mark that is not wholly the template's own.
+def split_marks(text: str, marks: tuple[str, ...], untrusted: bytes | bytearray) -> list[str]:
+    """Cut a text inside every mark that the template has not written in full.
 
-    Args:
-        text: what is to be tokenised, piece by piece.
-        marks: as ``marks_of`` gives them.
-        outside: for each character, 1 where it comes from outside and 0 where the template wrote
-            it.
-
-    Returns:
-        Pieces in order; every mark in one of them is the template's.
+    ``untrusted`` has one byte per character: 0 if the template wrote it, else 1. Returns pieces to
+    tokenise separately; every mark in one of them is the template's.
     """
     pattern = _pattern(marks)
     if pattern is None:
@@ -66,8 +57,8 @@ def split_marks(text: str, marks: tuple[str, ...], outside: bytes | bytearray) -
     places = [0]
     for match in pattern.finditer(text):
         start = match.start()
-        first = outside.find(1, start, match.end(match.lastindex or 0))
-        # Beside a character from outside: marks of the template itself stay whole.
+        first = untrusted.find(1, start, match.end(match.lastindex or 0))
+        # Cut beside an untrusted character, so that marks of the template stay whole.
         if first >= 0:
             places.append(max(first, start + 1))
     return [text[start:end] for start, end in pairwise([*dict.fromkeys(places), len(text)])]
@@ -75,9 +66,9 @@ def split_marks(text: str, marks: tuple[str, ...], outside: bytes | bytearray) -
 
 @lru_cache(maxsize=16)
 def _pattern(marks: tuple[str, ...]) -> re.Pattern[str] | None:
-    """Finds the longest mark at each place; only its first character is consumed.
+    """Finds the longest mark at each position; the last group ends at the mark's end.
 
-    The last group ends where the mark ends.
+    Only the first character is consumed, so that overlapping marks are found.
     """
     branches = [
         f"{re.escape(first)}(?=({_any_of(tails)}))" for first, tails in _by_first(marks).items()
@@ -86,7 +77,7 @@ def _pattern(marks: tuple[str, ...]) -> re.Pattern[str] | None:
 
 
 def _any_of(words: Collection[str]) -> str:
-    """A pattern for the longest of some words, which tries no more of them than it must."""
+    """A pattern for the longest of ``words``, as a prefix tree."""
     start = os.path.commonprefix(list(words))  # noqa: RUF071 (of characters, indeed)
     tails = _by_first(word[len(start) :] for word in words)
     branches = "|".join(re.escape(first) + _any_of(rest) for first, rest in tails.items())
@@ -96,7 +87,6 @@ def _any_of(words: Collection[str]) -> str:
 
 
 def _by_first(words: Iterable[str]) -> dict[str, set[str]]:
-    """Words by their first characters, without them."""
     tails = defaultdict(set)
     for word in words:
         if word:

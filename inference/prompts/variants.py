@@ -1,4 +1,4 @@
-"""A conversation in other words, for templates that refuse it as it is: pure."""
+"""Reworded conversations, for templates that refuse the original: pure."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,33 +7,29 @@ Messages = Sequence[dict[str, Any]]
 
 
 def variants(messages: Messages) -> Iterator[Messages]:
-    """Ways to tell a conversation, the faithful one first.
+    """The conversation and rewordings of it, closest first.
 
-    A call's arguments that are no object become one, instructions in mid-conversation a part of
-    the user's turn, and those at its beginning, too.
+    Arguments of calls become objects; system messages move into the user's next turn.
     """
     yield messages
-    told = [_with_objects(message) for message in messages]
-    if told != messages:
-        yield told
+    reworded = [_with_objects(message) for message in messages]
+    if reworded != messages:
+        yield reworded
     for kept in (1, 0):
-        merged = _merged(told, kept)
-        if merged != told:
+        merged = _merged(reworded, kept)
+        if merged != reworded:
             yield merged
 
 
-def instructions_at_risk(messages: Messages) -> list[str]:
-    """Texts of the system messages, where there is one in mid-conversation.
-
-    Some templates leave that out, others keep only the last of all.
-    """
+def instructions_to_check(messages: Messages) -> list[str]:
+    """System texts that a template may leave out: all, if one is in mid-conversation."""
     if all(message["role"] != "system" for message in messages[1:]):
         return []
     return [message["content"] for message in messages if message["role"] == "system"]
 
 
-def is_heard(text: str, rendered: str) -> bool:
-    """Whether a line of a text is in what a template made; most templates trim it."""
+def is_rendered(text: str, rendered: str) -> bool:
+    """Whether ``rendered`` contains a line of ``text``; most templates trim texts."""
     lines = [line.strip() for line in text.splitlines()]
     return not any(lines) or any(line and line in rendered for line in lines)
 
@@ -44,22 +40,16 @@ def _with_objects(message: dict[str, Any]) -> dict[str, Any]:
         return message
     return message | {
         "tool_calls": [
-            call | {"function": call["function"] | {"arguments": _object(call["function"])}}
+            call
+            if isinstance(arguments := call["function"]["arguments"], dict)
+            else call | {"function": call["function"] | {"arguments": {"arguments": arguments}}}
             for call in calls
         ]
     }
 
 
-def _object(function: dict[str, Any]) -> dict[str, Any]:
-    arguments = function["arguments"]
-    return arguments if isinstance(arguments, dict) else {"arguments": arguments}
-
-
 def _merged(messages: Messages, kept: int) -> list[dict[str, Any]]:
-    """Messages with each system message, but the first ``kept``, in the user's turn after it.
-
-    Without one, it becomes the end of the turn before it, or a turn of its own.
-    """
+    """Move system messages after the first ``kept`` into the user's next or previous turn."""
     merged: list[dict[str, Any]] = list(messages[:kept])
     waiting: list[str] = []
     for message in messages[kept:]:

@@ -17,18 +17,14 @@ from models_registry.rules.chat_templates import texts_of_template
 
 _CONTROL_ATTRIBUTES = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
 
-
-# A noncharacter: no vocabulary has it.
+# A noncharacter that no vocabulary has.
 _ANCHOR = "\ufdd3"
 
 
 class Vocabulary:
-    """Tokenises and detokenises for one model file."""
-
     def __init__(self, path: Path) -> None:
-        """Load ``path``'s vocabulary. Raises ``ModelLoadError``."""
         self._model = load_model(path, vocabulary_only=True)
-        # At the end of the process the kernel does it.
+        # Not at exit: the kernel frees the memory then.
         weakref.finalize(self, llama_cpp.llama_model_free, self._model).atexit = False
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         self.size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
@@ -37,7 +33,7 @@ class Vocabulary:
         self.eos_token = self._spelling(llama_cpp.llama_vocab_eos(self._vocabulary))
 
     def marks(self, template: str) -> tuple[str, ...]:
-        """Spellings of the tokens that only ``template`` may write; see ``marks_of``."""
+        """Spellings of the tokens that only ``template`` may write."""
         return marks_of(*self._special_tokens, texts_of_template(template))
 
     @cached_property
@@ -51,28 +47,25 @@ class Vocabulary:
             elif attributes & llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED:
                 others.append(self._spelling(token_id))
             elif llama_cpp.llama_vocab_get_text(self._vocabulary, token_id)[:1] == b"<":
-                # Some files have their marks among the plain tokens.
+                # Some files have marks among the normal tokens.
                 spelling = self._spelling(token_id)
                 if is_unmistakable(spelling):
                     others.append(spelling)
         return tuple(control), tuple(others)
 
     def grammar_tokenizer(self) -> LLTokenizer | None:
-        """The vocabulary for matching, as ``grammar_tokenizer`` makes it; may not outlive this."""
+        """llguidance's form of the vocabulary; may not outlive this object."""
         return grammar_tokenizer(self._vocabulary)
 
     @cached_property
     def grammar_compiler(self) -> GrammarCompiler:
-        """For matching answers with grammars; may not outlive this."""
+        """Compiles grammars; may not outlive this object."""
         return GrammarCompiler(self.grammar_tokenizer())
 
     def tokenize(self, text: str, *, add_special: bool, parse_control: bool) -> list[int]:
-        """Token ids of ``text``.
+        """Token ids of ``text``; ``parse_control`` reads control tokens that it spells as such.
 
-        Args:
-            text: any text without lone surrogates.
-            add_special: add what the model expects around a text, such as a BOS token.
-            parse_control: read control tokens spelled out in the text as such.
+        ``add_special`` adds tokens that the model expects around a text, such as BOS.
         """
         data = text.encode()
         capacity = len(data) + 8
@@ -87,7 +80,7 @@ class Vocabulary:
     def tokenize_pieces(
         self, pieces: Sequence[str], *, add_special: bool, parse_control: bool
     ) -> list[int]:
-        """Token ids of texts that follow each other, with no token across two of them."""
+        """Token ids of consecutive texts, with no token across two of them."""
         if len(pieces) < 2:
             return self.tokenize(
                 "".join(pieces), add_special=add_special, parse_control=parse_control
@@ -101,7 +94,7 @@ class Vocabulary:
         return [*around[:before], *token_ids, *around[before:]]
 
     def _continuation(self, text: str, parse_control: bool) -> list[int]:
-        """Token ids of a text in mid-line: some tokenisers put a blank before any other."""
+        """Token ids of a text in mid-line, where some tokenisers would insert a blank."""
         before = self._anchor_ids
         if before:
             ids = self.tokenize(_ANCHOR + text, add_special=False, parse_control=parse_control)
@@ -111,10 +104,10 @@ class Vocabulary:
 
     @cached_property
     def _anchor_ids(self) -> list[int]:
-        """Token ids of a character that joins with none after it; none where none is needed."""
+        """Token ids of a character that never merges with the next one; [] if not needed."""
         kind = llama_cpp.llama_vocab_type(self._vocabulary)
         if kind == llama_cpp.LLAMA_VOCAB_TYPE_SPM:
-            # Without them llama.cpp ends the process over a character that is no token.
+            # Without byte tokens llama.cpp aborts on a character that is not in the vocabulary.
             needed = any(
                 llama_cpp.llama_vocab_get_attr(self._vocabulary, token_id)
                 & llama_cpp.LLAMA_TOKEN_ATTR_BYTE
@@ -125,23 +118,16 @@ class Vocabulary:
         return self.tokenize(_ANCHOR, add_special=False, parse_control=False) if needed else []
 
     def detokenize(self, token_ids: list[int]) -> str:
-        """Text of ``token_ids``, control tokens spelled out.
-
-        Raises:
-            ValueError: an id is not in the vocabulary.
-        """
+        """Text of ``token_ids``, control tokens included. Raises ``ValueError`` for unknown ids."""
         for token_id in token_ids:
             if not 0 <= token_id < self.size:
                 raise ValueError(
-                    f"token id {token_id} is outside the vocabulary (0 to {self.size - 1})"
+                    f"{token_id} is not a token id of this model (0 to {self.size - 1})."
                 )
-        data = b"".join(self._piece(token_id, special=True) for token_id in token_ids)
-        return data.decode("utf-8", "replace")
+        return b"".join(map(self._bytes, token_ids)).decode("utf-8", "replace")
 
     def _spelling(self, token_id: int) -> str:
-        return self._piece(token_id, special=True).decode("utf-8", "replace")
+        return self._bytes(token_id).decode("utf-8", "replace")
 
-    def _piece(self, token_id: int, *, special: bool) -> bytes:
-        if token_id < 0:
-            return b""
-        return token_bytes(self._vocabulary, token_id, special=special)
+    def _bytes(self, token_id: int) -> bytes:
+        return token_bytes(self._vocabulary, token_id, special=True) if token_id >= 0 else b""

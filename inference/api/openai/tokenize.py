@@ -7,7 +7,7 @@ from inference.api.version_headers import version_headers
 from inference.api.view import ApiView, body_of, json_response
 from inference.errors import InvalidRequestError, ModelNotFoundError
 from inference.orders.requests import DetokenizeRequest, TokenizeRequest
-from inference.orders.tools.conversation import in_plain_words, template_messages
+from inference.orders.tools.conversation import template_messages, tools_as_text
 from inference.orders.tools.syntax import syntax_of
 from inference.runs.runtime import runtime
 from models_registry.rules.spec import ModelSpec
@@ -22,7 +22,7 @@ class Tokenize(ApiView):
         if body.messages is not None:
             messages = template_messages(body.messages)
             if syntax_of(spec.chat_template) == "json":
-                messages = in_plain_words(messages, [])
+                messages = tools_as_text(messages, [])
             tokens = await runtime().tokenizer.chat(spec, messages)
         else:
             tokens = await runtime().tokenizer.text(

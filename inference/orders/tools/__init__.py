@@ -1,1 +1,1 @@
-"""Tool calling: what a request may ask, how models write calls, and how calls are answered."""
+"""Tool calling: which calls a request allows, and how models write them."""

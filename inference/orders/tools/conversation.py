@@ -1,4 +1,4 @@
-"""Conversations with calls and their results, as chat templates read them: pure."""
+"""Prepare conversations with calls and results for chat templates: pure."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from inference.orders.requests import Message
 from inference.orders.tools.json_scan import depth_of
 from inference.orders.tools.schemas import Tool
 
-# Templates write arguments out by recursion.
+# Templates write arguments by recursion.
 _MAX_DEPTH = 32
 
 _INTRODUCTION = """\
@@ -23,14 +23,7 @@ To call several, write one such object per line. Answer in plain words where no 
 
 
 def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """A conversation as chat templates read it.
-
-    Arguments of calls become objects where they are JSON objects, and a result gets the name of the
-    function it comes from: some templates need the one, some the other.
-
-    Raises:
-        InvalidRequestError: calls and results do not belong together.
-    """
+    """Messages for a chat template: arguments are dicts, results have their function's name."""
     rendered = []
     names: dict[str, str] = {}
     for message in messages:
@@ -58,7 +51,7 @@ def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def check_conversation(messages: Sequence[Message]) -> None:
-    """Raise ``InvalidRequestError`` unless every call has its result right after it."""
+    """Check that each call is followed by its result."""
     unanswered: list[str] = []
     called: set[str] = set()
     for index, message in enumerate(messages):
@@ -73,7 +66,7 @@ def check_conversation(messages: Sequence[Message]) -> None:
                 )
             if message.tool_call_id not in unanswered:
                 raise InvalidRequestError(
-                    f"The call {message.tool_call_id!r} has two results. Send one.",
+                    f"The call {message.tool_call_id!r} has two results. Send only one.",
                     param=f"{place}.tool_call_id",
                 )
             unanswered.remove(message.tool_call_id)
@@ -82,19 +75,21 @@ def check_conversation(messages: Sequence[Message]) -> None:
         unanswered = [call.id for call in message.tool_calls or ()]
         called = set(unanswered)
         if len(called) < len(unanswered):
-            raise InvalidRequestError("Two calls have one id.", param=f"{place}.tool_calls")
+            raise InvalidRequestError(
+                "Two calls have the same id. Give each its own.", param=f"{place}.tool_calls"
+            )
     _require_answered(unanswered, f"messages[{len(messages) - 1}]")
 
 
 def _check_fields(message: Message, place: str) -> None:
     if message.tool_calls and message.role != "assistant":
         raise InvalidRequestError(
-            f"A message of the role {message.role!r} has no 'tool_calls'.",
+            f"'tool_calls' belong to messages of the role 'assistant', not {message.role!r}.",
             param=f"{place}.tool_calls",
         )
     if (message.tool_call_id is not None) != (message.role == "tool"):
         raise InvalidRequestError(
-            "'tool_call_id' belongs to messages of the role 'tool', and each of them needs it.",
+            "A message of the role 'tool' needs 'tool_call_id', and no other message may have it.",
             param=f"{place}.tool_call_id",
         )
     if message.content is None and message.role not in ("assistant", "tool"):
@@ -109,14 +104,14 @@ def _require_answered(unanswered: list[str], place: str) -> None:
     if unanswered:
         named = ", ".join(map(repr, unanswered))
         raise InvalidRequestError(
-            f"Each of 'tool_calls' needs a message of the role 'tool' with its result right after "
-            f"it. There is none for {named}.",
+            "Messages of the role 'tool' with the results of 'tool_calls' must follow directly. "
+            f"Send the results of {named}.",
             param=place,
         )
 
 
 def template_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """Tools as chat templates read them; some add up the description without asking for it."""
+    # Some templates concatenate the description without checking that there is one.
     return [
         {
             "type": "function",
@@ -131,17 +126,12 @@ def template_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     ]
 
 
-def in_plain_words(
+def tools_as_text(
     messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """A conversation for a template that knows nothing of tools.
+    """A conversation for a template that does not support tools.
 
-    The tools are described in the system message; calls are text of the assistant, and results
-    are words of the user.
-
-    Args:
-        messages: as ``template_messages`` gives them.
-        tools: as ``template_tools`` gives them; without any, no system message is added.
+    The system message describes ``tools``, if there are any; texts hold the calls and results.
     """
     plain = list(_without_calls(messages))
     if not tools:
@@ -163,9 +153,9 @@ def _without_calls(messages: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any
             results.append(f"Result of {message['name']}:\n{message['content']}")
             continue
         if results and message["role"] != "user":
-            yield _user(results)
+            yield {"role": "user", "content": "\n".join(results)}
             results = []
-        calls = [_written(call["function"]) for call in message.get("tool_calls", ())]
+        calls = [_call_text(call["function"]) for call in message.get("tool_calls", ())]
         parts = [*results, *filter(None, [message["content"]]), *calls]
         results = []
         yield {
@@ -173,24 +163,17 @@ def _without_calls(messages: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any
             "content": "\n".join(parts),
         }
     if results:
-        yield _user(results)
+        yield {"role": "user", "content": "\n".join(results)}
 
 
-def _user(results: list[str]) -> dict[str, Any]:
-    return {"role": "user", "content": "\n".join(results)}
-
-
-def _written(function: dict[str, Any]) -> str:
+def _call_text(function: dict[str, Any]) -> str:
     return json.dumps(
         {"name": function["name"], "arguments": function["arguments"]}, ensure_ascii=False
     )
 
 
 def _arguments_object(text: str) -> Any:
-    """The object in ``text``; the text itself where it is none, as a model may have written it.
-
-    Nothing and ``null`` are no arguments. A template that needs an object gets the text in one.
-    """
+    """The JSON object in ``text``, {} if it is blank; the text itself if it is anything else."""
     if text.strip() in ("", "null"):
         return {}
     try:

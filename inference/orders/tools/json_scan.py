@@ -1,15 +1,15 @@
-"""Reading JSON that is still being written, and measuring it: pure."""
+"""Scan incomplete JSON, and measure its depth: pure."""
 
 from collections.abc import Sequence
 from typing import Any
 
-# Longer than any head that is meant as one: a tool's name has 64 characters at most.
+# Longer than any head of a call: a tool's name has at most 128 characters.
 MAX_HEAD_CHARACTERS = 400
 _SPACE = " \t\r\n"
 
 
 class ObjectEnd:
-    """Finds the end of a JSON object, character by character."""
+    """Finds the end of a JSON object in text that comes in pieces."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -17,12 +17,7 @@ class ObjectEnd:
         self._escaped = False
 
     def find(self, text: str, start: int = 0) -> int | None:
-        """Index after the closing brace; None when it lies beyond ``text``.
-
-        Args:
-            text: what follows on the text of the call before.
-            start: where in it to begin.
-        """
+        """Index after the closing brace, or None; continues the text of the previous call."""
         for index in range(start, len(text)):
             if self._closes(text[index]):
                 return index + 1
@@ -47,30 +42,22 @@ class ObjectEnd:
 
 
 class NotAHeadError(Exception):
-    """The text is no beginning of a call, whatever may follow."""
+    """The text is not the head of a call, whatever follows."""
 
 
 class UnfinishedError(Exception):
-    """The text may become the beginning of a call."""
+    """The text may become the head of a call."""
 
 
 def read_head(text: str, names: Sequence[str], arguments_keys: Sequence[str]) -> tuple[str, int]:
-    """Read ``{"name": "…", "arguments": {`` off the beginning of ``text``.
+    """The tool's name in the head of a call, and the index of the last brace of the head.
 
-    Args:
-        text: a call, as far as it is written.
-        names: tools that there are.
-        arguments_keys: names of the arguments' field.
-
-    Returns:
-        The tool's name, and the index of the arguments' opening brace.
-
-    Raises:
-        NotAHeadError, UnfinishedError: it is none, or not all of it is there.
+    A head is ``{"name": "…", "arguments": {``. Raises ``NotAHeadError``, or ``UnfinishedError`` if
+    ``text`` may still become one.
     """
     cursor = _Cursor(text)
     cursor.skip("{")
-    # Llama 3.1 likes to say the type first.
+    # Llama 3.1 often writes the type first.
     if cursor.skip('"type"', '"name"') == '"type"':
         cursor.skip(":")
         cursor.skip('"function"')
@@ -91,8 +78,9 @@ class _Cursor:
         self.position = 0
 
     def skip(self, *words: str) -> str:
-        """Pass white space and one of ``words``, which is returned."""
-        while self._text[self.position : self.position + 1] in _SPACE and self._more():
+        """Skip white space and one of ``words``; return that word."""
+        end = min(len(self._text), MAX_HEAD_CHARACTERS)
+        while self.position < end and self._text[self.position] in _SPACE:
             self.position += 1
         rest = self._text[self.position : MAX_HEAD_CHARACTERS]
         for word in words:
@@ -103,12 +91,8 @@ class _Cursor:
             raise UnfinishedError
         raise NotAHeadError
 
-    def _more(self) -> bool:
-        return self.position < min(len(self._text), MAX_HEAD_CHARACTERS)
-
 
 def depth_of(value: Any) -> int:
-    """How deep lists and objects nest, counted without recursion."""
     level, depth = [value], 0
     while level:
         depth += 1

@@ -1,7 +1,7 @@
-"""How a model writes its calls: found out from its chat template, remembered with the run. Pure."""
+"""How a model writes tool calls, detected in its chat template. Pure."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import msgspec
@@ -13,12 +13,7 @@ _READS_TOOLS: Final = re.compile(r"\{[{%][^{}]*\btools\b")
 
 @dataclass(frozen=True)
 class Spelling:
-    """The text around a call's name and arguments.
-
-    ``opening`` is the tag that begins a call; where ``opening_optional``, a call may also stand
-    bare. ``arguments_key`` is the name of the arguments' field, ``separator`` what stands between
-    two calls.
-    """
+    """The text around a call's name and arguments; ``separator`` stands between two calls."""
 
     opening: str
     opening_optional: bool
@@ -29,7 +24,7 @@ class Spelling:
     separator: str
 
     def head(self, name: str) -> str:
-        """What stands between the opening and the arguments."""
+        """The text between ``after_opening`` and the arguments."""
         return f'{{"name": "{name}", "{self.arguments_key}": '
 
 
@@ -42,33 +37,27 @@ _SPELLINGS: Final[dict[SyntaxName, Spelling]] = {
 
 @dataclass(frozen=True)
 class CallSyntax:
-    """How calls are written in one run, and which tools there are to call."""
-
     name: SyntaxName
-    tools: tuple[str, ...] = field(default=())
+    tools: tuple[str, ...] = ()
 
     @property
     def spelling(self) -> Spelling:
-        """The texts of this syntax."""
         return _SPELLINGS[self.name]
 
     def encoded(self) -> str:
-        """As text, to be remembered with a run."""
         return msgspec.json.encode(self).decode()
 
 
 def decoded(text: str) -> CallSyntax:
-    """The syntax that ``encoded`` made ``text`` of."""
     return msgspec.json.decode(text, type=CallSyntax)
 
 
 def syntax_of(template: str) -> SyntaxName:
-    """How the model behind a chat template writes calls.
+    """The call syntax of a model, by its chat template.
 
-    ``hermes`` (Hermes, Qwen) and ``llama3`` where the template reads ``tools`` and shows that
-    spelling; other makers (GLM, MiniMax) put something else between Hermes' tags. Any other
-    template gets ``json``: our own description of the tools, in which calls are plain JSON
-    objects, one per line.
+    ``hermes`` (Hermes, Qwen) and ``llama3`` if the template reads ``tools`` and shows that
+    spelling; GLM and MiniMax use Hermes' tags with other content. Otherwise ``json``: we describe
+    the tools in a system message and ask for calls as plain JSON objects, one per line.
     """
     if not _READS_TOOLS.search(template):
         return "json"
@@ -82,5 +71,5 @@ def syntax_of(template: str) -> SyntaxName:
 
 
 def takes_parallel_calls(template: str) -> bool:
-    """Whether a template can show several calls of one answer; Llama's own refuses to."""
+    """Whether a template accepts several calls in one answer; Llama's raises an error."""
     return "single tool-call" not in template

@@ -26,7 +26,7 @@ def header(kind: Kind = "chat", choices: int = 1, **fields: Any) -> RunHeader:
 
 
 def chunks_of(format_: Any, choices: int = 1) -> list[dict[str, Any]]:
-    """What a stream of one delta for each choice consists of."""
+    """The chunks of a stream with one delta for each choice."""
     chunks = [format_.opening(choice) for choice in range(choices)]
     for choice in range(choices):
         chunks.append(format_.delta(choice, Delta("hé", [1], [LOGPROB])))

@@ -104,7 +104,7 @@ def test_parser_finds_calls(name: SyntaxName, text: str, events: list[Event]):
         "\ud83d",
     ],
 )
-def test_parser_leaves_what_is_no_call_as_content(name: SyntaxName, text: str):
+def test_parser_leaves_other_text_as_content(name: SyntaxName, text: str):
     assert read(name, text) == ([Content(text)] if text else [])
 
 
@@ -116,14 +116,14 @@ def test_parser_passes_on_arguments_as_they_come():
 
 
 @pytest.mark.parametrize("before", ["```json\n", f"{LLAMA3_CALL.replace('{', '{ ', 1)} "])
-def test_parser_trusts_no_call_after_one_that_no_grammar_vouches_for(before: str):
+def test_parser_trusts_no_call_after_one_that_is_not_guaranteed(before: str):
     parser = CallParser(CallSyntax("llama3", NAMES))
     parser.feed(before)
     assert parser.feed(LLAMA3_CALL[:-1]) == []
     assert parser.feed("}") == PARIS
 
 
-def test_parser_holds_a_call_that_no_grammar_vouches_for_until_it_is_valid():
+def test_parser_holds_a_call_that_is_not_guaranteed_until_it_is_valid():
     parser = CallParser(CallSyntax("hermes", NAMES))
     assert parser.feed(JSON_CALL[:-1]) == []
     assert parser.feed("}") == PARIS

@@ -81,7 +81,7 @@ def test_format_streams_a_call_with_its_id_and_name_once():
     }
 
 
-def test_format_makes_one_chunk_of_a_frame_that_completes_much():
+def test_format_makes_at_most_one_chunk_of_a_frame():
     format_ = ToolChatFormat(header())
     chunk = format_.delta(0, Delta(f"Hi\n{HERMES_CALL}\n{HERMES_CLOCK}", [1]))
     assert chunk is not None
@@ -112,7 +112,7 @@ def test_format_of_a_whole_call():
     ]
 
 
-def test_format_of_an_answer_in_words_is_that_without_tools():
+def test_format_of_an_answer_without_calls_is_that_without_tools():
     frames = [*deltas("Hello"), Finished("stop", Usage(3, 1))]
     answer = Answer()
     for frame in frames:
@@ -145,7 +145,7 @@ def test_format_keeps_the_arguments_of_a_call_that_is_cut():
     assert call["function"]["arguments"] == HERMES_CALL[HERMES_CALL.index('{"city') : 60]
 
 
-def test_format_gives_back_at_the_end_what_was_no_call():
+def test_format_returns_held_text_at_the_end():
     last = streamed("<tool_call>\nno", "length")[-1]
     assert (last["delta"], last["finish_reason"]) == ({}, "length")
     held = streamed(JSON_CALL[:-5], "length")[-1]
@@ -198,7 +198,7 @@ def test_format_reads_the_choices_apart():
     assert len(set(ids)) == 2
 
 
-def test_format_is_chosen_by_what_is_remembered():
+def test_format_is_chosen_by_the_header():
     assert isinstance(chat_format(header()), ToolChatFormat)
     plain = RunHeader("chatcmpl-1", "chat", 1, "m", "m@v", 1_700_000_000, 1)
     assert type(chat_format(plain)) is ChatFormat

@@ -37,11 +37,11 @@ def request(**fields: Any) -> ChatRequest:
     return parse({"model": "m", "messages": messages, **fields}, ChatRequest)
 
 
-def test_sampling_is_openais_without_any_wish():
+def test_sampling_defaults_are_openais():
     assert sampling_of(request(), spec(), 10) == SamplingParameters()
 
 
-def test_sampling_of_the_version_gives_way_to_the_request():
+def test_sampling_of_the_request_overrides_the_version():
     defaults = {"temperature": 0.2, "top_k": 40}
     sampling = sampling_of(request(temperature=0), spec(default_sampling=defaults), 10)
     assert (sampling.temperature, sampling.top_k) == (0, 40)
@@ -53,18 +53,18 @@ def test_sampling_of_null_is_the_versions():
 
 
 @pytest.mark.parametrize("defaults", [{"temperature": 9}, {"top_k": "x"}])
-def test_sampling_of_a_version_that_is_wrong_is_the_services_fault(defaults: dict[str, Any]):
+def test_sampling_of_a_version_that_is_invalid_is_an_internal_error(defaults: dict[str, Any]):
     with pytest.raises(InternalError, match="m@v"):
         sampling_of(request(), spec(default_sampling=defaults), 10)
 
 
-def test_sampling_of_a_version_passes_over_names_of_before_they_were_checked(
+def test_sampling_of_a_version_ignores_unknown_names(
     caplog: pytest.LogCaptureFixture,
 ):
     old = spec(version_key="m@old", default_sampling={"top_k": 4, "stop": ["x"], "seed": 1})
     for _ in range(2):
         assert sampling_of(request(), old, 10) == SamplingParameters(top_k=4)
-    assert caplog.messages == ["default sampling of m@old: passed over seed, stop"]
+    assert caplog.messages == ["default sampling of m@old: ignored unknown seed, stop"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_sampling_seed_fits_the_engine(seed: int | None, kept: int | None):
 @pytest.mark.parametrize(
     ("temperature", "kept"), [(0, 0), (5e-324, 0), (1e-6, 0), (1e-5, 1e-5), (2, 2)]
 )
-def test_sampling_next_to_no_temperature_is_greedy(temperature: float, kept: float):
+def test_sampling_near_zero_temperature_is_greedy(temperature: float, kept: float):
     assert sampling_of(request(temperature=temperature), spec(), 10).temperature == kept
 
 
@@ -94,7 +94,7 @@ def test_logit_bias_of_no_token_is_refused_with_the_range(token: str):
     assert error.value.param == "logit_bias"
 
 
-def test_max_tokens_takes_the_room_that_is_left():
+def test_max_tokens_fills_the_context():
     assert max_tokens_of([[1] * 30], None, spec(), "messages") == 70
     assert max_tokens_of([[1] * 30], 5, spec(), "messages") == 5
     assert max_tokens_of([[1], [1] * 60], None, spec(), "prompt") == 40
@@ -110,7 +110,9 @@ def test_max_tokens_may_fill_the_context(prompt: int, wanted: int):
 
 
 @pytest.mark.parametrize(("prompt", "wanted"), [(100, None), (99, 2), (5000, 1)])
-def test_max_tokens_beyond_the_context_carry_both_numbers(prompt: int, wanted: int | None):
+def test_max_tokens_beyond_the_context_are_refused_with_both_numbers(
+    prompt: int, wanted: int | None
+):
     with pytest.raises(ContextBudgetExceededError) as error:
         max_tokens_of([[1] * prompt], wanted, spec(), "messages")
     assert error.value.code == "context_length_exceeded"
@@ -158,7 +160,7 @@ def test_cursor_is_one_number_per_choice(text: str, cursor: list[int]):
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "1.0", ",", "1,", ",1", "1 ", "1" * 10, "²"])
-def test_cursor_that_is_none_is_refused(text: str):
+def test_cursor_that_is_invalid_is_refused(text: str):
     with pytest.raises(InvalidRequestError) as error:
         parse_cursor(text)
     assert error.value.param == "after"

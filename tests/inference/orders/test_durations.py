@@ -23,14 +23,14 @@ from inference.orders.durations import seconds_of
         ("-1s", -1),
     ],
 )
-def test_span_of_time(value: float | str, seconds: float) -> None:
+def test_duration_in_seconds(value: float | str, seconds: float) -> None:
     assert seconds_of(value, "keep_alive") == seconds
 
 
 @pytest.mark.parametrize(
     "value", ["", "5 m", "m", "5d", "1e3", "abc", "--1", "1.2.3s", 1e9, "9000h", float("inf")]
 )
-def test_what_is_no_span_of_time_is_refused(value: float | str) -> None:
-    with pytest.raises(InvalidRequestError, match="no span of time") as refused:
+def test_duration_that_is_invalid_is_refused(value: float | str) -> None:
+    with pytest.raises(InvalidRequestError, match="not a duration") as refused:
         seconds_of(value, "keep_alive")
     assert refused.value.param == "keep_alive"

@@ -1,4 +1,4 @@
-"""``response_format``, ``grammar`` and ``regex``: what they become, and what is refused."""
+"""Grammars made of ``response_format``, ``grammar`` and ``regex``, and refused ones."""
 
 import json
 import re
@@ -224,7 +224,7 @@ def test_structured_finds_what_a_reference_points_at(reference):
         {"type": "integer", "exclusiveMinimum": 0, "maximum": 0.5},
     ],
 )
-def test_structured_takes_exclusive_bounds_that_hold(bounds):
+def test_structured_takes_exclusive_bounds_that_are_enforced(bounds):
     read_schema(bounds, "response_format")
 
 
@@ -268,7 +268,7 @@ async def test_structured_refuses_what_does_not_compile(api: Api, model: FakeMod
     assert "cannot be used" in response.json()["error"]["message"]
 
 
-async def test_structured_answer_that_cannot_go_on_is_the_clients_error(api: Api, model: FakeModel):
+async def test_structured_answer_that_cannot_continue_is_a_client_error(api: Api, model: FakeModel):
     """Its grammar takes longer with every token: that shows only on the way."""
     grammar = 'start: s\ns: s s | "a" | "b" | s s s'
     body = {"model": model.slug, "prompt": "Hi", "grammar": grammar, "max_tokens": 1000}

@@ -43,7 +43,7 @@ def test_hints_are_accepted_and_named_once(fields: dict[str, Any], names: list[s
     assert hints_in(CHAT | fields) == names
 
 
-def test_hints_keep_what_is_no_object():
+def test_hints_keep_values_that_are_not_objects():
     body = CHAT | {"messages": [[[[MESSAGE | {"id": 1}]]]]}
     assert hints_in(body) == []
     with pytest.raises(InvalidRequestError):
@@ -65,13 +65,13 @@ def test_hints_keep_what_is_no_object():
         {"messages": [MESSAGE | {"videos": ["x"]}]},
     ],
 )
-def test_hints_hide_no_typo(fields: dict[str, Any]):
+def test_hints_do_not_hide_unknown_parameters(fields: dict[str, Any]):
     with pytest.raises(InvalidRequestError) as error:
         parse(CHAT | fields, ChatRequest)
     assert error.value.code == "unknown_parameter"
 
 
-def test_hints_of_a_schema_are_its_own_words():
+def test_hints_are_not_removed_from_schemas():
     schema: dict[str, Any] = {"properties": {"cache_control": {}, "metadata": {}}}
     tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
     read = parse(CHAT | {"tools": tools}, ChatRequest)

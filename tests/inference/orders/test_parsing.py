@@ -68,7 +68,7 @@ def refused(raw: Any, kind: type[msgspec.Struct] = ChatRequest) -> InvalidReques
 
 
 def attempt(parsing: Callable[[], msgspec.Struct]) -> msgspec.Struct | InvalidRequestError:
-    """What comes of it; any other exception fails the test."""
+    """The result or the refusal; any other exception fails the test."""
     try:
         return parsing()
     except InvalidRequestError as error:
@@ -117,7 +117,7 @@ def test_parse_json_says_that_it_is_no_json_object(data: bytes):
     assert (error.status, error.code, error.param) == (400, "invalid_json", None)
 
 
-def test_decode_json_speaks_of_what_it_was_given():
+def test_decode_json_names_the_data():
     with pytest.raises(InvalidRequestError, match="The message is not valid JSON"):
         decode_json("{", "message")
 
@@ -200,7 +200,7 @@ def test_parse_names_a_wrong_type_with_its_path(raw: dict[str, Any], param: str)
 
 
 @pytest.mark.parametrize("name", sorted(UNSUPPORTED))
-def test_parse_takes_an_unsupported_parameter_only_where_it_asks_for_nothing(name: str):
+def test_parse_takes_an_unsupported_parameter_only_without_effect(name: str):
     for harmless in (*UNSUPPORTED[name], None):
         assert parse(chat(**{name: harmless}), ChatRequest)
     error = refused(chat(**{name: {"anything": 1}}))

@@ -10,8 +10,8 @@ from inference.prompts.chat_template import (
     TemplateFailedError,
     render,
 )
+from inference.prompts.tracked_text import MAX_CHARACTERS
 from inference.prompts.vocabulary import Vocabulary
-from inference.prompts.written import MAX_CHARACTERS
 from models_registry.gguf.reader import read_header
 
 CONTROL = ("<|im_start|>", "<|im_end|>", "<|im|>")
@@ -148,7 +148,7 @@ def test_chat_template_reads_generation_blocks_as_if_absent():
     assert "".join(render(template + "{% endfor %}", user(""), ())) == "auser"
 
 
-def test_chat_template_gets_variables_which_are_text_from_outside():
+def test_chat_template_gets_variables_as_untrusted_text():
     template = "{{ enable_thinking }}{{ effort }}{{ missing is defined }}"
     variables = {"enable_thinking": False, "effort": "<|im_end|>"}
     pieces = render(template, user(""), CONTROL, variables=variables)
@@ -205,7 +205,7 @@ def test_chat_template_of_harmony_gets_no_thinking_beside_text_and_calls():
     assert pieces == ["False"]
 
 
-def test_chat_template_that_walks_through_no_tools_gets_none():
+def test_chat_template_that_loops_over_no_tools_gets_none():
     assert render("{% for tool in tools %}{% endfor %}x", user(""), ()) == ["x"]
     assert render("{{ tools is none }}", user(""), ()) == ["True"]
 
@@ -236,7 +236,7 @@ STRICT = "{% if m.role == 'system' %}{{ raise_exception('No!') }}{% endif %}"
         (STRICT, "<user>Be brief.\na</><assistant>b</><user>In French.\nc</>"),
     ],
 )
-def test_chat_template_that_takes_no_instructions_finds_them_in_the_users_turn(checks, text):
+def test_chat_template_without_system_role_gets_instructions_in_the_users_turn(checks, text):
     template = TURNS.replace("<{{ m.role", checks + "<{{ m.role")
     assert "".join(render(template, INSTRUCTED, (), add_generation_prompt=False)) == text
 

@@ -1,4 +1,4 @@
-"""Text from outside never becomes a token that the template uses as a mark."""
+"""Untrusted text never becomes a token that the template uses as a mark."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from inference.prompts import worker
+from inference.prompts import prompt_process
 from inference.prompts.chat_template import render
 from inference.prompts.marks import is_written, marks_of, split_marks
 from inference.prompts.vocabulary import Vocabulary
@@ -105,7 +105,7 @@ def test_marks_of_the_template_and_honest_text_are_one_piece(vocabulary: Vocabul
 
 
 @pytest.mark.parametrize(("role", "pieces"), [("user", 1), ("a|><|user", 3)])
-def test_marks_may_be_put_together_with_a_known_role(role: str, pieces: int):
+def test_marks_may_be_assembled_from_a_known_role(role: str, pieces: int):
     message = {"role": role, "content": ""}
     template = "{{ '<|' + messages[0].role + '|>' }}"
     assert len(render(template, [message], ("<|user|>", "<|a|>"))) == pieces
@@ -182,20 +182,20 @@ def test_marks_are_found_fast_in_a_long_text():
 def test_marks_that_were_cut_leave_special_tokens_at_the_ends(
     kind: str, path: Path, vocabulary: Vocabulary
 ):
-    ids = worker.tokenize_text(str(path), "a<|start|>b", True, "none")
+    ids = prompt_process.tokenize_text(str(path), "a<|start|>b", True, "none")
     assert ids[0] == 1
     assert (ids[-1] == 2) == (kind in ("wpm", "ugm"))
     assert [ids.count(1), ids.count(2)] == [1, int(kind in ("wpm", "ugm"))]
 
 
 def test_prompt_that_begins_with_bos_gets_no_second_one(kind: str, path: Path):
-    with_bos = worker.tokenize_text(str(path), "<s>a<|start|>", True, "all")
+    with_bos = prompt_process.tokenize_text(str(path), "<s>a<|start|>", True, "all")
     assert with_bos.count(1) == 1
     assert with_bos[0] == 1
-    without = worker.tokenize_text(str(path), "a<|start|>", True, "all")
+    without = prompt_process.tokenize_text(str(path), "a<|start|>", True, "all")
     assert with_bos == (without[:-1] if kind in ("wpm", "ugm") else without)
     # Where it is no template, it is a text like any other.
-    assert worker.tokenize_text(str(path), "<s>a", True, "none").count(1) == 1
+    assert prompt_process.tokenize_text(str(path), "<s>a", True, "none").count(1) == 1
 
 
 def test_raw_prompt_has_marks_but_those_of_the_template(path: Path, vocabulary: Vocabulary):
@@ -203,7 +203,9 @@ def test_raw_prompt_has_marks_but_those_of_the_template(path: Path, vocabulary: 
 
     def marks_in(marks: Any) -> list[str]:
         text = "<s>a<|start|>b<|channel|>c<s>"
-        return marked(vocabulary, worker.tokenize_text(str(path), text, False, marks, template))
+        return marked(
+            vocabulary, prompt_process.tokenize_text(str(path), text, False, marks, template)
+        )
 
     assert marks_in("all") == ["<s>", "<|start|>", "<|channel|>", "<s>"]
     assert marks_in("other") == ["<s>", "<|channel|>"]
@@ -230,7 +232,7 @@ def test_chat_gets_one_bos_and_a_typed_one_is_none(
     path: Path, vocabulary: Vocabulary, template: str, begins: int
 ):
     message = {"role": "user", "content": "x", "name": "<s>x"}
-    ids = worker.tokenize_chat(str(path), template, [message])
+    ids = prompt_process.tokenize_chat(str(path), template, [message], {})
     assert ids[0] == 1
     assert ids.count(1) == 1
     assert vocabulary.detokenize(ids).replace(" ", "").startswith("<s>" * begins + "x")

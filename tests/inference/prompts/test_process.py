@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from inference.errors import InvalidRequestError
-from inference.prompts import worker
+from inference.prompts import prompt_process
 from inference.prompts.tokenizer import Tokenizer
 from models_registry.rules.spec import ModelSpec
 from tests.waiting import wait_until
@@ -74,7 +74,7 @@ async def test_prompt_process_survives_a_hostile_template(tokenizer, spec, templ
 
 
 async def test_prompt_process_dies_with_one_prompt_and_serves_the_others(tokenizer, spec):
-    """Those who wait behind a prompt that kills the process twice are not to blame."""
+    """Only the prompt that kills the process twice is refused; prompts behind it are answered."""
     hostile = tokenizer.chat(with_template(spec, DEAF), HELLO)
     others = [answers(tokenizer, spec) for _ in range(3)]
     refused, *served = await asyncio.gather(hostile, *others, return_exceptions=True)
@@ -121,9 +121,9 @@ def test_prompt_process_ends_with_its_parent(smollm2_path):
 
 
 def test_prompt_process_keeps_a_lower_memory_limit(monkeypatch):
-    lower = worker.MEMORY_BYTES // 2
+    lower = prompt_process.MEMORY_BYTES // 2
     limits: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (lower, lower))
     monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.append(pair))
-    worker.limit_memory()
+    prompt_process.limit_memory()
     assert limits == [(lower, lower)]

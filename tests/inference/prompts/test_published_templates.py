@@ -1,4 +1,4 @@
-"""What the templates of some seventy models make of conversations, and which they refuse, why."""
+"""Conversations rendered by the templates of some seventy models, or refused, and why."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from inference.orders.parsing import parse
 from inference.orders.requests import ChatRequest
-from inference.orders.tools.conversation import in_plain_words, template_messages, template_tools
+from inference.orders.tools.conversation import template_messages, template_tools, tools_as_text
 from inference.orders.tools.syntax import syntax_of
 from inference.prompts import chat_template
 from inference.prompts.chat_template import TemplateFailedError, render
@@ -107,10 +107,10 @@ MARK = re.compile(
 
 
 def as_served(template: str, name: str) -> dict[str, Any]:
-    """What a template is given by the service."""
+    """The arguments of ``render`` that the service would pass."""
     given = as_it_is(template, name)
     if syntax_of(template) == "json":
-        return {"messages": in_plain_words(given["messages"], given["tools"] or [])}
+        return {"messages": tools_as_text(given["messages"], given["tools"] or [])}
     return given
 
 
@@ -131,7 +131,7 @@ def outcome(template: str, given: dict[str, Any]) -> str:
 def unexpected(
     name: str, outcomes: dict[str, str], table: dict[str, tuple[set[str], str]]
 ) -> Iterator[str]:
-    """What is not as the table has it."""
+    """Differences from the table of expected outcomes."""
     conversations, reason = table.get(name, (set(), ""))
     for conversation, text in outcomes.items():
         refused = text.startswith("Refused: ")
@@ -195,7 +195,7 @@ def test_published_templates_write_what_jinja_makes_of_them(
     environment.filters |= {**own_filters, "safe": str}
     environment.globals |= known.globals
     monkeypatch.setattr(chat_template, "_compiled", lru_cache(1)(environment.from_string))
-    monkeypatch.setattr(chat_template, "own", str)
+    monkeypatch.setattr(chat_template, "trusted", str)
     differing = [name for name, text in published_templates.items() if texts(text) != ours[name]]
     assert not differing
 

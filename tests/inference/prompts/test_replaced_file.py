@@ -8,7 +8,7 @@ import llama_cpp
 import pytest
 
 from inference.engine.backend import GrammarError, ModelLoadError
-from inference.prompts import worker
+from inference.prompts import prompt_process
 from inference.prompts.grammar_check import check_grammar
 from inference.prompts.vocabulary import Vocabulary
 from tests.models_registry import gguf_samples
@@ -17,8 +17,7 @@ OTHER_TOKENS = ["<s>", "</s>", "b", "a", "ab", "x"]
 
 
 def tokens(path: Path, text: str) -> list[int]:
-    """What the prompt process makes of a text, in this process."""
-    return worker.tokenize_text(str(path), text, add_special=False, marks="none")
+    return prompt_process.tokenize_text(str(path), text, add_special=False, marks="none")
 
 
 @pytest.fixture
@@ -48,11 +47,11 @@ def test_replaced_file_has_its_own_grammars(path: Path, monkeypatch: pytest.Monk
     check_grammar(str(path), 'start: "x"')
 
 
-def test_file_that_stays_is_opened_once(path: Path) -> None:
-    assert worker.open_vocabulary(str(path)) is worker.open_vocabulary(str(path))
+def test_file_that_does_not_change_is_opened_once(path: Path) -> None:
+    assert prompt_process.open_vocabulary(str(path)) is prompt_process.open_vocabulary(str(path))
 
 
-def test_file_that_is_gone_is_still_known(path: Path) -> None:
+def test_file_that_was_deleted_is_still_served(path: Path) -> None:
     tokens(path, "a")
     path.unlink()
     assert tokens(path, "a") == [2]
@@ -73,7 +72,7 @@ def freed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         found.append(model)
         real(model)
 
-    monkeypatch.setattr(worker, "_opened", {})  # other tests have some open
+    monkeypatch.setattr(prompt_process, "_opened", {})  # other tests have some open
     gc.collect()
     monkeypatch.setattr(llama_cpp, "llama_model_free", free)
     return found
@@ -89,10 +88,10 @@ def test_vocabulary_of_a_replaced_file_is_freed(
     assert len(freed) == 1
 
 
-def test_vocabulary_that_was_used_longest_ago_is_freed_when_there_are_too_many(
+def test_least_recently_used_vocabulary_is_freed(
     path: Path, monkeypatch: pytest.MonkeyPatch, freed: list[object]
 ) -> None:
-    monkeypatch.setattr(worker, "OPEN_VOCABULARIES", 2)
+    monkeypatch.setattr(prompt_process, "OPEN_VOCABULARIES", 2)
     first, second, third = (
         gguf_samples.write_llama(path.with_name(f"{number}.gguf")) for number in range(3)
     )
@@ -100,12 +99,12 @@ def test_vocabulary_that_was_used_longest_ago_is_freed_when_there_are_too_many(
         tokens(file, "a")
     gc.collect()
     assert len(freed) == 1
-    kept = worker.open_vocabulary(str(first))
-    assert kept is worker.open_vocabulary(str(first))
-    assert list(worker._opened) == [str(third), str(first)]
+    kept = prompt_process.open_vocabulary(str(first))
+    assert kept is prompt_process.open_vocabulary(str(first))
+    assert list(prompt_process._opened) == [str(third), str(first)]
 
 
-def test_vocabulary_that_nobody_uses_is_freed(path: Path, freed: list[object]) -> None:
+def test_unused_vocabulary_is_freed(path: Path, freed: list[object]) -> None:
     vocabulary = Vocabulary(path)
     assert vocabulary.grammar_compiler
     del vocabulary

@@ -12,10 +12,9 @@ from inference.errors import (
     PayloadTooLargeError,
     TemporaryResourceError,
 )
-from inference.prompts.chat_template import END
 from inference.prompts.tokenizer import Tokenizer
+from inference.prompts.tracked_text import CLOSE, END, OPEN
 from inference.prompts.vocabulary import Vocabulary
-from inference.prompts.written import CLOSE, OPEN
 from models_registry.gguf.reader import read_header
 from models_registry.rules.spec import ModelSpec
 
@@ -86,7 +85,7 @@ async def test_tokenizer_knows_the_size_of_the_vocabulary(tokenizer, spec):
         ("x" * (MAX_CHARACTERS + 1), PayloadTooLargeError, "has 1001 characters.*at most 1000"),
     ],
 )
-async def test_tokenizer_refuses_what_no_model_can_read(
+async def test_tokenizer_refuses_invalid_characters(
     tokenizer, spec, text, error: type[InferenceError], message
 ):
     with pytest.raises(error, match=message) as caught:
@@ -124,7 +123,7 @@ async def test_tokenizer_gives_tools_to_the_template(tokenizer, spec):
 
 @pytest.mark.parametrize("token_id", [-1, 49152, 2**40])
 async def test_tokenizer_names_a_token_id_that_does_not_exist(tokenizer, spec, token_id):
-    with pytest.raises(InvalidRequestError, match=rf"{token_id} is outside .*0 to 49151"):
+    with pytest.raises(InvalidRequestError, match=rf"{token_id} is not a token .*0 to 49151"):
         await tokenizer.detokenize(spec, [1, token_id], "tokens")
 
 

@@ -1,4 +1,4 @@
-"""Conversations with calls and results: what is valid, and what templates make of them."""
+"""Conversations with calls and results: validation and rendering."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from inference.errors import InvalidRequestError
 from inference.orders.parsing import parse
 from inference.orders.requests import ChatRequest
-from inference.orders.tools.conversation import in_plain_words, template_messages, template_tools
+from inference.orders.tools.conversation import template_messages, template_tools, tools_as_text
 from inference.prompts.chat_template import TemplateFailedError, render
 from tests.inference.orders.tools.examples import TOOLS, template
 
@@ -98,7 +98,7 @@ def test_conversation_whose_calls_and_results_do_not_match_is_refused(messages: 
 
 
 @pytest.mark.parametrize("name", ["qwen2.5", "hermes"])
-def test_conversation_in_hermes_words(name: str):
+def test_conversation_in_hermes_syntax(name: str):
     text = rendered(
         name, messages_of(ASK, calling(call(), call("b", "clock", "{}")), result(), result("b"))
     )
@@ -111,7 +111,7 @@ def test_conversation_in_hermes_words(name: str):
     assert "18 degrees" in text
 
 
-def test_conversation_in_llamas_words():
+def test_conversation_in_llama_syntax():
     text = rendered("llama3", messages_of(ASK, calling(), result()))
     assert '"name": "get_weather",' in text
     assert '{"name": "get_weather", "parameters": {"city": "Paris"}}<|eot_id|>' in text
@@ -125,7 +125,7 @@ def test_conversation_that_a_template_refuses_says_why():
 
 
 @pytest.mark.parametrize("name", ["qwen2.5", "hermes", "llama3"])
-def test_conversation_of_words_alone_is_what_it_was(name: str):
+def test_conversation_without_tools_is_unchanged(name: str):
     text = rendered(name, messages_of(ASK), tools=False)
     assert "Weather in Paris?" in text
     assert "get_weather" not in text
@@ -154,17 +154,17 @@ def test_conversation_with_typed_control_tokens_keeps_them_text(name: str):
     assert controls(["".join(pieces)]) >= controls(honest) + 3 * 6
 
 
-def test_conversation_in_plain_words_describes_the_tools():
+def test_conversation_tools_as_text_describes_the_tools():
     system = {"role": "system", "content": "Be brief."}
     for first in ([], [system]):
-        plain = in_plain_words(messages_of(*first, ASK), template_tools(TOOLS))
+        plain = tools_as_text(messages_of(*first, ASK), template_tools(TOOLS))
         assert [message["role"] for message in plain] == ["system", "user"]
         assert plain[0]["content"].startswith("Be brief.\n\n" if first else "You can call")
         assert '{"name": "get_weather", "description": "The weather now"' in plain[0]["content"]
         assert plain[1]["content"] == ASK["content"]
 
 
-def test_conversation_in_plain_words_has_no_roles_but_the_common_ones():
+def test_conversation_tools_as_text_has_no_roles_but_the_common_ones():
     messages = messages_of(
         ASK,
         calling(call(), call("b", "clock", "{}"), content="Let me see."),
@@ -173,7 +173,7 @@ def test_conversation_in_plain_words_has_no_roles_but_the_common_ones():
         {"role": "assistant", "content": "18 degrees at noon."},
         {"role": "user", "content": "Thanks"},
     )
-    assert in_plain_words(messages, []) == [
+    assert tools_as_text(messages, []) == [
         ASK,
         {
             "role": "assistant",
@@ -189,8 +189,8 @@ def test_conversation_in_plain_words_has_no_roles_but_the_common_ones():
     ]
 
 
-def test_conversation_in_plain_words_keeps_turns_alternating():
+def test_conversation_tools_as_text_keeps_turns_alternating():
     messages = messages_of(ASK, calling(), result(), {"role": "user", "content": "And Rome?"})
-    plain = in_plain_words(messages, [])
+    plain = tools_as_text(messages, [])
     assert [message["role"] for message in plain] == ["user", "assistant", "user"]
     assert plain[-1]["content"] == "Result of get_weather:\n18 degrees\nAnd Rome?"

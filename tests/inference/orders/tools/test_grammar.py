@@ -1,4 +1,4 @@
-"""What an answer with tools may say, token by token, in a vocabulary of bytes."""
+"""The grammar of answers with tools, token by token, in a vocabulary of bytes."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,8 @@ import pytest
 
 from inference.engine.backend import GrammarError
 from inference.errors import InvalidRequestError
-from inference.orders.tools.grammar import Demand, arguments_schema, lark_of
+from inference.orders.tools.grammar import CallLimits, lark_of
+from inference.orders.tools.offer import arguments_schema
 from inference.orders.tools.schemas import FunctionDefinition, Tool
 from inference.orders.tools.syntax import CallSyntax, SyntaxName
 from tests.inference.engine.fake_backend import END_OF_GENERATION, grammar_compiler
@@ -24,16 +25,16 @@ from tests.inference.orders.tools.examples import (
 )
 
 PARAM = "tools[0].function.parameters"
-AUTO, FORCED, ONE = Demand(forced=False), Demand(forced=True), Demand(True, max_calls=1)
+AUTO, FORCED, ONE = CallLimits(forced=False), CallLimits(forced=True), CallLimits(True, max_calls=1)
 # Bytes that no text of these tests has, in the place of control tokens.
 OPENING, CLOSING = 1, 2
 HERMES_TAGS = {"<tool_call>": OPENING, "</tool_call>": CLOSING}
 
 
-def grammar(name: SyntaxName, demand: Demand, **fields: Any) -> str:
+def grammar(name: SyntaxName, limits: CallLimits, **fields: Any) -> str:
     fields = {"tools": TOOLS, "tag_tokens": {}, **fields}
     tools = {tool.function.name: arguments_schema(tool, PARAM) for tool in fields.pop("tools")}
-    return lark_of(tools, spelling=CallSyntax(name).spelling, demand=demand, **fields)
+    return lark_of(tools, spelling=CallSyntax(name).spelling, limits=limits, **fields)
 
 
 def may_say(lark: str, answer: str | Sequence[int]) -> bool:
@@ -57,23 +58,23 @@ def tagged(text: str) -> list[int]:
     return list(text.encode())
 
 
-@pytest.mark.parametrize("demand", [AUTO, FORCED, ONE])
+@pytest.mark.parametrize("limits", [AUTO, FORCED, ONE])
 @pytest.mark.parametrize(
     ("name", "call"), [("hermes", HERMES_CALL), ("llama3", LLAMA3_CALL), ("json", JSON_CALL)]
 )
-def test_grammar_allows_a_call(name: SyntaxName, call: str, demand: Demand):
-    lark = grammar(name, demand)
+def test_grammar_allows_a_call(name: SyntaxName, call: str, limits: CallLimits):
+    lark = grammar(name, limits)
     assert may_say(lark, call)
     assert may_say(lark, call.replace("get_weather", "clock").replace('"city": "Paris"', ""))
     assert may_say(lark, call.replace('"Paris"', '"Par\\"is", "unit": "celsius"'))
 
 
-@pytest.mark.parametrize("demand", [AUTO, FORCED, ONE])
+@pytest.mark.parametrize("limits", [AUTO, FORCED, ONE])
 @pytest.mark.parametrize(
     ("name", "call"), [("hermes", HERMES_CALL), ("llama3", LLAMA3_CALL), ("json", JSON_CALL)]
 )
-def test_grammar_holds_a_call_to_its_tool(name: SyntaxName, call: str, demand: Demand):
-    lark = grammar(name, demand)
+def test_grammar_enforces_the_schema_of_a_call(name: SyntaxName, call: str, limits: CallLimits):
+    lark = grammar(name, limits)
     for wrong in (
         call.replace("get_weather", "get_whether"),
         call.replace("get_weather", "clock"),
@@ -98,12 +99,12 @@ def test_grammar_holds_a_call_to_its_tool(name: SyntaxName, call: str, demand: D
         ("json", ""),
     ],
 )
-def test_grammar_allows_words_only_where_no_call_is_forced(name: SyntaxName, text: str):
+def test_grammar_allows_text_only_if_no_call_is_forced(name: SyntaxName, text: str):
     assert may_say(grammar(name, AUTO), text)
     assert not may_say(grammar(name, FORCED), text)
 
 
-def test_grammar_allows_words_before_a_call_of_hermes():
+def test_grammar_allows_text_before_a_call_of_hermes():
     assert may_say(grammar("hermes", AUTO), f"Let me see.\n{HERMES_CALL}")
     assert not may_say(grammar("hermes", AUTO), f"{HERMES_CALL}\nIt is warm.")
 
@@ -116,10 +117,10 @@ def test_grammar_allows_words_before_a_call_of_hermes():
         ("json", f"{JSON_CALL}\n{JSON_CLOCK}\n{JSON_CALL}"),
     ],
 )
-def test_grammar_allows_so_many_calls_as_are_wanted(name: SyntaxName, calls: str):
+def test_grammar_limits_the_number_of_calls(name: SyntaxName, calls: str):
     for forced in (False, True):
-        assert may_say(grammar(name, Demand(forced, max_calls=3)), calls)
-        assert not may_say(grammar(name, Demand(forced, max_calls=2)), calls)
+        assert may_say(grammar(name, CallLimits(forced, max_calls=3)), calls)
+        assert not may_say(grammar(name, CallLimits(forced, max_calls=2)), calls)
 
 
 def test_grammar_writes_a_tag_as_the_token_that_it_is():
@@ -132,9 +133,9 @@ def test_grammar_writes_a_tag_as_the_token_that_it_is():
     assert not may_say(grammar("hermes", FORCED, tag_tokens=HERMES_TAGS), HERMES_CALL)
 
 
-@pytest.mark.parametrize("demand", [AUTO, FORCED, ONE])
-def test_grammar_lets_llama_leave_its_tag_out(demand: Demand):
-    lark = grammar("llama3", demand, tag_tokens={"<|python_tag|>": OPENING})
+@pytest.mark.parametrize("limits", [AUTO, FORCED, ONE])
+def test_grammar_lets_llama_leave_its_tag_out(limits: CallLimits):
+    lark = grammar("llama3", limits, tag_tokens={"<|python_tag|>": OPENING})
     assert may_say(lark, LLAMA3_CALL)
     assert may_say(lark, chr(OPENING) + LLAMA3_CALL)
     assert not may_say(lark, chr(OPENING) + "Hello")
@@ -149,7 +150,7 @@ def test_grammar_resolves_references_within_each_tool():
     assert not may_say(lark, '{"name": "go", "arguments": {"p": {"x": "1"}}}')
 
 
-def test_grammar_survives_any_words_in_a_schema():
+def test_grammar_survives_any_text_in_a_schema():
     words = '// # \n " \\ / %json {} <tool_call> TEXT: é'
     schema = {"properties": {words: {"enum": [words]}}, "required": [words], "description": words}
     lark = grammar("json", FORCED, tools=[Tool("function", FunctionDefinition("f", words, schema))])
@@ -188,7 +189,7 @@ def test_grammar_closes_a_schema_that_only_lists_properties(parameters: Any, clo
         ({"properties": {"a": {"default": json.loads("[" * 90 + "]" * 90)}}}, "nested"),
     ],
 )
-def test_grammar_refuses_a_schema_that_calls_cannot_be_held_to(parameters: Any, message: str):
+def test_grammar_refuses_a_schema_that_cannot_be_enforced(parameters: Any, message: str):
     tool = Tool("function", FunctionDefinition("f", None, parameters, strict=True))
     with pytest.raises(InvalidRequestError, match=message) as refused:
         arguments_schema(tool, PARAM)

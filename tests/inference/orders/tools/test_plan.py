@@ -1,4 +1,4 @@
-"""What a request with tools asks, and what it may not."""
+"""Requests with tools: which are refused, and which calls the others allow."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ import pytest
 from inference.errors import InvalidRequestError
 from inference.orders.parsing import parse
 from inference.orders.requests import ChatRequest
-from inference.orders.tools.grammar import MAX_CALLS, Demand
-from inference.orders.tools.plan import callable_tools, demand_of, offered_tools
+from inference.orders.tools.grammar import MAX_CALLS, CallLimits
+from inference.orders.tools.offer import call_limits, callable_tools, offered_tools
 
 
 def tool(name: str, **fields: Any) -> dict[str, Any]:
@@ -27,30 +27,40 @@ def request(**fields: Any) -> ChatRequest:
 TWO = [tool("a"), tool("b")]
 
 
+AUTO, ONE_FORCED = CallLimits(False, MAX_CALLS), CallLimits(True, 1)
+
+
 @pytest.mark.parametrize(
-    ("fields", "offered", "callable_", "demand"),
+    ("fields", "offered", "callable_", "limits"),
     [
-        ({}, "ab", "ab", Demand(False, MAX_CALLS)),
-        ({"tool_choice": "auto"}, "ab", "ab", Demand(False, MAX_CALLS)),
-        ({"tool_choice": "auto", "parallel_tool_calls": False}, "ab", "ab", Demand(False, 1)),
-        ({"tool_choice": "required"}, "ab", "ab", Demand(True, 1)),
-        ({"tool_choice": "required", "parallel_tool_calls": False}, "ab", "ab", Demand(True, 1)),
+        ({}, "ab", "ab", AUTO),
+        ({"tool_choice": "auto"}, "ab", "ab", AUTO),
+        ({"tool_choice": "auto", "parallel_tool_calls": False}, "ab", "ab", CallLimits(False, 1)),
+        ({"tool_choice": "required"}, "ab", "ab", ONE_FORCED),
+        (
+            {"tool_choice": "required", "parallel_tool_calls": False},
+            "ab",
+            "ab",
+            ONE_FORCED,
+        ),
         (
             {"tool_choice": "required", "parallel_tool_calls": True},
             "ab",
             "ab",
-            Demand(True, MAX_CALLS),
+            CallLimits(True, MAX_CALLS),
         ),
-        ({"tool_choice": named("b")}, "ab", "b", Demand(True, 1)),
+        ({"tool_choice": named("b")}, "ab", "b", ONE_FORCED),
     ],
 )
-def test_plan_of_each_choice(fields: dict[str, Any], offered: str, callable_: str, demand: Demand):
+def test_plan_of_each_choice(
+    fields: dict[str, Any], offered: str, callable_: str, limits: CallLimits
+):
     body = request(tools=TWO, **fields)
     tools = offered_tools(body)
-    assert "".join(entry.function.name for entry in tools) == offered
-    assert "".join(entry.function.name for entry in callable_tools(body, tools)) == callable_
-    assert demand_of(body, parallel=True) == demand
-    assert demand_of(body, parallel=False).max_calls == 1
+    assert "".join(entry.name for entry in tools) == offered
+    assert "".join(entry.name for entry in callable_tools(body, tools)) == callable_
+    assert call_limits(body, parallel=True) == limits
+    assert call_limits(body, parallel=False).max_calls == 1
 
 
 @pytest.mark.parametrize(
@@ -86,7 +96,7 @@ def test_plan_without_tools_to_call_offers_none(fields: dict[str, Any]):
         ({"tools": TWO, "ignore_eos": True}, "ignore_eos"),
     ],
 )
-def test_plan_refuses_what_cannot_be_done(fields: dict[str, Any], param: str):
+def test_plan_refuses_invalid_combinations(fields: dict[str, Any], param: str):
     with pytest.raises(InvalidRequestError) as refused:
         offered_tools(request(**fields))
     assert refused.value.param == param
@@ -107,7 +117,7 @@ def test_plan_refuses_what_cannot_be_done(fields: dict[str, Any], param: str):
         ({"tools": TWO, "functions": [{"name": "a"}]}, "functions"),
     ],
 )
-def test_plan_refuses_what_is_no_tool(fields: dict[str, Any], param: str):
+def test_plan_refuses_invalid_tools(fields: dict[str, Any], param: str):
     with pytest.raises(InvalidRequestError) as refused:
         request(**fields)
     assert refused.value.param == param

@@ -11,7 +11,7 @@ TOOLLESS = "{% for message in messages %}{{ message.content }}{% endfor %}"
 @pytest.mark.parametrize(
     ("name", "syntax"), [("qwen2.5", "hermes"), ("hermes", "hermes"), ("llama3", "llama3")]
 )
-def test_syntax_is_what_the_template_shows(name: str, syntax: str):
+def test_syntax_is_detected_in_the_template(name: str, syntax: str):
     assert syntax_of(template(name)) == syntax
 
 
@@ -32,11 +32,11 @@ def test_syntax_of_any_other_template_is_json(text: str):
     assert syntax_of(text) == "json"
 
 
-def test_syntax_knows_who_makes_one_call_at_a_time():
+def test_syntax_knows_templates_with_one_call_at_a_time():
     assert takes_parallel_calls(template("qwen2.5"))
     assert not takes_parallel_calls(template("llama3"))
 
 
-def test_syntax_survives_being_remembered():
+def test_syntax_survives_encoding():
     syntax = CallSyntax("llama3", ("a", "b-C_1"))
     assert decoded(syntax.encoded()) == syntax

@@ -1,8 +1,7 @@
-"""What runs in the prompt process: rendering and tokenising, under limits of time and memory.
+"""Functions of the prompt process: rendering and tokenising under limits of time and memory.
 
-A template comes out of a model file and a text from anybody, so both may be hostile: a loop
-without end, a string of gigabytes, a tokeniser driven into quadratic time. Here they can only
-end this process, which the service starts again.
+Templates come from model files and texts from anyone, so both may be hostile: endless loops, texts
+of gigabytes, quadratic time in the tokeniser. They can only end this process, which is restarted.
 """
 
 import contextlib
@@ -12,12 +11,12 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from inference.prompts.chat_template import Scalar, TemplateFailedError, render
+from inference.prompts.chat_template import RenderOptions, TemplateFailedError, render
 from inference.prompts.marks import Marks, is_written, split_marks
 
 RENDER_SECONDS = 2.0
@@ -27,60 +26,36 @@ MEMORY_BYTES = 2 << 30
 OPEN_VOCABULARIES = 8
 Identity = tuple[int, ...]
 _last_seen: dict[str, Identity] = {}
-# By path, the one used longest ago first.
+# By path, least recently used first.
 _opened: dict[str, tuple[Identity, Any]] = {}
 
 
 def initialise() -> None:
-    """Limit this process's memory, leave Ctrl-C to its parent, and end with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, _on_alarm)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     limit_memory()
-    # PR_SET_PDEATHSIG would not do: it watches the parent's thread, not the parent, and whichever
-    # thread needed the pool first has started this process.
+    # Not PR_SET_PDEATHSIG: it watches the thread that started this process, not the parent process.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def limit_memory() -> None:
-    """Have allocations beyond MEMORY_BYTES fail, or beyond an own, lower limit of the system."""
+    """Make allocations fail beyond MEMORY_BYTES, or the system's limit if that is lower."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     soft = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def tokenize_chat(
-    path: str,
-    template: str,
-    messages: Sequence[dict[str, Any]],
-    tools: Sequence[dict[str, Any]] | None = None,
-    variables: Mapping[str, Scalar] | None = None,
-    add_generation_prompt: bool = True,
-    continue_final_message: bool = False,
+    path: str, template: str, messages: Sequence[dict[str, Any]], options: RenderOptions
 ) -> list[int]:
-    """Render messages with ``template`` and tokenise them with the vocabulary of ``path``.
-
-    The other arguments are ``render``'s.
-
-    Raises:
-        TemplateFailedError: the template refused them, or took too long or too much memory.
-        ModelLoadError: the vocabulary could not be read.
-    """
+    """Render messages and tokenise them. Raises ``ModelLoadError`` or ``TemplateFailedError``."""
     vocabulary = open_vocabulary(path)
+    bos, eos = vocabulary.bos_token, vocabulary.eos_token
     marks = vocabulary.marks(template)
     try:
         with hard_limit(HARD_RENDER_SECONDS), _soft_limit():
-            pieces = render(
-                template,
-                messages,
-                marks,
-                tools=tools,
-                variables=variables,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=continue_final_message,
-                bos_token=vocabulary.bos_token,
-                eos_token=vocabulary.eos_token,
-            )
+            pieces = render(template, messages, marks, bos_token=bos, eos_token=eos, **options)
     except TimeoutError:
         raise TemplateFailedError(
             f"The model's chat template did not finish within {RENDER_SECONDS:g} s."
@@ -95,32 +70,24 @@ def tokenize_text(
 ) -> list[int]:
     """Token ids of a text.
 
-    Args:
-        path: of the model file.
-        text: any text without lone surrogates.
-        add_special: add what the model expects around a text, such as a BOS token.
-        marks: those that count as such where the text spells them: ``none``, ``all``, or ``other``
-            than those of ``template``.
-        template: the model's chat template.
-
-    Raises:
-        ModelLoadError: the vocabulary cannot be read.
+    ``marks`` selects the marks that are read as such if the text spells them: ``all``, ``none``, or
+    only those that ``template`` does not write (``other``).
     """
     vocabulary = open_vocabulary(path)
     refused = () if marks == "all" else vocabulary.marks(template)
-    outside = bytearray(b"\1" * len(text))
+    untrusted = bytearray(b"\1" * len(text))
     if marks == "other":
         refused = tuple(mark for mark in refused if is_written(mark, template))
         if vocabulary.bos_token and text.startswith(vocabulary.bos_token):
-            outside[: len(vocabulary.bos_token)] = bytes(len(vocabulary.bos_token))
-    pieces = split_marks(text, refused, outside)
+            untrusted[: len(vocabulary.bos_token)] = bytes(len(vocabulary.bos_token))
+    pieces = split_marks(text, refused, untrusted)
     return _tokens(vocabulary, pieces, add_special=add_special, parse_control=marks != "none")
 
 
 def _tokens(
     vocabulary: Any, pieces: list[str], *, add_special: bool, parse_control: bool
 ) -> list[int]:
-    """Token ids of pieces; those that begin with the model's BOS get no second one."""
+    """Token ids of pieces; if they begin with the model's BOS, no second one is added."""
     bos = vocabulary.bos_token
     if parse_control and vocabulary.adds_bos and bos and pieces[0].startswith(bos):
         add_special = False
@@ -132,28 +99,23 @@ def _tokens(
 
 
 def detokenize(path: str, token_ids: list[int]) -> str:
-    """Text of token ids. Raises ``ValueError`` for one outside the vocabulary."""
     return str(open_vocabulary(path).detokenize(token_ids))
 
 
 def vocabulary_size(path: str) -> int:
-    """How many tokens the vocabulary has."""
     return int(open_vocabulary(path).size)
 
 
 def open_vocabulary(path: str) -> Any:
-    """The vocabulary of a model file.
+    """The vocabulary of a model file, kept open while recently used and the file is the same."""
+    # Imported here: llama.cpp is loaded in this process only.
+    from inference.prompts.vocabulary import Vocabulary
 
-    It is kept open until another file takes its place, or OPEN_VOCABULARIES others were used since.
-
-    Raises:
-        ModelLoadError: it cannot be read.
-    """
     identity = identity_of(path)
     known, vocabulary = _opened.pop(path, (None, None))
     if vocabulary is None or known != identity:
-        vocabulary = None  # closed before the next is read, so that there is room for that
-        vocabulary = _read(path)
+        vocabulary = None  # frees the memory before the next one is read
+        vocabulary = Vocabulary(Path(path))
     _opened[path] = (identity, vocabulary)
     if len(_opened) > OPEN_VOCABULARIES:
         del _opened[next(iter(_opened))]
@@ -161,10 +123,7 @@ def open_vocabulary(path: str) -> Any:
 
 
 def identity_of(path: str) -> Identity:
-    """What changes when another file takes this place; of a file that is gone, what it was.
-
-    A model whose file is gone goes on serving from memory.
-    """
+    """Identifies the file at ``path``; a deleted file's model continues to serve from memory."""
     try:
         status = os.stat(path)
     except OSError:
@@ -172,13 +131,6 @@ def identity_of(path: str) -> Identity:
     identity = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
     _last_seen[path] = identity
     return identity
-
-
-def _read(path: str) -> Any:
-    # Imported here: llama.cpp belongs into this process alone.
-    from inference.prompts.vocabulary import Vocabulary
-
-    return Vocabulary(Path(path))
 
 
 @contextlib.contextmanager
@@ -195,8 +147,7 @@ def _soft_limit() -> Iterator[None]:
 def hard_limit(seconds: float) -> Iterator[None]:
     """End the process after ``seconds`` of processor time.
 
-    For C code that does not return: no signal handler of Python's interrupts it, and while it
-    holds the interpreter lock no other thread runs. The kernel's own action on SIGPROF does.
+    For C code: Python's signal handlers and threads cannot interrupt it, the kernel's SIGPROF can.
     """
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:

@@ -148,7 +148,7 @@ class ContextBudgetExceededError(InvalidRequestError):
 
 
 class ConflictError(InvalidRequestError):
-    """What is to be made is there already, and is something else."""
+    """The name is taken by another object."""
 
     status = 409
     default_code = "conflict"

@@ -1,4 +1,4 @@
-"""Who makes a request: found from an API key or a JWT, the same for HTTP and WebSocket."""
+"""The caller of a request, by API key or JWT, for HTTP and WebSocket."""
 
 import base64
 import json

@@ -50,9 +50,8 @@ class OneForm(BaseContentNegotiation):
 class ApiView(APIView):
     """Authenticates in a database thread, then awaits the handler on the event loop.
 
-    Callers need ``required_scope``; for methods that change nothing ``reading_scope`` is enough,
-    where there is one. The body is read when it is known who sends it, up to ``max_body_bytes``,
-    by default those of the settings.
+    A caller needs ``required_scope``; for methods that change nothing ``reading_scope``, if set, is
+    enough. The body is read after authentication, up to ``max_body_bytes`` (default: the setting).
     """
 
     required_scope: str = INFERENCE
@@ -61,7 +60,7 @@ class ApiView(APIView):
     content_negotiation_class = OneForm
 
     async def async_dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """As adrf's, but with the database work of ``initial`` on a kept connection."""
+        """adrf's method, with the database work of ``initial`` on a kept connection."""
         self.args, self.kwargs = args, kwargs
         request = self.initialize_request(request, *args, **kwargs)
         self.request = request

@@ -1,4 +1,4 @@
-"""From what a request names to the version that serves it."""
+"""From the model that a request names to the version that serves it."""
 
 import random
 import time
@@ -23,20 +23,20 @@ from models_registry.models import ModelVersion, Role
 from models_registry.rules.requirement import RequirementError, check_dimension, read_requirement
 from models_registry.rules.spec import ModelSpec, Offer
 
-# How long what the registry says of a name is believed.
+# How long an answer of the registry about a name is reused.
 OFFER_SECONDS: Final = 1.0
-# Types of tasks are the clients' own words: they must not fill the memory.
+# Clients invent types of tasks; they must not fill the memory.
 _MAX_KEPT: Final = 1000
 AUTO, ROLE, REGISTRATION = "auto", "role:", "registration:"
-"""What ``model`` may be besides a name: chosen by preset or task, by role, by registration."""
+"""Values of ``model`` besides names: chosen by preset or task, by role, by registration."""
 
 
 class Resolver:
     """Finds versions by name, role, type of task, preset or registration.
 
     Args:
-        models_dir: where the files are.
-        draw: gives a number in [0, 1) for each request, which decides about canaries.
+        models_dir: folder of the model files.
+        draw: gives a number in [0, 1) per request, which decides about canaries.
     """
 
     def __init__(self, models_dir: Path, draw: Callable[[], float] = random.random) -> None:
@@ -86,7 +86,7 @@ class Resolver:
         return spec
 
     async def _offer(self, name: str, task_type: str, preset: str | None) -> Offer:
-        """What the registry had for it at most ``OFFER_SECONDS`` ago."""
+        """The offer, read from the registry at most ``OFFER_SECONDS`` ago."""
         find: Callable[[str], Offer]
         if preset is not None:
             key, find = ("preset", preset), self._of_preset
@@ -176,7 +176,7 @@ class Resolver:
 
 
 def missing_file(version_key: str, file_state: str) -> InferenceError:
-    """Why a version whose file is not here cannot serve; trying again helps while it is fetched."""
+    """Why a version without its file cannot serve; a retry helps while it is being fetched."""
     if file_state != ModelVersion.FileState.FETCHING:
         return ModelFileMissingError(
             f"The file of {version_key} is not here. Fetch it first: "

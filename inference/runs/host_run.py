@@ -90,7 +90,7 @@ class HostRun(Run):
         self._followed = None
 
     async def next(self, within: float | None = None) -> tuple[int, Frame] | None:
-        """As ``Run.next``; stops a choice that makes a call again."""
+        """Stops a choice that makes a call again, besides the work of ``Run.next``."""
         entry = await super().next(within)
         if entry is not None and self._repeats is not None and self._repeats(*entry):
             choice = entry[0]

@@ -4,18 +4,22 @@ import time
 
 from inference.principal import Principal
 from inference.runs.run import Run
-from metrics.recorder import RunRecord
+from metrics.models import RequestRecord
 
 
-def record_of(run: Run, principal: Principal, end_user: str) -> RunRecord:
-    """Outcome, tokens and times of a run; a failure counts before a cancel."""
+def record_of(run: Run, principal: Principal, end_user: str) -> RequestRecord:
+    """The record of a run, not saved yet; a failure counts before a cancel."""
     failed = next((choice.failed for choice in run.choices if choice.failed), None)
     finished = [choice.finished for choice in run.choices if choice.finished]
-    cancelled = any(last.reason == "cancelled" for last in finished)
     usage = run.usage
     now = time.monotonic()
     error_code = failed.code if failed else run.error_code
-    return RunRecord(
+    outcome = RequestRecord.Outcome.FINISHED
+    if error_code:
+        outcome = RequestRecord.Outcome.FAILED
+    elif any(last.reason == "cancelled" for last in finished):
+        outcome = RequestRecord.Outcome.CANCELLED
+    return RequestRecord(
         run_id=run.header.id,
         request_id=run.request_id,
         kind=run.header.kind,
@@ -23,7 +27,7 @@ def record_of(run: Run, principal: Principal, end_user: str) -> RunRecord:
         key_id=principal.key_id,
         end_user=end_user,
         version_key=run.header.version_key,
-        outcome="failed" if error_code else "cancelled" if cancelled else "finished",
+        outcome=outcome,
         error_code=error_code,
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,

@@ -1,14 +1,12 @@
 """Requests counted by when they came."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from metrics.arrivals import count_arrivals
 from metrics.models import RequestRecord
-from metrics.recorder import record_run
-from tests.metrics.test_recorder import RECORD
+from tests.metrics.test_recorder import record as record_fields
 
 pytestmark = pytest.mark.django_db
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -16,7 +14,7 @@ NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
 def record(number: int, ended: datetime, seconds: float = 0.0, **fields: str) -> None:
     run_id = f"r{number}"
-    record_run(replace(RECORD, run_id=run_id, total_seconds=seconds, **fields))
+    record_fields(run_id=run_id, total_seconds=seconds, **fields)
     RequestRecord.objects.filter(run_id=run_id).update(created_at=ended)
 
 

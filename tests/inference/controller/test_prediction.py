@@ -11,7 +11,6 @@ from inference.controller import prediction as prediction_module
 from inference.controller.prediction import EVERY_SECONDS
 from inference.queue.claims import HostClaims
 from metrics.models import RequestRecord
-from metrics.recorder import record_run
 from models_registry.fleet import desired
 from models_registry.fleet.footprints import placements_of
 from models_registry.models import ModelVersion, Node, Prediction, Replica
@@ -19,14 +18,14 @@ from models_registry.plan.history import DAYS, HORIZON_SECONDS
 from models_registry.plan.prediction import Outcome
 from tests.inference.controller.controlled_fleet import Fleet
 from tests.inference.controller.test_controller import asked
-from tests.metrics.test_recorder import RECORD
+from tests.metrics.test_recorder import record
 from tests.models_registry.fleet_rows import a_version
 
 
 def came(version: ModelVersion, at: datetime, seconds: float = 1.0) -> None:
     """A request for a version that came at a time, and ended."""
     run_id = f"run-{RequestRecord.objects.count()}"
-    record_run(replace(RECORD, run_id=run_id, version_key=version.key, total_seconds=seconds))
+    record(run_id=run_id, version_key=version.key, total_seconds=seconds)
     ended = at + timedelta(seconds=seconds)
     RequestRecord.objects.filter(run_id=run_id).update(created_at=ended)
 

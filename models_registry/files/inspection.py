@@ -116,7 +116,7 @@ def forget_file(version: ModelVersion, edited: Collection[str]) -> None:
     if "file_name" not in edited and not has_other_sha256:
         return
     row = ModelVersion.objects.select_for_update().get(pk=version.pk)
-    if row.is_all_of_its_model:
+    if row.model_follows_file:
         row.model.capabilities = []
         row.model.save(update_fields=["capabilities"])
     said = row.header or {}
@@ -206,7 +206,7 @@ def inspect_file(version: ModelVersion, path: Path) -> None:
         except (ModelVersion.DoesNotExist, Model.DoesNotExist):
             raise RegistryError(f"{version.key} was deleted meanwhile.") from None
     _require_kind(version, header)
-    is_all, said = version.is_all_of_its_model, version.header
+    is_all, said = version.model_follows_file, version.header
     _take_over(version, header)
     version.file_state, version.file_error = _State.READY, ""
     version.save(update_fields=None if is_new else _FACTS)
@@ -245,7 +245,7 @@ def _is_from_header(template: str, said: Mapping[str, Any]) -> bool:
 def _require_kind(version: ModelVersion, header: GGUFHeader) -> None:
     """Raise ``RegistryError`` where a file embeds texts and its model does not, or the reverse."""
     model_type = version.model.type
-    if model_type not in _DOES or model_type == _kind(header) or version.is_all_of_its_model:
+    if model_type not in _DOES or model_type == _kind(header) or version.model_follows_file:
         return
     raise RegistryError(
         f"The file of {version.key} is made to {_DOES[_kind(header)]}, but {version.model} is "

@@ -1,4 +1,4 @@
-"""Downloads of versions' files: what was asked for, how far it is, how it ended."""
+"""Downloads of versions' files."""
 
 import uuid
 from typing import Final
@@ -10,11 +10,10 @@ from models_registry.models.catalogue import ModelVersion
 
 
 class Download(models.Model):
-    """One request to bring the file of a version here.
+    """A request to download the file of a version.
 
-    It is run by whoever claims it; ``run_id`` names that attempt, and only the attempt whose id
-    is in the row may write to it. An attempt that has shown no sign of life for a while is lost,
-    and another claims the row.
+    A process claims the row by writing its ``run_id``, and only the process with that id may
+    update it. If ``seen_at`` becomes too old, another process claims the row.
     """
 
     class State(models.TextChoices):
@@ -44,7 +43,7 @@ class Download(models.Model):
         max_length=10, choices=State.choices, default=State.QUEUED, editable=False
     )
     phase = models.CharField(
-        max_length=20, blank=True, editable=False, help_text="What it does at the moment."
+        max_length=20, blank=True, editable=False, help_text="The current step."
     )
     done_bytes = models.BigIntegerField(default=0, editable=False)
     total_bytes = models.BigIntegerField(null=True, editable=False)
@@ -76,12 +75,11 @@ class Download(models.Model):
 
     @property
     def is_active(self) -> bool:
-        """Whether it is still to come to an end."""
         return self.state in ACTIVE
 
     @property
     def eta_seconds(self) -> float | None:
-        """Time left at the present speed, where it can be told."""
+        """Time left at the present speed; None if unknown."""
         if self.state != self.State.RUNNING or not self.total_bytes or not self.bytes_per_second:
             return None
         return max(0, self.total_bytes - self.done_bytes) / self.bytes_per_second

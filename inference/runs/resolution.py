@@ -10,8 +10,8 @@ from typing import Final
 from inference.database import in_database
 from inference.errors import InvalidRequestError, ModelNotFoundError
 from inference.runs.availability import missing_file
+from models_registry.catalogue.lookup import find_offer, spec_of
 from models_registry.catalogue.routing import find_offer_for_role, find_offer_for_task, find_preset
-from models_registry.catalogue.selectors import find_offer, spec_of
 from models_registry.errors import RegistryError
 from models_registry.fleet.registrations import find_registration, note_use
 from models_registry.models import Role

@@ -116,7 +116,7 @@ class Command(BaseCommand):
 
 def _prepare(console: Console) -> int:
     """Fetch the models and set the budget; returns its bytes."""
-    from models_registry.catalogue.selectors import find_version
+    from models_registry.catalogue.lookup import find_version
     from models_registry.files.download_run import fetch_here
     from models_registry.files.terminal import fetch_with_bar
     from models_registry.fleet.footprints import placements_of

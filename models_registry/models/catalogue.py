@@ -23,7 +23,7 @@ class Hardware(models.TextChoices):
     """Hardware that a version or preset is meant for, according to its publisher."""
 
     LAPTOP = "laptop", "16 GB laptop"
-    LAPTOP_ALONE = "laptop_alone", "16 GB laptop that does nothing else"
+    LAPTOP_ALONE = "laptop_alone", "dedicated 16 GB laptop"
     SERVER = "server", "server with a GPU of 24 GB or more"
 
 
@@ -98,7 +98,7 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout):
         max_length=10, choices=FileState.choices, default=FileState.ABSENT, editable=False
     )
     file_error = models.TextField(blank=True, editable=False)
-    sha256 = models.CharField(max_length=64, blank=True)
+    sha256 = models.CharField("SHA-256", max_length=64, blank=True)
     size_bytes = models.BigIntegerField(null=True, blank=True)
     documented_memory_bytes = models.BigIntegerField(
         null=True, blank=True, help_text="Memory in bytes, according to the publisher."

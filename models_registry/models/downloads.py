@@ -9,6 +9,16 @@ from django.db import models
 from models_registry.models.catalogue import ModelVersion
 
 
+def _user() -> models.ForeignKey:
+    return models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        editable=False,
+        related_name="+",
+    )
+
+
 class Download(models.Model):
     """A request to download the file of a version.
 
@@ -25,20 +35,8 @@ class Download(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="downloads")
-    requested_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        on_delete=models.SET_NULL,
-        null=True,
-        editable=False,
-        related_name="+",
-    )
-    cancelled_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        on_delete=models.SET_NULL,
-        null=True,
-        editable=False,
-        related_name="+",
-    )
+    requested_by = _user()
+    cancelled_by = _user()
     state = models.CharField(
         max_length=10, choices=State.choices, default=State.QUEUED, editable=False
     )

@@ -26,7 +26,7 @@ class Node(models.Model):
 
     name = models.CharField(max_length=100, unique=True)
     max_replicas = models.PositiveSmallIntegerField(default=4)
-    cpu_count = models.PositiveSmallIntegerField(null=True, blank=True, editable=False)
+    cpu_count = models.PositiveSmallIntegerField("CPUs", null=True, blank=True, editable=False)
     memory_bytes = models.BigIntegerField(null=True, blank=True, editable=False)
     cpu_features = models.JSONField(
         default=list, editable=False, help_text="What llama.cpp was built for and found."

@@ -56,6 +56,7 @@ class RuntimeOptions(models.Model):
         IQ4_NL = "iq4_nl", "iq4_nl"
 
     kv_cells = models.PositiveIntegerField(
+        "KV cells",
         default=16_384,
         validators=[MinValueValidator(256)],
         help_text="Tokens of KV cache that all sequences of a replica share.",
@@ -79,6 +80,7 @@ class RuntimeOptions(models.Model):
         "if the device is missing.",
     )
     gpu_layers = models.IntegerField(
+        "GPU layers",
         default=-1,
         validators=[MinValueValidator(-1)],
         help_text="Layers on the GPU: -1 for all, 0 for none.",

@@ -64,12 +64,8 @@ def quantise(
 ) -> ModelVersion:
     """Register a version with ``source``'s file in another quantisation, and return it.
 
-    Any failure, also an exception of ``on_tensor``, leaves neither a file nor a row.
-
-    Args:
-        quantisation: one of ``QUANTISATIONS``, in any case.
-        label: of the new version; by default the quantisation in lower case.
-        on_tensor: called as ``on_tensor(done, total)`` after each tensor.
+    ``label`` is by default the quantisation in lower case. ``on_tensor(done, total)`` is called
+    after each tensor. Any failure, also one of ``on_tensor``, leaves neither a file nor a row.
 
     Raises:
         RegistryError: the source's file is not here, or label or file name are taken.
@@ -82,12 +78,7 @@ def quantise(
         raise QuantisationError(
             f"{quantisation!r} is not a quantisation. Choose one of {', '.join(QUANTISATIONS)}."
         )
-    path = path_below(models_dir, source.file_name)
-    if source.file_state != ModelVersion.FileState.READY or not path.is_file():
-        raise RegistryError(
-            f"The file of {source.key} is not here. Download it first: "
-            f"python manage.py fetch_model {source.key}"
-        )
+    path = _source_file(source, models_dir)
     label = label or wanted.lower()
     version = derive_version(source, label)
     version.file_name = _file_name(source, wanted, label)
@@ -96,14 +87,18 @@ def quantise(
         if target.exists():
             raise RegistryError(f"{target} exists already. Remove it, or choose another label.")
         sha256 = _write(path, target, wanted, threads, on_tensor)
-        try:
-            checksum.remember(target, sha256)
-            register_derived(version, target, sha256)
-        except BaseException:
-            target.unlink()
-            checksum.note_path(target).unlink(missing_ok=True)
-            raise
+        _register(version, target, sha256)
     return version
+
+
+def _source_file(source: ModelVersion, models_dir: Path) -> Path:
+    path = path_below(models_dir, source.file_name)
+    if source.file_state != ModelVersion.FileState.READY or not path.is_file():
+        raise RegistryError(
+            f"The file of {source.key} is not here. Download it first: "
+            f"python manage.py fetch_model {source.key}"
+        )
+    return path
 
 
 def _file_name(source: ModelVersion, quantisation: str, label: str) -> str:
@@ -170,3 +165,13 @@ def _child(source: Path, target: Path, quantisation: str, threads: int) -> Itera
         if status:
             errors.seek(0)
             raise QuantisationError(errors.read().strip()[-500:])
+
+
+def _register(version: ModelVersion, path: Path, sha256: str) -> None:
+    try:
+        checksum.remember(path, sha256)
+        register_derived(version, path, sha256)
+    except BaseException:
+        path.unlink()
+        checksum.note_path(path).unlink(missing_ok=True)
+        raise

@@ -50,17 +50,9 @@ def add_version(
 ) -> ModelVersion:
     """Register a version with a source, without downloading the file.
 
-    A missing model is added. Its first version becomes the default.
-
-    Args:
-        slug: of the model.
-        label: of the version.
-        url: a source URL.
-        name: of a new model; the slug if empty.
-        sha256: of the file in hex; if empty, the first download sets it.
-        only_public: refuse private addresses.
-        actor: the user, for the audit trail.
-        options: runtime options of the version.
+    A missing model is added under ``name``, or its slug if that is empty. The first version of a
+    model becomes its default. ``sha256`` is the file's, in hex; if empty, the first download sets
+    it. ``only_public`` refuses private addresses. ``options`` are runtime options of the version.
 
     Raises:
         RegistryError: the version exists already, or a name is invalid.
@@ -72,8 +64,7 @@ def add_version(
     try:
         with acting(actor), transaction.atomic():
             if model._state.adding:
-                model.full_clean()
-                model.save()
+                _save(model)
             version = ModelVersion(
                 model=model,
                 label=label,
@@ -83,16 +74,18 @@ def add_version(
                 sha256=sha256,
                 **options,
             )
-            version.full_clean()
-            version.save()
-            source = Source(version=version, url=url, only_public=only_public)
-            source.full_clean()
-            source.save()
+            _save(version)
+            _save(Source(version=version, url=url, only_public=only_public))
     except ValidationError as error:
         raise RegistryError(" ".join(error.messages)) from error
     except IntegrityError as error:
         raise _registered_meanwhile(f"{slug}@{label}") from error
     return version
+
+
+def _save(row: Model | ModelVersion | Source) -> None:
+    row.full_clean()
+    row.save()
 
 
 def derive_version(source: ModelVersion, label: str) -> ModelVersion:

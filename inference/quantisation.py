@@ -1,6 +1,6 @@
-"""Quantise a registered version: a new file and a new version, the old ones stay as they are.
+"""Quantise a version into a new file and a new version.
 
-The work is done by `inference.engine.llama.quantize` in a process of its own.
+`inference.engine.llama.quantize` does the work in its own process.
 """
 
 import os
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, cast
 
-from models_registry.catalogue.derivation import derive_version, register_derived
+from models_registry.catalogue.additions import derive_version, register_derived
 from models_registry.errors import RegistryError
 from models_registry.gguf.reader import read_header
 from models_registry.models import ModelVersion
@@ -26,7 +26,7 @@ from models_registry.sources.storage import (
     sync_to_disk,
 )
 
-# Those of llama.cpp that need no importance matrix, from the smallest to the exact.
+# llama.cpp's types that need no importance matrix, from the smallest to the most exact.
 QUANTISATIONS: Final = (
     *("Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "IQ3_S", "IQ3_M", "IQ4_XS", "IQ4_NL"),
     *("Q4_0", "Q4_K_S", "Q4_K_M", "Q4_1", "Q5_0", "Q5_K_S", "Q5_K_M", "Q5_1"),
@@ -35,7 +35,6 @@ QUANTISATIONS: Final = (
 _UNQUANTISED: Final = {"F16", "BF16", "F32"}
 _CHECKOUT: Final = Path(__file__).resolve().parents[1]
 
-# Called as on_tensor(done, total) after each tensor.
 TensorCallback = Callable[[int, int], None]
 
 
@@ -44,12 +43,12 @@ class QuantisationError(Exception):
 
 
 def quality_warning(source: ModelVersion) -> str:
-    """What people should know before they quantise ``source``; "" when there is nothing."""
+    """The warning for a source that is quantised already; "" for any other."""
     if source.quantisation in _UNQUANTISED:
         return ""
     return (
-        f"{source.key} is quantised already ({source.quantisation}): what that lost stays lost, "
-        "and this loses a little more. Where quality counts, start from an F16 file."
+        f"{source.key} is quantised already ({source.quantisation}). Quantising it again loses "
+        "more quality; an F16 file gives better results."
     )
 
 
@@ -62,21 +61,10 @@ def quantise(
     label: str = "",
     on_tensor: TensorCallback,
 ) -> ModelVersion:
-    """Make a version of ``source``'s model whose file is quantised otherwise.
+    """Register a version with ``source``'s file in another quantisation, and return it.
 
-    The file is written beside its place, read back, and moved there by rename. Whatever ends this
-    early, an exception of ``on_tensor`` included, leaves neither a file nor a row.
-
-    Args:
-        source: whose file is read; it is not changed.
-        quantisation: one of ``QUANTISATIONS``, in any case.
-        models_dir: where the files are.
-        threads: CPU threads to use.
-        label: of the new version; by default the quantisation in lower case.
-        on_tensor: is told how far it is.
-
-    Returns:
-        The new version, registered and its file ready.
+    ``label`` is by default the quantisation in lower case. ``on_tensor(done, total)`` is called
+    after each tensor. Any failure, also one of ``on_tensor``, leaves neither a file nor a row.
 
     Raises:
         RegistryError: the source's file is not here, or label or file name are taken.
@@ -87,14 +75,9 @@ def quantise(
     wanted = quantisation.upper()
     if wanted not in QUANTISATIONS:
         raise QuantisationError(
-            f"{quantisation!r} is no quantisation. Choose one of {', '.join(QUANTISATIONS)}."
+            f"{quantisation!r} is not a quantisation. Choose one of {', '.join(QUANTISATIONS)}."
         )
-    path = path_below(models_dir, source.file_name)
-    if source.file_state != ModelVersion.FileState.READY or not path.is_file():
-        raise RegistryError(
-            f"The file of {source.key} is not here. Fetch it first: "
-            f"python manage.py fetch_model {source.key}"
-        )
+    path = _source_file(source, models_dir)
     label = label or wanted.lower()
     version = derive_version(source, label)
     version.file_name = _file_name(source, wanted, label)
@@ -107,8 +90,18 @@ def quantise(
     return version
 
 
+def _source_file(source: ModelVersion, models_dir: Path) -> Path:
+    path = path_below(models_dir, source.file_name)
+    if source.file_state != ModelVersion.FileState.READY or not path.is_file():
+        raise RegistryError(
+            f"The file of {source.key} is not here. Download it first: "
+            f"python manage.py fetch_model {source.key}"
+        )
+    return path
+
+
 def _file_name(source: ModelVersion, quantisation: str, label: str) -> str:
-    """The source's name with the new quantisation, or a label of one's own, for the old one."""
+    """The source's name, its quantisation replaced by the new one or by a custom label."""
     old = Path(source.file_name)
     stem = re.sub(rf"[.-]{re.escape(source.quantisation)}$", "", old.stem, flags=re.IGNORECASE)
     mark = quantisation if label == quantisation.lower() else label
@@ -118,7 +111,7 @@ def _file_name(source: ModelVersion, quantisation: str, label: str) -> str:
 def _write(
     source: Path, target: Path, quantisation: str, threads: int, on_tensor: TensorCallback
 ) -> str:
-    """Put the quantised file at ``target``; returns its sha256 (hex)."""
+    """Write the quantised file beside ``target``, check it, rename it; returns its sha256."""
     header = read_header(source)
     part = target.with_name(target.name + ".part")
     try:
@@ -143,7 +136,7 @@ def _write(
 
 @contextmanager
 def _child(source: Path, target: Path, quantisation: str, threads: int) -> Iterator[IO[str]]:
-    """The output of the process that quantises; it has ended well, or not at all, at the end.
+    """The output lines of the quantising process, which ends with the block.
 
     Raises:
         QuantisationError: it failed.
@@ -153,9 +146,9 @@ def _child(source: Path, target: Path, quantisation: str, threads: int) -> Itera
         *(str(source), str(target), quantisation, str(threads)),
     ]
     with (
-        tempfile.TemporaryFile("w+", errors="replace") as complaints,
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
         subprocess.Popen(
-            command, cwd=_CHECKOUT, stdout=subprocess.PIPE, stderr=complaints, text=True
+            command, cwd=_CHECKOUT, stdout=subprocess.PIPE, stderr=errors, text=True
         ) as process,
     ):
         try:
@@ -165,16 +158,15 @@ def _child(source: Path, target: Path, quantisation: str, threads: int) -> Itera
             process.kill()
         if status < 0:
             raise QuantisationError(
-                f"The process that quantises was ended by signal {-status}. Most often there was "
-                "too little memory."
+                f"The quantising process was ended by signal {-status}, most likely because memory "
+                "was short."
             )
         if status:
-            complaints.seek(0)
-            raise QuantisationError(complaints.read().strip()[-500:])
+            errors.seek(0)
+            raise QuantisationError(errors.read().strip()[-500:])
 
 
 def _register(version: ModelVersion, path: Path, sha256: str) -> None:
-    """Enter the version; without its row, the file goes as well."""
     try:
         checksum.write_note(path, sha256)
         register_derived(version, path, sha256)

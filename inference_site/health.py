@@ -14,7 +14,7 @@ from inference.conf import inference_settings
 from inference.database import in_database
 from inference.queue import keys
 from inference.runs.runtime import runtime
-from models_registry.catalogue.selectors import ReplicaStatus, pinned_keys, replica_statuses
+from models_registry.catalogue.status import ReplicaStatus, pinned_keys, replica_statuses
 from models_registry.fleet.preloading import configured_now, configured_preset
 from models_registry.fleet.preset_fit import NodeFit, crowded_nodes
 from models_registry.models import Replica

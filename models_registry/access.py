@@ -1,18 +1,16 @@
-"""Who may do what in the admin: three groups, made with each migration.
+"""Permissions in the admin: three groups, created by each migration.
 
     Viewers          see the registry, the fleet, downloads, registrations, predictions, request
                      records and the audit trail
-    Operators        see that, and load, unload, pin, download, move the default and canaries, and
-                     try prompts
-    Administrators   see and do that, and edit the registry and the nodes, and make and revoke keys
+    Operators        also load, unload, pin, download, roll out and try versions
+    Administrators   also edit the registry and the nodes, and create and revoke API keys
 
-A user also needs the mark "staff" to log in. Users and groups themselves are for superusers: who
-may edit them could give themselves anything. Permissions that are taken out of one of these groups
-come back with the next migration; to allow less, make a group of your own.
+Users also need staff status to log in. Only superusers edit users and groups, since this would let
+others give themselves any permission. Each migration restores permissions that were removed from
+these groups; to allow less, create another group.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.apps import AppConfig
 from django.apps import apps as installed_apps
@@ -26,66 +24,53 @@ ADMINISTRATORS: Final = "Administrators"
 
 OPERATE_CODENAME: Final = "operate_fleet"
 OPERATE: Final = f"models_registry.{OPERATE_CODENAME}"
-"""Permission to change what is in memory, what is downloaded, and which version is served."""
 ADD_VERSION: Final = "models_registry.add_modelversion"
-"""Permission to register files from sources of one's choosing."""
 
 _EDITED: Final = (
     *("model", "modelversion", "source", "contextbudget", "fallback", "taskroute"),
     *("roleassignment", "preset", "presetmember"),
 )
-_SEEN: Final = (*_EDITED, "node", "replica", "footprint", "download", "registration", "prediction")
+_VIEWED: Final = (
+    *(*_EDITED, "node", "replica", "footprint", "download", "registration", "prediction"),
+)
+
+
+class Level(NamedTuple):
+    """A group and the codenames of its permissions, by app."""
+
+    group: str
+    codenames: dict[str, frozenset[str]]
 
 
 def _all(actions: tuple[str, ...], tables: tuple[str, ...]) -> frozenset[str]:
     return frozenset(f"{action}_{table}" for action in actions for table in tables)
 
 
-@dataclass(frozen=True)
-class Level:
-    """A group and its permissions: codenames by the label of their app."""
-
-    group: str
-    codenames: dict[str, frozenset[str]] = field(default_factory=dict)
-
-    def __or__(self, other: "Level") -> "Level":
-        """``other``'s group with what this one may as well."""
-        labels = {*self.codenames, *other.codenames}
-        none: frozenset[str] = frozenset()
-        return Level(
-            other.group,
-            {
-                label: self.codenames.get(label, none) | other.codenames.get(label, none)
-                for label in labels
-            },
-        )
-
-
-_view = Level(
-    VIEWERS,
-    {
-        "models_registry": _all(("view",), _SEEN),
-        "metrics": frozenset({"view_requestrecord"}),
-        "auditlog": frozenset({"view_logentry"}),
-    },
+_view: Final = {
+    "models_registry": _all(("view",), _VIEWED),
+    "metrics": frozenset({"view_requestrecord"}),
+    "auditlog": frozenset({"view_logentry"}),
+}
+_operate: Final = _view | {"models_registry": _view["models_registry"] | {OPERATE_CODENAME}}
+_administer: Final = _operate | {
+    "models_registry": _operate["models_registry"]
+    | _all(("add", "change", "delete"), _EDITED)
+    | {"change_node"},
+    "inference": _all(("view", "add", "change"), ("apikey",)),
+}
+LEVELS: Final = (
+    Level(VIEWERS, _view),
+    Level(OPERATORS, _operate),
+    Level(ADMINISTRATORS, _administer),
 )
-_operate = _view | Level(OPERATORS, {"models_registry": frozenset({OPERATE_CODENAME})})
-_administer = _operate | Level(
-    ADMINISTRATORS,
-    {
-        "models_registry": _all(("add", "change", "delete"), _EDITED) | {"change_node"},
-        "inference": _all(("view", "add", "change"), ("apikey",)),
-    },
-)
-LEVELS: Final = (_view, _operate, _administer)
 
 
 def grant_levels(
     app_config: AppConfig, using: str = "default", apps: Apps = installed_apps, **_: Any
 ) -> None:
-    """Give the groups their permissions of one app; called after it was migrated.
+    """Give the groups their permissions of one app, after its migration.
 
-    ``apps`` are the models that the database has now: who migrates a single app has no groups yet.
+    ``apps`` has the models of the database at this point, which may lack groups.
     """
     if not any(app_config.label in level.codenames for level in LEVELS):
         return
@@ -105,7 +90,7 @@ def grant_levels(
 
 
 def _make_operate_permission(using: str) -> None:
-    """It belongs to no single table; replicas are what it is mostly about."""
+    # Permissions need a table; replicas are closest.
     table = ContentType.objects.db_manager(using).get_by_natural_key("models_registry", "replica")
     Permission.objects.using(using).get_or_create(
         content_type=table,

@@ -1,23 +1,20 @@
-"""Django's registration of the app."""
+"""The registry app."""
 
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
 
 class ModelsRegistryConfig(AppConfig):
-    """What exists, and what is in memory where."""
-
     name = "models_registry"
     verbose_name = "Models"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Track changes of the registry's rows, look after downloads, and make the groups."""
         from models_registry.access import grant_levels
         from models_registry.audit import start_audit
         from models_registry.tasks import schedule_downloads
 
         start_audit()
         post_migrate.connect(schedule_downloads, sender=self)
-        # After each app: the permissions of those that come later are not there yet.
+        # After each app, since the permissions of later apps do not exist before.
         post_migrate.connect(grant_levels, dispatch_uid="registry_levels")

@@ -1,9 +1,8 @@
 """The audit trail: who changed which row of the registry, and when.
 
-Entries are django-auditlog's, made by its signals on ``save()`` and ``delete()``. A queryset's
-``update()`` sends no signals: hosts and the controller use it for what they observe many times a
-minute, and nobody else should. For the same reason fields that cannot be edited, which is how
-observations are declared, are left out.
+django-auditlog makes entries by the signals of ``save()`` and ``delete()``. A queryset's
+``update()`` sends no signals: only hosts and the controller use it, for observations. Observed
+fields are declared as not editable, and such fields are not tracked.
 """
 
 import sys
@@ -38,11 +37,7 @@ _actor: ContextVar[Any] = ContextVar("registry_actor", default=None)
 
 @contextmanager
 def acting(actor: Any) -> Iterator[None]:
-    """Note ``actor`` with every change made in this block.
-
-    Args:
-        actor: a user; None or an anonymous one leaves whoever acts already.
-    """
+    """Record ``actor``, a user, with every change in this block; None keeps the present actor."""
     if actor is None:
         yield
         return
@@ -54,11 +49,11 @@ def acting(actor: Any) -> Iterator[None]:
 
 
 def start_audit() -> None:
-    """Begin to track the registry in this process; called once, when Django starts."""
+    """Track the registry's rows in this process; called once, when Django starts."""
     for table in TRACKED:
         edited = [field.name for field in table._meta.concrete_fields if field.editable]
         auditlog.register(table, include_fields=edited)
-    # That it was asked for, and that somebody stopped it; what becomes of it is observed.
+    # Only its start and cancellation by a person; the rest is observed.
     auditlog.register(models.Download, include_fields=["version", "cancelled_by"])
     pre_save.connect(_note_actor, sender=LogEntry, dispatch_uid="registry_actor")
 
@@ -67,6 +62,6 @@ def _note_actor(instance: LogEntry, **_: Any) -> None:
     actor = _actor.get()
     if actor is not None and actor.is_authenticated:
         instance.actor, instance.actor_email = actor, actor.email
-    # What did it: "manage.py seed_registry", say. Further words may be private.
+    # Such as "manage.py seed_registry". Further arguments may be private.
     program = [Path(sys.argv[0]).name, *sys.argv[1:2]]
     instance.additional_data = {"program": " ".join(program)}

@@ -1,4 +1,4 @@
-"""The one clock of all machines: that of the database."""
+"""The clock of the database, which all machines share."""
 
 from datetime import datetime
 
@@ -6,7 +6,7 @@ from django.db import connection
 
 
 def database_now() -> datetime:
-    """The time, for moments that are compared with others that another machine wrote."""
+    """The time, for comparison with times that other machines wrote."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT statement_timestamp()")
         (now,) = cursor.fetchone()

@@ -1,4 +1,4 @@
-"""The errors of the registry that people are shown."""
+"""Errors of the registry with messages for people."""
 
 
 class RegistryError(Exception):
@@ -6,12 +6,12 @@ class RegistryError(Exception):
 
 
 class FetchStoppedError(Exception):
-    """Somebody at a terminal pressed Ctrl-C while a file was fetched."""
+    """Ctrl-C was pressed while a file was downloaded."""
 
 
 class LabelError(RegistryError):
-    """A version cannot be called that."""
+    """A version label is invalid or taken."""
 
 
 class NeverFitsError(RegistryError):
-    """A version is too large for a machine, even for an empty one."""
+    """A version is too large for a node, even for an empty one."""

@@ -1,4 +1,4 @@
-"""What the jobs cluster does for the registry."""
+"""Tasks of the registry in the jobs cluster."""
 
 from typing import Any
 
@@ -11,12 +11,9 @@ from models_registry.files.downloads import JOBS_CLUSTER, TASK, claim_download
 
 
 def run_downloads() -> int:
-    """Run what is waiting to be downloaded, one after the other, until nothing is.
+    """Run queued downloads until none is left; returns how many, for django-q's record.
 
-    Several workers may do this at once: each takes another download.
-
-    Returns:
-        How many were run, for django-q's record.
+    Several workers may do this at once.
     """
     count = 0
     while (download := claim_download(timezone.now())) is not None:
@@ -26,7 +23,7 @@ def run_downloads() -> int:
 
 
 def schedule_downloads(**_: Any) -> None:
-    """Have ``run_downloads`` called every minute, for what was lost with its process."""
+    """Call ``run_downloads`` every minute, for downloads whose process died."""
     Schedule.objects.update_or_create(
         name="downloads",
         defaults={
@@ -34,7 +31,7 @@ def schedule_downloads(**_: Any) -> None:
             "cluster": JOBS_CLUSTER,
             "schedule_type": Schedule.MINUTES,
             "minutes": 1,
-            # Its results would push those of others out of the list.
+            # Its results would push others out of the list.
             "kwargs": "{'q_options': {'save': False}}",
         },
     )

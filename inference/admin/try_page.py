@@ -35,7 +35,7 @@ from inference.orders.requests import ChatRequest, CompletionRequest
 from inference.principal import INFERENCE, Principal
 from inference.runs.runtime import runtime
 from models_registry.access import OPERATE
-from models_registry.catalogue.selectors import find_version
+from models_registry.catalogue.lookup import find_version
 from models_registry.models import Model, ModelVersion
 
 _TEMPLATE: Final = "inference/try.html"

@@ -15,8 +15,8 @@ from inference.errors import (
     ModelLoadingError,
     ModelNotFoundError,
 )
+from models_registry.catalogue.lookup import find_offer, spec_of
 from models_registry.catalogue.routing import find_offer_for_role, find_offer_for_task, find_preset
-from models_registry.catalogue.selectors import find_offer, spec_of
 from models_registry.errors import RegistryError
 from models_registry.fleet.registrations import find_registration, note_use
 from models_registry.models import ModelVersion, Role

@@ -26,7 +26,7 @@ from inference.replica.host import Host, HostConfig, heartbeat_ttl_seconds
 from inference.replica.load_priority import LoadPriority
 from inference.replica.loading import Loaded, import_runtime, load_engine
 from inference.replica.process_memory import private_bytes, resident_bytes
-from models_registry.catalogue.selectors import spec_of
+from models_registry.catalogue.lookup import spec_of
 from models_registry.errors import RegistryError
 from models_registry.files.checks import require_checked
 from models_registry.fleet import observed

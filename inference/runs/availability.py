@@ -13,7 +13,8 @@ from inference.messages import RunHeader, WorkItem
 from inference.orders.resolution import missing_file
 from inference.queue import keys
 from inference.queue.queue import Queue
-from models_registry.catalogue.selectors import find_version, replica_statuses
+from models_registry.catalogue.lookup import find_version
+from models_registry.catalogue.status import replica_statuses
 from models_registry.models import ModelVersion
 
 logger = logging.getLogger(__name__)

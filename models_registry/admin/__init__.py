@@ -1,5 +1,6 @@
-"""The registry in the admin: one module for each subject, all registered by this import."""
+"""The registry in the admin; this import registers its pages."""
 
+# ruff: noqa: F401
 from models_registry.admin import (
     audit_trail,
     downloads,
@@ -10,20 +11,5 @@ from models_registry.admin import (
     presets,
     registrations,
     replicas,
-    routing,
     versions,
 )
-
-__all__ = [
-    "audit_trail",
-    "downloads",
-    "models",
-    "nodes",
-    "overview",
-    "predictions",
-    "presets",
-    "registrations",
-    "replicas",
-    "routing",
-    "versions",
-]

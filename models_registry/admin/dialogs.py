@@ -1,8 +1,10 @@
-"""Forms of the dialogs that ask before an action."""
+"""Actions that ask first, and the forms of their dialogs."""
 
 from typing import Any
 
 from django import forms
+from unfold.decorators import action
+from unfold.enums import ActionVariant
 from unfold.forms import BaseDialogForm
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
@@ -14,57 +16,72 @@ from unfold.widgets import (
 from models_registry.fleet.nodes import answering, faults_of
 from models_registry.models import ModelVersion, Node
 
-_BEST = ("", "The machine with most room")
+
+def dialog_action(
+    description: str,
+    *,
+    icon: str,
+    title: str,
+    text: str,
+    submit: str = "",
+    form: type[BaseDialogForm] = BaseDialogForm,
+    permission: str = "operate",
+    variant: ActionVariant = ActionVariant.DEFAULT,
+) -> Any:
+    """Decorate an action with a dialog; ``submit`` is its button, by default ``description``."""
+    return action(
+        description=description,
+        icon=icon,
+        permissions=[permission],
+        variant=variant,
+        dialog={
+            "title": title,
+            "description": text,
+            "form_class": form,
+            "form_submit_text": submit or description,
+        },
+    )
 
 
 class LoadForm(BaseDialogForm):
-    """Where to load a version."""
-
-    node = forms.ChoiceField(label="Where", required=False, widget=UnfoldAdminSelectWidget())
+    node = forms.ChoiceField(label="Node", required=False, widget=UnfoldAdminSelectWidget())
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         version = ModelVersion.objects.select_related("model").filter(pk=self.object_id).first()
         nodes = list(Node.objects.filter(seen_at__isnull=False))
-        awake = answering(nodes)
+        alive = answering(nodes)
         faults = faults_of(version, nodes) if version is not None else {}
-        choices = [
-            (node.name, _label(node, node in awake, bool(fault))) for node, fault in faults.items()
-        ]
+        choices = [("", "The node with most free memory")]
+        for node, fault in faults.items():
+            warnings = [] if node in alive else ["silent"]
+            if fault:
+                warnings.append("too small")
+            choices.append(
+                (node.name, f"{node.name} ({', '.join(warnings)})" if warnings else node.name)
+            )
         field = self.fields["node"]
         if isinstance(field, forms.ChoiceField):
-            field.choices = [_BEST, *choices]
-
-
-def _label(node: Node, is_awake: bool, is_too_small: bool) -> str:
-    """A machine's name, with what speaks against it."""
-    faults = [] if is_awake else ["silent"]
-    if is_too_small:
-        faults.append("too small")
-    return f"{node.name} ({', '.join(faults)})" if faults else node.name
+            field.choices = choices
 
 
 class DeprecateForm(BaseDialogForm):
-    """Why a version is deprecated."""
-
     note = forms.CharField(
         label="Note",
         required=False,
         max_length=200,
         widget=UnfoldAdminTextInputWidget(),
-        help_text="Why, and what to use instead. It goes out with each answer.",
+        help_text="Why, and what to use instead. Sent with each answer.",
     )
 
 
 class CanaryForm(BaseDialogForm):
-    """The share of a canary."""
-
     percent = forms.IntegerField(
         label="Share in percent",
         min_value=0,
         max_value=100,
         widget=UnfoldAdminIntegerFieldWidget(),
-        help_text="Of the requests that name only the model. 0 ends it.",
+        help_text="Of the requests without a version label. 0 ends the canary.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -74,20 +91,17 @@ class CanaryForm(BaseDialogForm):
 
 
 class PullForm(BaseDialogForm):
-    """A new version and where its file is."""
-
     url = forms.CharField(
         label="Source",
         max_length=500,
         widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "hf://owner/repository/file.gguf"}),
-        help_text="hf://, https://, s3://, file:// or pypi://; docs/sources.md has them all.",
+        help_text="hf://, https://, s3://, file:// or pypi://; see docs/sources.md.",
     )
     slug = forms.CharField(
         label="Model id",
         max_length=100,
         widget=UnfoldAdminTextInputWidget(),
-        help_text="What requests send as model. A new model is added; to one that exists, a "
-        "version.",
+        help_text="The value of model in requests. If the model exists, a version is added to it.",
     )
     label = forms.CharField(
         label="Version label", max_length=50, initial="v1", widget=UnfoldAdminTextInputWidget()
@@ -97,7 +111,7 @@ class PullForm(BaseDialogForm):
         required=False,
         max_length=64,
         widget=UnfoldAdminTextInputWidget(),
-        help_text="Empty to take what comes; it is then held to that.",
+        help_text="Optional. If empty, the first download sets it.",
     )
     download = forms.BooleanField(
         label="Download it now", required=False, initial=True, widget=UnfoldBooleanSwitchWidget()

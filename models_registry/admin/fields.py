@@ -1,4 +1,4 @@
-"""Form fields for values that are JSON in the database and words to people."""
+"""Form fields that show JSON values as text."""
 
 import re
 from typing import Any, Final
@@ -11,50 +11,46 @@ _BUDGET: Final = re.compile(r"(\S+?)\s*:\s*(\d+(?:\.\d+)?)\s*([GM])iB", re.IGNOR
 _UNITS: Final = {"G": 1 << 30, "M": 1 << 20}
 
 
-class WordsField(forms.CharField):
-    """A list of words, written with commas between them."""
+class _JsonTextField(forms.CharField):
+    """An optional field; the model field validates the value."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"required": False, **kwargs})
+
+    def validate(self, value: Any) -> None:
+        pass
+
+    def run_validators(self, value: Any) -> None:
+        pass
+
+
+class WordsField(_JsonTextField):
+    """A list of words, written with commas: ``a, b``."""
 
     widget = UnfoldAdminTextInputWidget
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"required": False, **kwargs})
-
     def prepare_value(self, value: Any) -> Any:
-        """``["a", "b"]`` as ``a, b``."""
         return ", ".join(map(str, value)) if isinstance(value, list) else value
 
     def to_python(self, value: Any) -> Any:
-        """``a, b`` as ``["a", "b"]``."""
         written = super().to_python(value) or ""
         return [word.strip() for word in written.split(",") if word.strip()]
 
-    def validate(self, value: Any) -> None:
-        """Nothing: the model's own checks follow."""
-
-    def run_validators(self, value: Any) -> None:
-        """Nothing: the model's own checks follow."""
-
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Whether other words were written."""
         return (initial or []) != self.to_python(data)
 
 
-class BudgetsField(forms.CharField):
-    """Bytes by device, written as ``cpu: 8 GiB``, a device on each line."""
+class BudgetsField(_JsonTextField):
+    """Bytes by device, written as ``cpu: 8 GiB``, one device per line."""
 
     widget = UnfoldAdminTextareaWidget({"rows": 3, "placeholder": "cpu: 8 GiB"})
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"required": False, **kwargs})
-
     def prepare_value(self, value: Any) -> Any:
-        """``{"cpu": 8589934592}`` as ``cpu: 8 GiB``."""
         if not isinstance(value, dict):
             return value
         return "\n".join(f"{device}: {_written(count)}" for device, count in value.items())
 
     def to_python(self, value: Any) -> Any:
-        """``cpu: 8 GiB`` as ``{"cpu": 8589934592}``. Raises ``ValidationError``."""
         budgets = {}
         for line in (super().to_python(value) or "").splitlines():
             if not line.strip():
@@ -66,14 +62,7 @@ class BudgetsField(forms.CharField):
             budgets[device] = round(float(number) * _UNITS[unit.upper()])
         return budgets
 
-    def validate(self, value: Any) -> None:
-        """Nothing: the model's own checks follow."""
-
-    def run_validators(self, value: Any) -> None:
-        """Nothing: the model's own checks follow."""
-
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Whether other budgets were written."""
         try:
             return (initial or {}) != self.to_python(data)
         except ValidationError:
@@ -81,6 +70,6 @@ class BudgetsField(forms.CharField):
 
 
 def _written(count: int) -> str:
-    """A short way to write a number of bytes that is read back as it was."""
+    """Bytes in a unit, with all digits, so that they are read back unchanged."""
     unit, size = ("GiB", 1 << 30) if count >= 1 << 30 else ("MiB", 1 << 20)
     return f"{count / size:.12g} {unit}"

@@ -1,4 +1,4 @@
-"""Nodes in the admin: machines with a cluster of model hosts, and what models may take there."""
+"""Nodes in the admin, with their memory budgets; they register themselves."""
 
 from typing import Any
 
@@ -8,21 +8,18 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.views import ChangeList
 
-from models_registry.admin.deletion import Deletion
-from models_registry.admin.display import NOTHING, STATE_LABELS, size, table
+from models_registry.admin.base import DeletableAdmin, RowForm
+from models_registry.admin.display import NOTHING, STATE_COLOURS, size, table
 from models_registry.admin.fields import BudgetsField
-from models_registry.admin.forms import RowForm
 from models_registry.fleet.live_figures import Subjects, read_figures
 from models_registry.fleet.overview import node_state
 from models_registry.models import Node, Replica
 
 
 class NodeForm(RowForm):
-    """Budgets are written in GiB."""
-
     device_budgets = BudgetsField(
-        help_text="What models may take, a device on each line, such as cpu: 8 GiB. A device that "
-        "is not named goes by INFERENCE_MEMORY_BUDGET_BYTES and its size."
+        help_text="Memory for models, one device per line, such as cpu: 8 GiB. Other devices "
+        "follow INFERENCE_MEMORY_BUDGET_BYTES and their size."
     )
 
     class Meta:
@@ -31,10 +28,8 @@ class NodeForm(RowForm):
 
 
 class NodeChangeList(ChangeList):
-    """Knows of each node shown whether its cluster answers, from one look."""
-
     def get_results(self, request: HttpRequest) -> None:
-        """Look once for all rows of the page."""
+        """Read once for all rows whether their clusters answer."""
         super().get_results(request)
         figures = read_figures(Subjects((), (), [node.name for node in self.result_list]))
         for node in self.result_list:
@@ -43,39 +38,36 @@ class NodeChangeList(ChangeList):
 
 
 @admin.register(Node)
-class NodeAdmin(Deletion):
-    """They enter themselves when their cluster starts."""
-
+class NodeAdmin(DeletableAdmin):
     list_display = ("name", "cluster", "cpu_count", "memory", "max_replicas", "seen_at")
     form = NodeForm
-    readonly_fields = ("cpu_count", "memory", "features", "seen_at", "device_table")
+    # Its cluster registers under the name.
+    readonly_fields = ("name", "cpu_count", "memory", "features", "seen_at", "device_table")
     fieldsets = (
         (None, {"fields": ("name", ("cpu_count", "memory"), "features", "seen_at")}),
-        ("What models may take", {"fields": ("device_table", "device_budgets", "max_replicas")}),
+        ("Memory for models", {"fields": ("device_table", "device_budgets", "max_replicas")}),
     )
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """One that knows which nodes answer."""
         return NodeChangeList
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
 
     @display(description="memory", ordering="memory_bytes")
     def memory(self, node: Node) -> str:
-        """Of the machine, or of the container it is."""
         return size(node.memory_bytes)
 
     @display(description="CPU features")
     def features(self, node: Node) -> str:
-        """What llama.cpp was built for and found."""
         return ", ".join(node.cpu_features) or NOTHING
 
-    @display(description="cluster", label=STATE_LABELS)
+    @display(description="cluster", label=STATE_COLOURS)
     def cluster(self, node: Node) -> str:
-        """Whether it takes tasks."""
         return str(getattr(node, "shown_cluster", ""))
 
     @display(description="devices")
     def device_table(self, node: Node) -> SafeString:
-        """What each device holds at the moment."""
         replicas = Replica.objects.select_related("version__model", "node").filter(node=node)
         devices = node_state(node, list(replicas), is_alive=True).devices
         return table(
@@ -92,11 +84,3 @@ class NodeAdmin(Deletion):
                 for one in devices
             ],
         )
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        """Its cluster calls it by its name."""
-        return (*self.readonly_fields, "name")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """A machine enters itself."""
-        return False

@@ -1,7 +1,7 @@
-"""The live overview: the admin's first page, a page of its own, and the part that refreshes.
+"""The live overview: the admin's first page, its own page, and the part that refreshes.
 
-The page asks for its inner part every other second and puts it in place of the old one, by htmx,
-which comes with unfold. Without JavaScript the browser reloads the page instead.
+htmx, which comes with unfold, replaces that part every two seconds. Without JavaScript the browser
+reloads the page.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from models_registry.admin.base import redirect
 from models_registry.admin.display import (
     NOTHING,
     download_progress,
@@ -34,28 +35,29 @@ from models_registry.fleet.overview import (
     read_overview,
     shown_downloads,
 )
-from models_registry.models import Download
+from models_registry.models import Download, Replica
 from models_registry.plan.reasons import format_bytes
 
 REFRESH_SECONDS: Final = 2
 _PAGE: Final = "models_registry/overview/page.html"
 _FLEET: Final = "models_registry/overview/fleet.html"
 _DOWNLOADS: Final = "models_registry/overview/downloads.html"
-_NEEDED: Final = "models_registry.view_replica"
+_PERMISSION: Final = "models_registry.view_replica"
+_LEAVING_FROM: Final = (Replica.State.READY, Replica.State.STARTING)
 
 admin.site.index_template = _PAGE
 admin.site.index_title = "Overview"
 
 
 def index_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """What the admin's first page shows; unfold's ``DASHBOARD_CALLBACK``."""
-    if not request.user.has_perm(_NEEDED):
+    """unfold's ``DASHBOARD_CALLBACK``."""
+    if not request.user.has_perm(_PERMISSION):
         return context | {"may_see": False}
     return context | fleet_context(read_overview()) | {"may_see": True}
 
 
 def overview_page(request: HttpRequest) -> HttpResponse:
-    """The overview, or only its inner part where htmx asks for that."""
+    """The overview, or for htmx only the part that refreshes."""
     refused = _refused(request)
     if refused is not None:
         return refused
@@ -67,21 +69,15 @@ def overview_page(request: HttpRequest) -> HttpResponse:
 
 
 def downloads_part(request: HttpRequest) -> HttpResponse:
-    """The downloads alone, for their list."""
     refused = _refused(request)
     if refused is not None:
         return refused
-    return TemplateResponse(request, _DOWNLOADS, downloads_context())
-
-
-def downloads_context() -> dict[str, Any]:
-    """The downloads that go on or ended a moment ago."""
     rows = list(shown_downloads(timezone.now()))
-    return {"downloads": download_table(rows), "refresh_seconds": REFRESH_SECONDS}
+    context = {"downloads": download_table(rows), "refresh_seconds": REFRESH_SECONDS}
+    return TemplateResponse(request, _DOWNLOADS, context)
 
 
 def fleet_context(overview: Overview) -> dict[str, Any]:
-    """The overview as the template wants it."""
     ready = sum(one.is_serving for one in overview.replicas)
     return {
         "refresh_seconds": REFRESH_SECONDS,
@@ -91,7 +87,7 @@ def fleet_context(overview: Overview) -> dict[str, Any]:
             ("Tokens per second", f"{overview.tokens_per_second:,.0f}"),
             ("Running sequences", f"{overview.running:,}"),
             ("Waiting requests", f"{overview.waiting:,}"),
-            ("Replicas that serve", f"{ready} of {len(overview.replicas)}"),
+            ("Serving replicas", f"{ready} of {len(overview.replicas)}"),
         ],
         "nodes": [_node(one) for one in overview.nodes],
         "replicas": replica_table(overview.replicas),
@@ -101,7 +97,6 @@ def fleet_context(overview: Overview) -> dict[str, Any]:
 
 
 def replica_table(replicas: Sequence[ReplicaState]) -> dict[str, Any]:
-    """Replicas as rows of unfold's table."""
     return {
         "headers": ("replica", "node", "state", "device", "memory", "running", "queue", "tokens/s"),
         "rows": [_replica_row(one) for one in replicas],
@@ -109,7 +104,6 @@ def replica_table(replicas: Sequence[ReplicaState]) -> dict[str, Any]:
 
 
 def download_table(downloads: Sequence[Download]) -> dict[str, Any]:
-    """Downloads as rows of unfold's table."""
     return {
         "headers": ("version", "state", "progress", "by"),
         "rows": [
@@ -125,14 +119,13 @@ def download_table(downloads: Sequence[Download]) -> dict[str, Any]:
 
 
 def _refused(request: HttpRequest) -> HttpResponse | None:
-    """What those get who may not see the fleet; raises ``PermissionDenied`` for who is known."""
+    """The redirect to the login page, or None. Raises ``PermissionDenied``."""
     if not admin.site.has_permission(request):
         login = reverse("admin:login")
         if request.headers.get("HX-Request"):
-            # A redirect would put the login page into the middle of this one.
-            return HttpResponse(headers={"HX-Redirect": login})
+            return redirect(request, login)
         return redirect_to_login(request.get_full_path(), login)
-    if not request.user.has_perm(_NEEDED):
+    if not request.user.has_perm(_PERMISSION):
         raise PermissionDenied
     return None
 
@@ -144,19 +137,19 @@ def _node(state: NodeState) -> dict[str, Any]:
         "link": link(node),
         "label": label("answers" if state.is_alive else "silent"),
         "about": f"{state.hosts} of {node.max_replicas} hosts in use, {node.cpu_count or 0} CPUs",
-        "silent": "" if state.is_alive else f"Its cluster takes no tasks; started {silent} ago.",
+        "silent": "" if state.is_alive else f"Its cluster, started {silent} ago, does not answer.",
         "devices": [_device(one) for one in state.devices],
     }
 
 
 def _device(memory: DeviceMemory) -> dict[str, Any]:
     budget = max(1, memory.budget_bytes)
-    # Held beyond the budget, the bar is full and the number says by how much.
+    # If replicas hold more than the budget, the bar is full.
     scale = 100 / max(budget, memory.used_bytes + memory.reserved_bytes)
     over = -memory.free_bytes
     left = f"{format_bytes(memory.free_bytes)} free"
     if over > 0:
-        left = f"{size(over)} over (idle models leave, pinned ones stay)"
+        left = f"{size(over)} over budget (idle models are evicted, pinned ones stay)"
     reserved = f", {size(memory.reserved_bytes)} loading" if memory.reserved_bytes else ""
     return {
         "name": memory.name,
@@ -191,16 +184,16 @@ def _replica_row(one: ReplicaState) -> tuple[Any, ...]:
 
 def _state(one: ReplicaState) -> SafeString:
     row = one.replica
-    if row.state == "loading":
+    if row.state == Replica.State.LOADING:
         return progress(100 * row.load_fraction, "loading", f"{row.load_fraction:.0%}")
     reason = format_html('<div class="fleet-reason">{}</div>', row.reason) if row.reason else ""
-    leaving = row.desired == "absent" and row.state in ("ready", "starting")
+    leaving = row.desired == Replica.Desired.ABSENT and row.state in _LEAVING_FROM
     shown = label("unloading", "warning") if leaving else label(row.state)
     return format_html("<div>{}{}</div>", shown, reason)
 
 
 def _waiting_without_replica(overview: Overview) -> SafeString:
-    """Requests for versions of which no replica is shown."""
+    """Requests for versions without a replica in the table."""
     shown = {one.replica.version.key for one in overview.replicas}
-    lost = [(key, count) for key, count in overview.queued.items() if key not in shown]
-    return format_html_join("", "<p>{}: {} request(s) wait for it.</p>", lost)
+    waiting = [(key, count) for key, count in overview.queued.items() if key not in shown]
+    return format_html_join("", "<p>{}: {} waiting request(s)</p>", waiting)

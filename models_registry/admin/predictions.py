@@ -1,4 +1,4 @@
-"""Demand predictions in the admin, to read: how right they were by version, and each of them."""
+"""Demand predictions in the admin: their accuracy by version, and each prediction."""
 
 from datetime import timedelta
 from typing import Any, Final
@@ -7,12 +7,12 @@ from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
-from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.decorators import display
 
+from models_registry.admin import columns
 from models_registry.admin.base import ReadOnlyAdmin, RegistryAdmin
-from models_registry.admin.display import STATE_LABELS, link
+from models_registry.admin.display import STATE_COLOURS
 from models_registry.fleet.predictions import HEADERS, MEANING, gib_hours, rows_of, tallies
 from models_registry.models import Prediction
 
@@ -21,9 +21,9 @@ _DAYS: Final = 7
 
 @admin.register(Prediction)
 class PredictionAdmin(ReadOnlyAdmin, RegistryAdmin):
-    """What the controller foresaw; ``manage.py predictions`` shows the same table."""
+    """The table above the list is that of ``manage.py predictions``."""
 
-    list_display = ("made_at", "of_version", "result", "chance", "idle", "acted_on")
+    list_display = ("made_at", columns.version_link, "result", "chance", "idle", "acted_on")
     list_display_links = None
     list_filter = ("outcome", "version__model", ("made_at", RangeDateTimeFilter))
     list_select_related = ("version__model",)
@@ -33,7 +33,6 @@ class PredictionAdmin(ReadOnlyAdmin, RegistryAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The list, below the record of the last days."""
         found = tallies(timezone.now() - timedelta(days=_DAYS))
         record = {
             "record_title": f"The last {_DAYS} days",
@@ -43,22 +42,14 @@ class PredictionAdmin(ReadOnlyAdmin, RegistryAdmin):
         }
         return super().changelist_view(request, (extra_context or {}) | record)
 
-    @display(description="version", ordering="version")
-    def of_version(self, prediction: Prediction) -> SafeString:
-        """Which was expected to be asked for."""
-        return link(prediction.version)
-
-    @display(description="outcome", label=STATE_LABELS, ordering="outcome")
+    @display(description="outcome", label=STATE_COLOURS, ordering="outcome")
     def result(self, prediction: Prediction) -> str:
-        """What became of it."""
         return prediction.outcome
 
     @display(description="probability", ordering="probability")
     def chance(self, prediction: Prediction) -> str:
-        """How likely a request was."""
         return f"{prediction.probability:.0%}"
 
     @display(description="idle GiB·h", ordering="wasted_byte_seconds")
     def idle(self, prediction: Prediction) -> str:
-        """Memory that waited for a request, or would have."""
         return gib_hours(prediction.wasted_byte_seconds)

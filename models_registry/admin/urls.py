@@ -1,4 +1,4 @@
-"""Addresses of the overview, beside those that the admin makes itself."""
+"""URLs of the overview."""
 
 from django.urls import path
 

@@ -1,7 +1,8 @@
-"""What can be done with a version in the admin, each after a dialog that says what it means."""
+"""Actions on versions: load, unload, download, pin, roll out, try a prompt."""
 
 from typing import Any
 
+from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -9,46 +10,36 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.forms import BaseDialogForm
 
-from models_registry.admin.dialogs import LoadForm
-from models_registry.admin.rollout_actions import RolloutActions
+from models_registry.admin.base import RegistryAdmin
+from models_registry.admin.dialogs import CanaryForm, DeprecateForm, LoadForm, dialog_action
 from models_registry.audit import acting
+from models_registry.catalogue import rollout
 from models_registry.errors import RegistryError
 from models_registry.files.downloads import start_download
 from models_registry.fleet import desired
 from models_registry.fleet.nodes import pick_node
-from models_registry.models import ModelVersion, Node
-
-_OPERATE = ["operate"]
+from models_registry.models import Model, ModelVersion, Node, Replica
 
 
-class VersionActions(RolloutActions):
-    """Load, unload, pin, download, try; and what ``RolloutActions`` has."""
-
+class VersionActions(RegistryAdmin):
     actions = ("load_selected", "download_selected")
     actions_row = ("try_prompt", "load", "unload", "download")
     actions_detail = (
-        "try_prompt",
-        "load",
-        "unload",
+        *("try_prompt", "load", "unload"),
         {
             "title": "More",
             "items": [
-                "download",
-                "pin",
-                "unpin",
-                "make_default",
-                "set_canary",
-                "deprecate",
+                *("download", "pin", "unpin", "make_default", "set_canary", "deprecate"),
                 "undo_deprecation",
             ],
         },
     )
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
-        """Leave out what would change nothing."""
+        """Hide actions that would change nothing."""
         version = self.row(object_id)
-        wanted = version.replicas.filter(desired="resident").count()
-        pointless = {
+        wanted = version.replicas.filter(desired=Replica.Desired.RESIDENT).count()
+        hidden = {
             "load": 0 < Node.objects.filter(seen_at__isnull=False).count() <= wanted,
             "unload": not wanted,
             "pin": version.pinned,
@@ -57,123 +48,147 @@ class VersionActions(RolloutActions):
             "set_canary": version.is_default or version.is_deprecated,
             "deprecate": version.is_deprecated,
             "undo_deprecation": not version.is_deprecated,
-            "try_prompt": version.model.type != "text_generation",
+            "try_prompt": version.model.type != Model.Type.TEXT_GENERATION,
         }
         prefix = "models_registry_modelversion_"
         return [
             one
             for one in super().get_actions_detail(request, object_id)
-            if not pointless.get(one.action_name.removeprefix(prefix), False)
+            if not hidden.get(one.action_name.removeprefix(prefix), False)
         ]
 
-    @action(description="Try a prompt", icon="chat", permissions=_OPERATE)
+    @action(description="Try a prompt", icon="chat", permissions=["operate"])
     def try_prompt(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The page on which the version answers."""
         return HttpResponseRedirect(reverse("try_version", args=[self.row(object_id).key]))
 
-    @action(
-        description="Load",
+    @dialog_action(
+        "Load",
         icon="play_arrow",
-        permissions=_OPERATE,
-        dialog={
-            "title": "Load this version?",
-            "description": "Idle models make room for it if they must.",
-            "form_class": LoadForm,
-            "form_submit_text": "Load",
-        },
+        title="Load this version?",
+        text="Idle models are evicted if memory is short.",
+        form=LoadForm,
     )
     def load(self, request: HttpRequest, form: LoadForm, object_id: str) -> HttpResponse:
-        """Want a replica of it."""
         version = self.row(object_id)
         name = form.cleaned_data["node"]
         node = Node.objects.filter(name=name).first() if name else None
         self._load(request, version, node)
-        return self.back_to(request, version)
+        return self.back(request, version)
 
-    @action(
-        description="Unload",
+    @dialog_action(
+        "Unload",
         icon="stop",
-        permissions=_OPERATE,
+        title="Unload this version everywhere?",
+        text="Running requests finish first. The next request waits until it is loaded again.",
         variant=ActionVariant.DANGER,
-        dialog={
-            "title": "Unload this version everywhere?",
-            "description": "What runs on it finishes first. The next request for it waits until "
-            "it is loaded again.",
-            "form_submit_text": "Unload",
-            "form_class": BaseDialogForm,
-        },
     )
     def unload(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
-        """Want no replica of it."""
         version = self.row(object_id)
-        try:
+        with self.refusals(request):
             count = desired.unload(version, request.user)
-        except RegistryError as error:
-            self.refuse(request, str(error))
-        else:
             self.tell(request, f"{version}: {count} replica(s) are being unloaded.")
-        return self.back_to(request, version)
+        return self.back(request, version)
 
-    @action(
-        description="Download",
+    @dialog_action(
+        "Download",
         icon="download",
-        permissions=_OPERATE,
-        dialog={
-            "title": "Download the file?",
-            "description": "From the version's sources, in their order. A file that is there is "
-            "verified.",
-            "form_submit_text": "Download",
-            "form_class": BaseDialogForm,
-        },
+        title="Download the file?",
+        text="Tries the sources of the version in order. An existing file is only verified.",
     )
     def download(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
-        """Ask for its file."""
         version = self.row(object_id)
         download = start_download(version, request.user)
         self.tell(request, f"The file of {version} is being downloaded.")
-        url = reverse("admin:models_registry_download_change", args=[download.pk])
-        return self.back(request, url)
+        return self.back(request, download)
 
-    @action(
-        description="Pin",
+    @dialog_action(
+        "Pin",
         icon="keep",
-        permissions=_OPERATE,
-        dialog={
-            "title": "Keep this version in memory?",
-            "description": "It is loaded, and never put out for others.",
-            "form_submit_text": "Pin",
-            "form_class": BaseDialogForm,
-        },
+        title="Keep this version in memory?",
+        text="It is loaded and never evicted.",
     )
     def pin(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
-        """Keep it in memory whatever comes."""
         return self._set_pinned(request, object_id, is_pinned=True)
 
-    @action(
-        description="Unpin",
+    @dialog_action(
+        "Unpin",
         icon="keep_off",
-        permissions=_OPERATE,
-        dialog={
-            "title": "Unpin this version?",
-            "description": "It stays in memory until its keep-alive is over, or its room is "
-            "needed.",
-            "form_submit_text": "Unpin",
-            "form_class": BaseDialogForm,
-        },
+        title="Unpin this version?",
+        text="It stays in memory until its keep-alive ends or its memory is needed.",
     )
     def unpin(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
-        """Let it make room for others again."""
         return self._set_pinned(request, object_id, is_pinned=False)
 
-    @action(description="Load", permissions=_OPERATE)
+    @dialog_action(
+        "Make default",
+        icon="star",
+        title="Make this version the default?",
+        text="New requests without a version label use it at once; running requests finish on "
+        "their version.",
+    )
+    def make_default(
+        self, request: HttpRequest, form: BaseDialogForm, object_id: str
+    ) -> HttpResponse:
+        version = self.row(object_id)
+        with self.refusals(request):
+            rollout.set_default(version, request.user)
+            self.tell(request, f"{version} is the default of {version.model}.")
+            if not version.replicas.filter(state=Replica.State.READY).exists():
+                warning = "It is not in memory: the first request waits until it is loaded."
+                self.message_user(request, warning, messages.WARNING)
+        return self.back(request, version)
+
+    @dialog_action(
+        "Set canary share",
+        icon="percent",
+        title="Share of requests for this version",
+        text="The default version gets the rest.",
+        submit="Set",
+        form=CanaryForm,
+    )
+    def set_canary(self, request: HttpRequest, form: CanaryForm, object_id: str) -> HttpResponse:
+        version, percent = self.row(object_id), form.cleaned_data["percent"]
+        with self.refusals(request, version):
+            rollout.set_canary(version, percent, request.user)
+            self.tell(request, f"{version} gets {percent} % of the requests.")
+        return self.back(request, version)
+
+    @dialog_action(
+        "Deprecate",
+        icon="warning",
+        title="Deprecate this version?",
+        text="Its answers carry a warning, and its canary share ends.",
+        form=DeprecateForm,
+        variant=ActionVariant.WARNING,
+    )
+    def deprecate(self, request: HttpRequest, form: DeprecateForm, object_id: str) -> HttpResponse:
+        version, note = self.row(object_id), form.cleaned_data["note"]
+        rollout.deprecate(version, note, request.user)
+        self.tell(request, f"{version} is deprecated.")
+        return self.back(request, version)
+
+    @dialog_action(
+        "Undo deprecation",
+        icon="undo",
+        title="Undo the deprecation?",
+        text="Its answers no longer carry a warning.",
+        submit="Undo",
+    )
+    def undo_deprecation(
+        self, request: HttpRequest, form: BaseDialogForm, object_id: str
+    ) -> HttpResponse:
+        version = self.row(object_id)
+        rollout.undo_deprecation(version, request.user)
+        self.tell(request, f"{version} is no longer deprecated.")
+        return self.back(request, version)
+
+    @action(description="Load", permissions=["operate"])
     def load_selected(self, request: HttpRequest, versions: QuerySet[ModelVersion]) -> None:
-        """Want a replica of each."""
         for version in versions:
             self._load(request, version, None)
 
-    @action(description="Download the file", permissions=_OPERATE)
+    @action(description="Download the file", permissions=["operate"])
     def download_selected(self, request: HttpRequest, versions: QuerySet[ModelVersion]) -> None:
-        """Ask for the file of each."""
         for version in versions:
             start_download(version, request.user)
             self.tell(request, f"The file of {version} is being downloaded.")
@@ -196,4 +211,4 @@ class VersionActions(RolloutActions):
         with acting(request.user):
             version.save(update_fields=["pinned"])
         self.tell(request, f"{version} is {'pinned' if is_pinned else 'no longer pinned'}.")
-        return self.back_to(request, version)
+        return self.back(request, version)

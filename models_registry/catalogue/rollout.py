@@ -1,4 +1,7 @@
-"""Which version of a model requests get, changed on behalf of somebody."""
+"""Change the default, canary and deprecated versions of a model.
+
+``actor`` is the user who asks for the change, for the audit trail.
+"""
 
 from typing import Any
 
@@ -10,25 +13,14 @@ from models_registry.errors import RegistryError
 from models_registry.models import Model, ModelVersion
 
 
-def set_default(version: ModelVersion, actor: Any = None) -> None:
-    """Make ``version`` what requests get that name only its model.
-
-    New requests go to it at once; those that run finish on the version they have. A canary that
-    becomes the default has no share any more.
-
-    Args:
-        version: of whichever model.
-        actor: the user who wants it, for the audit trail.
+def set_default(version: ModelVersion, actor: Any = None, *, needs_file: bool = True) -> None:
+    """Make ``version`` the default of its model; its canary share ends.
 
     Raises:
-        RegistryError: its file is not there.
+        RegistryError: its file is not here and ``needs_file`` is set.
     """
-    _require_file(version)
-    begin_default(version, actor)
-
-
-def begin_default(version: ModelVersion, actor: Any = None) -> None:
-    """As ``set_default``, whether or not the file is there: for the seed, which fetches later."""
+    if needs_file:
+        _require_file(version)
     with acting(actor), transaction.atomic():
         current = _locked_default(version.model_id)
         if current is not None and current.pk != version.pk:
@@ -37,13 +29,10 @@ def begin_default(version: ModelVersion, actor: Any = None) -> None:
 
 
 def roll_back(model: Model, actor: Any = None) -> ModelVersion:
-    """Return to the default before; again, to the one before that.
-
-    Returns:
-        The version that is the default now.
+    """Make the previous default the default again, and return it.
 
     Raises:
-        RegistryError: no other version was the default before, or its file is not there.
+        RegistryError: there was no other default, or its file is not here.
     """
     with acting(actor), transaction.atomic():
         current = _locked_default(model.pk)
@@ -51,7 +40,7 @@ def roll_back(model: Model, actor: Any = None) -> ModelVersion:
         version = earlier.order_by("default_until").last()
         if version is None:
             raise RegistryError(
-                f"{model} has had no other default version. Choose one and make it the default."
+                f"{model} has had no other default version. Open a version and make it the default."
             )
         _require_file(version)
         _move_default(current, version)
@@ -59,13 +48,7 @@ def roll_back(model: Model, actor: Any = None) -> ModelVersion:
 
 
 def deprecate(version: ModelVersion, note: str = "", actor: Any = None) -> None:
-    """Have answers of ``version`` carry a warning; its canary share ends.
-
-    Args:
-        version: of whichever model.
-        note: why, and what to use instead.
-        actor: the user who wants it, for the audit trail.
-    """
+    """Add a warning with ``note`` to answers of ``version``; its canary share ends."""
     with acting(actor):
         version.is_deprecated, version.deprecation_note = True, note
         version.canary_percent = 0
@@ -73,18 +56,17 @@ def deprecate(version: ModelVersion, note: str = "", actor: Any = None) -> None:
 
 
 def undo_deprecation(version: ModelVersion, actor: Any = None) -> None:
-    """Have ``version`` answer without a warning again."""
     with acting(actor):
         version.is_deprecated, version.deprecation_note = False, ""
         version.save(update_fields=["is_deprecated", "deprecation_note"])
 
 
 def set_canary(version: ModelVersion, percent: int, actor: Any = None) -> None:
-    """Give ``version`` a share of the requests that name only its model; 0 ends it.
+    """Give ``version`` a share of the requests without a version label; 0 ends it.
 
     Raises:
-        RegistryError: its file is not there.
-        ValidationError: it is the default, is deprecated, or the shares come to more than 100 %.
+        RegistryError: its file is not here.
+        ValidationError: it is the default or deprecated, or the shares exceed 100 %.
     """
     with acting(actor), transaction.atomic():
         Model.objects.select_for_update().get(pk=version.model_id)
@@ -98,20 +80,18 @@ def set_canary(version: ModelVersion, percent: int, actor: Any = None) -> None:
 
 
 def _require_file(version: ModelVersion) -> None:
-    """Raise ``RegistryError`` unless requests for ``version`` could be answered."""
     if version.file_state != ModelVersion.FileState.READY:
         raise RegistryError(f"The file of {version} is {version.file_state}. Download it first.")
 
 
 def _locked_default(model_id: int) -> ModelVersion | None:
-    """The default of a model whose default nobody else changes until the transaction ends."""
+    """The default of a model, locked until the transaction ends."""
     Model.objects.select_for_update().get(pk=model_id)
     return ModelVersion.objects.filter(model=model_id, is_default=True).first()
 
 
 def _move_default(current: ModelVersion | None, version: ModelVersion) -> None:
-    """Save ``version`` as the default instead of ``current``: the old one first, since there can
-    be only one."""
+    # The old default first: a constraint allows only one.
     if current is not None and current.pk != version.pk:
         current.is_default = False
         current.save(update_fields=["is_default", "default_until"])

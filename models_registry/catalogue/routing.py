@@ -1,11 +1,8 @@
-"""From a role, a type of task or a preset to versions: read entrance for requests that name none.
-
-What a model's name means is in ``models_registry.catalogue.selectors``.
-"""
+"""Find versions by role, type of task or preset; ``lookup`` finds them by name."""
 
 from pathlib import Path
 
-from models_registry.catalogue.selectors import find_offer
+from models_registry.catalogue.lookup import find_offer
 from models_registry.errors import RegistryError
 from models_registry.models import (
     Fallback,
@@ -17,29 +14,18 @@ from models_registry.models import (
     TaskRoute,
 )
 from models_registry.rules.mode_settings import read_settings
-from models_registry.rules.roles import Candidate, Route, choose_model, choose_route, faults_of
+from models_registry.rules.roles import Candidate, Route, choose_model, choose_route, member_faults
 from models_registry.rules.spec import MemberSpec, Offer, PresetSpec
 
 
 def find_offer_for_task(task_type: str, models_dir: Path) -> Offer | None:
-    """The version for a type of task, by the routes of the registry.
-
-    Args:
-        task_type: as the request has it; unknown ones take the default route.
-        models_dir: where the files are.
-
-    Returns:
-        None where no model whose file is here has the role or its fallback.
-    """
+    """The version for a type of task, or None if no model with a file has its roles."""
     routes = {row.task_type: Route(row.role, row.fallback_role) for row in TaskRoute.objects.all()}
     return _find_offer(choose_route(task_type, routes), models_dir)
 
 
 def find_offer_for_role(role: str, models_dir: Path) -> Offer | None:
-    """The version for a role, or None where no model whose file is here has it.
-
-    Whoever asks for a role by name gets that role or none.
-    """
+    """The version for a role, or None if no model with a file has it."""
     return _find_offer(Route(role, fallback_role=role), models_dir)
 
 
@@ -49,7 +35,7 @@ def _find_offer(route: Route, models_dir: Path) -> Offer | None:
 
 
 def _candidates() -> list[Candidate]:
-    """Models for text whose default version has its file here."""
+    """Text generation models whose default version has its file here."""
     versions = ModelVersion.objects.select_related("model").filter(
         is_default=True,
         file_state=ModelVersion.FileState.READY,
@@ -72,17 +58,10 @@ def _candidates() -> list[Candidate]:
 
 
 def find_preset(name: str, models_dir: Path) -> PresetSpec | None:
-    """A preset with the versions of its members.
-
-    Args:
-        name: such as ``D3``.
-        models_dir: where the files are.
-
-    Returns:
-        None when there is no such preset.
+    """The preset with the versions of its members, or None if there is no such preset.
 
     Raises:
-        RegistryError: it cannot run as it is; the message says why.
+        RegistryError: the preset cannot run.
     """
     preset = Preset.objects.filter(name=name).first()
     if preset is None:
@@ -92,7 +71,7 @@ def find_preset(name: str, models_dir: Path) -> PresetSpec | None:
     except ValueError as error:
         raise RegistryError(f"The preset {name} cannot run: {error}.") from error
     rows = list(preset.members.select_related("model", "version__model"))
-    faults = faults_of(preset.orchestration_mode, settings, [row.role for row in rows])
+    faults = member_faults(preset.orchestration_mode, settings, [row.role for row in rows])
     if faults:
         raise RegistryError(f"The preset {name} cannot run: {'; '.join(faults)}.")
     return PresetSpec(
@@ -115,6 +94,6 @@ def _member(row: PresetMember, models_dir: Path) -> MemberSpec:
 
 
 def fallbacks_of(slug: str) -> list[str]:
-    """Ids of the models that answer in place of another, in the order to try."""
+    """Ids of the fallback models, in order."""
     rows = Fallback.objects.filter(model__slug=slug).order_by("position", "id")
     return list(rows.values_list("target__slug", flat=True))

@@ -103,7 +103,7 @@ def forget_file(version: ModelVersion, edited: Collection[str]) -> None:
     if "file_name" not in edited and not has_other_sha256:
         return
     row = ModelVersion.objects.select_for_update().get(pk=version.pk)
-    if row.is_all_of_its_model:
+    if row.model_follows_file:
         row.model.capabilities = []
         row.model.save(update_fields=["capabilities"])
     old_facts = row.header or {}
@@ -189,7 +189,7 @@ def inspect_file(version: ModelVersion, path: Path) -> None:
         except (ModelVersion.DoesNotExist, Model.DoesNotExist):
             raise RegistryError(f"{version.key} was deleted meanwhile.") from None
     _require_kind(version, header)
-    is_all, old_facts = version.is_all_of_its_model, version.header
+    is_all, old_facts = version.model_follows_file, version.header
     _set_facts(version, header)
     version.file_state, version.file_error = _State.READY, ""
     version.save(update_fields=None if is_new else _FACTS)
@@ -226,7 +226,7 @@ def _is_from_header(template: str, facts: Mapping[str, Any]) -> bool:
 def _require_kind(version: ModelVersion, header: GGUFHeader) -> None:
     """Raise ``RegistryError`` if either the file or its model embeds texts, but not both."""
     model_type = version.model.type
-    if model_type not in _DOES or model_type == _kind(header) or version.is_all_of_its_model:
+    if model_type not in _DOES or model_type == _kind(header) or version.model_follows_file:
         return
     raise RegistryError(
         f"The file of {version.key} is a model to {_DOES[_kind(header)]}, but {version.model} is "

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from models_registry.catalogue.selectors import find_version
+from models_registry.catalogue.lookup import find_version
 from models_registry.fleet.footprints import (
     is_news,
     late_bytes,

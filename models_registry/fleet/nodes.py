@@ -14,7 +14,7 @@ from models_registry.fleet.footprints import measured_footprints, placements_of
 from models_registry.fleet.live_figures import Subjects, read_figures
 from models_registry.fleet.memory import CPU
 from models_registry.models import ModelVersion, Node, Replica
-from models_registry.models.fleet import USUAL_SHARE
+from models_registry.models.fleet import DEFAULT_MEMORY_SHARE
 from models_registry.plan.facts import OCCUPYING, Placement
 from models_registry.plan.reasons import NO_NODE, format_bytes
 
@@ -51,7 +51,7 @@ def register_this_node(
         "seen_at": timezone.now(),
     }
     cpu = asdict(DeviceFacts(CPU, "", memory_bytes)) | {
-        "budget_bytes": budget_bytes or int(memory_bytes * USUAL_SHARE)
+        "budget_bytes": budget_bytes or int(memory_bytes * DEFAULT_MEMORY_SHARE)
     }
     if facts is None:
         node = Node.objects.filter(name=name).first()

@@ -8,7 +8,7 @@ from typing import Final
 
 from django.db.models import Count, Q, Sum
 
-from models_registry.catalogue.selectors import find_version
+from models_registry.catalogue.lookup import find_version
 from models_registry.models import Prediction
 from models_registry.plan.history import HORIZON_SECONDS, Arrivals
 from models_registry.plan.prediction import Preload, judge

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from django.conf import settings
 
-from models_registry.catalogue.selectors import find_version
+from models_registry.catalogue.lookup import find_version
 from models_registry.errors import RegistryError
 from models_registry.models import ModelVersion, Node, Preset, Replica
 

@@ -12,7 +12,7 @@ from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 
 from models_registry.audit import acting
-from models_registry.catalogue.selectors import find_version, spec_of
+from models_registry.catalogue.lookup import find_version, spec_of
 from models_registry.clock import database_now
 from models_registry.files.downloads import start_download
 from models_registry.models import Download, ModelVersion, Registration, Replica
@@ -209,7 +209,7 @@ def _check(requirement: ModelRequirement, version: ModelVersion, models_dir: Pat
     check_requirement(
         requirement,
         spec_of(version, models_dir),
-        type_is_known=bool(was_read) or not version.is_all_of_its_model,
+        type_is_known=bool(was_read) or not version.model_follows_file,
     )
 
 

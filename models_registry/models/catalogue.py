@@ -1,13 +1,12 @@
-"""Models, their versions, and where a version's file comes from."""
+"""Models, their versions, and the sources of a version's file."""
 
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
 from django.db import models, transaction
 
-from models_registry.models.facts import FileFacts
-from models_registry.models.pricing import Prices
 from models_registry.models.residency import ResidencyOptions
 from models_registry.models.rollout import Rollout
 from models_registry.models.routing import validate_roles
@@ -16,33 +15,27 @@ from models_registry.rules.capabilities import capabilities_with
 from models_registry.rules.chat_templates import fault_of_template
 from models_registry.rules.names import validate_file_name, validate_label, validate_slug
 from models_registry.rules.sampling import require_sampling
+from models_registry.rules.spec import ModelType
 from models_registry.sources import BadSourceError, check_form
 
 
 class Hardware(models.TextChoices):
-    """What a version or a preset was chosen for, as its publisher says."""
+    """Hardware that a version or preset is meant for, according to its publisher."""
 
     LAPTOP = "laptop", "16 GB laptop"
-    LAPTOP_ALONE = "laptop_alone", "16 GB laptop that does nothing else"
+    LAPTOP_ALONE = "laptop_alone", "dedicated 16 GB laptop"
     SERVER = "server", "server with a GPU of 24 GB or more"
 
 
 class Model(models.Model):
-    """A model as clients name it, whatever its versions."""
-
-    class Type(models.TextChoices):
-        TEXT_GENERATION = "text_generation"
-        EMBEDDING = "embedding"
-        TEXT2TEXT = "text2text"
-        CLASSIFICATION = "classification"
-        VISION = "vision"
+    Type = ModelType
 
     slug = models.CharField(
         "id",
         max_length=100,
         unique=True,
         validators=[validate_slug],
-        help_text="What requests send as model.",
+        help_text="The value of model in requests.",
     )
     name = models.CharField(max_length=200)
     type = models.CharField(max_length=32, choices=Type.choices, default=Type.TEXT_GENERATION)
@@ -54,7 +47,7 @@ class Model(models.Model):
         default=list,
         blank=True,
         validators=[validate_roles],
-        help_text='What it is good for, best first, such as ["coder", "primary"].',
+        help_text='Roles of the model, best first, such as ["coder", "primary"].',
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -65,16 +58,28 @@ class Model(models.Model):
         return self.slug
 
     @property
+    def default_version(self) -> "ModelVersion | None":
+        """Found among ``versions``, which lists prefetch."""
+        return next((version for version in self.versions.all() if version.is_default), None)
+
+    @property
     def roles_in_force(self) -> list[str]:
-        """Its roles, or those that ``INFERENCE_MODEL_ROLES`` gives it instead."""
+        """The roles from ``INFERENCE_MODEL_ROLES``, else those in the row."""
         return list(settings.INFERENCE.model_roles.get(self.slug, self.roles))
 
 
-class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts):
-    """One file of a model, with how it is to be loaded.
+def _price(help_text: str) -> models.DecimalField:
+    return models.DecimalField(
+        max_digits=12,
+        decimal_places=6,
+        default=0,
+        validators=[MinValueValidator(0)],
+        help_text=help_text,
+    )
 
-    Facts read from the file's header are null until the file is there.
-    """
+
+class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout):
+    """One file of a model, with the options of its replicas."""
 
     class FileState(models.TextChoices):
         ABSENT = "absent"
@@ -85,31 +90,48 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts)
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="versions")
     label = models.CharField(max_length=50, validators=[validate_label])
     file_name = models.CharField(
-        max_length=255, validators=[validate_file_name], help_text="Below the models directory."
+        max_length=255,
+        validators=[validate_file_name],
+        help_text="Below the models directory.",
     )
     file_state = models.CharField(
         max_length=10, choices=FileState.choices, default=FileState.ABSENT, editable=False
     )
     file_error = models.TextField(blank=True, editable=False)
-    sha256 = models.CharField(max_length=64, blank=True)
+    sha256 = models.CharField("SHA-256", max_length=64, blank=True)
     size_bytes = models.BigIntegerField(null=True, blank=True)
     documented_memory_bytes = models.BigIntegerField(
-        null=True, blank=True, help_text="What its publisher says it takes."
+        null=True, blank=True, help_text="Memory in bytes, according to the publisher."
     )
     hardware = models.CharField(max_length=20, choices=Hardware.choices, blank=True)
 
+    # Read from the file's header; empty until the file is here.
     architecture = models.CharField(max_length=50, blank=True, editable=False)
     quantisation = models.CharField(max_length=30, blank=True, editable=False)
     context_length_tokens = models.PositiveIntegerField(null=True, blank=True)
     embedding_dimensions = models.PositiveIntegerField(null=True, blank=True, editable=False)
     vocabulary_size = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    kv_bytes_per_token = models.PositiveIntegerField(
+        "KV cache per token in bytes",
+        null=True,
+        editable=False,
+        help_text="With keys and values in f16; 0 for an encoder.",
+    )
+    capabilities = models.JSONField(
+        default=list,
+        editable=False,
+        help_text="Of chat, completion, tools, fim (fills in a hole) and embedding.",
+    )
     chat_template = models.TextField(
         blank=True, help_text="Jinja; read from the file unless set here."
     )
 
     default_sampling = models.JSONField(
-        default=dict, blank=True, help_text="Sampling values used where a request names none."
+        default=dict, blank=True, help_text="Sampling values of requests that set none."
     )
+    prompt_usd_per_million_tokens = _price("US dollars for a million prompt tokens.")
+    completion_usd_per_million_tokens = _price("US dollars for a million completion tokens.")
+    usd_per_device_hour = _price("US dollars for an hour of computing on one device.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -128,16 +150,12 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts)
 
     @property
     def key(self) -> str:
-        """``model@label``: names the version in requests, queues and records."""
+        """``model@label``, the name in requests, queues and records."""
         return f"{self.model.slug}@{self.label}"
 
     @property
-    def is_all_of_its_model(self) -> bool:
-        """Whether its model is what its file says: nobody, and no other file, says otherwise.
-
-        Type and capabilities of such a model are those of the file, once that is here, and those
-        of another that takes its place.
-        """
+    def model_follows_file(self) -> bool:
+        """Whether neither a person nor another version's file decides the model's capabilities."""
         if self.model.capabilities not in ([], self.capabilities):
             return False
         others = self.model.versions.exclude(pk=self.pk)
@@ -145,14 +163,11 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts)
 
     @property
     def sequence_limit_tokens(self) -> int:
-        """The longest sequence a replica can hold: the model's context or the whole KV cache."""
+        """The longest sequence of a replica: the model's context or the whole KV cache."""
         return min(self.context_length_tokens or self.kv_cells, self.kv_cells)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save it; what its file was found to be capable of follows a new template.
-
-        So does its model, where it is what the file was found to be.
-        """
+        """Save the row; a new template changes the capabilities that were read from the file."""
         fields = kwargs.get("update_fields")
         with transaction.atomic():
             if self.capabilities and (fields is None or "chat_template" in fields):
@@ -170,12 +185,11 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts)
 
     @property
     def usable_draft(self) -> "ModelVersion | None":
-        """The model that guesses tokens ahead; None also while its file is not there."""
+        """The draft model if its file is here."""
         draft = self.draft_model
         return draft if draft and draft.file_state == self.FileState.READY else None
 
     def clean(self) -> None:
-        """Raise ``ValidationError`` where options contradict each other or other versions."""
         super().clean()
         check_sampling(self.default_sampling)
         self._check_template()
@@ -184,33 +198,33 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts)
             taken = sum(others.values_list("canary_percent", flat=True))
             if taken + self.canary_percent > 100:
                 raise ValidationError(
-                    {"canary_percent": f"Other versions have {taken} %: at most {100 - taken}."}
+                    {"canary_percent": f"Other versions get {taken} %. Maximum: {100 - taken} %."}
                 )
         same_file = ModelVersion.objects.filter(file_name=self.file_name).exclude(pk=self.pk)
         other = same_file.select_related("model").first()
         if other is not None:
             raise ValidationError({"file_name": f"This is the file of {other}. Choose another."})
         if self.draft_model is not None:
-            reason = self._reason_against(self.draft_model)
+            reason = self._draft_fault(self.draft_model)
             if reason:
                 raise ValidationError({"draft_model": reason})
 
     def _check_template(self) -> None:
-        """Raise ``ValidationError`` for a new template that is none; the file's own is let be."""
+        """Raise ``ValidationError`` for an invalid template unless it was stored before."""
         fault = fault_of_template(self.chat_template)
         own = ModelVersion.objects.filter(pk=self.pk, chat_template=self.chat_template)
         if fault and not own.exists():
-            raise ValidationError({"chat_template": f"This is no Jinja template. {fault}"})
+            raise ValidationError({"chat_template": f"Not a valid Jinja template. {fault}"})
 
-    def _reason_against(self, draft: "ModelVersion") -> str:
-        """Why ``draft`` cannot guess for this version; "" when it can."""
+    def _draft_fault(self, draft: "ModelVersion") -> str:
+        """Reason why ``draft`` cannot be the draft model; "" if it can."""
         if draft == self:
             return "A version cannot be its own draft model."
         if any(version.model.type != Model.Type.TEXT_GENERATION for version in (self, draft)):
-            return "Only text generation can use a draft model, and be one."
+            return "Only text generation models can have a draft model or be one."
         unknown = [version for version in (self, draft) if version.vocabulary_size is None]
         if unknown:
-            return f"Fetch the file of {unknown[0]} first: their vocabularies are to be compared."
+            return f"Download the file of {unknown[0]} first, so that vocabularies can be compared."
         if draft.vocabulary_size != self.vocabulary_size:
             return (
                 f"{draft} knows {draft.vocabulary_size} tokens and this version "
@@ -220,7 +234,6 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout, Prices, FileFacts)
 
 
 def check_sampling(values: Any) -> None:
-    """Raise ``ValidationError`` for ``default_sampling`` that is none."""
     try:
         require_sampling(values)
     except ValueError as error:
@@ -228,7 +241,6 @@ def check_sampling(values: Any) -> None:
 
 
 def validate_source_url(value: str) -> None:
-    """Raise ``ValidationError`` unless ``value`` is written as a source URL."""
     try:
         check_form(value)
     except BadSourceError as error:
@@ -236,7 +248,7 @@ def validate_source_url(value: str) -> None:
 
 
 class Source(models.Model):
-    """A place to fetch a version's file from; tried in order of ``position``."""
+    """A URL of a version's file; tried in order of ``position``."""
 
     version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="sources")
     position = models.PositiveSmallIntegerField(default=0)
@@ -244,12 +256,12 @@ class Source(models.Model):
         max_length=500,
         validators=[validate_source_url],
         help_text="hf://owner/repository/file, https://…, s3://bucket/key, file:///path or "
-        "pypi://package==version/path; docs/sources.md has them all.",
+        "pypi://package==version/path; see docs/sources.md.",
     )
     only_public = models.BooleanField(
         "public addresses only",
         default=False,
-        help_text="Given over the API: leads neither to this machine nor to private networks.",
+        help_text="Refuse addresses of this machine and of private networks; set for API sources.",
     )
 
     class Meta:

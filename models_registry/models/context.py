@@ -1,4 +1,4 @@
-"""How the context of a version is shared out between the sections of an orchestrated prompt."""
+"""The share of each section of an orchestrated prompt in a version's context."""
 
 from typing import Final
 
@@ -9,15 +9,13 @@ SECTIONS: Final = ("system", "trajectory", "handoff", "user_query", "generation"
 
 
 class ContextBudget(models.Model):
-    """Tokens for each section; together they are at most what a replica can hold of a sequence."""
-
     version = models.OneToOneField(
         "models_registry.ModelVersion", on_delete=models.CASCADE, related_name="context_budget"
     )
     system_tokens = models.PositiveIntegerField(help_text="The system message.")
-    trajectory_tokens = models.PositiveIntegerField(help_text="Where in the run the model is.")
-    handoff_tokens = models.PositiveIntegerField(help_text="What earlier models hand on.")
-    user_query_tokens = models.PositiveIntegerField(help_text="What the user asked.")
+    trajectory_tokens = models.PositiveIntegerField(help_text="The progress of the run.")
+    handoff_tokens = models.PositiveIntegerField(help_text="The output of earlier models.")
+    user_query_tokens = models.PositiveIntegerField(help_text="The user's question.")
     generation_tokens = models.PositiveIntegerField(help_text="The answer.")
 
     class Meta:
@@ -28,15 +26,13 @@ class ContextBudget(models.Model):
 
     @property
     def total_tokens(self) -> int:
-        """All sections together."""
         return sum(getattr(self, f"{section}_tokens") for section in SECTIONS)
 
     def clean(self) -> None:
-        """Raise ``ValidationError`` where the sections do not fit into the context."""
         super().clean()
         limit = self.version.sequence_limit_tokens
         if self.total_tokens > limit:
             raise ValidationError(
-                f"The sections are {self.total_tokens} tokens together; {self.version} takes "
-                f"{limit}, the less of its context and its KV cells."
+                f"The sections have {self.total_tokens} tokens together; {self.version} takes "
+                f"{limit}, the smaller of its context and its KV cells."
             )

@@ -1,4 +1,4 @@
-"""Downloads of versions' files: what was asked for, how far it is, how it ended."""
+"""Downloads of versions' files."""
 
 import uuid
 from typing import Final
@@ -9,12 +9,21 @@ from django.db import models
 from models_registry.models.catalogue import ModelVersion
 
 
-class Download(models.Model):
-    """One request to bring the file of a version here.
+def _user() -> models.ForeignKey:
+    return models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        editable=False,
+        related_name="+",
+    )
 
-    It is run by whoever claims it; ``run_id`` names that attempt, and only the attempt whose id
-    is in the row may write to it. An attempt that has shown no sign of life for a while is lost,
-    and another claims the row.
+
+class Download(models.Model):
+    """A request to download the file of a version.
+
+    A process claims the row by writing its ``run_id``, and only the process with that id may
+    update it. If ``seen_at`` becomes too old, another process claims the row.
     """
 
     class State(models.TextChoices):
@@ -26,25 +35,13 @@ class Download(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="downloads")
-    requested_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        on_delete=models.SET_NULL,
-        null=True,
-        editable=False,
-        related_name="+",
-    )
-    cancelled_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        on_delete=models.SET_NULL,
-        null=True,
-        editable=False,
-        related_name="+",
-    )
+    requested_by = _user()
+    cancelled_by = _user()
     state = models.CharField(
         max_length=10, choices=State.choices, default=State.QUEUED, editable=False
     )
     phase = models.CharField(
-        max_length=20, blank=True, editable=False, help_text="What it does at the moment."
+        max_length=20, blank=True, editable=False, help_text="The current step."
     )
     done_bytes = models.BigIntegerField(default=0, editable=False)
     total_bytes = models.BigIntegerField(null=True, editable=False)
@@ -76,12 +73,11 @@ class Download(models.Model):
 
     @property
     def is_active(self) -> bool:
-        """Whether it is still to come to an end."""
         return self.state in ACTIVE
 
     @property
     def eta_seconds(self) -> float | None:
-        """Time left at the present speed, where it can be told."""
+        """Time left at the present speed; None if unknown."""
         if self.state != self.State.RUNNING or not self.total_bytes or not self.bytes_per_second:
             return None
         return max(0, self.total_bytes - self.done_bytes) / self.bytes_per_second

@@ -1,4 +1,4 @@
-"""Nodes and the replicas on them: what should be in memory, and what is."""
+"""Nodes, and the desired and observed replicas on them."""
 
 from typing import Any, Final
 
@@ -8,18 +8,17 @@ from django.db import models
 from models_registry.models.catalogue import ModelVersion
 from models_registry.models.runtime import validate_device
 
-# Of main memory; the rest is for the operating system, the databases and the web process.
-USUAL_SHARE: Final = 0.8
+# Of main memory; the operating system, the databases and the web process get the rest.
+DEFAULT_MEMORY_SHARE: Final = 0.8
 
 
 def validate_budgets(value: Any) -> None:
-    """Raise ``ValidationError`` unless ``value`` gives devices a number of bytes each."""
     if not isinstance(value, dict):
-        raise ValidationError('Write devices with their bytes, such as {"cpu": 8000000000}.')
+        raise ValidationError('Write bytes per device, such as {"cpu": 8000000000}.')
     for name, count in value.items():
         validate_device(name)
         if name == "auto" or isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise ValidationError(f"{name!r}: write a device and a number of bytes from 0.")
+            raise ValidationError(f"{name!r}: write a device and a number of bytes, 0 or more.")
 
 
 class Node(models.Model):
@@ -27,7 +26,7 @@ class Node(models.Model):
 
     name = models.CharField(max_length=100, unique=True)
     max_replicas = models.PositiveSmallIntegerField(default=4)
-    cpu_count = models.PositiveSmallIntegerField(null=True, blank=True, editable=False)
+    cpu_count = models.PositiveSmallIntegerField("CPUs", null=True, blank=True, editable=False)
     memory_bytes = models.BigIntegerField(null=True, blank=True, editable=False)
     cpu_features = models.JSONField(
         default=list, editable=False, help_text="What llama.cpp was built for and found."
@@ -39,8 +38,8 @@ class Node(models.Model):
         default=dict,
         blank=True,
         validators=[validate_budgets],
-        help_text='Bytes that models may take, such as {"cpu": 8000000000, "cuda:0": 16000000000}. '
-        "What is not named goes by INFERENCE_MEMORY_BUDGET_BYTES and the device's size.",
+        help_text='Bytes for models, such as {"cpu": 8000000000, "cuda:0": 16000000000}. Other '
+        "devices follow INFERENCE_MEMORY_BUDGET_BYTES and their size.",
     )
     seen_at = models.DateTimeField(null=True, blank=True, editable=False)
 
@@ -52,19 +51,17 @@ class Node(models.Model):
 
     @property
     def budgets(self) -> dict[str, int]:
-        """Bytes that models may take, by device."""
-        usual = {device["name"]: int(device["budget_bytes"]) for device in self.devices}
-        if not usual and self.memory_bytes:
-            # It has shown itself to an older release, which did not ask for devices.
-            usual = {"cpu": int(self.memory_bytes * USUAL_SHARE)}
-        return usual | {name: int(count) for name, count in self.device_budgets.items()}
+        budgets = {device["name"]: int(device["budget_bytes"]) for device in self.devices}
+        if not budgets and self.memory_bytes:
+            # It was registered by a release that did not report devices.
+            budgets = {"cpu": int(self.memory_bytes * DEFAULT_MEMORY_SHARE)}
+        return budgets | {name: int(count) for name, count in self.device_budgets.items()}
 
 
 class Replica(models.Model):
-    """One copy of a version on one node: the wish (``desired``) and the observation (``state``).
+    """One copy of a version on one node, with the ``desired`` and the observed ``state``.
 
-    Each attempt to run it is a launch with an id of its own, so that a late start or a host that
-    was given up for dead cannot act for its successor.
+    Each launch has an id, so that a late or fenced host cannot update the row of its successor.
     """
 
     class Desired(models.TextChoices):
@@ -91,17 +88,17 @@ class Replica(models.Model):
     launch_id = models.UUIDField(null=True, editable=False)
     process_id = models.PositiveIntegerField(null=True, editable=False)
     crashes = models.PositiveSmallIntegerField(
-        default=0, editable=False, help_text="Launches in a row that ended badly."
+        default=0, editable=False, help_text="Consecutive launches that failed."
     )
     resident_bytes = models.BigIntegerField(null=True, editable=False)
     device = models.CharField(
-        max_length=200, blank=True, editable=False, help_text="What it computes on."
+        max_length=200, blank=True, editable=False, help_text="The device that is used."
     )
     placed_on = models.CharField(
-        max_length=20, default="auto", editable=False, help_text="The device it was told to use."
+        max_length=20, default="auto", editable=False, help_text="The device that was requested."
     )
     on_demand = models.BooleanField(
-        default=False, editable=False, help_text="Only requests asked for it, no person."
+        default=False, editable=False, help_text="Loaded for requests, not by a person."
     )
     load_failed = models.BooleanField(
         default=False, editable=False, help_text="It could not be loaded, rather than died."

@@ -1,4 +1,4 @@
-"""What was foreseen, and what came of it."""
+"""Demand predictions and their outcomes."""
 
 from django.db import models
 
@@ -7,10 +7,9 @@ from models_registry.rules.outcome import Outcome
 
 
 class Prediction(models.Model):
-    """A version that was expected to be asked for between ``made_at`` and ``until``.
+    """A version for which a request was expected between ``made_at`` and ``until``.
 
-    One that is ``missed`` stands for requests that nobody had foreseen: they found the version
-    out of memory at ``made_at``.
+    Outcome ``missed``: an unexpected request at ``made_at`` for a version that was not in memory.
     """
 
     version = models.ForeignKey(

@@ -1,17 +1,15 @@
-"""Presets: named sets of model versions that work together in one mode."""
+"""Presets: named sets of models that work together in one mode."""
 
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 
 from models_registry.models.catalogue import Hardware, Model, ModelVersion, check_sampling
-from models_registry.models.routing import OrchestrationMode, Participant
-from models_registry.rules.mode_settings import read_settings
+from models_registry.rules.mode_settings import OrchestrationMode, read_settings
+from models_registry.rules.roles import Participant
 
 
 class Preset(models.Model):
-    """A mode, its settings, and who speaks in it."""
-
     name = models.CharField(
         max_length=50,
         unique=True,
@@ -20,7 +18,7 @@ class Preset(models.Model):
                 r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", "Use letters, digits, '.', '_' and '-'."
             )
         ],
-        help_text="What requests send as preset.",
+        help_text="The value of preset in requests.",
     )
     title = models.CharField(max_length=200, blank=True)
     orchestration_mode = models.CharField(
@@ -31,13 +29,15 @@ class Preset(models.Model):
     settings = models.JSONField(
         default=dict,
         blank=True,
-        help_text='Of the mode, such as {"max_rounds": 2}; what is missing has its usual value.',
+        help_text='Settings of the mode, such as {"max_rounds": 2}; others keep their defaults.',
     )
     default_sampling = models.JSONField(
-        default=dict, blank=True, help_text="Goes before the sampling values of its versions."
+        default=dict, blank=True, help_text="Overrides the default sampling of its versions."
     )
     documented_memory_bytes = models.BigIntegerField(
-        null=True, blank=True, help_text="What its publisher says all of its models take."
+        null=True,
+        blank=True,
+        help_text="Memory of all models, according to the publisher.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -48,7 +48,6 @@ class Preset(models.Model):
         return self.name
 
     def clean(self) -> None:
-        """Raise ``ValidationError`` for settings that are not the mode's, and for odd sampling."""
         super().clean()
         check_sampling(self.default_sampling)
         if self.orchestration_mode in OrchestrationMode.values:
@@ -59,7 +58,7 @@ class Preset(models.Model):
 
 
 class PresetMember(models.Model):
-    """A model that speaks in a preset; in a pipeline, members speak in order of ``position``."""
+    """A model of a preset, with its part; ``position`` orders the members."""
 
     preset = models.ForeignKey(Preset, on_delete=models.CASCADE, related_name="members")
     position = models.PositiveSmallIntegerField(default=0)
@@ -83,11 +82,10 @@ class PresetMember(models.Model):
         return f"{self.preset.name}: {self.version or self.model} as {self.role}"
 
     def clean(self) -> None:
-        """Raise ``ValidationError`` where version and model, or model and mode, do not match."""
         super().clean()
         if not self.model_id:
             return
         if self.model.type != Model.Type.TEXT_GENERATION:
-            raise ValidationError({"model": "Only text generation can take part in a preset."})
+            raise ValidationError({"model": "Only text generation models can be members."})
         if self.version is not None and self.version.model_id != self.model_id:
-            raise ValidationError({"version": f"{self.version} is no version of {self.model}."})
+            raise ValidationError({"version": f"{self.version} is not a version of {self.model}."})

@@ -1,4 +1,4 @@
-"""Registrations: counted claims of programs on versions."""
+"""Registrations: references of programs to versions."""
 
 import uuid
 from typing import Final
@@ -8,24 +8,23 @@ from django.utils import timezone
 
 from models_registry.models.catalogue import ModelVersion
 
-MAX_NAME: Final = 200
-"""Characters of what a requester calls a model, and itself."""
+MAX_NAME: Final = 200  # characters
 
 
 class Registration(models.Model):
-    """One reference of a requester to a version, under a name of the requester's choosing.
+    """A requester's reference to a version, under a name that the requester chose.
 
-    It holds until ``released_at`` is set, across restarts; registered again, the row counts again.
-    The version is the one that the requirement's name meant at registration: embeddings of two
-    versions cannot be compared, so a new default does not move it.
+    It counts until ``released_at`` is set, also across restarts. A new default version does not
+    change it, since embeddings of different versions cannot be compared.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     model_id = models.CharField(
-        max_length=MAX_NAME, help_text="What the requester calls it; several may share one."
+        max_length=MAX_NAME,
+        help_text="The requester's name for the model; not unique.",
     )
-    requester = models.CharField(max_length=MAX_NAME, help_text="The program that asked.")
-    requirement = models.JSONField(help_text="What was asked for.")
+    requester = models.CharField(max_length=MAX_NAME, help_text="The program that registered.")
+    requirement = models.JSONField(help_text="The registered requirement.")
     version = models.ForeignKey(
         ModelVersion, on_delete=models.CASCADE, related_name="registrations"
     )
@@ -46,5 +45,4 @@ class Registration(models.Model):
 
     @property
     def is_active(self) -> bool:
-        """Whether it still counts as a reference."""
         return self.released_at is None

@@ -1,30 +1,26 @@
-"""How long a version stays in memory, and what is known of how much it takes."""
+"""Residency options of a version, and its measured memory."""
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 
 class ResidencyOptions(models.Model):
-    """The fields of a version that say when it is in memory."""
-
-    pinned = models.BooleanField(
-        default=False, help_text="Always in memory: never put out for others."
-    )
+    pinned = models.BooleanField(default=False, help_text="Always in memory, never evicted.")
     keep_alive_seconds = models.IntegerField(
         null=True,
         blank=True,
         validators=[MinValueValidator(-1)],
-        help_text="Seconds without requests after which it leaves memory; -1 for never, empty for "
+        help_text="Seconds without requests until it is unloaded; -1: never, empty: "
         "INFERENCE_KEEP_ALIVE_SECONDS.",
     )
     preload_workers = models.PositiveSmallIntegerField(
         default=0,
         validators=[MaxValueValidator(64)],
-        help_text="Replicas that are in memory before anybody asks, where there is room; with 0 "
-        "the first request brings it.",
+        help_text="Replicas to load before any request, if memory allows; 0: load at the first "
+        "request.",
     )
     header = models.JSONField(
-        null=True, editable=False, help_text="What its memory is foreseen from."
+        null=True, editable=False, help_text="Facts of the file for memory estimates."
     )
 
     class Meta:
@@ -32,9 +28,9 @@ class ResidencyOptions(models.Model):
 
 
 class Footprint(models.Model):
-    """What a version was measured to take, with the options it was loaded with.
+    """Measured memory of a version with certain options.
 
-    ``private_bytes`` are those of the process alone, after it has worked.
+    ``private_bytes`` is the private memory of the process after it has served requests.
     """
 
     version = models.ForeignKey(

@@ -1,4 +1,4 @@
-"""Which version of a model requests get: default, canary, deprecated."""
+"""Rollout of a version: default, canary, deprecated."""
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator
@@ -6,10 +6,7 @@ from django.db import models
 
 
 class Rollout(models.Model):
-    """The fields of a version that say which requests it gets.
-
-    ``catalogue.rollout`` changes them, so that the versions of a model stay in step.
-    """
+    """Changed by ``catalogue.rollout`` only, which keeps the versions of a model consistent."""
 
     is_default = models.BooleanField(default=False)
     default_until = models.DateTimeField(
@@ -17,9 +14,7 @@ class Rollout(models.Model):
         editable=False,
         help_text="When another version took its place as default; a rollback goes to the latest.",
     )
-    is_deprecated = models.BooleanField(
-        default=False, help_text="It still answers; its answers carry a warning."
-    )
+    is_deprecated = models.BooleanField(default=False, help_text="Its answers carry a warning.")
     deprecation_note = models.CharField(
         max_length=200, blank=True, help_text="Why, and what to use instead."
     )
@@ -27,18 +22,17 @@ class Rollout(models.Model):
         "canary share in percent",
         default=0,
         validators=[MaxValueValidator(100)],
-        help_text="Share of the requests that name only the model which this version gets.",
+        help_text="Share of the requests without a version label that this version gets.",
     )
 
     class Meta:
         abstract = True
 
     def clean(self) -> None:
-        """Raise ``ValidationError`` where a version that is no candidate has a canary share."""
         super().clean()
         if self.canary_percent and self.is_default:
             raise ValidationError(
-                {"canary_percent": "The default gets what canaries leave: it has no share itself."}
+                {"canary_percent": "The default version gets the requests that canaries leave."}
             )
         if self.canary_percent and self.is_deprecated:
-            raise ValidationError({"canary_percent": "A deprecated version gets no canary share."})
+            raise ValidationError({"canary_percent": "A deprecated version cannot be a canary."})

@@ -1,47 +1,15 @@
-"""Which model a request means that names none: roles, the task types they do, and fallbacks."""
+"""Routes of requests: task types to roles, roles to participants, models to fallbacks."""
 
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
 
-
-class Role(models.TextChoices):
-    """What a model is good for."""
-
-    PRIMARY = "primary"
-    FAST = "fast"
-    CODER = "coder"
-    THINKER = "thinker"
-    LONGCTX = "longctx"
-
-
-class OrchestrationMode(models.TextChoices):
-    """How the models of one run work together."""
-
-    SINGLE = "single"
-    CRITIQUE = "critique"
-    DEBATE = "debate"
-    ENSEMBLE = "ensemble"
-    PIPELINE = "pipeline"
-
-
-class Participant(models.TextChoices):
-    """Who speaks in a run."""
-
-    GENERATOR = "generator"
-    CRITIC = "critic"
-    REVISER = "reviser"
-    DEBATER = "debater"
-    RECONCILER = "reconciler"
-    SYNTHESISER = "synthesiser"
-    DRAFTER = "drafter"
-    REFINER = "refiner"
-    VALIDATOR = "validator"
+from models_registry.rules.mode_settings import OrchestrationMode
+from models_registry.rules.roles import Participant, Role
 
 
 def validate_roles(value: Any) -> None:
-    """Raise ``ValidationError`` unless ``value`` is a list of roles, none of them twice."""
     if not isinstance(value, list) or not all(role in Role.values for role in value):
         raise ValidationError(f"Write a list of {', '.join(Role.values)}.")
     if len(set(value)) < len(value):
@@ -49,7 +17,7 @@ def validate_roles(value: Any) -> None:
 
 
 class TaskRoute(models.Model):
-    """The role that does a type of task. The row named ``default`` is for all other types."""
+    """The role for a type of task; the row ``default`` is for all types without a row."""
 
     task_type = models.SlugField(max_length=50, unique=True)
     role = models.CharField(max_length=10, choices=Role.choices)
@@ -68,7 +36,7 @@ class TaskRoute(models.Model):
 
 
 class RoleAssignment(models.Model):
-    """As what a model of a role takes part in a mode, where no preset says so."""
+    """The participant that models of a role are in a mode, unless a preset decides."""
 
     mode = models.CharField(max_length=10, choices=OrchestrationMode.choices)
     role = models.CharField(max_length=10, choices=Role.choices)
@@ -90,7 +58,7 @@ class RoleAssignment(models.Model):
 
 
 class Fallback(models.Model):
-    """A model that answers in another's place; tried in order of ``position``."""
+    """A model that answers in place of another; tried in order of ``position``."""
 
     model = models.ForeignKey(
         "models_registry.Model", on_delete=models.CASCADE, related_name="fallbacks"
@@ -110,7 +78,6 @@ class Fallback(models.Model):
         return f"{self.target.slug} for {self.model.slug}"
 
     def clean(self) -> None:
-        """Raise ``ValidationError`` where the target cannot stand in."""
         super().clean()
         if not (self.target_id and self.model_id):
             return

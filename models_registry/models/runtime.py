@@ -1,4 +1,4 @@
-"""How a version is put into memory and computed: the options of each of its replicas."""
+"""Runtime options of a version's replicas."""
 
 import math
 import re
@@ -9,16 +9,17 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 
-# As llama.cpp names its devices, CUDA0 say, with a colon before the number.
+from models_registry.rules.spec import ModelType
+
+# The device names of llama.cpp, such as CUDA0, in lower case and with a colon before the number.
 _DEVICE: Final = re.compile(r"auto|cpu|(?!auto|cpu)[a-z]+(:\d{1,2})?")
-_MAX_DEVICES: Final = 16  # llama.cpp's own bound
+_MAX_DEVICES: Final = 16  # limit of llama.cpp
 _UNQUANTISED: Final = {"f32", "f16", "bf16"}
 
 
 def validate_device(value: str) -> None:
-    """Raise ``ValidationError`` unless ``value`` is written as a device."""
     if not _DEVICE.fullmatch(value):
-        raise ValidationError(f"{value!r} is no device. Write auto, cpu, cuda or cuda:0.")
+        raise ValidationError(f"{value!r} is not a device. Write auto, cpu, cuda or cuda:0.")
 
 
 def validate_tensor_split(value: Any) -> None:
@@ -26,14 +27,12 @@ def validate_tensor_split(value: Any) -> None:
     is_list = isinstance(value, list) and all(_is_share(share) for share in value)
     if not is_list or len(value) > _MAX_DEVICES or (value and not any(value)):
         raise ValidationError(
-            "Write one share for each device, such as [3, 1]: numbers from 0, not all 0, at most "
-            f"{_MAX_DEVICES}."
+            "Write one share for each device, such as [3, 1]: at most "
+            f"{_MAX_DEVICES} numbers, none below 0 and not all 0."
         )
 
 
 class RuntimeOptions(models.Model):
-    """The fields of a version that are about its replicas, not about its file."""
-
     class Switch(models.TextChoices):
         AUTO = "auto"
         ON = "on"
@@ -44,7 +43,7 @@ class RuntimeOptions(models.Model):
         OFF = "off"
 
     class CacheType(models.TextChoices):
-        """What llama.cpp can keep keys and values in, from the most exact to the smallest."""
+        """Types of keys and values in llama.cpp, from the most exact to the smallest."""
 
         F32 = "f32", "f32"
         F16 = "f16", "f16"
@@ -57,6 +56,7 @@ class RuntimeOptions(models.Model):
         IQ4_NL = "iq4_nl", "iq4_nl"
 
     kv_cells = models.PositiveIntegerField(
+        "KV cells",
         default=16_384,
         validators=[MinValueValidator(256)],
         help_text="Tokens of KV cache that all sequences of a replica share.",
@@ -76,10 +76,11 @@ class RuntimeOptions(models.Model):
         max_length=20,
         default="auto",
         validators=[validate_device],
-        help_text="auto (a GPU if there is one), cpu, cuda (all of them) or cuda:0. Where it is "
-        "missing, the CPU is used and the replica says so.",
+        help_text="auto (a GPU if there is one), cpu, cuda (all GPUs) or cuda:0. The CPU is used "
+        "if the device is missing.",
     )
     gpu_layers = models.IntegerField(
+        "GPU layers",
         default=-1,
         validators=[MinValueValidator(-1)],
         help_text="Layers on the GPU: -1 for all, 0 for none.",
@@ -107,14 +108,14 @@ class RuntimeOptions(models.Model):
         null=True,
         blank=True,
         related_name="drafts_for",
-        limit_choices_to={"model__type": "text_generation"},
-        help_text="A small version with the same vocabulary that guesses ahead.",
+        limit_choices_to={"model__type": ModelType.TEXT_GENERATION},
+        help_text="A small version with the same vocabulary, for speculative decoding.",
     )
     speculation = models.CharField(
         max_length=4,
         choices=Speculation.choices,
         default=Speculation.AUTO,
-        help_text="Whether tokens may be guessed ahead; what is answered stays the same.",
+        help_text="Speculative decoding: faster, with the same answers.",
     )
 
     class Meta:
@@ -122,34 +123,32 @@ class RuntimeOptions(models.Model):
 
     @classmethod
     def option_names(cls) -> list[str]:
-        """Names of these fields, as a copy of a version takes them over."""
         return [field.name for field in RuntimeOptions._meta.local_fields]
 
     @property
     def layers_on_gpu(self) -> int:
-        """``gpu_layers``, or ``INFERENCE_GPU_LAYERS`` where the version leaves it at -1."""
-        usual: int = settings.INFERENCE.gpu_layers
-        return usual if self.gpu_layers < 0 else self.gpu_layers
+        """``gpu_layers``, or ``INFERENCE_GPU_LAYERS`` if it is -1."""
+        default: int = settings.INFERENCE.gpu_layers
+        return default if self.gpu_layers < 0 else self.gpu_layers
 
     def clean(self) -> None:
-        """Raise ``ValidationError`` where options contradict each other."""
         super().clean()
         if self.flash_attention == self.Switch.OFF and self.cache_type_v not in _UNQUANTISED:
             raise ValidationError(
                 {
-                    "cache_type_v": f"Values in {self.cache_type_v} need flash attention: set it "
-                    "to auto or on, or keep the values in f16."
+                    "cache_type_v": f"Values in {self.cache_type_v} need flash attention. Set "
+                    "it to auto or on, or set the values to f16."
                 }
             )
         if self.tensor_split and (self.device == "cpu" or ":" in self.device):
             raise ValidationError(
-                {"tensor_split": f"{self.device} is one device: there is nothing to split."}
+                {"tensor_split": f"{self.device} is one device. Leave the split empty."}
             )
         if self.gpu_layers == 0 and self.device not in ("auto", "cpu"):
             raise ValidationError(
                 {
-                    "gpu_layers": f"Without layers on it {self.device} is not used: set -1, or "
-                    "the device cpu."
+                    "gpu_layers": f"With 0 layers {self.device} is not used. Set -1, or the "
+                    "device cpu."
                 }
             )
 

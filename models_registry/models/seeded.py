@@ -1,13 +1,10 @@
-"""What was last seeded, so that the next seeding can tell a person's edits from its own values."""
+"""The values of the last seeding, which tell edits by people from seeded values."""
 
 from django.db import models
 
 
 class SeededRow(models.Model):
-    """The values that a seeding last gave to one row of the registry.
-
-    ``object_id`` is that row's primary key; a row that is gone was deleted by somebody.
-    """
+    """The last seeded values of the row with primary key ``object_id``; it may be deleted."""
 
     key = models.CharField(max_length=700, unique=True, help_text="Table and name in the seed.")
     object_id = models.BigIntegerField()

@@ -1,4 +1,4 @@
-"""Whether a chat template is one: read, never run. What runs it is ``inference.prompts``."""
+"""Checks of chat templates by parsing alone; ``inference.prompts`` renders them."""
 
 from functools import lru_cache
 from typing import Final
@@ -11,46 +11,43 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 
 class GenerationExtension(Extension):
-    """``{% generation %}`` marks the assistant's words for training; here it is as if absent."""
+    """Ignores ``{% generation %}``, which marks the assistant's text for training."""
 
     tags = {"generation"}
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The statements between its tags."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 TEMPLATE_EXTENSIONS: Final = (LoopControlExtension, GenerationExtension)
-"""What templates may use beyond Jinja's own statements."""
 TEMPLATE_FILTERS: Final = ("from_json", "tojson")
-"""What they may use beyond, or in place of, Jinja's own filters."""
+_PARSE_ERRORS: Final = (jinja2.TemplateError, RecursionError, ValueError)
 
 
 def fault_of_template(template: str) -> str:
-    """What is wrong with the form of a template; "" where nothing is.
+    """The first syntax error or unknown filter or test of a template; "" if it has none.
 
-    It is parsed and not compiled: a compiler computes constants, and a template out of a file may
-    have some of gigabytes.
+    It is parsed and not compiled: a compiler computes constants, and a template from a file may
+    have constants of gigabytes.
     """
-    environment = ImmutableSandboxedEnvironment(extensions=TEMPLATE_EXTENSIONS)
+    environment = _environment()
     try:
         return _unknown_name(environment, environment.parse(template))
     except jinja2.TemplateSyntaxError as error:
         return f"Line {error.lineno}: {error.message}"
     except RecursionError:
         return "It is nested too deeply."
-    except ValueError as error:  # of Python's own reading of a number
+    except ValueError as error:
         return f"It has a number that cannot be read: {error}."
 
 
 @lru_cache(maxsize=64)
 def texts_of_template(template: str) -> tuple[str, ...]:
-    """The texts that a template may write out or compare with; none of one that is no template."""
-    environment = ImmutableSandboxedEnvironment(extensions=TEMPLATE_EXTENSIONS)
+    """The texts that a template may write out or compare with; () for an invalid template."""
     try:
-        tree = environment.parse(template)
-    except (jinja2.TemplateSyntaxError, RecursionError, ValueError):
+        tree = _environment().parse(template)
+    except _PARSE_ERRORS:
         return ()
     constants = (node.value for node in tree.find_all(nodes.Const))
     texts = [value for value in constants if isinstance(value, str)]
@@ -59,12 +56,15 @@ def texts_of_template(template: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def variables_of_template(template: str) -> frozenset[str]:
-    """Names of the variables that a template reads; none of one that is no template."""
-    environment = ImmutableSandboxedEnvironment(extensions=TEMPLATE_EXTENSIONS)
+    """Names of the variables that a template reads; empty for an invalid template."""
     try:
-        return frozenset(meta.find_undeclared_variables(environment.parse(template)))
-    except (jinja2.TemplateError, RecursionError, ValueError):
+        return frozenset(meta.find_undeclared_variables(_environment().parse(template)))
+    except _PARSE_ERRORS:
         return frozenset()
+
+
+def _environment() -> jinja2.Environment:
+    return ImmutableSandboxedEnvironment(extensions=TEMPLATE_EXTENSIONS)
 
 
 def _unknown_name(environment: jinja2.Environment, tree: nodes.Template) -> str:

@@ -1,4 +1,4 @@
-"""What models, versions and their files may be called."""
+"""Names of models, versions and their files."""
 
 import re
 from pathlib import Path
@@ -20,20 +20,17 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def validate_file_name(value: str) -> None:
-    """Raise ``ValidationError`` unless ``value`` is a path that stays below its folder."""
     if _CONTROL.search(value):
-        raise ValidationError("A file name has no control characters.")
+        raise ValidationError("File names cannot contain control characters.")
     if {"", ".", ".."} & set(value.split("/")):
         raise ValidationError(
-            "Name a file below the models directory, such as folder/model.gguf: without a '/' at "
-            "either end, '//', '.' and '..'."
+            "Name a file below the models directory, such as folder/model.gguf, without '//', '.', "
+            "'..' or a '/' at either end."
         )
 
 
 def path_below(models_dir: Path, file_name: str) -> Path:
-    """Where a version's file is.
-
-    Symbolic links are not followed: who may make one in the models directory may do as they like.
+    """The path of a version's file; symbolic links are trusted and not resolved.
 
     Raises:
         RegistryError: the name leads out of the directory; rows may be older than their validator.

@@ -1,10 +1,10 @@
-"""How a prediction ended; below both the rows and the plan, which judge and store it."""
+"""How a demand prediction ended; shared by the rows and the plan, which import no other."""
 
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """``MISSED`` is a prediction that should have been made."""
+    """``MISSED`` is the outcome of a request without a prediction."""
 
     PENDING = "pending"
     HIT = "hit"

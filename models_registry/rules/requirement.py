@@ -1,12 +1,13 @@
-"""What a program requires of a model when it registers one: pure."""
+"""The requirements with which programs register models."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from models_registry.errors import RegistryError
 from models_registry.rules.sampling import Temperature, TopK, TopP
-from models_registry.rules.spec import ModelSpec, RequestLimits
+from models_registry.rules.spec import ModelSpec, ModelType, RequestLimits
 
 MAX_PRELOAD: Final = 64
 # Postgres stores no NUL.
@@ -17,18 +18,18 @@ _Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 _EVERY_TYPE: Final = frozenset({"model_type", "name", "device", "preload_workers"})
 _LENGTHS: Final = frozenset({"max_input_length", "max_output_length"})
-_FIELDS: Final[dict[str, frozenset[str]]] = {
-    "embedding": frozenset({"dimension", "batch_size", "cache_embeddings"}),
-    "text_generation": _LENGTHS | {"temperature", "top_k", "top_p", "streaming"},
-    "text2text": _LENGTHS,
-    "classification": frozenset({"num_labels", "threshold"}),
-    "vision": frozenset(),
+_FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    ModelType.EMBEDDING: frozenset({"dimension", "batch_size", "cache_embeddings"}),
+    ModelType.TEXT_GENERATION: _LENGTHS | {"temperature", "top_k", "top_p", "streaming"},
+    ModelType.TEXT2TEXT: _LENGTHS,
+    ModelType.CLASSIFICATION: frozenset({"num_labels", "threshold"}),
+    ModelType.VISION: frozenset(),
 }
-_SERVED: Final = ("embedding", "text_generation")
+_SERVED: Final = (ModelType.EMBEDDING, ModelType.TEXT_GENERATION)
 
 
 class RequirementError(RegistryError):
-    """A requirement cannot be met; ``field`` is the one at fault."""
+    """A requirement cannot be met because of ``field``."""
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message)
@@ -36,17 +37,13 @@ class RequirementError(RegistryError):
 
 
 class ModelRequirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model that a program needs, and how it needs it.
+    """A model that a program needs.
 
-    ``name`` is a model's id, ``id@version``, or a Hugging Face repository. ``device`` is a wish:
-    where no machine has it, the model runs on what there is. ``preload_workers`` replicas are
-    brought into memory at once, as many as there is room for; with 0 the first use brings it.
-
-    Embedding: ``dimension`` of the vectors, ``batch_size`` texts go to the model at a time, and
-    ``cache_embeddings`` allows results from a cache. Text generation: ``temperature``, ``top_k``
-    and ``top_p`` are what requests get that name the registration and say nothing else;
-    ``streaming`` asks for a model whose answers can be streamed, which all can. The two lengths, in
-    tokens, must fit the model together; requests that name the registration are held to them.
+    ``name`` is a model's id, ``id@version``, or a Hugging Face repository. ``device`` is a
+    preference: the model runs elsewhere if no node has it. ``preload_workers`` replicas are loaded
+    at once if memory allows; with 0 the first request loads the model. ``batch_size`` is the number
+    of texts per call of an embedding model. The two lengths, in tokens, and the sampling values
+    apply to requests that name the registration. ``streaming`` changes nothing: all models stream.
     """
 
     model_type: Literal["embedding", "text_generation", "text2text", "classification", "vision"]
@@ -67,13 +64,11 @@ class ModelRequirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """Sampling values of requests that name the registration and no others."""
         values = {name: getattr(self, name) for name in ("temperature", "top_k", "top_p")}
         return {name: value for name, value in values.items() if value is not None}
 
     @property
     def limits(self) -> RequestLimits:
-        """What requests that name the registration are held to."""
         is_embedding = self.model_type == "embedding"
         return RequestLimits(
             max_input_tokens=self.max_input_length,
@@ -83,13 +78,10 @@ class ModelRequirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 def read_requirement(value: Any) -> ModelRequirement:
-    """A requirement with types and ranges checked, which building one in Python does not do.
-
-    Args:
-        value: a requirement, or a mapping of its fields.
+    """Check a requirement, or a mapping of its fields; constructing one checks nothing.
 
     Raises:
-        RequirementError: a value is wrong, or a field does not belong to the type.
+        RequirementError: a value is wrong, or a field does not belong to the model type.
     """
     if isinstance(value, ModelRequirement):
         value = msgspec.to_builtins(value)
@@ -98,12 +90,12 @@ def read_requirement(value: Any) -> ModelRequirement:
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at `$")
         raise RequirementError(f"{message}.", place.strip(".`")) from error
-    usual = ModelRequirement(model_type=requirement.model_type, name=requirement.name)
+    defaults = ModelRequirement(model_type=requirement.model_type, name=requirement.name)
     for name in requirement.__struct_fields__:
         foreign = name not in _EVERY_TYPE | _FIELDS[requirement.model_type]
-        if foreign and getattr(requirement, name) != getattr(usual, name):
+        if foreign and getattr(requirement, name) != getattr(defaults, name):
             raise RequirementError(
-                f"{name!r} says nothing of a model of type {requirement.model_type}. Leave it out.",
+                f"{name!r} does not apply to models of type {requirement.model_type}. Remove it.",
                 name,
             )
     return requirement
@@ -112,15 +104,9 @@ def read_requirement(value: Any) -> ModelRequirement:
 def check_requirement(
     requirement: ModelRequirement, spec: ModelSpec, *, type_is_known: bool = True
 ) -> None:
-    """See that a version is what is required.
+    """Raise ``RequirementError`` unless the version ``spec`` meets the requirement.
 
-    Args:
-        requirement: what is needed.
-        spec: the version.
-        type_is_known: false where only the version's file will tell its type.
-
-    Raises:
-        RequirementError: it is of another type, or is too small; says by how much.
+    ``type_is_known`` is False if the type will be read from a file that is not here yet.
     """
     if type_is_known and spec.type != requirement.model_type:
         raise RequirementError(
@@ -129,26 +115,22 @@ def check_requirement(
         )
     if requirement.model_type not in _SERVED:
         raise RequirementError(
-            f"Models of type {requirement.model_type} are not served yet; those of type "
-            f"{' and '.join(_SERVED)} are.",
+            f"Models of type {requirement.model_type} are not served yet. Served types: "
+            f"{', '.join(_SERVED)}.",
             "model_type",
         )
     check_dimension(requirement, spec)
     asked = (requirement.max_input_length or 0) + (requirement.max_output_length or 0)
     if asked > spec.sequence_limit_tokens:
         raise RequirementError(
-            f"{spec.version_key} takes {spec.sequence_limit_tokens} tokens, prompt and answer "
+            f"{spec.version_key} takes {spec.sequence_limit_tokens} tokens for prompt and answer "
             f"together; {asked} are required.",
             "max_input_length",
         )
 
 
 def check_dimension(requirement: ModelRequirement, spec: ModelSpec) -> None:
-    """See that a version gives vectors of the size that is required, as far as that is known.
-
-    Raises:
-        RequirementError: it gives others.
-    """
+    """Raise ``RequirementError`` if the version's vectors are known to have another size."""
     known = spec.embedding_dimensions
     if requirement.dimension is not None and known not in (None, requirement.dimension):
         raise RequirementError(

@@ -1,17 +1,43 @@
-"""Which model a role or a type of task means, and who must speak in a mode: pure."""
+"""Roles of models, the choice of a model by role, and the participants of each mode."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from models_registry.rules.mode_settings import ModeSettings, PipelineSettings
+from django.db.models import TextChoices
+
+from models_registry.rules.mode_settings import ModeSettings, OrchestrationMode, PipelineSettings
 
 DEFAULT_TASK_TYPE: Final = "default"
 
 
+class Role(TextChoices):
+    """Purpose of a model."""
+
+    PRIMARY = "primary"
+    FAST = "fast"
+    CODER = "coder"
+    THINKER = "thinker"
+    LONGCTX = "longctx"
+
+
+class Participant(TextChoices):
+    """Part of a model in a run."""
+
+    GENERATOR = "generator"
+    CRITIC = "critic"
+    REVISER = "reviser"
+    DEBATER = "debater"
+    RECONCILER = "reconciler"
+    SYNTHESISER = "synthesiser"
+    DRAFTER = "drafter"
+    REFINER = "refiner"
+    VALIDATOR = "validator"
+
+
 @dataclass(frozen=True)
 class Route:
-    """The role of a type of task, and the one that stands in; "" stands for any model."""
+    """The role for a type of task, and its fallback role; "" stands for any model."""
 
     role: str
     fallback_role: str = ""
@@ -19,7 +45,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that could answer: its file is there. Its best role comes first."""
+    """A model whose file is here; its best role comes first."""
 
     slug: str
     roles: tuple[str, ...]
@@ -28,44 +54,47 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class _Cast:
-    """Who must speak in a mode, who may besides, and how many members there are at least."""
+class _MemberRule:
+    """The participants of a mode; those in ``repeatable`` may occur more than once."""
 
-    needed: frozenset[str]
-    optional: frozenset[str] = frozenset()
+    required: frozenset[Participant] = frozenset()
+    optional: frozenset[Participant] = frozenset()
+    repeatable: frozenset[Participant] = frozenset()
     minimum: int = 2
 
 
-_CASTS: Final[Mapping[str, _Cast]] = {
-    "single": _Cast(frozenset({"generator"}), minimum=1),
-    "critique": _Cast(frozenset({"generator", "critic"}), frozenset({"reviser"})),
-    "debate": _Cast(frozenset({"debater"}), frozenset({"reconciler"})),
-    "ensemble": _Cast(frozenset({"generator"}), frozenset({"synthesiser"})),
-    "pipeline": _Cast(frozenset(), frozenset({"drafter", "refiner", "validator"})),
+_MEMBER_RULES: Final[Mapping[str, _MemberRule]] = {
+    OrchestrationMode.SINGLE: _MemberRule(frozenset({Participant.GENERATOR}), minimum=1),
+    OrchestrationMode.CRITIQUE: _MemberRule(
+        frozenset({Participant.GENERATOR, Participant.CRITIC}), frozenset({Participant.REVISER})
+    ),
+    OrchestrationMode.DEBATE: _MemberRule(
+        required=frozenset({Participant.DEBATER}),
+        optional=frozenset({Participant.RECONCILER}),
+        repeatable=frozenset({Participant.DEBATER}),
+    ),
+    OrchestrationMode.ENSEMBLE: _MemberRule(
+        required=frozenset({Participant.GENERATOR}),
+        optional=frozenset({Participant.SYNTHESISER}),
+        repeatable=frozenset({Participant.GENERATOR}),
+    ),
+    OrchestrationMode.PIPELINE: _MemberRule(
+        optional=frozenset({Participant.DRAFTER, Participant.REFINER, Participant.VALIDATOR}),
+        repeatable=frozenset({Participant.REFINER}),
+    ),
 }
-_MANY: Final = {"debater", "refiner"}
 
 
 def choose_route(task_type: str, routes: Mapping[str, Route]) -> Route:
-    """The route of a type of task: its own, or the default one.
-
-    Args:
-        task_type: as the request has it; "" for none.
-        routes: by type of task.
-    """
-    usual = routes.get(DEFAULT_TASK_TYPE, Route("primary"))
-    return routes.get(task_type, usual)
+    """The route of a type of task, else the default route."""
+    return routes.get(task_type) or routes.get(DEFAULT_TASK_TYPE, Route(Role.PRIMARY))
 
 
 def choose_model(route: Route, candidates: Iterable[Candidate]) -> Candidate | None:
-    """The model for a route.
+    """The model for a route, or None if no model has the role or the fallback role.
 
-    Models with the role go first, then those with the fallback role. Among these a deprecated one
-    goes last, a loaded one before one that would have to be loaded, and one for which the role is
-    its first before one for which it is a side role.
-
-    Returns:
-        None where no model has either role.
+    Models with the role precede models with the fallback role. Among them, models that are not
+    deprecated precede, then loaded ones, then those that list the role first.
     """
     models = list(candidates)
     for role in (route.role, route.fallback_role):
@@ -80,25 +109,18 @@ def _preference(model: Candidate, role: str) -> tuple[bool, bool, int, str]:
     return (model.is_deprecated, not model.is_loaded, rank, model.slug)
 
 
-def faults_of(mode: str, settings: ModeSettings, roles: Sequence[str]) -> list[str]:
-    """Why members with these roles cannot run in a mode; empty where they can.
-
-    Args:
-        mode: an orchestration mode.
-        settings: of that mode.
-        roles: of the members, in order.
-    """
-    cast = _CASTS[mode]
+def member_faults(mode: str, settings: ModeSettings, roles: Sequence[str]) -> list[str]:
+    """Reasons why members with these roles cannot run in a mode; empty if they can."""
+    rule = _MEMBER_RULES[mode]
     faults = []
-    if len(roles) < cast.minimum:
-        faults.append(f"{mode} needs at least {cast.minimum} members, not {len(roles)}")
-    faults += [f"{mode} needs a {role}" for role in sorted(cast.needed - set(roles))]
-    strange = sorted(set(roles) - cast.needed - cast.optional)
-    faults += [f"{mode} has no {role}" for role in strange]
-    many = _MANY | ({"generator"} if mode == "ensemble" else set())
+    if len(roles) < rule.minimum:
+        faults.append(f"{mode} needs at least {rule.minimum} members, not {len(roles)}")
+    faults += [f"{mode} needs a {role}" for role in sorted(rule.required - set(roles))]
+    unknown = sorted(set(roles) - rule.required - rule.optional)
+    faults += [f"{mode} has no {role}" for role in unknown]
     faults += [
         f"{mode} has one {role}, not {roles.count(role)}"
-        for role in sorted(set(roles) - many)
+        for role in sorted(set(roles) - rule.repeatable)
         if roles.count(role) > 1
     ]
     if isinstance(settings, PipelineSettings) and len(settings.stages) != len(roles):

@@ -1,4 +1,4 @@
-"""Sampling values that a version, preset or registration sets where requests name none: pure."""
+"""Default sampling values of a version, preset or registration."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -11,12 +11,12 @@ TopP = Annotated[float, Meta(ge=0, le=1)]
 TopK = Annotated[int, Meta(ge=0, le=10_000_000)]
 MinP = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
-# Logits are divided by it.
+# Above 0: logits are divided by it.
 RepeatPenalty = Annotated[float, Meta(ge=0.01, le=10)]
 
 
 class SamplingDefaults(msgspec.Struct, frozen=True):
-    """What may be set; None leaves it to OpenAI's usual value."""
+    """None stands for OpenAI's default."""
 
     temperature: Temperature | None = None
     top_p: TopP | None = None
@@ -27,35 +27,30 @@ class SamplingDefaults(msgspec.Struct, frozen=True):
     repeat_penalty: RepeatPenalty | None = None
 
 
-class _NothingElse(SamplingDefaults, frozen=True, forbid_unknown_fields=True):
-    """The same, for what somebody enters."""
+SAMPLING_FIELDS = SamplingDefaults.__struct_fields__
+
+
+class _StrictDefaults(SamplingDefaults, frozen=True, forbid_unknown_fields=True):
+    pass
 
 
 def require_sampling(values: Mapping[str, Any]) -> None:
-    """See that sampling values that somebody enters have known names, and good values.
-
-    Raises:
-        ValueError: one is unknown, of the wrong type or out of its range.
-    """
+    """Raise ``ValueError`` for an unknown name, a wrong type or a value out of range."""
     try:
-        msgspec.convert(values, _NothingElse)
+        msgspec.convert(values, _StrictDefaults)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{error}. Known are {', '.join(SAMPLING_FIELDS)}.") from error
+        raise ValueError(f"{error}. Known names: {', '.join(SAMPLING_FIELDS)}.") from error
 
 
 def read_sampling(values: Mapping[str, Any]) -> SamplingDefaults:
-    """Sampling values of a row, with types and ranges checked.
+    """Sampling values of a row.
 
-    Other names are passed over: rows may be older than the check of what is entered.
+    Unknown names are ignored: rows may be older than ``require_sampling``.
 
     Raises:
-        ValueError: one is of the wrong type or out of its range.
+        ValueError: a value has a wrong type or is out of range.
     """
     try:
         return msgspec.convert(values, SamplingDefaults)
     except msgspec.ValidationError as error:
         raise ValueError(f"{error}.") from error
-
-
-SAMPLING_FIELDS = SamplingDefaults.__struct_fields__
-"""Names of what may be set."""

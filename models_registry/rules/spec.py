@@ -1,17 +1,27 @@
-"""What other apps see of versions and presets: frozen values, free of the ORM."""
+"""Versions and presets as frozen values, for other apps."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from django.db.models import TextChoices
+
 from models_registry.rules.mode_settings import ModeSettings
+
+
+class ModelType(TextChoices):
+    TEXT_GENERATION = "text_generation"
+    EMBEDDING = "embedding"
+    TEXT2TEXT = "text2text"
+    CLASSIFICATION = "classification"
+    VISION = "vision"
 
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """What a registration holds the requests to that name it; None where it says nothing.
+    """Limits of requests that name a registration; None: no limit.
 
-    ``max_output_tokens`` is also what an answer may have where the request names no number.
-    ``batch_texts`` go to an embedding model at a time.
+    ``max_output_tokens`` is also their default. ``batch_texts`` is the number of texts per call of
+    an embedding model.
     """
 
     max_input_tokens: int | None = None
@@ -21,15 +31,13 @@ class RequestLimits:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One version of one model, as far as serving it is concerned.
+    """A version with all that is needed to serve it.
 
-    ``context_length_tokens`` bounds prompt and completion of one sequence; ``kv_cells`` bounds
-    all sequences of a replica together. The options from ``threads`` on are those of
-    ``models_registry.models.runtime``; ``threads`` is None where the service's setting counts.
-    ``draft_path`` is the file of the model that guesses tokens ahead, if there is one.
-    Answers of a version that ``is_deprecated`` carry a warning with ``deprecation_note``.
-    ``missing_file_state`` is the state of the file where neither it is there nor a replica that
-    serves without it; "" otherwise. ``limits`` are those of the registration that a request names.
+    ``context_length_tokens`` limits prompt and completion of one sequence; ``kv_cells`` limits
+    all sequences of a replica together. The options from ``threads`` on are explained in
+    ``models_registry.models.runtime``; ``threads`` is None for the service's setting.
+    ``missing_file_state`` is the state of the file if it is not here and no replica serves the
+    version; "" otherwise. ``limits`` come from the registration that a request names.
     """
 
     model_slug: str
@@ -63,33 +71,28 @@ class ModelSpec:
 
     @property
     def deprecation(self) -> str:
-        """What answers of a deprecated version say of it; "" for any other."""
+        """The warning in answers of a deprecated version; "" for any other."""
         if not self.is_deprecated:
             return ""
         return f"{self.version_key} is deprecated. {self.deprecation_note}".strip()
 
     def with_sampling(self, values: dict[str, Any]) -> "ModelSpec":
-        """The same version; ``values`` go before its own default sampling."""
+        """A copy whose default sampling is overridden by ``values``."""
         return replace(self, default_sampling=self.default_sampling | values)
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What a name can mean: a version, and canaries that get a share of its requests.
+    """The version that a name stands for, and canaries that get a share of its requests.
 
-    ``canaries`` are pairs of a share in percent and a version. May be kept for a while and asked
-    once for each request.
+    ``canaries`` are pairs of a share in percent and a version.
     """
 
     spec: ModelSpec
     canaries: tuple[tuple[int, ModelSpec], ...] = ()
 
     def pick(self, draw: float) -> ModelSpec:
-        """The version of one request.
-
-        Args:
-            draw: a number in [0, 1), random for each request.
-        """
+        """The version for one request, chosen by ``draw``, a random number in [0, 1)."""
         bound = 0
         for percent, canary in self.canaries:
             bound += percent
@@ -98,22 +101,19 @@ class Offer:
         return self.spec
 
     def with_sampling(self, values: dict[str, Any]) -> "Offer":
-        """The same; ``values`` go before the default sampling of each version."""
         canaries = tuple((share, spec.with_sampling(values)) for share, spec in self.canaries)
         return Offer(self.spec.with_sampling(values), canaries)
 
 
 @dataclass(frozen=True)
 class MemberSpec:
-    """One speaker of a preset; ``role`` is what it does there."""
-
     role: str
     offer: Offer
 
 
 @dataclass(frozen=True)
 class PresetSpec:
-    """A preset that can be run; members are in the order of their positions."""
+    """A preset that can run; members are in order of position."""
 
     name: str
     mode: str

@@ -1,1 +1,1 @@
-"""The models that a new installation knows."""
+"""The models, presets and routes of a new installation."""

@@ -124,7 +124,7 @@ def test_command_makes_the_new_version_the_default(
         (("nobody", "Q4_0"), "nobody is not registered"),
         (("smol@q4_1", "Q9"), "Choose one of Q2_K, .* Q4_0, .* F32"),
         (("smol", "Q4_0", "--label", "q4_1"), "smol@q4_1 is registered already"),
-        (("smol", "Q4_0", "--label", "../x"), "'../x' is no label"),
+        (("smol", "Q4_0", "--label", "../x"), "'../x' is not a valid label"),
     ],
 )
 def test_command_says_what_is_wrong(
@@ -214,7 +214,7 @@ def test_label_that_was_taken_meanwhile_leaves_no_file(
         if done == 1:
             source.model.versions.create(label="q4_0", file_name="other.gguf")
 
-    with pytest.raises(RegistryError, match="registered meanwhile"):
+    with pytest.raises(RegistryError, match="was registered by somebody else"):
         _quantise(source, models_dir, "Q4_0", on_tensor=take)
     assert not (models_dir / "SmolLM2-135M-Instruct.Q4_0.gguf").exists()
 

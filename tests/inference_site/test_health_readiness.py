@@ -14,7 +14,7 @@ from inference.database import in_database
 from inference.runs.runtime import Runtime
 from inference_site import health
 from inference_site.health import Probe, Wanted, readiness
-from models_registry.catalogue.selectors import ReplicaStatus
+from models_registry.catalogue.status import ReplicaStatus
 from models_registry.fleet.preset_fit import Need, NodeFit, fit_device
 from models_registry.models import ModelVersion, Node, Preset, Replica
 from tests.models_registry.fleet_rows import a_version

@@ -6,7 +6,7 @@ from django.test import Client
 
 
 def opened(client: Client, url: str) -> dict[str, str]:
-    """What a browser would send back of the form of a page, rows in line and hidden fields too."""
+    """The values that a browser would send from the form of a page, hidden fields included."""
     page = _Form()
     page.feed(client.get(url).content.decode())
     return page.sent

@@ -20,7 +20,7 @@ from inference.orders.requests import ChatRequest, CompletionRequest, Embeddings
 from inference.orders.resolution import missing_file
 from inference.orders.template_variables import TEMPLATE_VARIABLES
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
-from models_registry.catalogue.selectors import ModelStatus, model_statuses
+from models_registry.catalogue.status import ModelStatus, model_statuses
 from models_registry.errors import NeverFitsError, RegistryError
 from models_registry.fleet import desired
 from models_registry.fleet.nodes import answering, pick_node

@@ -24,7 +24,7 @@ from inference.orders.requests import Name
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
 from models_registry.access import ADD_VERSION
 from models_registry.catalogue.additions import add_version, is_open_bucket
-from models_registry.catalogue.selectors import find_version
+from models_registry.catalogue.lookup import find_version
 from models_registry.errors import LabelError, RegistryError
 from models_registry.files import downloads
 from models_registry.models import Download, ModelVersion

@@ -14,7 +14,7 @@ from inference.database import in_database
 from inference.principal import MODELS_READ
 from metrics.statistics import model_statistics
 from models_registry.catalogue.routing import fallbacks_of
-from models_registry.catalogue.selectors import ModelStatus, model_statuses
+from models_registry.catalogue.status import ModelStatus, model_statuses
 from models_registry.models import ModelVersion
 
 _METRICS_HOURS: Final = 24

@@ -1,4 +1,4 @@
-"""``manage.py cluster NAME``: run one of the django-q clusters, hardened."""
+"""``manage.py cluster NAME``: run one of the django-q clusters."""
 
 import logging
 import os
@@ -28,22 +28,20 @@ logger = logging.getLogger(__name__)
 class Command(BaseCommand):
     """Runs until SIGTERM or Ctrl-C (exit status 0) or until its sentinel dies (1)."""
 
-    # The checks would import the web's URLs, and with them much that is better not there to fork.
+    # The checks would import the URLs of the web, and workers are forked from this process.
     requires_system_checks: list[str] = []
     help = "Run a task cluster: 'models' (each worker holds one model) or 'jobs' (short tasks)."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the cluster's name and the stop deadline."""
         parser.add_argument("name", choices=configured_cluster_names(settings.Q_CLUSTER))
         parser.add_argument(
             "--stop-seconds",
             type=float,
             default=DEFAULT_STOP_SECONDS,
-            help="longest time to stop in; tasks that run on are killed (default %(default)g)",
+            help="deadline for a stop; running tasks are then killed (default %(default)g)",
         )
 
     def handle(self, *args: Any, name: str, stop_seconds: float, **options: Any) -> None:
-        """Run the cluster in this process."""
         if stop_seconds < MINIMUM_STOP_SECONDS:
             raise CommandError(f"--stop-seconds must be at least {MINIMUM_STOP_SECONDS:g}")
         if name != Conf.CLUSTER_NAME:
@@ -64,8 +62,7 @@ class Command(BaseCommand):
     def _run_again_as(self, name: str) -> None:
         """Replace this process by one whose django-q has the settings of cluster ``name``.
 
-        django-q picks them when it is imported, from Q_CLUSTER_NAME; set that in the environment
-        beforehand to spare the second start.
+        django-q selects them at import, by Q_CLUSTER_NAME in the environment.
         """
         own_process = getattr(self, "_called_from_command_line", False)
         if os.environ.get("Q_CLUSTER_NAME") == name or not own_process:
@@ -81,10 +78,9 @@ class Command(BaseCommand):
 
 
 def _node_registration() -> Callable[[], bool]:
-    """What shows this machine to the registry; the cluster starts without a database, too.
+    """A function that registers this node and returns whether it succeeded.
 
-    Returns:
-        A function that returns whether the registry knows the machine now.
+    The cluster starts without a database and calls it again later.
     """
     facts = probe_node()
 
@@ -97,10 +93,10 @@ def _node_registration() -> Callable[[], bool]:
                 facts,
             )
         except django.db.Error as error:
-            logger.warning("this node could not be registered, that is tried again: %s", error)
+            logger.warning("this node could not be registered, will retry: %s", error)
             return False
         finally:
-            django.db.connections.close_all()  # whoever is forked next must not share it
+            django.db.connections.close_all()  # forked processes must not share it
         return True
 
     return register

@@ -1,4 +1,4 @@
-"""``manage.py controller``: keep replicas as desired and give back the work of dead hosts."""
+"""``manage.py controller``: keep replicas as desired and requeue the work of dead hosts."""
 
 import logging
 import signal
@@ -20,12 +20,9 @@ TICK_SECONDS = 0.5
 
 
 class Command(BaseCommand):
-    """Runs the residency controller until told to stop."""
-
-    help = "Start and stop model hosts as the registry wants; take back the work of dead ones."
+    help = "Start and stop model hosts as desired; requeue the work of dead ones. Stop: SIGTERM."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Tick until SIGINT or SIGTERM; an outage of Postgres or Redis is waited out."""
         stop = threading.Event()
 
         def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -52,7 +49,7 @@ class Command(BaseCommand):
                 controller.note_outage()
                 django.db.connection.close()
             except django.db.Error:
-                # No outage: one row is at odds with the others, and time may mend it.
-                logger.exception("what was due could not be done; it is tried again")
+                # Not an outage: rows contradict each other, perhaps only for a moment.
+                logger.exception("a tick of the controller failed, will retry")
             else:
                 in_outage = False

@@ -1,4 +1,4 @@
-"""``manage.py quantize``: a version of a model in another quantisation."""
+"""``manage.py quantize``: register a version in another quantisation."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from inference.conf import inference_settings
 from inference.quantisation import QUANTISATIONS, QuantisationError, quality_warning, quantise
+from models_registry.catalogue.lookup import find_version
 from models_registry.catalogue.rollout import set_default
-from models_registry.catalogue.selectors import find_version
 from models_registry.errors import RegistryError
 from models_registry.gguf.reader import GGUFError
 from models_registry.models import ModelVersion
@@ -18,15 +18,12 @@ from models_registry.sources.errors import SourceError
 
 
 class Command(BaseCommand):
-    """Adds a version; the one it is made from stays as it is."""
-
     help = (
         "Quantise a version's file and register the result as a new version: "
         f"manage.py quantize smollm2-135m@q4_1 Q4_0. Types: {', '.join(QUANTISATIONS)}."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add source, type and what the new version is to be."""
         parser.add_argument("source", metavar="MODEL@VERSION")
         parser.add_argument("quantisation", metavar="TYPE")
         parser.add_argument("--label", default="", help="of the new version; default: the type")
@@ -41,7 +38,6 @@ class Command(BaseCommand):
         default: bool,
         **options: Any,
     ) -> None:
-        """Quantise with a bar, and say what to do next."""
         version = find_version(source)
         if version is None:
             raise CommandError(f"{source} is not registered.")

@@ -114,7 +114,7 @@ class Command(BaseCommand):
 
 def _prepare(console: Console) -> int:
     """Fetch the models and set the memory budget; return its bytes."""
-    from models_registry.catalogue.selectors import find_version
+    from models_registry.catalogue.lookup import find_version
     from models_registry.files.terminal import fetch_with_bar
     from models_registry.fleet.footprints import placements_of
     from models_registry.models import ModelVersion, Node

@@ -1,4 +1,4 @@
-"""``manage.py add_model``: register a GGUF file from anywhere and load it."""
+"""``manage.py add_model``: register a GGUF file and load it."""
 
 from argparse import ArgumentParser
 from pathlib import Path
@@ -19,26 +19,22 @@ from models_registry.sources import SourceError
 
 
 class Command(BaseCommand):
-    """Copies the file into the models directory, so that the original may go."""
-
     help = (
-        "Register a GGUF file as a model: manage.py add_model my-model /path/to/file.gguf, or a "
-        "source URL in place of the path."
+        "Register a GGUF file as a model and load it: manage.py add_model my-model "
+        "/path/to/file.gguf. A source URL may replace the path. The file is copied."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add id, path and what differs from the defaults."""
-        parser.add_argument("slug", metavar="ID", help="what requests send as model")
+        parser.add_argument("slug", metavar="ID", help="the value of model in requests")
         parser.add_argument("source", help="a path or a source URL, such as hf://owner/repo/file")
         parser.add_argument("--label", default="", help="of the version; default: v1, or the type")
-        parser.add_argument("--sha256", default="", help="of the file, where it is known")
+        parser.add_argument("--sha256", default="", help="of the file, if known")
         parser.add_argument("--kv-cells", type=int, default=16_384, help="tokens of KV cache")
         parser.add_argument("--max-sequences", type=int, default=32)
         parser.add_argument("--gpu-layers", type=int, default=-1, help="-1 for all")
         parser.add_argument("--no-load", action="store_true", help="register only")
 
     def handle(self, *args: Any, slug: str, source: str, no_load: bool, **options: Any) -> None:
-        """Read a local file's header first: what is no model never enters the registry."""
         try:
             version = _register(slug, source, options)
             console = Console(stderr=True)
@@ -51,11 +47,10 @@ class Command(BaseCommand):
 
 
 def _register(slug: str, source: str, options: dict[str, Any]) -> ModelVersion:
-    """A version whose file is at a path or a source URL."""
     name, label, url = "", options["label"], source
     if "://" not in source:
         path = Path(source).resolve()
-        header = read_header(path)
+        header = read_header(path)  # refuses other files before anything is registered
         name, url = header.name or "", path.as_uri()
         label = label or header.quantisation.lower()
     return add_version(

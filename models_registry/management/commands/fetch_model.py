@@ -1,4 +1,4 @@
-"""``manage.py fetch_model``: bring the files of versions into the models directory."""
+"""``manage.py fetch_model``: download the files of versions."""
 
 from argparse import ArgumentParser
 from typing import Any, Final
@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
-from models_registry.catalogue.selectors import find_version
+from models_registry.catalogue.lookup import find_version
 from models_registry.errors import RegistryError
 from models_registry.files.terminal import AT_ONCE, fetch_with_bars
 from models_registry.gguf.reader import GGUFError
@@ -18,22 +18,19 @@ _INTERRUPTED: Final = 130  # the shell's status after Ctrl-C
 
 
 class Command(BaseCommand):
-    """Fetches what is missing, with progress bars; a file that is there is only verified."""
-
     help = (
-        "Fetch model files, several at once. Names: model or model@version; none means every "
-        "missing file that has a source. Ctrl-C stops, and the next call goes on."
+        "Download model files, several at once, and verify existing ones. Names: model or "
+        "model@version; without names, every missing file that has a source. Ctrl-C stops, and "
+        "the next call continues."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the names."""
         parser.add_argument("names", nargs="*")
         parser.add_argument(
             "--at-once", type=int, default=AT_ONCE, help=f"files at once (default: {AT_ONCE})"
         )
 
     def handle(self, *args: Any, names: list[str], at_once: int, **options: Any) -> None:
-        """Fetch all, then say what went wrong."""
         if at_once < 1:
             raise CommandError("--at-once must be 1 or more.")
         versions = self._versions(names)
@@ -42,7 +39,7 @@ class Command(BaseCommand):
             errors = fetch_with_bars(Console(stderr=True), versions, models_dir, at_once)
         except KeyboardInterrupt:
             raise CommandError(
-                "Stopped. The same command goes on from here.", returncode=_INTERRUPTED
+                "Stopped. Run the same command again to continue.", returncode=_INTERRUPTED
             ) from None
         for error in errors.values():
             if not isinstance(error, SourceError | GGUFError | RegistryError):

@@ -1,4 +1,4 @@
-"""``manage.py predictions``: what was foreseen of demand, and how often that was right."""
+"""``manage.py predictions``: the accuracy of the demand prediction."""
 
 import json
 from argparse import ArgumentParser
@@ -16,19 +16,15 @@ from models_registry.fleet.predictions import HEADERS, MEANING, Tally, rows_of, 
 
 
 class Command(BaseCommand):
-    """Reads only; the controller makes and judges predictions."""
-
-    help = (
-        f"How right the demand prediction was, by version (INFERENCE_DEMAND_PREDICTION). {MEANING}"
-    )
+    help = f"Accuracy of the demand prediction by version (INFERENCE_DEMAND_PREDICTION). {MEANING}"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the time, and JSON."""
-        parser.add_argument("--days", type=float, default=7.0, help="of predictions (default 7)")
+        parser.add_argument(
+            "--days", type=float, default=7.0, help="age of predictions (default 7)"
+        )
         parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
 
     def handle(self, *args: Any, days: float, json: bool, **options: Any) -> None:
-        """Write the table, or JSON."""
         if not 0 < days <= 36_500:
             raise CommandError(f"--days {days:g}: expected more than 0 and at most 36500.")
         found = tallies(timezone.now() - timedelta(days=days))

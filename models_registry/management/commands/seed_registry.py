@@ -11,24 +11,21 @@ from models_registry.catalogue.seeding import seed_registry
 
 
 class Command(BaseCommand):
-    """May be run again: what somebody changed or deleted stays as it is."""
-
-    help = "Bring models, presets and routes up to date with the seed; your own changes stay."
+    help = "Bring models, presets and routes up to date with the seed; your changes stay."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the way back for what was deleted."""
-        parser.add_argument("--restore", action="store_true", help="add what was deleted again")
+        parser.add_argument("--restore", action="store_true", help="add deleted rows again")
 
     def handle(self, *args: Any, restore: bool, **options: Any) -> None:
-        """Seed, and show what that did."""
         report = seed_registry(restore=restore)
         table = Table("", "rows", "which")
-        table.add_row("added", str(len(report.added)), _abridged(report.added))
-        table.add_row("updated", str(len(report.updated)), _abridged(report.updated))
-        table.add_row("kept, since edited", str(len(report.kept)), _abridged(report.kept))
-        table.add_row(
-            "kept away, since deleted", str(len(report.deleted)), _abridged(report.deleted)
-        )
+        for title, names in (
+            ("added", report.added),
+            ("updated", report.updated),
+            ("unchanged because edited", report.kept),
+            ("not added because deleted", report.deleted),
+        ):
+            table.add_row(title, str(len(names)), _abridged(names))
         Console(file=self.stdout).print(table)  # type: ignore[arg-type]
 
 

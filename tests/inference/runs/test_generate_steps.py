@@ -20,7 +20,7 @@ from inference.runs.generate import Generate
 from inference.runs.memory_run import MemoryRun
 from inference.runs.run import Run, header_of
 from inference.runs.runtime import Runtime, runtime
-from models_registry.catalogue.selectors import spec_of
+from models_registry.catalogue.lookup import spec_of
 from models_registry.models import ModelVersion
 from tests.stack import Api, ScriptedHost, body_of, record_of, register_version, sse_events
 

@@ -1,4 +1,4 @@
-"""Who may see and do what in the admin, group by group."""
+"""Permissions in the admin, group by group."""
 
 import pytest
 from django.contrib.auth.models import Group, Permission

@@ -169,7 +169,7 @@ def test_canary_share_is_set_or_refused_with_the_reason(operator: Client) -> Non
     _act(operator, canary, "set_canary", percent=10)
     assert canary.canary_percent == 10
     (told,) = _act(operator, default, "set_canary", percent=10)
-    assert "The default gets what canaries leave" in told
+    assert "The default version gets the requests that canaries leave" in told
 
 
 def test_download_is_cancelled_and_retried(operator: Client) -> None:
@@ -177,7 +177,7 @@ def test_download_is_cancelled_and_retried(operator: Client) -> None:
     download = Download.objects.create(version=version)
     assert _act(operator, download, "cancel") == [f"The download of {version} is cancelled."]
     assert download.state == "cancelled"
-    assert _act(operator, download, "cancel") == ["It has ended already: cancelled."]
+    assert _act(operator, download, "cancel") == ["The download has ended already: cancelled."]
     _act(operator, download, "retry")
     assert version.downloads.filter(state="queued").count() == 1
 

@@ -50,7 +50,11 @@ def test_options_that_contradict_each_other_are_refused_on_the_page(admin: Clien
         ("default_sampling", '{"tempreture": 1}', "unknown field `tempreture`"),
         ("default_sampling", '{"temperature": 3}', "&lt;= 2.0 - at `$.temperature`"),
         ("default_sampling", "[1]", "Expected `object`"),
-        ("chat_template", "{% for message in messages %}", "no Jinja template. Line 1: Unexpected"),
+        (
+            "chat_template",
+            "{% for message in messages %}",
+            "valid Jinja template. Line 1: Unexpected",
+        ),
         ("chat_template", "a\n{{ messages | shout }}", "Line 2: there is no filter"),
     ],
 )

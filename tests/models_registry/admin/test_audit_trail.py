@@ -1,4 +1,4 @@
-"""Who changed which row of the registry: what is in the trail, and what is not."""
+"""Entries of the audit trail."""
 
 import uuid
 from pathlib import Path

@@ -6,7 +6,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from models_registry.catalogue import rollout
-from models_registry.catalogue.selectors import find_offer
+from models_registry.catalogue.lookup import find_offer
 from models_registry.errors import RegistryError
 from models_registry.models import ModelVersion
 from tests.models_registry.fleet_rows import a_version
@@ -119,9 +119,9 @@ def test_canary_shares_are_bounded(versions: list[ModelVersion]) -> None:
     first, second, third = versions
     rollout.set_canary(second, 60)
     for version, percent, reason in (
-        (third, 41, "at most 40"),
+        (third, 41, "Maximum: 40 %"),
         (third, 101, "less than or equal to 100"),
-        (first, 1, "The default gets what canaries leave"),
+        (first, 1, "The default version gets the requests that canaries leave"),
     ):
         with pytest.raises(ValidationError, match=reason):
             rollout.set_canary(version, percent)
@@ -145,7 +145,7 @@ def test_deprecated_version_answers_with_its_note(versions: list[ModelVersion]) 
     assert offer is not None
     assert offer.spec.deprecation == f"{second.key} is deprecated. Use a."
     assert second.canary_percent == 0
-    with pytest.raises(ValidationError, match="deprecated version gets no canary share"):
+    with pytest.raises(ValidationError, match="deprecated version cannot be a canary"):
         rollout.set_canary(second, 10)
     rollout.undo_deprecation(second)
     again = find_offer(second.key, MODELS_DIR)

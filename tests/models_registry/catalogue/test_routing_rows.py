@@ -1,4 +1,4 @@
-"""What a task type, a role and a preset mean, by the rows of the registry."""
+"""Versions of task types, roles and presets, by the rows of the registry."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -165,12 +165,12 @@ def test_rows_that_contradict_themselves_are_refused() -> None:
         (Fallback(model=version.model, target=version.model), "own fallback"),
         (Fallback(model=version.model, target=embedding), "is of type embedding"),
         (PresetMember(preset=preset, model=embedding), "Only text generation"),
-        (PresetMember(preset=preset, model=other.model, version=version), "is no version of"),
+        (PresetMember(preset=preset, model=other.model, version=version), "is not a version of"),
         (Preset(name="X", settings={"a": 1}), "unknown field `a`"),
         (Preset(name="no spaces"), "Use letters"),
         (Preset(name="X", default_sampling={"top_p": 2}), "<= 1.0"),
-        (ContextBudget(version=version, **sections), "takes 10, the less of"),
-        (ContextBudget(version=few_cells, **sections), "takes 12, the less of"),
+        (ContextBudget(version=version, **sections), "takes 10, the smaller of"),
+        (ContextBudget(version=few_cells, **sections), "takes 12, the smaller of"),
         (Model(slug="x", name="x", roles=["boss"]), "primary, fast"),
         (Model(slug="x", name="x", roles=["fast", "fast"]), "each role once"),
     ):

@@ -9,7 +9,7 @@ import yaml
 
 from models_registry.catalogue.seeding import SEED_FILE
 from models_registry.rules.mode_settings import read_settings
-from models_registry.rules.roles import faults_of
+from models_registry.rules.roles import member_faults
 
 SEED: dict[str, Any] = yaml.safe_load(SEED_FILE.read_text())
 PRESETS: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in SEED["presets"]}
@@ -69,7 +69,7 @@ def test_preset_can_run(name: str) -> None:
     entry = PRESETS[name]
     mode = entry["orchestration_mode"]
     settings = read_settings(mode, SEED["mode_settings"][mode] | entry.get("settings", {}))
-    assert faults_of(mode, settings, [role for _, role in _members(name)]) == []
+    assert member_faults(mode, settings, [role for _, role in _members(name)]) == []
 
 
 def test_small_presets_have_every_mode_and_small_models_alone() -> None:

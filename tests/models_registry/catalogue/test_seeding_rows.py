@@ -23,7 +23,7 @@ from models_registry.models import (
     Source,
     TaskRoute,
 )
-from models_registry.seed.ledger import SeedReport, may_change
+from models_registry.seed.writer import SeedReport, may_change
 
 pytestmark = pytest.mark.django_db
 TABLES = (

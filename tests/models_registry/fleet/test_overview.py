@@ -168,7 +168,7 @@ def test_replicas_at_rest_are_left_out(show: Show) -> None:
 def test_requests_without_a_replica_are_shown(show: Show, viewer: Client) -> None:
     version = a_version()
     show(LiveFigures(queued={version.key: 3}))
-    assert f"{version.key}: 3 request(s) wait for it." in _page(viewer)
+    assert f"{version.key}: 3 waiting request(s)" in _page(viewer)
 
 
 def test_downloads_go_from_sight_a_while_after_their_end(show: Show) -> None:

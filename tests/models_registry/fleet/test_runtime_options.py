@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 
-from models_registry.catalogue.selectors import spec_of
+from models_registry.catalogue.lookup import spec_of
 from models_registry.fleet.footprints import options_of, placements_of
 from models_registry.models import Model, ModelVersion
 from tests.models_registry.fleet_rows import a_node, a_version
@@ -73,8 +73,8 @@ def test_draft_model_of_the_same_vocabulary_is_taken() -> None:
     ("sizes", "type_", "reason"),
     [
         ((100, 99), "text_generation", "knows 99 tokens and this version 100"),
-        ((100, None), "text_generation", "Fetch the file of"),
-        ((None, 100), "text_generation", "Fetch the file of"),
+        ((100, None), "text_generation", "Download the file of"),
+        ((None, 100), "text_generation", "Download the file of"),
         ((100, 100), "embedding", "Only text generation"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Routes, roles, casts and canary shares, decided from data."""
+"""Routes, roles, members of modes, and canary shares."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from models_registry.rules.roles import (
     Route,
     choose_model,
     choose_route,
-    faults_of,
+    member_faults,
 )
 from models_registry.rules.spec import ModelSpec, Offer
 
@@ -71,8 +71,8 @@ def test_no_fallback_role_means_any_model() -> None:
         ("pipeline", ["drafter", "refiner", "validator"]),
     ],
 )
-def test_cast_that_can_run_has_no_fault(mode: str, roles: list[str]) -> None:
-    assert faults_of(mode, read_settings(mode, {}), roles) == []
+def test_members_that_can_run_have_no_fault(mode: str, roles: list[str]) -> None:
+    assert member_faults(mode, read_settings(mode, {}), roles) == []
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_cast_that_can_run_has_no_fault(mode: str, roles: list[str]) -> None:
         ("pipeline", ["drafter", "validator"], "3 stages are named for 2 members"),
     ],
 )
-def test_cast_that_cannot_run_says_why(mode: str, roles: list[str], fault: str) -> None:
-    assert fault in faults_of(mode, read_settings(mode, {}), roles)
+def test_members_that_cannot_run_say_why(mode: str, roles: list[str], fault: str) -> None:
+    assert fault in member_faults(mode, read_settings(mode, {}), roles)
 
 
 def _spec(key: str) -> ModelSpec:

@@ -262,7 +262,7 @@ async def test_download_of_something_else_as_a_version_that_exists_is_409(
         ({"url": "https://169.254.169.254/m", "slug": "m"}, "url", "address of this machine"),
         ({"url": "https://h/m?token=x", "slug": "m"}, "url", "holds a secret"),
         ({"url": "hf://o/r/m.gguf", "slug": "../m"}, "slug", "Use lower-case letters"),
-        ({"url": "hf://o/r/m.gguf", "slug": "m", "label": "a/b"}, "label", "is no label"),
+        ({"url": "hf://o/r/m.gguf", "slug": "m", "label": "a/b"}, "label", "is not a valid label"),
         ({"url": "hf://o/r/m.gguf", "slug": "m", "sha256": "abc"}, "sha256", ""),
         ({"model": "a", "force": True}, "force", ""),
     ],

@@ -1,10 +1,11 @@
-"""What other apps are told about models and replicas."""
+"""Versions by name, and the status of models and replicas."""
 
 from pathlib import Path
 
 import pytest
 
-from models_registry.catalogue.selectors import find_offer, model_statuses, replica_statuses
+from models_registry.catalogue.lookup import find_offer
+from models_registry.catalogue.status import model_statuses, replica_statuses
 from models_registry.fleet import desired
 from models_registry.models import Replica
 from tests.models_registry.fleet_rows import a_node, a_version

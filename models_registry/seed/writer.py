@@ -1,4 +1,4 @@
-"""Brings seeded rows up to date without touching what somebody changed or deleted."""
+"""Writes seed rows without touching what people changed or deleted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ from django.db import models
 
 from models_registry.models import SeededRow
 
-# Where nothing is written, nobody has said it yet. In all other fields blank or the default is a
-# choice of its own, such as "read it from the file".
-_UNTOLD: Final = frozenset(
+# Fields that are filled if a person's row leaves them empty. In all other fields an empty value is
+# a choice, such as "read it from the file".
+_FILLED_IF_EMPTY: Final = frozenset(
     {
         *("name", "title", "description", "licence", "languages", "capabilities", "roles"),
         *("hardware", "documented_memory_bytes"),
@@ -20,7 +20,7 @@ _UNTOLD: Final = frozenset(
 
 @dataclass
 class SeedReport:
-    """What a seeding did, in names such as ``preset D3`` or ``preset D3: title``."""
+    """Names of rows and fields, such as ``preset D3`` or ``preset D3: title``."""
 
     added: list[str] = field(default_factory=list)
     updated: list[str] = field(default_factory=list)
@@ -29,18 +29,12 @@ class SeedReport:
 
 
 def may_change(current: Any, last: Any, wanted: Any) -> bool:
-    """Whether a value in the registry gives way to the seed's.
-
-    Args:
-        current: what the registry has.
-        last: what the seed last had.
-        wanted: what the seed has now.
-    """
+    """Whether the ``current`` value differs from the ``wanted`` one and is as ``last`` seeded."""
     return current != wanted and current == last
 
 
-class SeedLedger:
-    """One seeding: it compares each row with what was last seeded and keeps the account."""
+class SeedWriter:
+    """One seeding: compares each row with the values of the last seeding and reports changes."""
 
     def __init__(self, restore: bool = False) -> None:
         self.report = SeedReport()
@@ -56,17 +50,17 @@ class SeedLedger:
         *,
         adopts: bool = True,
     ) -> Any:
-        """Add a row, or bring its fields up to date.
+        """Add a row, or update its fields.
 
         Args:
             table: of the registry.
             name: of the row in the seed, unique in its table.
-            identity: finds a row that somebody entered before the seed had it.
+            identity: finds a row that a person entered before the seed had it.
             fields: its other values.
-            adopts: whether such a row is taken over where it says nothing; else it stays as it is.
+            adopts: whether empty fields of such a row are filled.
 
         Returns:
-            The row, or None where it was deleted and is not restored.
+            The row, or None if it was deleted and is not restored.
         """
         name = _full_name(table, name)
         seeded = self._seeded.get(name)
@@ -88,16 +82,15 @@ class SeedLedger:
         return row
 
     def knows(self, table: type[models.Model], name: str) -> bool:
-        """Whether a row was seeded before, be it deleted since."""
+        """Whether a row was seeded before, even if it was deleted since."""
         return _full_name(table, name) in self._seeded
 
     def last_value(self, name: str) -> Any:
-        """What was remembered under a name that is no row's."""
+        """The value of the last ``remember_value``."""
         seeded = self._seeded.get(name)
         return None if seeded is None else seeded.values["value"]
 
     def remember_value(self, name: str, object_id: int, value: Any) -> None:
-        """Remember a value that is in no field."""
         self._remember(name, object_id, {"value": value})
 
     def _update(
@@ -107,18 +100,20 @@ class SeedLedger:
         fields: Mapping[str, Any],
         last: Mapping[str, Any] | None,
     ) -> None:
-        """Bring fields up to date; ``last`` is None for a row that somebody else entered."""
+        """Update fields; ``last`` is None for a row that a person entered."""
         changed = []
         for key, wanted in fields.items():
             column = cast("models.Field[Any, Any]", row._meta.get_field(key))
-            current = column.value_from_object(row)  # of a relation the key: no query
+            current = column.value_from_object(row)  # the key of a relation, without a query
             if last is None:
-                gives_way = key in _UNTOLD and current in column.empty_values and bool(wanted)
+                changes = (
+                    key in _FILLED_IF_EMPTY and current in column.empty_values and bool(wanted)
+                )
             else:
-                # What the seed did not have until now was not edited while it has its default.
+                # A field that is new in the seed is unedited while it has its default.
                 before = last.get(key, column.get_default())
-                gives_way = may_change(current, before, _plain(wanted))
-            if gives_way:
+                changes = may_change(current, before, _plain(wanted))
+            if changes:
                 setattr(row, key, wanted)
                 changed.append(key)
             elif current != _plain(wanted):
@@ -142,5 +137,4 @@ def _full_name(table: type[models.Model], name: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A field's value as JSON can keep it."""
     return value.pk if isinstance(value, models.Model) else value

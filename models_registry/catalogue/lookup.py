@@ -1,0 +1,73 @@
+"""Find versions by the names that requests use."""
+
+from pathlib import Path
+
+from models_registry.models import ModelVersion, Replica
+from models_registry.rules.names import path_below
+from models_registry.rules.spec import ModelSpec, Offer
+
+
+def find_version(name: str) -> ModelVersion | None:
+    """The version named ``model@label``, or the default version of ``model``."""
+    slug, _, label = name.partition("@")
+    versions = ModelVersion.objects.select_related("model", "draft_model")
+    versions = versions.filter(model__slug=slug)
+    return (versions.filter(label=label) if label else versions.filter(is_default=True)).first()
+
+
+def find_offer(name: str, models_dir: Path) -> Offer | None:
+    """The version that ``find_version`` finds; with its canaries if ``name`` has no label."""
+    version = find_version(name)
+    if version is None:
+        return None
+    spec = spec_of(version, models_dir)
+    return Offer(spec) if name.partition("@")[2] else Offer(spec, _canaries(version, models_dir))
+
+
+def _canaries(default: ModelVersion, models_dir: Path) -> tuple[tuple[int, ModelSpec], ...]:
+    versions = ModelVersion.objects.select_related("model", "draft_model").filter(
+        model=default.model_id,
+        is_default=False,
+        is_deprecated=False,
+        canary_percent__gt=0,
+        file_state=ModelVersion.FileState.READY,
+    )
+    return tuple((version.canary_percent, spec_of(version, models_dir)) for version in versions)
+
+
+def spec_of(version: ModelVersion, models_dir: Path) -> ModelSpec:
+    """The version as a frozen value."""
+    draft = version.usable_draft
+    path = path_below(models_dir, version.file_name)
+    return ModelSpec(
+        model_slug=version.model.slug,
+        version_key=version.key,
+        type=version.model.type,
+        path=str(path),
+        chat_template=version.chat_template,
+        context_length_tokens=version.context_length_tokens or version.kv_cells,
+        kv_cells=version.kv_cells,
+        max_sequences=version.max_sequences,
+        threads=version.threads,
+        device=version.device,
+        gpu_layers=version.layers_on_gpu,
+        tensor_split=tuple(version.tensor_split),
+        flash_attention=version.flash_attention,
+        cache_type_k=version.cache_type_k,
+        cache_type_v=version.cache_type_v,
+        draft_path=str(path_below(models_dir, draft.file_name)) if draft else None,
+        speculation=version.speculation,
+        embedding_dimensions=version.embedding_dimensions,
+        default_sampling=version.default_sampling,
+        is_deprecated=version.is_deprecated,
+        deprecation_note=version.deprecation_note,
+        missing_file_state=_missing_file_state(version, path),
+    )
+
+
+def _missing_file_state(version: ModelVersion, path: Path) -> str:
+    is_ready = version.file_state == ModelVersion.FileState.READY
+    serving = version.replicas.filter(state=Replica.State.READY)
+    if (is_ready and path.is_file()) or serving.exists():
+        return ""
+    return str(ModelVersion.FileState.ABSENT if is_ready else version.file_state)

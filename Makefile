@@ -14,9 +14,13 @@ run: $(VENV)/.installed ## install what is missing and run the whole service
 test: $(VENV)/.installed-dev ## the whole suite, on real Postgres, Redis and models
 	$(BIN)/python -m pytest $(ARGS)
 
+# A docstring begins with the thing or the action that it describes.
+RIDDLE := ^ *"""(What|Who|Whose|Of|With|As|Those)\>
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@! git grep -nE '$(RIDDLE)' -- '*.py' || { echo "Begin these docstrings with a subject or a verb."; exit 1; }
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy .

@@ -34,7 +34,7 @@ def nothing_left() -> Iterator[dict[str, str]]:
 
 
 class Leftovers:
-    """What a test run started and did not end; make one before the first test."""
+    """Processes and files that a test run left behind; make one before the first test."""
 
     def __init__(self) -> None:
         self._mark = os.environ[_RUN] = uuid.uuid4().hex

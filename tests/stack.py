@@ -110,7 +110,7 @@ class FakeModel:
 
     @property
     def slug(self) -> str:
-        """What requests send as ``model``."""
+        """The value of ``model`` in requests."""
         return self.version.model.slug
 
     @property

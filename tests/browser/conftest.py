@@ -60,7 +60,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """What the consoles of all pages said, and what was not found."""
+    """Messages of the consoles of all pages, and addresses that were not found."""
     return []
 
 

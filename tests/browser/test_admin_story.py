@@ -1,4 +1,4 @@
-"""What an administrator does in the admin, in a real browser before the real service."""
+"""An administrator uses the admin, in a real browser before the real service."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the contract tests need to know of a backend, real or fake."""
+"""Facts about a backend, real or fake, for the contract tests."""
 
 import threading
 from collections.abc import Callable

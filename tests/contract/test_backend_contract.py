@@ -1,4 +1,4 @@
-"""What every backend does: one list of behaviours over the fake and over llama.cpp."""
+"""Behaviour of every backend: one list for the fake and for llama.cpp."""
 
 import numpy as np
 import pytest

@@ -54,7 +54,7 @@ def test_backend_shared_cells_outlive_what_they_came_from(subject: Subject, kept
 
 
 def test_backend_share_takes_the_place_of_what_the_target_had(subject: Subject):
-    """As when two have computed the same: the cells of one are let go, and nothing changes."""
+    """Two sequences computed the same: one releases its cells, and nothing changes."""
     backend, tokens = subject.backend, subject.encode(OTHER)
     wanted = last_logits(subject, 0, tokens)
     backend.truncate(0, 0)

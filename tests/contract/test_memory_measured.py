@@ -1,4 +1,4 @@
-"""What the real models really take, each in a process of its own, against what was foreseen."""
+"""Memory that real models take, each in its own process, against the estimate."""
 
 import json
 import subprocess

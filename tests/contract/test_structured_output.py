@@ -126,7 +126,7 @@ def speaker(loaded_llama: Subject, smollm2_path: Path) -> Speaker:
 
 @pytest.fixture(scope="module")
 def check(smollm2_path: Path) -> Callable[[str], None]:
-    """What the prompt process does, in this process."""
+    """The work of the prompt process, in this process."""
     return lambda grammar: check_grammar(str(smollm2_path), grammar)
 
 
@@ -220,7 +220,7 @@ def test_structured_answers_of_the_model_are_valid(llama: Subject, schema, tempe
 
 
 def test_structured_answer_goes_on_where_it_was(subject: Subject):
-    """As after the death of a host: the new one must take up the text that is out already."""
+    """Continue like the next host after a death, which must take up the text already sent."""
     sampling = SamplingParameters(temperature=1.0, seed=1)
     said: list[int] = []
     while not said or not subject.backend.ends_generation(said[-1]):
@@ -230,7 +230,7 @@ def test_structured_answer_goes_on_where_it_was(subject: Subject):
 
 
 def test_structured_sampler_follows_over_several_outputs(subject: Subject):
-    """As for guessed tokens, whose logits come from one decode."""
+    """Take several tokens from the logits of one decode, like guessed tokens."""
     tokens = subject.encode("one two three four five")
     outputs = min(4, len(tokens))
     span = Span(0, 0, tokens, outputs=outputs)

@@ -101,7 +101,7 @@ class ClusterProcess:
         self._clean_up()
 
     def stat(self) -> Any:
-        """What django-q reports of this cluster; None before it has started or once it is gone."""
+        """django-q's report of this cluster; None before its start and after its end."""
         return next((s for s in Stat.get_all(self.broker) if s.pid == self.main.pid), None)
 
     def is_ready(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a cluster refuses to start with."""
+"""A cluster refuses to start in an unfit process or with wrong settings."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""Who is let in, by key and by token."""
+"""Authentication by key and by token."""
 
 import base64
 import hashlib

@@ -93,7 +93,7 @@ class LiveService:
 
     @property
     def first_run(self) -> dict[str, str]:
-        """What the first run created."""
+        """The credentials that the first run created."""
         content: dict[str, str] = json.loads((self.home / "first_run.json").read_text())
         return content
 

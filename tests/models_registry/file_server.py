@@ -43,7 +43,7 @@ class Reply:
 
 @dataclass
 class Request:
-    """What a client asked for; names of headers in lower case."""
+    """A request of a client; names of headers in lower case."""
 
     path: str
     headers: dict[str, str]

@@ -1,4 +1,4 @@
-"""What a client sees when a run fails, is refused, or is left."""
+"""Responses to a client when a run fails, is refused, or is left."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Who may call what, and what every route does with requests it cannot take."""
+"""Permissions of routes, and their answers to bad requests."""
 
 import base64
 import json

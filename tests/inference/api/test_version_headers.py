@@ -1,4 +1,4 @@
-"""What answers say of the version that gave them."""
+"""Answers name their version."""
 
 from email.header import decode_header
 from typing import Any

@@ -171,7 +171,7 @@ EVENTS = st.lists(
 def test_engine_keeps_every_promise_under_any_load(
     events, kv_cells, missing_cells, max_sequences, kept, recurrent, aborts, tiled_pairs
 ):
-    """With pre-emption, cancellation, aborts, and a backend that at times has too few cells."""
+    """Pre-emption, cancellation, aborts, and a backend that at times has too few cells."""
     engine, backend = fake_engine(
         kv_cells=kv_cells,
         max_sequences=max_sequences,

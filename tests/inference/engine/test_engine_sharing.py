@@ -24,7 +24,7 @@ NEW_TOKENS = 8
 
 
 def prompt_tokens_computed(backend, begin: int, new_tokens: int) -> int:
-    """What decodes since ``begin`` computed besides the ``new_tokens`` but the last of each."""
+    """Tokens computed since ``begin``, without ``new_tokens`` except the last of each."""
     return sum(
         len(span.token_ids) for batch in backend.decoded_batches[begin:] for span in batch
     ) - (new_tokens - 1)

@@ -1,4 +1,4 @@
-"""Who holds which prefix, against a model that compares all holders token by token."""
+"""The prefix tree against a model that compares all holders token by token."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ TOKENS = st.lists(st.integers(0, 2), max_size=12)
 
 @dataclass
 class Holder:
-    """What the model knows of one holder."""
+    """One holder in the model."""
 
     salt: str
     token_ids: list[int]
@@ -132,7 +132,7 @@ class PrefixTreeMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def count_in_order(self, data: st.DataObject) -> None:
-        """What each holder adds to those before it."""
+        """The tokens that each holder adds to the holders before it."""
         order = data.draw(st.permutations(sorted(self.holders)))
         seen: set[tuple[str, tuple[int, ...]]] = set()
         wanted = []

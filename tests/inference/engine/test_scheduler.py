@@ -1,4 +1,4 @@
-"""What one step computes, as a function of counts."""
+"""The plan of one step as a function of counts."""
 
 from typing import Any
 

@@ -46,7 +46,7 @@ def test_stop_matcher_shows_nothing_after_a_match():
 
 @given(text=FEW_LETTERS, stops=STOPS, cuts=st.lists(st.integers(0, 24)))
 def test_stop_matcher_ends_at_a_first_stop_however_the_text_is_cut(text, stops, cuts):
-    """With one stop the end is its first occurrence.
+    """A single stop string ends the text at its first occurrence.
 
     With several that overlap, an early piece may complete the one that begins later, so the end
     lies between the first that begins and the first that is complete.

@@ -1,4 +1,4 @@
-"""What a host is told of an order: whose prompts it may share, and how urgent it is."""
+"""Queue items of an order: the salt that separates tenants, and the priority."""
 
 from collections.abc import Callable
 

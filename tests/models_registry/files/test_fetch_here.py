@@ -42,7 +42,7 @@ def version(tmp_path: Path) -> ModelVersion:
 
 
 def after_a_pause(*acts: Callable[[], object]) -> Callable[[float], None]:
-    """What happens while one waits, one act each time."""
+    """Acts that happen while a caller waits, one at each wait."""
     waiting = iter(acts)
 
     def pause(_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What is read from a sound GGUF file."""
+"""The header of a sound GGUF file."""
 
 from pathlib import Path
 

@@ -89,7 +89,7 @@ def test_header_that_no_row_can_hold_is_refused(tmp_path: Path, data: bytes, rea
 
 
 def read(data: bytes) -> GGUFHeader | None:
-    """What is read of a file with these bytes; None when it is refused. Both are cheap."""
+    """The header of a file with these bytes; None when it is refused. Both are cheap."""
     with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
         file.write(data)
         file.flush()

@@ -43,7 +43,7 @@ def destination(tmp_path: Path) -> Path:
 
 
 def redirect(storage: FileServer, **linked: str) -> Reply:
-    """What the hub says of a large file."""
+    """The hub's description of a large file."""
     headers = {"Location": f"{storage.url}/bytes?signed=1"}
     return Reply(status=302, headers=headers | {f"X-Linked-{k}": v for k, v in linked.items()})
 

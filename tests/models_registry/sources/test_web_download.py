@@ -361,7 +361,7 @@ def test_web_disk_is_measured_before_the_first_byte(
 
 
 def reserved_bytes(destination: Path) -> int:
-    """What the part takes on the disk, whatever its length."""
+    """Disk space of the partial file, which may be less than its length."""
     return destination.with_name("m.gguf.part").stat().st_blocks * 512
 
 

@@ -191,7 +191,7 @@ async def test_administrator_with_a_token_names_any_bucket(database: None):
 
 
 def _token_of(group: str) -> str:
-    """What a member of staff in a group gets for name and password."""
+    """The token of a member of staff in a group."""
     grant_levels(apps.get_app_config("models_registry"))
     user = get_user_model().objects.create_user(group, is_staff=True)
     user.groups.add(Group.objects.get(name=group))

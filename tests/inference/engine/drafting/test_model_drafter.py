@@ -30,7 +30,7 @@ def text(start: str, more: int = 0) -> list[int]:
 
 
 def right(start: list[int], count: int) -> list[int]:
-    """What the fake says next."""
+    """The next token of the fake."""
     tokens = list(start)
     for _ in range(count):
         tokens.append(letter_after(tokens))

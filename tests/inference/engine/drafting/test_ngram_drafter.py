@@ -15,7 +15,7 @@ from inference.engine.drafting.ngram_drafter import (
 
 
 def draft(text: str, tokens: int = 4) -> str:
-    """What a new drafter says after a text whose tokens are its characters."""
+    """The draft of a new drafter after a text whose tokens are its characters."""
     return spelled(NgramDrafter().propose([request(text, tokens)])[0])
 
 

@@ -41,7 +41,7 @@ class ScriptedDrafter:
         return self.round_seconds * (rounds + 0.1 * tokens)
 
     def propose(self, requests: list[DraftRequest]) -> list[Draft]:
-        """As many as asked for."""
+        """A draft of the requested length."""
         self.asked += requests
         return [Draft([RIGHT] * each.tokens, [0] * each.tokens) for each in requests]
 

@@ -27,6 +27,8 @@ class SamplingParameters(
     """How the next token is chosen; ranges are checked before a record is made.
 
     ``top_k`` 0 and ``seed`` None mean off. ``logit_bias`` maps token ids to an addend in logits.
+    Append new fields at the end: hosts of another release read the fields by position, and cannot
+    read an item that sets a field they do not know.
     """
 
     temperature: float = 1.0
@@ -191,10 +193,10 @@ class Finished(Record, frozen=True):
 
 
 class Failed(Record, frozen=True):
-    """The last frame of a stream that did not.
+    """The last frame of a stream that went wrong.
 
-    ``code`` is one of ``inference.errors``; ``retry_after_seconds`` says when the same may go
-    well, None where nothing tells.
+    ``code`` is one of ``inference.errors``; ``retry_after_seconds`` tells when a retry may succeed,
+    None where that is unknown.
     """
 
     code: str

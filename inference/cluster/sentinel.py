@@ -130,7 +130,7 @@ class GuardedSentinel(django_q_cluster.Sentinel):
         except redis.RedisError as error:
             logger.debug("the node's presence was not renewed: %s", error)
             return
-        # Killed once: a host in a disk access that hangs ends only when the disk answers.
+        # One kill is enough: a process that waits for a hanging disk dies when the disk answers.
         for launch in fenced - self._killed:
             logger.warning("host %s is fenced and is killed", launch)
             workers[running[launch]].kill()

@@ -123,7 +123,7 @@ class FleetActions:
             rest = backoff_seconds(replica.crashes)
             replica.reason = (
                 f"{replica.version.key} ended unexpectedly {replica.crashes} times in a row and "
-                f"rests for {rest:g} s."
+                f"is started again in {rest:g} s at the earliest."
             )
         if how:
             replica.reason += f"\nIts log ends:\n{how}"

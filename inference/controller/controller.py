@@ -20,7 +20,7 @@ from inference.queue.claims import EXPIRED
 from inference.queue.demand import DemandReader, Refused
 from inference.queue.sweep import Sweep
 from models_registry.errors import RegistryError
-from models_registry.files.completion import complete_files
+from models_registry.files.header_upgrade import upgrade_headers
 from models_registry.fleet import changes as fleet_changes
 from models_registry.fleet import views
 from models_registry.fleet.footprints import footprints_of
@@ -101,7 +101,7 @@ class Controller:
         if not self._holds_lock():
             return False
         snapshot = take_snapshot()
-        complete_files(snapshot.incomplete_files, self._settings.models_dir)
+        upgrade_headers(snapshot.incomplete_files, self._settings.models_dir)
         heartbeats = self._monitor.read([node.name for node in snapshot.nodes])
         hosts = {
             launch: self._monitor.host_facts(launch, heartbeats, liveness_folder())
@@ -186,7 +186,7 @@ class Controller:
             if action in _FENCING and self._monitor.in_grace_period:
                 continue  # the machine, Redis or the database may have stood still
             self._actions.act(row, action, observation.host_of(row))
-            # A request that waits may have named the keep-alive of the next replica.
+            # Kept while requests wait: one of them may have set it for the next replica.
             if action in _ENDINGS and not observation.versions[row.version.key].queued:
                 self._demand.forget_keep_alive(row.version.key)
         for retired in decided.retirements:

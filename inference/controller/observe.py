@@ -69,7 +69,7 @@ class HostMonitor:
         self._grace_ends_at = self._clock() + self._lease_seconds
 
     def note_unchanged(self) -> None:
-        """Nodes show themselves as at the last read: no silence began before now."""
+        """Nothing changed since the last read, so nodes count as seen until now."""
         self._read_at = self._clock()
 
     def read(self, node_names: Sequence[str]) -> Heartbeats:

@@ -23,6 +23,9 @@ class OrderResources(Protocol):
 class Order:
     """The prompts to answer and how; it is known to fit the version ``spec``.
 
+    ``priority``, ``keep_alive_seconds``, ``end_user``, ``include_usage`` and ``ignored`` do not
+    change the answer; all other fields may.
+
     Attributes:
         prompts: token ids. Each is answered ``n`` times, choices numbered prompt by prompt; for
             embeddings all of them are the texts of one choice.

@@ -1,10 +1,10 @@
-"""Which generations may have killed a host, and whether they may run again: pure.
+"""Generations that may have killed a host, and whether they may run again: pure.
 
-A generation is *proven* once its host has computed ``PROVEN_TOKENS`` new tokens for it. After the
-death of its host it is a *suspect*: it runs beside proven ones only, and nothing else is let in
-until it is proven too, so that if the host dies again the suspect was the cause. Two deaths make it
-poison. A generation that is continued from where it was and kills again does so within a few
-tokens, that is before it is proven; one that is proven again was innocent of the first death.
+1. A generation is *proven* once its host has computed ``PROVEN_TOKENS`` new tokens for it.
+2. After the death of its host a generation is a *suspect*. It runs beside proven generations only,
+   and no other starts until it is proven too: if the host dies again, the suspect was the cause.
+3. A suspect whose host dies again is *poison* and fails.
+4. A suspect that is proven is cleared: a generation that kills does so again within a few tokens.
 """
 
 from collections.abc import Mapping, Sequence

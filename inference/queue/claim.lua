@@ -2,11 +2,13 @@
 -- KEYS queue, claims, fenced, ready
 -- ARGV max_items, launch_id, may_take_suspect (0 | 1), above_priority
 -- Returns {claimed…, expired…}: {{id, payload, waited_seconds}…}, {id…}; or false when fenced.
--- An item whose answer has begun has met its deadline. A suspect, whose host died before, is taken
--- alone; a suspect at the head that may not be taken now keeps its place, and so do the items behind
--- it. Only items above a priority are taken; the others are passed by.
--- For its first tenth of a second an item is left to hosts with less to do: a host takes no more than
--- its share of all items that wait and are claimed. After that any host may take it.
+--
+-- * The deadline holds only until the answer begins.
+-- * A suspect (its host died before) is taken alone. While it may not be taken, it and the items
+--   behind it keep their places.
+-- * Items at or below the given priority are skipped.
+-- * In the first tenth of a second after an item has come, a host takes it only within its share of
+--   all waiting and claimed items, so that hosts with less to do go first.
 if redis.call('EXISTS', KEYS[3]) == 1 then return false end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6

@@ -40,8 +40,8 @@ class DemandReader:
     ) -> tuple[dict[str, Demand], dict[str, HostFacts]]:
         """The demand by version key, and the completed facts of hosts by launch id, at one moment.
 
-        Without a record of its use, a ``foreseen`` version is unused; any other counts as used now,
-        since Redis may have lost the record.
+        A version without a record of its use counts as used now, since Redis may have lost the
+        record; a ``foreseen`` version counts as never used.
         """
         arguments: list[Any] = [len(versions), *versions, *hosts]
         answers: Any = self._demand([keys.USED, keys.KEEP_ALIVE], arguments)

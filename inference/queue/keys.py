@@ -1,7 +1,7 @@
 """Names of everything the service keeps in Redis. One Redis, not a cluster: scripts derive names.
 
 brigade:queue:<version key>   sorted set   waiting generation id → order score
-brigade:bell:<version key>    list         rung at every enqueue; idle hosts block on it
+brigade:bell:<version key>    list         gets an entry at every enqueue; idle hosts block on it
 brigade:item:<id>             hash         payload, deadline, score, enqueued, owner, crashes,
                                            cancelled, ended (its last frame if it is cancelled)
 brigade:stream:<id>           stream       the numbered frames of one generation

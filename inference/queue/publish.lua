@@ -24,7 +24,7 @@ for i = 2, #ARGV, 4 do
   end
 end
 if served then
-  -- The host has lived through its work. Without a heartbeat nothing would end this key.
+  -- The host has served an item to its end. Only heartbeats give this key an expiry.
   local host = 'brigade:host:' .. string.sub(KEYS[1], #'brigade:claims:' + 1)
   if redis.call('EXISTS', host) == 1 then redis.call('HSET', host, 'served', 1) end
 end

@@ -35,7 +35,7 @@ class Queue:
     ) -> None:
         """Queue items of one version and priority, all or none.
 
-        ``keep_alive_seconds`` below 0 is for ever; None keeps the wish of an earlier request.
+        ``keep_alive_seconds`` below 0 is for ever; None leaves the value of an earlier request.
 
         Raises:
             ModelBusyError: the version's queue has no room for all of them.

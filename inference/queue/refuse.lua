@@ -1,7 +1,8 @@
 -- End the items that wait for a version that cannot be served.
 -- KEYS queue
 -- ARGV which (all | fresh | late), the last frame, ttl_seconds
--- Returns how many were ended. An item whose answer has begun is not fresh, and met its deadline.
+-- Returns how many were ended. The deadline is for the first token: an item whose answer has begun
+-- is neither fresh nor late, and is ended by 'all' only.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local ended = 0

@@ -25,9 +25,9 @@ from inference.queue.scripts import script
 
 logger = logging.getLogger(__name__)
 
-# Longer ago than any heartbeat, but not than the 0 that stands for a known death.
+# Under this lease only the heartbeat 0, which stands for a known death, is too old.
 ABANDONED_SECONDS = 1e9
-# Longer than any fenced host lives on.
+# Redis remembers a fence for longer than a fenced process can go on running.
 FENCED_SECONDS = 86_400
 _HOST_DIED = Failed(HostLostError.default_code, "The process that ran it died.")
 _FRAMES_LOST = Failed(HostLostError.default_code, "Its host died, and Redis lost its tokens.")

@@ -110,9 +110,9 @@ class Launch:
             on_draining=lambda: self._observe(Replica.State.DRAINING),
             free=loaded.close,
         )
-        # It frees the memory before STOPPED gives the room to others: the process may end too late.
+        # This frees the memory. STOPPED lets the controller give the memory to another replica.
         host.run()
-        # An item may be the cause of crashes: a host that served none proves nothing.
+        # Crashes are forgotten only if it has served an item: items may be what kills it.
         reset = {"crashes": 0} if host.has_served else {}
         nothing = {"reason": "", "process_id": None, "resident_bytes": None, "device": ""}
         self._observe(Replica.State.STOPPED, **nothing, **reset)

@@ -57,9 +57,9 @@ def _can_be_loaded(version_key: str) -> bool:
 
 
 async def load_fraction(redis: Redis, version_key: str) -> float | None:
-    """How far a version is on its way into memory, 0 to 1; None when it is not on its way.
+    """The loaded share (0 to 1) of a version that is on its way into memory, or None.
 
-    Nor is it known while Redis is away: those who wait are not to fail for that.
+    None also while Redis is away, so that waiting requests do not fail.
     """
     try:
         answer: Any = await cast("Any", redis.hget(keys.LOADING, version_key))

@@ -31,8 +31,8 @@ Generate = Callable[[Order, Principal], AbstractAsyncContextManager[Run]]
 Step = Callable[[Generate, Order, Principal], AbstractAsyncContextManager[Run]]
 """A step: an async context manager that gives a run. ``Generate`` is all that comes after it.
 
-It is left in another task than it was entered in, so it holds no timeout and no task group while
-it is open, and it sees no exception of the block.
+Its exit runs in another task than its entry: keep no timeout and no task group open across the
+``yield``. An exception in the caller's block is not passed to it.
 """
 
 

@@ -123,7 +123,7 @@ class HostRun(Run):
             logger.warning("run %s did not settle: %r", self.header.id, error)
 
     async def abandon(self) -> None:
-        """Stop everything, without a reader."""
+        """Stop all generations of a run that nobody reads."""
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self._stop_surely()

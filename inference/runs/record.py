@@ -8,7 +8,7 @@ from metrics.models import RequestRecord
 
 
 def record_of(run: Run, principal: Principal, end_user: str) -> RequestRecord:
-    """The record of a run, not saved yet; a failure counts before a cancel."""
+    """The record of a run, not saved yet; with a failed and a cancelled choice it has failed."""
     failed = next((choice.failed for choice in run.choices if choice.failed), None)
     finished = [choice.finished for choice in run.choices if choice.finished]
     usage = run.usage

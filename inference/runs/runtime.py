@@ -24,8 +24,8 @@ class Runtime:
     Attributes:
         places: runs of this process, by model.
         open_runs: how to leave each run, by its id. Without this reference the garbage collector
-            may find a response that was dropped unread and its run in the same heap of garbage,
-            and then cannot end the run.
+            may free a response that was dropped unread together with its run, which would then
+            never end.
         login_slot: held while a password is checked.
     """
 

@@ -45,7 +45,7 @@ def row_for(start: Start, holding: Collection[int] = ()) -> Replica | None:
 
 
 def retire(seen: Replica, reason: str) -> bool:
-    """Want a replica out of memory; a reason of "" keeps the row's.
+    """Mark a replica to leave memory; a reason of "" leaves the row's reason unchanged.
 
     False where its row differs from ``seen``: a person or its host was faster than the plan.
     """

@@ -1,8 +1,8 @@
 """Which replicas to start and to retire, from what is wanted and what is seen: pure.
 
-Each tick decides anew from the facts alone, so nothing is lost when a controller dies. A promise is
-kept from one tick to the next because the order of wants and the room come out the same: the
-longest wait is served first, and memory that is coming free counts as given to it.
+Each tick decides anew from the facts alone, so nothing is lost when a controller dies. A version
+that waits for room gets the same room at the next tick: the longest wait is served first, and
+memory that is coming free counts as given to it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -205,7 +205,7 @@ class _Planner:
         return shortage(self.room, want.version, placement, is_final=is_final)
 
     def _note(self, want: Want, reason: Reason) -> None:
-        # Requests wait for the first copy only; a row shows why it waits itself.
+        # Requests are told the reason only for a first copy; the row of a replica shows its own.
         if want.replica is not None or (want.version.queued and want.may_evict):
             self.plan.reasons.setdefault(want.version.key, reason)
 

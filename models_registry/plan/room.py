@@ -24,7 +24,7 @@ class NodeRoom:
         self.budget = {**node.budgets, HOSTS: node.max_replicas}
         self.free = Counter(self.budget)
         self.leaving = Counter[str]()  # held by replicas that leave in a moment
-        self.late = Counter[str]()  # held by replicas that take long to leave
+        self.leaving_slowly = Counter[str]()  # held by replicas that take long to leave
         self.loads = 0
 
     def has_free(self, needs: Bytes, *freed: Counter[str]) -> bool:
@@ -36,20 +36,20 @@ class NodeRoom:
 
     def overdraft(self, *freed: Counter[str]) -> Bytes:
         """Bytes over budget by device, once all that leave have left and ``freed`` is free."""
-        accounts = (self.free, self.leaving, self.late, *freed)
+        accounts = (self.free, self.leaving, self.leaving_slowly, *freed)
         rest = {device: sum(one[device] for one in accounts) for device in self.budget}
         return {device: -count for device, count in rest.items() if count < 0}
 
     def reserve(self, needs: Bytes) -> None:
         """Take what is free first, then what is leaving, then what is late."""
         for device, need in full_needs(needs).items():
-            for account in (self.free, self.leaving, self.late):
+            for account in (self.free, self.leaving, self.leaving_slowly):
                 taken = max(0, min(need, account[device]))
                 account[device] -= taken
                 need -= taken
 
     def reserve_all(self) -> None:
-        for account in (self.free, self.leaving, self.late):
+        for account in (self.free, self.leaving, self.leaving_slowly):
             for device in account:
                 account[device] = 0
 
@@ -84,7 +84,7 @@ class Room:
             elif rules.leaves_soon(replica):
                 node.leaving.update(needs)
             elif not replica.is_stuck:
-                node.late.update(needs)
+                node.leaving_slowly.update(needs)
 
     @property
     def fleet(self) -> dict[str, list[ReplicaView]]:
@@ -109,7 +109,9 @@ class Room:
     def fits_late(self, placement: Placement) -> bool:
         """Whether it fits once all replicas that leave have left."""
         node = self.nodes.get(placement.node)
-        return node is not None and node.has_free(placement.needs, node.leaving, node.late)
+        return node is not None and node.has_free(
+            placement.needs, node.leaving, node.leaving_slowly
+        )
 
     def fits_beside_kept(
         self,

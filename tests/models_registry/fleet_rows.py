@@ -6,7 +6,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from models_registry.files.completion import complete_files
+from models_registry.files.header_upgrade import upgrade_headers
 from models_registry.fleet.snapshot import take_snapshot
 from models_registry.fleet.views import Wishes, version_views, wanted_versions
 from models_registry.gguf.kept import header_facts
@@ -61,6 +61,6 @@ def views(
 ) -> dict[str, VersionView]:
     """The versions that somebody wants, as a tick of the controller sees them; all nodes answer."""
     snapshot = take_snapshot()
-    complete_files(snapshot.incomplete_files, models_dir)
+    upgrade_headers(snapshot.incomplete_files, models_dir)
     wanted = wanted_versions(snapshot, wishes)
     return version_views(wanted, wishes, snapshot.nodes, default_keep_alive_seconds)

@@ -13,7 +13,7 @@ from models_registry.rules.names import path_below
 logger = logging.getLogger(__name__)
 
 
-def complete_files(file_names: Mapping[int, str], models_dir: Path) -> None:
+def upgrade_headers(file_names: Mapping[int, str], models_dir: Path) -> None:
     """Read the headers of those files (by version id) that are on this machine into their rows."""
     # Called at every tick of the controller, which must not read rows of files on other machines.
     present = [id_ for id_, name in file_names.items() if (models_dir / name).is_file()]

@@ -1,8 +1,9 @@
-"""The ASGI application: HTTP through Django, WebSocket through Channels."""
+"""The doors: HTTP through Django, WebSocket through Channels."""
 
 import gc
 import os
 from importlib import import_module
+from typing import Any
 
 import django
 from django.conf import settings
@@ -11,21 +12,27 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "inference_site.settings")
 django.setup(set_prefix=False)
 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from django.urls import path  # noqa: E402
+from django.urls import path, re_path  # noqa: E402
 
 from inference.consumers import ChatConsumer  # noqa: E402
 from inference_site.handler import Handler  # noqa: E402
 
-django_application = Handler()
-application = ProtocolTypeRouter(
-    {
-        "http": django_application,
-        "websocket": URLRouter([path("ws", ChatConsumer.as_asgi())]),  # type: ignore[arg-type, list-item]
-    }
-)
 
-# Now, so that the first request does not wait for the import.
+async def _refuse_socket(_scope: Any, receive: Any, send: Any) -> None:
+    """Refuse a WebSocket at an address without a route; the client sees HTTP 403."""
+    await receive()
+    await send({"type": "websocket.close"})
+
+
+django_application = Handler()
+_sockets: list[Any] = [
+    path("ws", ChatConsumer.as_asgi()),  # type: ignore[arg-type]
+    re_path("", _refuse_socket),  # type: ignore[arg-type]
+]
+application = ProtocolTypeRouter({"http": django_application, "websocket": URLRouter(_sockets)})
+
+# Not only at the first request, whose client waits.
 import_module(settings.ROOT_URLCONF)
-# Modules stay in memory: exclude them from garbage collection.
+# What is loaded stays: the garbage collector need not look through it again and again.
 gc.collect()
 gc.freeze()

@@ -4,9 +4,10 @@ from models_registry.sources.errors import BadSourceError, SourceError
 from models_registry.sources.fetch import FetchedFile, fetch
 from models_registry.sources.http.private_networks import require_public
 from models_registry.sources.interface import Access, Phase, ProgressCallback, ignore_progress
-from models_registry.sources.schemes import check_form, check_url
+from models_registry.sources.schemes import REMOTE_SCHEMES, check_form, check_url, scheme_of
 
 __all__ = [
+    "REMOTE_SCHEMES",
     "Access",
     "BadSourceError",
     "FetchedFile",
@@ -18,4 +19,5 @@ __all__ = [
     "fetch",
     "ignore_progress",
     "require_public",
+    "scheme_of",
 ]

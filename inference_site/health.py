@@ -219,7 +219,3 @@ async def _ask_redis() -> tuple[set[str], bool]:
     counts = await pipeline.execute()
     serving = {key for key, count in zip(versions, counts, strict=True) if count}
     return serving, bool(await client.exists(keys.LOADABLE))
-
-
-def _milliseconds(began: float) -> float:
-    return round((time.monotonic() - began) * 1000, 2)

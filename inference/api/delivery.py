@@ -86,6 +86,7 @@ class EventStream:
         self.run = run
         self._format = format_
         self._heartbeat_seconds = runtime().settings.sse_heartbeat_seconds
+        self._is_loading = False
 
     async def begin(self) -> None:
         """Wait for the first frame, or until the model is on its way into memory.
@@ -95,6 +96,7 @@ class EventStream:
         """
         while (frame := await self.run.peek(LOADING_POLL_SECONDS)) is None:
             if await self.run.loading() is not None:
+                self._is_loading = True
                 return
         if isinstance(frame, Failed):
             raise failure_of(frame)
@@ -111,7 +113,7 @@ class EventStream:
 
     async def _events(self) -> AsyncIterator[bytes]:
         run, first = self.run, None
-        while not run.is_over and (first := await run.peek(LOADING_POLL_SECONDS)) is None:
+        while self._is_loading and (first := await run.peek(LOADING_POLL_SECONDS)) is None:
             fraction = await run.loading()
             yield HEARTBEAT if fraction is None else b": loading %d %%\n" % round(100 * fraction)
         if isinstance(first, Failed):
@@ -156,16 +158,22 @@ def _streaming(
     stream: EventStream, leave: Callable[[], Awaitable[object]]
 ) -> StreamingHttpResponse:
     """A response that calls ``leave`` even if the client leaves before the first byte."""
-    asked_for = asyncio.Event()
+    asked_for, streaming = asyncio.Event(), runtime().streaming
+    streaming.add(leave)
+
+    async def end() -> None:
+        try:
+            await leave()
+        finally:
+            streaming.discard(leave)
 
     async def until_the_end() -> AsyncIterator[bytes]:
+        asked_for.set()
         try:
             async for event in stream.events():
-                asked_for.set()
                 yield event
         finally:
-            asked_for.set()
-            await leave()
+            await end()
 
     async def leave_unless_asked_for() -> None:
         # A generator that is never started never comes to its ``finally``.
@@ -173,7 +181,7 @@ def _streaming(
             async with asyncio.timeout(UNREAD_SECONDS):
                 await asked_for.wait()
         except TimeoutError:
-            await leave()
+            await end()
 
     watch = asyncio.create_task(leave_unless_asked_for())
     _watches.add(watch)

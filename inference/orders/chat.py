@@ -2,7 +2,6 @@
 
 from inference.errors import InvalidRequestError
 from inference.orders.defaults import (
-    check_stream_options,
     keep_alive_of,
     max_tokens_of,
     priority_of,
@@ -29,7 +28,6 @@ async def chat_order(
     Raises:
         InferenceError: the model, the messages or a value cannot be served.
     """
-    check_stream_options(body)
     _check_together(body)
     tokenizer = resources.tokenizer
     if spec is None:

@@ -2,7 +2,6 @@
 
 from inference.errors import InvalidRequestError
 from inference.orders.defaults import (
-    check_stream_options,
     keep_alive_of,
     max_tokens_of,
     priority_of,
@@ -22,7 +21,6 @@ async def completion_order(
     resources: OrderResources, body: CompletionRequest, spec: ModelSpec | None = None
 ) -> Order:
     """The order of a request for a completion; arguments and errors as ``chat_order``."""
-    check_stream_options(body)
     tokenizer, settings = resources.tokenizer, resources.settings
     if spec is None:
         spec = await resources.resolver.resolve(body.model, "text_generation", **body.choice)

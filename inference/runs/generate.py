@@ -31,8 +31,9 @@ Generate = Callable[[Order, Principal], AbstractAsyncContextManager[Run]]
 Step = Callable[[Generate, Order, Principal], AbstractAsyncContextManager[Run]]
 """A step: an async context manager that gives a run. ``Generate`` is all that comes after it.
 
-Its exit runs in another task than its entry: keep no timeout and no task group open across the
-``yield``. An exception in the caller's block is not passed to it.
+Its entry runs in the caller's task, which is cancelled when the client leaves. Its exit runs in
+another task: keep no timeout and no task group open across the ``yield``. An exception in the
+caller's block is not passed to it. A step calls ``Generate``, never ``generate`` again.
 """
 
 
@@ -46,7 +47,8 @@ async def recorded(onward: Generate, order: Order, principal: Principal) -> Asyn
         await in_database(record_run, record)
     except Exception as error:
         # The answer is out already; a missing record must not look like a failed request.
-        logger.error("run %s could not be recorded: %s %s", run.header.id, record, error)
+        values = {name: value for name, value in vars(record).items() if name != "_state"}
+        logger.error("run %s could not be recorded: %s %s", run.header.id, values, error)
 
 
 @asynccontextmanager
@@ -75,21 +77,20 @@ async def generate(order: Order, principal: Principal) -> AsyncIterator[Run]:
     onward: Generate = hosted
     for step in reversed(STEPS):
         onward = functools.partial(step, onward)
-    shared, stack = runtime(), AsyncExitStack()
+    stack = AsyncExitStack()
     run = await stack.enter_async_context(onward(order, principal))
-    shared.open_runs[run.header.id] = stack
     try:
         yield run
     finally:
         # The caller may be cancelled because its client left: a task of its own ends the run.
-        await asyncio.shield(shared.spawn(_leave(shared, run, stack)))
+        await asyncio.shield(runtime().spawn(_leave(run, stack)))
 
 
-async def _leave(shared: Runtime, run: Run, stack: AsyncExitStack) -> None:
+async def _leave(run: Run, stack: AsyncExitStack) -> None:
     try:
-        await stack.aclose()
+        await run.settle()
     finally:
-        del shared.open_runs[run.header.id]
+        await stack.aclose()
 
 
 def _require_place(shared: Runtime, model: str) -> None:

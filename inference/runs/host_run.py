@@ -123,13 +123,14 @@ class HostRun(Run):
             logger.warning("run %s did not settle: %r", self.header.id, error)
 
     async def abandon(self) -> None:
-        """Stop all generations of a run that nobody reads."""
+        """Stop all generations of a run that nobody reads, and give back its place."""
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self._stop_surely()
         except (TimeoutError, redis.RedisError) as error:
             logger.warning("run %s could not be stopped: %r", self.header.id, error)
         finally:
+            self._shared.places[self.header.model] -= 1
             await self.close()
 
     async def _cancel(self, choice: int) -> bool:
@@ -208,13 +209,17 @@ async def hosted(order: Order, principal: Principal) -> AsyncIterator[Run]:
         raise await in_database(explain_absence, header) from None
     except BaseException:
         # The items may be queued all the same: the reply was late, or the client has left.
+        # They take a place until they are stopped, so that an outage of Redis collects few.
+        shared.places[header.model] += 1
         shared.spawn(run.abandon())
         raise
     try:
         yield run
     finally:
-        await run.settle()
-        await run.close()
+        try:
+            await run.settle()
+        finally:
+            await run.close()
         if order.kind == "embedding":
             await _forget(header, shared)
 

@@ -85,6 +85,12 @@ class Run(ABC):
     async def stop(self) -> bool:
         """End all choices soon, with a last frame each; False when all had ended."""
 
+    async def settle(self) -> None:
+        """End all choices and read their last frames, so that usage is known."""
+        await self.stop()
+        async for _ in self.frames():
+            pass
+
     async def loading(self) -> float | None:
         """The loaded share (0 to 1) of a model that is on its way into memory, or None."""
         return None

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import redis.asyncio
@@ -23,9 +22,9 @@ class Runtime:
 
     Attributes:
         places: runs of this process, by model.
-        open_runs: how to leave each run, by its id. Without this reference the garbage collector
-            may free a response that was dropped unread together with its run, which would then
-            never end.
+        streaming: a function per streamed response that leaves its run. Without this reference
+            the garbage collector may find a dropped response and its run together, and close both
+            at once.
         login_slot: held while a password is checked.
     """
 
@@ -45,7 +44,7 @@ class Runtime:
         self.tokenizer = Tokenizer(settings.prompt_workers, settings.max_prompt_characters)
         self.resolver = Resolver(settings.models_dir)
         self.places: Counter[str] = Counter()
-        self.open_runs: dict[str, AsyncExitStack] = {}
+        self.streaming: set[Callable[[], Awaitable[object]]] = set()
         self.login_slot = asyncio.Semaphore(1)
         self._tasks: set[asyncio.Task[Any]] = set()
 

@@ -197,7 +197,10 @@ def _file_fault(version: ModelVersion) -> str:
             f"python manage.py fetch_model {version.key}"
         )
     if not version.file_error and kept_header(version.header) is None:
-        return f"{version.file_name} was not read yet, and it is not on this machine."
+        return (
+            f"The header of {version.file_name} was not read by this release. Put the file on the "
+            f"controller's machine, or run: python manage.py fetch_model {version.key}"
+        )
     return version.file_error
 
 

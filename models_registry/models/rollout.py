@@ -6,7 +6,10 @@ from django.db import models
 
 
 class Rollout(models.Model):
-    """Changed by ``catalogue.rollout`` only, which keeps the versions of a model consistent."""
+    """After a version was added only ``catalogue.rollout`` changes these fields.
+
+    It keeps the versions of a model consistent.
+    """
 
     is_default = models.BooleanField(default=False)
     default_until = models.DateTimeField(

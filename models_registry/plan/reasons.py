@@ -6,7 +6,7 @@ from models_registry.plan.facts import Placement, ReplicaState, ReplicaView, Ver
 from models_registry.plan.room import FLUCTUATION, HOSTS, Room, full_needs
 
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"))
-NO_NODE = "No machine runs a models cluster. Start one: manage.py cluster models"
+NO_NODE = "No node runs a models cluster. Start one: manage.py cluster models"
 # Measured memory varies by about as much.
 NEARLY = f"Waiting: at most {100 * FLUCTUATION:.0f} % of the memory budget is missing."
 LOADING = "It is being loaded."

@@ -120,7 +120,7 @@ def member_faults(mode: str, settings: ModeSettings, roles: Sequence[str]) -> li
     faults += [f"{mode} has no {role}" for role in unknown]
     faults += [
         f"{mode} has one {role}, not {roles.count(role)}"
-        for role in sorted(set(roles) - rule.repeatable)
+        for role in sorted(set(roles) - rule.repeatable - set(unknown))
         if roles.count(role) > 1
     ]
     if isinstance(settings, PipelineSettings) and len(settings.stages) != len(roles):

@@ -340,6 +340,13 @@ async def test_consumer_resumes_without_gap_or_repetition(
         assert rest[-1][1]["usage"] == whole[-1][1]["usage"]
 
 
+async def test_consumer_ignores_empty_stream_options(api: Api, model: FakeModel):  # noqa: F811
+    model.say("ok")
+    async with socket_of(api) as socket:
+        await socket.send("stream_chat", model=model.slug, prompt="Hi", stream_options={})
+        assert text_of(await socket.until("stream_end")) == "ok"
+
+
 async def test_socket_at_another_address_is_refused():
     communicator = Communicator(application, "/nothing")
     accepted, _ = await communicator.connect(timeout=WAIT_SECONDS)
@@ -391,6 +398,10 @@ async def test_consumer_streams_calls_and_resumes_them(api: Api, model: FakeMode
             rest = await socket.until("stream_end")
             for choice in (0, 1):
                 assert calls_of(events[: cut + 1] + rest, choice) == expected
+        await socket.send("stream_chat", model=model.slug, prompt="Hi", tools=tools)
+        *_, (_, end) = await socket.until("stream_end")
+        await socket.send("resume", stream_id=end["stream_id"], index=end["index"])
+        assert await socket.receive() == ("stream_end", end)
 
 
 async def test_consumer_that_only_follows_does_not_stop_by_leaving(

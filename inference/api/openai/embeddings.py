@@ -22,13 +22,14 @@ class Embeddings(ApiView):
         shared = runtime()
         body = body_of(request, EmbeddingsRequest, shared.settings.max_body_bytes)
         spec = await shared.resolver.resolve(body.model, "embedding")
+        keep_alive_seconds = keep_alive_of(body)
         _check_dimensions(body.dimensions, spec)
         order = Order(
             kind="embedding",
             spec=spec,
             prompts=await token_inputs(shared.tokenizer, spec, body.input, "input", most=MAX_TEXTS),
             end_user=body.user or "",
-            keep_alive_seconds=keep_alive_of(body),
+            keep_alive_seconds=keep_alive_seconds,
         )
         found = await embed(order, principal_in(request), "input")
         return json_response(

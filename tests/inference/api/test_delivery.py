@@ -13,8 +13,10 @@ from openai._streaming import SSEDecoder
 
 from inference.messages import Delta, Failed, Finished, Generation, Started, Usage
 from inference.queue import keys
+from inference.runs.host_run import HostRun
 from inference.runs.runtime import Runtime
 from inference_site.asgi import application
+from metrics.models import RequestRecord
 from models_registry.models import ModelVersion
 from tests.stack import Api, FakeModel, ScriptedHost, body_of, eventually, record_of, sse_events
 
@@ -295,7 +297,7 @@ async def test_client_that_leaves_while_waiting_is_taken_out_of_the_queue(
         await eventually(lambda: redis_client.zcard(keys.queue(version.key)))
         await communicator.send_input({"type": "http.disconnect"})
     await eventually(lambda: redis_client.zcard(keys.queue(version.key)) == 0)
-    assert not service.open_runs
+    await eventually(lambda: not service.places.total())
 
 
 async def test_stream_that_is_never_read_stops_its_generation(
@@ -304,13 +306,53 @@ async def test_stream_that_is_never_read_stops_its_generation(
     monkeypatch.setattr("inference.api.delivery.UNREAD_SECONDS", 0.1)
     # A client may leave after the view has returned and before the first byte is asked for.
     model.take_time(0.01)
-    response = await api.post(PATH, chat(model.version, stream=True))
+    response = await api.post(PATH, chat(model.version, stream=True, user="unread"))
     assert response.status_code == 200
-    (run_id,) = service.open_runs
+    assert len(service.streaming) == 1
     await eventually(lambda: model.engine.is_idle)
-    record = await record_of(run_id)
+    await eventually(lambda: not service.streaming)
+    record = await RequestRecord.objects.aget(end_user="unread")
     assert record.outcome == "cancelled"
     assert record.completion_tokens > 0
+
+
+async def test_stream_that_waits_longer_than_an_unread_one_is_kept(
+    api: Api,
+    service: Runtime,
+    version: ModelVersion,
+    scripted_host: ScriptedHost,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("inference.api.delivery.UNREAD_SECONDS", 0.05)
+    body = {"model": version.model.slug, "prompt": "Hi", "stream": True}
+    first = asyncio.create_task(api.post("/v1/completions", body))
+    item = await asyncio.to_thread(scripted_host.claim)
+    again = await api.get(f"/v1/streams/{item.id.rpartition('.')[0]}")
+    reading = asyncio.create_task(body_of(again))
+    done, _ = await asyncio.wait([reading], timeout=0.3)
+    assert not done
+    scripted_host.publish(item, [Started(3), Delta("x", [1]), Finished("stop", Usage(3, 1))])
+    assert sse_events(await reading)[-1] == "[DONE]"
+    assert (await first).status_code == 200
+
+
+async def test_place_is_kept_until_an_abandoned_run_is_stopped(
+    api: Api, service: Runtime, version: ModelVersion, monkeypatch: pytest.MonkeyPatch
+):
+    stopped = asyncio.Event()
+
+    async def stop(_run: HostRun) -> None:
+        await stopped.wait()
+
+    async def fail(*_: object) -> None:
+        raise redis.TimeoutError("late")
+
+    monkeypatch.setattr(HostRun, "_stop_surely", stop)
+    monkeypatch.setattr("inference.runs.host_run.enqueue", fail)
+    assert (await api.post(PATH, chat(version))).status_code == 503
+    assert service.places.total() == 1
+    stopped.set()
+    await eventually(lambda: not service.places.total())
 
 
 async def test_generation_carries_what_was_asked(

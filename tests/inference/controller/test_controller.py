@@ -283,7 +283,7 @@ def test_what_waits_for_a_cluster_that_stays_away_is_told_so_but_for_what_has_be
     assert fleet.world.waiting() == [begun.id]
     ((_, failed),) = fleet.world.frames(fresh)
     assert isinstance(failed, Failed)
-    assert "No machine runs a models cluster" in failed.message
+    assert "No node runs a models cluster" in failed.message
     assert not any(isinstance(frame, Failed) for _, frame in fleet.world.frames(begun))
 
 

@@ -78,8 +78,21 @@ async def test_step_answers_from_memory(
     assert text == "known"
     record = await record_of(run_id)
     assert (record.outcome, record.completion_tokens) == ("finished", 2)
-    assert not service.open_runs
+    assert not service.streaming
     assert not service.places.total()
+
+
+async def test_run_that_is_left_early_is_recorded_as_cancelled(
+    service: Runtime, version: ModelVersion, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(seam, "STEPS", [*seam.STEPS, from_memory])
+    spec = await service.resolver.resolve(version.model.slug, "text_generation")
+    async with seam.generate(
+        Order("chat", spec, [[1, 2, 3]]), Principal(7, "ann", frozenset())
+    ) as run:
+        await run.next()
+    record = await record_of(run.header.id)
+    assert (record.outcome, record.prompt_tokens, record.completion_tokens) == ("cancelled", 5, 0)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -146,7 +146,7 @@ def test_a_version_without_its_file_says_what_to_do() -> None:
 
 def test_a_file_that_is_on_another_machine_is_left_alone() -> None:
     version = a_version(header=None)
-    assert "was not read yet" in view_of(version).unusable
+    assert "was not read by this release" in view_of(version).unusable
     version.refresh_from_db()
     assert (version.file_state, version.file_error) == (ModelVersion.FileState.READY, "")
 
@@ -324,7 +324,7 @@ def test_a_silent_node_is_not_picked(show: Show) -> None:
     desired.load(version, silent)
     assert pick_node(version) == awake  # also where the other wants it already
     show(LiveFigures())
-    with pytest.raises(RegistryError, match="No machine runs a models cluster"):
+    with pytest.raises(RegistryError, match="No node runs a models cluster"):
         pick_node(version)
     show(LiveFigures(fault="Redis is away."))
     assert pick_node(version) == silent
@@ -333,7 +333,7 @@ def test_a_silent_node_is_not_picked(show: Show) -> None:
 def test_a_node_is_picked_by_its_room(show: Show) -> None:
     show(LiveFigures(fault="Nothing is known."))
     version = a_version()
-    with pytest.raises(RegistryError, match="No machine runs a models cluster"):
+    with pytest.raises(RegistryError, match="No node runs a models cluster"):
         pick_node(version)
     small = a_node(budget_bytes=1 << 20)
     with pytest.raises(RegistryError, match=r"may use 1\.0 MiB"):
@@ -479,7 +479,7 @@ def test_a_version_that_cannot_be_foreseen_does_not_hide_the_others() -> None:
 def test_a_header_of_an_older_release_is_read_again(tmp_path: Path) -> None:
     a_node()
     version = a_version(header={"architecture": "llama"}, file_name="odd.gguf")
-    assert "was not read yet" in view_of(version, models_dir=tmp_path).unusable
+    assert "was not read by this release" in view_of(version, models_dir=tmp_path).unusable
 
 
 def test_a_node_without_figures_goes_by_its_memory() -> None:

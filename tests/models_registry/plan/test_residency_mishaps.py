@@ -80,7 +80,7 @@ def test_a_cluster_that_stays_away_refuses_requests_that_have_not_begun() -> Non
     world.lose("local")
     fresh = world.ask("a")
     world.run(RULES.node_patience_seconds + 1)
-    assert "No machine runs a models cluster" in fresh.refused
+    assert "No node runs a models cluster" in fresh.refused
     world.run(60)
     assert not begun.is_over
     world.regain("local")

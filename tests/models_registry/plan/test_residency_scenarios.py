@@ -236,7 +236,7 @@ def test_without_a_node_requests_are_refused_at_once() -> None:
     world = Fleet([A], [], RULES)
     request = world.ask("a")
     world.tick()
-    assert "No machine runs a models cluster" in request.refused
+    assert "No node runs a models cluster" in request.refused
 
 
 def test_a_version_without_its_file_is_refused_with_what_to_do() -> None:

@@ -11,6 +11,7 @@ import redis
 from django.core.exceptions import RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import is_valid_path
+from django.views.defaults import page_not_found
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -108,8 +109,10 @@ def error_response(error: InferenceError) -> HttpResponse:
     )
 
 
-def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
-    """Django's handler for addresses that no route has."""
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler for addresses that no route has: a page in the admin, an error elsewhere."""
+    if request.path_info.startswith("/admin/"):
+        return page_not_found(request, exception, "admin/404.html")
     meant = _route_meant(request.path_info)
     advice = f"Use {meant}: the base URL ends in /v1." if meant else "See docs/api.md."
     return error_response(

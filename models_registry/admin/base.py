@@ -8,7 +8,7 @@ from django import forms
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db.models import Model as Row
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -93,7 +93,10 @@ class RegistryAdmin(ModelAdmin):
 
     def row(self, object_id: str) -> Any:
         """The row of a page. Raises ``Http404``."""
-        return get_object_or_404(self.model, pk=object_id)
+        try:
+            return get_object_or_404(self.model, pk=object_id)
+        except (ValidationError, ValueError):  # not even the form of an id
+            raise Http404 from None
 
     def tell(self, request: HttpRequest, text: str) -> None:
         self.message_user(request, text, messages.SUCCESS)

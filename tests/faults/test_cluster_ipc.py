@@ -157,9 +157,9 @@ def test_sentinel_does_not_wait_for_its_next_cycle_to_see_a_death(
     ):
         sentinel.pool, sentinel.monitor, sentinel.pusher = [worker], monitor, pusher
         {"worker": worker, "monitor": monitor, "pusher": pusher}[role].kill()
-        assert not sentinel._told_to_stop()
+        assert not sentinel._wait_for_stop()
         sentinel.stop_event.set()
-        assert sentinel._told_to_stop()
+        assert sentinel._wait_for_stop()
 
 
 def test_child_of_a_parent_already_dead_kills_itself() -> None:

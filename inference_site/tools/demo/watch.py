@@ -84,7 +84,8 @@ class Watch:
         """Kill -9 a host that is loading, and the next time one that is draining.
 
         Never the same version twice in a row, nor one that has died and not served since: three
-        such deaths are a crash loop.
+        such deaths are a crash loop. And each version only once while it drains: a request whose
+        host dies twice fails by rule.
         """
         last = self.kills[-1] if self.kills else " "
         wanted = Replica.State.DRAINING if last.endswith("(loading)") else Replica.State.LOADING
@@ -95,6 +96,10 @@ class Watch:
             and one.state == wanted
             and not one.crashes
             and not last.startswith(f"{one.version.key} ")
+            and (
+                one.state == Replica.State.LOADING
+                or f"{one.version.key} ({one.state})" not in self.kills
+            )
         ]
         if not swapping:
             return False

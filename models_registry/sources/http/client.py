@@ -1,5 +1,6 @@
 """GET with requests: safe redirects, proxies from the environment, undecoded bytes."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -141,4 +142,5 @@ def _root(error: BaseException) -> str:
     if isinstance(reason, BaseException) and reason is not error:
         return _root(reason)
     text = str(error)
-    return text.rpartition(": ")[2] if "object at 0x" in text else text
+    # Without the connection that urllib3 puts before the reason.
+    return re.sub(r"^\w+\(host=.*?\): ", "", text.rpartition(": ")[2] if "at 0x" in text else text)

@@ -53,7 +53,17 @@ async def recorded(onward: Generate, order: Order, principal: Principal) -> Asyn
 async def within_limits(onward: Generate, order: Order, principal: Principal) -> AsyncIterator[Run]:
     """Refuse more runs at once than this process may have, in all or of one model."""
     shared, model = runtime(), order.spec.model_slug
-    _require_place(shared, model)
+    in_all, of_model = shared.places.total(), shared.places[model]
+    if in_all >= shared.settings.max_concurrent_requests:
+        raise ModelBusyError(
+            f"This service runs {in_all} requests at once already "
+            "(INFERENCE_MAX_CONCURRENT_REQUESTS). Try again in a moment."
+        )
+    if of_model >= shared.settings.max_concurrent_per_model:
+        raise ModelBusyError(
+            f"This service runs {of_model} requests for {model} at once already "
+            "(INFERENCE_MAX_CONCURRENT_PER_MODEL). Try again in a moment."
+        )
     shared.places[model] += 1
     try:
         async with onward(order, principal) as run:
@@ -90,18 +100,3 @@ async def _leave(shared: Runtime, run: Run, stack: AsyncExitStack) -> None:
         await stack.aclose()
     finally:
         del shared.open_runs[run.header.id]
-
-
-def _require_place(shared: Runtime, model: str) -> None:
-    """Raise ``ModelBusyError`` where one more run of ``model`` is too many."""
-    in_all, of_model = shared.places.total(), shared.places[model]
-    if in_all >= shared.settings.max_concurrent_requests:
-        raise ModelBusyError(
-            f"This service runs {in_all} requests at once already "
-            "(INFERENCE_MAX_CONCURRENT_REQUESTS). Try again in a moment."
-        )
-    if of_model >= shared.settings.max_concurrent_per_model:
-        raise ModelBusyError(
-            f"This service runs {of_model} requests for {model} at once already "
-            "(INFERENCE_MAX_CONCURRENT_PER_MODEL). Try again in a moment."
-        )

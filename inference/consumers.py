@@ -195,8 +195,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
         while not run.is_over:
             entry = await run.next(LOADING_POLL_SECONDS)
             if entry is None:
-                if not started:
-                    await self._tell_loading(run, request_id)
+                fraction = None if started else await run.loading()
+                if fraction is not None:
+                    loading = {"stream_id": run.header.id, "request_id": request_id}
+                    await self._send("loading", loading | {"fraction": fraction})
                 continue
             choice, frame = entry
             delta, reason = _said(frame, readers[choice] if readers else None)
@@ -212,12 +214,6 @@ class ChatConsumer(AsyncWebsocketConsumer):
         if reason:
             end = {"finish_reason": reason, "usage": usage_object(run.usage)}
             await self._send("stream_end", _place_of(run, choice) | end)
-
-    async def _tell_loading(self, run: Run, request_id: Any) -> None:
-        fraction = await run.loading()
-        if fraction is not None:
-            place = {"stream_id": run.header.id, "request_id": request_id}
-            await self._send("loading", place | {"fraction": fraction})
 
     async def _stop(self, data: StopData) -> None:
         self.principal.require(INFERENCE)

@@ -1,6 +1,5 @@
 """The admin's name, its sidebar, and the permission for each entry."""
 
-from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest
@@ -8,13 +7,12 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 
-def _may(permission: str) -> Callable[[HttpRequest], bool]:
-    return lambda request: bool(request.user.has_perm(permission))
-
-
 def _entry(title: str, icon: str, page: str, permission: str) -> dict[str, Any]:
+    def is_permitted(request: HttpRequest) -> bool:
+        return bool(request.user.has_perm(permission))
+
     link = reverse_lazy(f"admin:{page}")
-    return {"title": title, "icon": icon, "link": link, "permission": _may(permission)}
+    return {"title": title, "icon": icon, "link": link, "permission": is_permitted}
 
 
 def _rows(title: str, icon: str, app: str, table: str) -> dict[str, Any]:

@@ -65,17 +65,14 @@ def check_inference_settings(**_kwargs: Any) -> list[CheckMessage]:
 def check_unread_variables(**_kwargs: Any) -> list[CheckMessage]:
     """Warn about variables that are set and have no effect."""
     unread: Mapping[str, str] = settings.INFERENCE_UNREAD
-    return [
-        checks.Warning(
-            f"{name} is set, but is not read. {_advice(name, similar)}", id="inference.W002"
+    found: list[CheckMessage] = []
+    for name, similar in unread.items():
+        advice = "Remove it; docs/configuration.md lists the variables that are read."
+        if name.startswith(_ORCHESTRATION):
+            advice = "Orchestration is not supported yet; presets have their own mode and settings."
+        elif similar:
+            advice = f"Did you mean {similar}?"
+        found.append(
+            checks.Warning(f"{name} is set, but is not read. {advice}", id="inference.W002")
         )
-        for name, similar in unread.items()
-    ]
-
-
-def _advice(name: str, similar: str) -> str:
-    if name.startswith(_ORCHESTRATION):
-        return "Orchestration is not supported yet; presets have their own mode and settings."
-    if similar:
-        return f"Did you mean {similar}?"
-    return "Remove it; docs/configuration.md lists the variables that are read."
+    return found

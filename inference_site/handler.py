@@ -32,9 +32,13 @@ class Handler(ASGIHandler):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request; cancel the view when the client disconnects."""
-        request_id = id_of_headers(dict(scope["headers"]))
+        headers = dict(scope["headers"])
+        request_id = id_of_headers(headers)
         current_request_id.set(request_id)
-        exchange = Exchange(scope, receive, send, request_id, _page_limit(scope), PAGE_SECONDS)
+        form_bytes = min(settings.FILE_UPLOAD_MAX_MEMORY_SIZE, settings.INFERENCE.max_body_bytes)
+        if settings.SESSION_COOKIE_NAME.encode() not in headers.get(b"cookie", b""):
+            form_bytes = ANONYMOUS_FORM_BYTES
+        exchange = Exchange(scope, receive, send, request_id, form_bytes, PAGE_SECONDS)
         try:
             _check_headers(scope)
             if is_api_path(scope["path"]):
@@ -75,13 +79,6 @@ class Handler(ASGIHandler):
         if not response.streaming:
             response.headers.setdefault("Content-Length", str(len(response.content)))
         await super().send_response(response, send)
-
-
-def _page_limit(scope: Any) -> int:
-    """Return the largest form in bytes: a small one without a session cookie."""
-    if settings.SESSION_COOKIE_NAME.encode() not in dict(scope["headers"]).get(b"cookie", b""):
-        return ANONYMOUS_FORM_BYTES
-    return min(settings.FILE_UPLOAD_MAX_MEMORY_SIZE, settings.INFERENCE.max_body_bytes)
 
 
 def _check_headers(scope: Any) -> None:

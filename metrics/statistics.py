@@ -53,8 +53,8 @@ def model_statistics(slug: str, since: datetime) -> list[VersionStatistics]:
     with connection.cursor() as cursor:
         cursor.execute(query, [since, f"{slug}@"])
         rows = cursor.fetchall()
-    return [VersionStatistics(*row[:-2], *map(_percentiles, row[-2:])) for row in rows]
-
-
-def _percentiles(values: list[float | None] | None) -> Percentiles:
-    return Percentiles(*(values or (None, None, None)))
+    found = []
+    for row in rows:
+        latencies = [Percentiles(*(one or (None, None, None))) for one in row[-2:]]
+        found.append(VersionStatistics(*row[:-2], *latencies))
+    return found

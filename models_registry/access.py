@@ -79,7 +79,13 @@ def grant_levels(
     }:
         return
     if app_config.label == "models_registry":
-        _make_operate_permission(using)
+        # Permissions need a table; replicas are closest.
+        tables = ContentType.objects.db_manager(using)
+        Permission.objects.using(using).get_or_create(
+            content_type=tables.get_by_natural_key("models_registry", "replica"),
+            codename=OPERATE_CODENAME,
+            defaults={"name": "Can load, unload, pin, download, roll out and try versions"},
+        )
     for level in LEVELS:
         codenames = level.codenames.get(app_config.label, frozenset())
         permissions = Permission.objects.using(using).filter(
@@ -87,13 +93,3 @@ def grant_levels(
         )
         group, _created = Group.objects.using(using).get_or_create(name=level.group)
         group.permissions.add(*permissions)
-
-
-def _make_operate_permission(using: str) -> None:
-    # Permissions need a table; replicas are closest.
-    table = ContentType.objects.db_manager(using).get_by_natural_key("models_registry", "replica")
-    Permission.objects.using(using).get_or_create(
-        content_type=table,
-        codename=OPERATE_CODENAME,
-        defaults={"name": "Can load, unload, pin, download, roll out and try versions"},
-    )

@@ -100,7 +100,9 @@ async def _answer(
 ) -> HttpResponseBase:
     order = await _order(version, form.cleaned_data, wants_events)
     format_of = chat_format if order.kind == "chat" else CompletionFormat
-    response = await answer(order, _principal(request), format_of, streamed=wants_events)
+    user = request.user
+    principal = Principal(cast("int", user.pk), user.get_username(), frozenset({INFERENCE}))
+    response = await answer(order, principal, format_of, streamed=wants_events)
     if not isinstance(response, HttpResponse):
         return response
     choice = json.loads(response.content)["choices"][0]
@@ -121,11 +123,6 @@ async def _order(version: ModelVersion, asked: dict[str, Any], wants_events: boo
     if asked["system"]:
         messages.insert(0, {"role": "system", "content": asked["system"]})
     return await chat_order(runtime(), parse(fields | {"messages": messages}, ChatRequest))
-
-
-def _principal(request: HttpRequest) -> Principal:
-    user = request.user
-    return Principal(cast("int", user.pk), user.get_username(), frozenset({INFERENCE}))
 
 
 def _refusal(request: HttpRequest) -> InferenceError | None:

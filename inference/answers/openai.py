@@ -135,7 +135,19 @@ class ChatFormat(Format):
     def _logprobs(self, logprobs: list[TokenLogprob]) -> dict[str, Any] | None:
         if not self._header.with_logprobs:
             return None
-        return {"content": [_chat_logprob(entry) for entry in logprobs], "refusal": None}
+        content = [
+            {
+                "token": entry.token,
+                "logprob": entry.logprob,
+                "bytes": list(entry.token_bytes),
+                "top_logprobs": [
+                    {"token": token, "logprob": logprob, "bytes": list(data)}
+                    for token, data, logprob in entry.top
+                ],
+            }
+            for entry in logprobs
+        ]
+        return {"content": content, "refusal": None}
 
 
 class CompletionFormat(Format):
@@ -176,15 +188,3 @@ class CompletionFormat(Format):
             ],
             "text_offset": [entry.text_offset for entry in logprobs],
         }
-
-
-def _chat_logprob(entry: TokenLogprob) -> dict[str, Any]:
-    return {
-        "token": entry.token,
-        "logprob": entry.logprob,
-        "bytes": list(entry.token_bytes),
-        "top_logprobs": [
-            {"token": token, "logprob": logprob, "bytes": list(data)}
-            for token, data, logprob in entry.top
-        ],
-    }

@@ -75,7 +75,12 @@ class CallReader:
                 case Content(text):
                     content.append(text)
                 case CallBegun(name):
-                    calls[self.calls] = self._begun(name)
+                    calls[self.calls] = {
+                        "index": self.calls,
+                        "id": call_id(self.run_id, self.choice, self.calls),
+                        "type": "function",
+                        "function": {"name": name, "arguments": ""},
+                    }
                     self.calls += 1
                 case ArgumentsText(text):
                     index = self.calls - 1
@@ -110,14 +115,6 @@ class CallReader:
             if not self.has_repeated:
                 yield from self._held
             self._held = []
-
-    def _begun(self, name: str) -> dict[str, Any]:
-        return {
-            "index": self.calls,
-            "id": call_id(self.run_id, self.choice, self.calls),
-            "type": "function",
-            "function": {"name": name, "arguments": ""},
-        }
 
 
 def _without_blanks(arguments: str) -> str:

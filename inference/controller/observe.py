@@ -1,7 +1,7 @@
 """The facts that the controller plans by: the life signs of hosts, and the fleet at one moment."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,21 +84,19 @@ class HostMonitor:
         pairs: Any = self._redis.zrange(keys.HOSTS, 0, -1, withscores=True)
         silence = {launch.decode(): now - beat for launch, beat in pairs}
         nodes = present_nodes(self._redis, node_names)
-        return Heartbeats(silence, nodes, self._node_silence(node_names, nodes))
-
-    def _node_silence(self, names: Sequence[str], seen: Collection[str]) -> dict[str, float]:
-        now = self._clock()
+        read_at = self._clock()
         # Between two reads another controller may have acted, or Redis been away.
-        watched_seconds = min(now - self._read_at, self._lease_seconds)
-        self._read_at = now
+        watched_seconds = min(read_at - self._read_at, self._lease_seconds)
+        self._read_at = read_at
         known = self._silence_of_nodes
         self._silence_of_nodes = {
-            name: known[name] + watched_seconds if name in known and name not in seen else 0.0
-            for name in names
+            name: known[name] + watched_seconds if name in known and name not in nodes else 0.0
+            for name in node_names
         }
-        return {
-            name: seconds for name, seconds in self._silence_of_nodes.items() if name not in seen
+        silent = {
+            name: seconds for name, seconds in self._silence_of_nodes.items() if name not in nodes
         }
+        return Heartbeats(silence, nodes, silent)
 
     def host_facts(self, launch: str, heartbeats: Heartbeats, folder: Path) -> HostFacts:
         """Whether a launch lives; the heartbeat of a host that is known to be dead is withdrawn."""

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,9 +13,9 @@ from inference.controller.observe import Observation
 from metrics.arrivals import count_arrivals
 from models_registry.fleet import predictions, views
 from models_registry.models import Prediction
-from models_registry.plan.facts import Rules, VersionView
+from models_registry.plan.facts import Rules
 from models_registry.plan.history import DAYS, Arrivals, History
-from models_registry.plan.plan import Plan, Start
+from models_registry.plan.plan import Plan
 from models_registry.plan.prediction import choose, likely
 from models_registry.rules.outcome import Outcome
 
@@ -63,30 +63,21 @@ class DemandPrediction:
         if self._settings.demand_prediction == "off":
             return
         now = self._now()
-        for start in _cold_starts(observation, decided):
+        # Starts that requests wait for, of versions that were neither wanted nor there.
+        known = {replica.version for replica in observation.replicas if replica.wanted}
+        for start in decided.starts:
+            if start.version in known or not observation.versions[start.version].queued:
+                continue
+            known.add(start.version)
             if not any(
                 row.version.key == start.version and row.made_at <= now < row.until
                 for row in self._open
             ):
                 probability = self._probabilities.get(start.version, 0.0)
                 predictions.note_missed(start.version, now, probability, sum(start.needs.values()))
-        if self._clock() >= self._due_at:
-            self._due_at = self._clock() + EVERY_SECONDS
-            self._evaluate(observation, decided, rules, now)
-
-    @property
-    def _open(self) -> list[Prediction]:
-        """Predictions whose time is not over or that are not judged, as of the last evaluation."""
-        if self._known_open is None:
-            self._known_open = predictions.open_predictions(self._now())
-        return self._known_open
-
-    def _pending(self, now: datetime) -> list[Prediction]:
-        return [row for row in self._open if row.outcome == Outcome.PENDING and now < row.until]
-
-    def _evaluate(
-        self, observation: Observation, decided: Plan, rules: Rules, now: datetime
-    ) -> None:
+        if self._clock() < self._due_at:
+            return
+        self._due_at = self._clock() + EVERY_SECONDS
         if self._read_from is None:
             predictions.drop_unwatched(now - _RECENT)
         arrivals = self._read(now)
@@ -98,6 +89,16 @@ class DemandPrediction:
         # While a replica comes, goes or waits for room, the free memory is spoken for.
         if not (decided.starts or decided.retirements or decided.reasons):
             self._predict(observation, rules, now)
+
+    @property
+    def _open(self) -> list[Prediction]:
+        """Predictions whose time is not over or that are not judged, as of the last evaluation."""
+        if self._known_open is None:
+            self._known_open = predictions.open_predictions(self._now())
+        return self._known_open
+
+    def _pending(self, now: datetime) -> list[Prediction]:
+        return [row for row in self._open if row.outcome == Outcome.PENDING and now < row.until]
 
     def _read(self, now: datetime) -> list[Arrivals]:
         """Requests that were not read before: those since the last time, and an earlier day."""
@@ -118,11 +119,20 @@ class DemandPrediction:
         if not found:
             return
         promised = [row.version.key for row in self._pending(now)]
+        # The snapshot's views may lack these versions, because they were not wanted.
+        wishes = views.Wishes(foreseen=dict.fromkeys([*promised, *found], 0.0))
+        alive = {node.name for node in observation.nodes if node.is_alive}
+        versions = views.version_views(
+            views.wanted_versions(observation.snapshot, wishes),
+            wishes,
+            [node for node in observation.snapshot.nodes if node.name in alive],
+            self._settings.keep_alive_seconds,
+        )
         preloads = choose(
             found,
             promised,
             observation.nodes,
-            self._with_placements(observation, [*promised, *found]),
+            versions | observation.versions,
             observation.replicas,
             rules,
         )
@@ -135,24 +145,3 @@ class DemandPrediction:
             )
         predictions.note_preloads(preloads, now, acted_on=self._acts)
         self._known_open = predictions.open_predictions(now)
-
-    def _with_placements(self, observation: Observation, keys: list[str]) -> dict[str, VersionView]:
-        """The observed versions, and these, which may have been left out as not wanted."""
-        alive = {node.name for node in observation.nodes if node.is_alive}
-        wishes = views.Wishes(foreseen=dict.fromkeys(keys, 0.0))
-        others = views.version_views(
-            views.wanted_versions(observation.snapshot, wishes),
-            wishes,
-            [node for node in observation.snapshot.nodes if node.name in alive],
-            self._settings.keep_alive_seconds,
-        )
-        return others | observation.versions
-
-
-def _cold_starts(observation: Observation, decided: Plan) -> Iterator[Start]:
-    """Starts that requests wait for, of versions that were neither wanted nor there."""
-    known = {replica.version for replica in observation.replicas if replica.wanted}
-    for start in decided.starts:
-        if start.version not in known and observation.versions[start.version].queued:
-            known.add(start.version)
-            yield start

@@ -80,7 +80,13 @@ def schedule(
         free_cells += len(stepping) - len(continuing)
         stepping = continuing
     plan.chunks.extend((sequence, 1) for sequence in stepping)
-    _prefill(plan, prefilling, free_cells, _budget(plan, prefilling, config, conditions, costs))
+    budget = _budget(plan, prefilling, config, conditions, costs)
+    for sequence in prefilling:
+        count = min(_to_compute(sequence), budget, free_cells)
+        if count > 0:
+            plan.chunks.append((sequence, count))
+            budget -= count
+            free_cells -= count
     return plan
 
 
@@ -181,17 +187,6 @@ def _budget(
     within = costs.prompt_tokens_within(steps, slowdown, config.step_tokens)
     budget = config.prefill_budget_tokens if within is None else max(1, within)
     return min(most, max(budget, whole))
-
-
-def _prefill(
-    plan: StepPlan, prefilling: SequenceOf[Sequence], free_cells: int, budget: int
-) -> None:
-    for sequence in prefilling:
-        count = min(_to_compute(sequence), budget, free_cells)
-        if count > 0:
-            plan.chunks.append((sequence, count))
-            budget -= count
-            free_cells -= count
 
 
 def _to_compute(sequence: Sequence) -> int:

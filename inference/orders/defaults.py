@@ -36,7 +36,16 @@ def sampling_of(
     if request.seed is not None:
         values["seed"] = request.seed % SEEDS
     if request.logit_bias:
-        values["logit_bias"] = _logit_bias(request.logit_bias, vocabulary_size)
+        bias = {}
+        for text, addend in request.logit_bias.items():
+            # int() raises its own error for thousands of digits.
+            if not text.isdecimal() or len(text) > 10 or int(text) >= vocabulary_size:
+                raise InvalidRequestError(
+                    f"{text!r} is not a token id of this model (0 to {vocabulary_size - 1}).",
+                    param="logit_bias",
+                )
+            bias[int(text)] = addend
+        values["logit_bias"] = bias
     return msgspec.structs.replace(SamplingParameters(), **values)
 
 
@@ -130,16 +139,3 @@ def check_stream_options(request: GenerationRequest) -> None:
         raise InvalidRequestError(
             "'stream_options' is only allowed when 'stream' is true.", param="stream_options"
         )
-
-
-def _logit_bias(entries: dict[str, float], vocabulary_size: int) -> dict[int, float]:
-    bias = {}
-    for text, addend in entries.items():
-        # int() raises its own error for thousands of digits.
-        if not text.isdecimal() or len(text) > 10 or int(text) >= vocabulary_size:
-            raise InvalidRequestError(
-                f"{text!r} is not a token id of this model (0 to {vocabulary_size - 1}).",
-                param="logit_bias",
-            )
-        bias[int(text)] = addend
-    return bias

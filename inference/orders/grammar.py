@@ -73,7 +73,17 @@ def lark_text(text: str, param: str) -> str:
         option = _NOT_ENFORCED.search(options)
         if option:
             raise _unsupported(f"The option {option.group(1)!r}", param)
-    return _with_read_schemas(text, param)
+    pieces = []
+    end = 0
+    for keyword in _INLINE_SCHEMA.finditer(text):
+        if keyword.start() < end:
+            continue  # inside the previous schema
+        pieces.append(text[end : keyword.end()])
+        schema, end = _object_at(text, keyword.end(), param)
+        # Later lines keep their numbers.
+        lines = text.count("\n", keyword.end(), end)
+        pieces.append(schema_text(read_schema(schema, param)) + "\n" * lines)
+    return "".join([*pieces, text[end:]])
 
 
 def _grammars(request: GenerationRequest) -> dict[str, str]:
@@ -90,9 +100,14 @@ def _grammars(request: GenerationRequest) -> dict[str, str]:
         "structured_outputs.regex": asked.regex,
     }
     choices = {"guided_choice": request.guided_choice, "structured_outputs.choice": asked.choice}
-    found = {
-        param: _json_lark(schema, param) for param, schema in schemas.items() if schema is not None
-    }
+    found = {}
+    for param, schema in schemas.items():
+        if schema is None:
+            continue
+        read = decode_json(schema, param, param=param) if isinstance(schema, str) else schema
+        if not isinstance(read, dict):
+            raise InvalidRequestError(f"{param!r} must be a JSON schema, an object.", param=param)
+        found[param] = f"start: %json {schema_text(read_schema(read, param))}"
     if request.grammar is not None:
         found["grammar"] = lark_text(request.grammar, "grammar")
     for param, regex in regexes.items():
@@ -110,27 +125,6 @@ def _format_schema(request: GenerationRequest) -> dict[str, Any] | None:
         return None
     given = format_ if isinstance(format_, JsonObjectFormat) else format_.json_schema
     return ANY_OBJECT if given.schema is None else given.schema
-
-
-def _json_lark(schema: dict[str, Any] | str, param: str) -> str:
-    read = decode_json(schema, param, param=param) if isinstance(schema, str) else schema
-    if not isinstance(read, dict):
-        raise InvalidRequestError(f"{param!r} must be a JSON schema, an object.", param=param)
-    return f"start: %json {schema_text(read_schema(read, param))}"
-
-
-def _with_read_schemas(text: str, param: str) -> str:
-    """Replace each schema after ``%json``; the numbers of later lines stay the same."""
-    pieces = []
-    end = 0
-    for keyword in _INLINE_SCHEMA.finditer(text):
-        if keyword.start() < end:
-            continue  # inside the previous schema
-        pieces.append(text[end : keyword.end()])
-        schema, end = _object_at(text, keyword.end(), param)
-        lines = text.count("\n", keyword.end(), end)
-        pieces.append(schema_text(read_schema(schema, param)) + "\n" * lines)
-    return "".join([*pieces, text[end:]])
 
 
 def _object_at(text: str, start: int, param: str) -> tuple[dict[str, Any], int]:

@@ -102,8 +102,11 @@ def _first_accepted(
         # Some templates loop over the tools without checking that there are any.
         others = {name: value for name, value in variables.items() if name != "tools"}
         return _first_accepted(template, messages, others)
+    reason = str(refusal) or type(refusal).__name__
+    if len(reason) > MAX_REASON_CHARACTERS:
+        reason = reason[:MAX_REASON_CHARACTERS] + "…"
     raise TemplateFailedError(
-        f"The model's chat template refuses this conversation: {_short(refusal)}"
+        f"The model's chat template refuses this conversation: {reason}"
     ) from refusal
 
 
@@ -165,11 +168,6 @@ def _compiled(template: str) -> jinja2.Template:
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = _strftime_now
     return environment.from_string(template)
-
-
-def _short(error: Exception | None) -> str:
-    text = str(error) or type(error).__name__
-    return text if len(text) <= MAX_REASON_CHARACTERS else text[:MAX_REASON_CHARACTERS] + "…"
 
 
 def _to_json(

@@ -79,8 +79,13 @@ class ClaimedItems:
         merged: dict[str, list[Frame]] = {}
         for item_id, frame in outputs:
             frames = merged.setdefault(item_id, [])
-            if frames and isinstance(frame, Delta) and isinstance(frames[-1], Delta):
-                frames[-1] = _merge(frames[-1], frame)
+            last = frames[-1] if frames else None
+            if isinstance(frame, Delta) and isinstance(last, Delta):
+                frames[-1] = Delta(
+                    text=last.text + frame.text,
+                    token_ids=last.token_ids + frame.token_ids,
+                    logprobs=last.logprobs + frame.logprobs,
+                )
             else:
                 frames.append(frame)
         numbered: list[Numbered] = []
@@ -109,11 +114,3 @@ class ClaimedItems:
         number = claimed.next_number
         claimed.next_number += 1
         return Numbered(claimed.item.id, number, frame, mark)
-
-
-def _merge(first: Delta, second: Delta) -> Delta:
-    return Delta(
-        text=first.text + second.text,
-        token_ids=first.token_ids + second.token_ids,
-        logprobs=first.logprobs + second.logprobs,
-    )

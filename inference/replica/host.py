@@ -167,7 +167,12 @@ class Host:
         running = self._items.running
         if not may_claim_fresh(running):
             return
-        room, above_priority = self._claim_limit()
+        room, above_priority = self._config.max_items - len(self._items), ANY_PRIORITY
+        if room < 1 or self._engine.is_full:
+            # A full host still claims some items of higher priority: they preempt what it runs.
+            above_priority = self._items.lowest_priority
+            preempts = above_priority < HIGHEST_PRIORITY
+            room = min(room, 0) + (max(1, self._config.max_items // 4) if preempts else 0)
         if room < 1:
             return
         claimed, ended = self._claims.claim(room, may_claim_suspect(running), above_priority)
@@ -177,16 +182,6 @@ class Host:
             self._items.begin(item, waited_seconds, time.monotonic())
             self._thread.submit(item)
         self._unsent.extend(Numbered(item_id, 1, last, mark=LAST) for item_id, last in ended)
-
-    def _claim_limit(self) -> tuple[int, int]:
-        """How many items may be claimed, and above which priority."""
-        room = self._config.max_items - len(self._items)
-        if room > 0 and not self._engine.is_full:
-            return room, ANY_PRIORITY
-        # A full host still claims some items of higher priority: they preempt what it runs.
-        lowest = self._items.lowest_priority
-        overflow = max(1, self._config.max_items // 4) if lowest < HIGHEST_PRIORITY else 0
-        return min(room, 0) + overflow, lowest
 
     def _collect(self, wait_seconds: float) -> None:
         """Number the frames from the engine, waiting for some if work is running."""

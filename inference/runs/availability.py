@@ -36,19 +36,15 @@ async def enqueue(
         try:
             await queue.enqueue(items, keep_alive_seconds)
         except ModelLoadingError:
-            if not await _is_news(redis, items[0].version_key):
+            # Without the controller, or the version's file in the registry, waiting does not help.
+            if not await redis.exists(keys.LOADABLE):
+                raise
+            if not await in_database(_can_be_loaded, items[0].version_key):
                 raise
         else:
             return
         await asyncio.sleep(NEWS_POLL_SECONDS)
     await queue.enqueue(items, keep_alive_seconds)
-
-
-async def _is_news(redis: Redis, version_key: str) -> bool:
-    """Whether the controller is there, and the registry has the file of the version."""
-    if not await redis.exists(keys.LOADABLE):
-        return False
-    return await in_database(_can_be_loaded, version_key)
 
 
 def _can_be_loaded(version_key: str) -> bool:

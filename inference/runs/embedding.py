@@ -18,7 +18,6 @@ from inference.runs.generate import generate
 from inference.runs.run import Run, failure_of
 from inference.runs.runtime import runtime
 from models_registry.fleet.registrations import find_registration
-from models_registry.rules.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,15 @@ async def embed(order: Order, principal: Principal, param: str) -> Embedded:
     Raises:
         InferenceError: a text is too long, or the version cannot serve now.
     """
-    _check_lengths(order.prompts, order.spec, param)
+    limit = order.spec.context_length_tokens
+    for index, tokens in enumerate(order.prompts):
+        if len(tokens) > limit:
+            raise ContextBudgetExceededError(
+                f"Input {index} has {len(tokens)} tokens; {order.spec.model_slug} embeds at most "
+                f"{limit}. Split the text.",
+                param=param,
+                details={"prompt_tokens": len(tokens), "context_length": limit, "index": index},
+            )
     size = order.spec.limits.batch_texts or len(order.prompts)
     done: list[Vectors] = []
     for first in range(0, len(order.prompts), size):
@@ -96,18 +103,6 @@ async def embed_registered(
         "processing_time": round(time.monotonic() - began, 4),
         "worker_id": ", ".join(found.hosts),
     }
-
-
-def _check_lengths(inputs: list[list[int]], spec: ModelSpec, param: str) -> None:
-    limit = spec.context_length_tokens
-    for index, tokens in enumerate(inputs):
-        if len(tokens) > limit:
-            raise ContextBudgetExceededError(
-                f"Input {index} has {len(tokens)} tokens; {spec.model_slug} embeds at most "
-                f"{limit}. Split the text.",
-                param=param,
-                details={"prompt_tokens": len(tokens), "context_length": limit, "index": index},
-            )
 
 
 async def _vectors(run: Run) -> Vectors:

@@ -22,7 +22,7 @@ from inference.principal import Principal
 from inference.runs.host_run import hosted
 from inference.runs.record import record_of
 from inference.runs.run import Run
-from inference.runs.runtime import Runtime, runtime
+from inference.runs.runtime import runtime
 from metrics.recorder import record_run
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,17 @@ async def recorded(onward: Generate, order: Order, principal: Principal) -> Asyn
 async def within_limits(onward: Generate, order: Order, principal: Principal) -> AsyncIterator[Run]:
     """Refuse more runs at once than this process may have, in all or of one model."""
     shared, model = runtime(), order.spec.model_slug
-    _require_place(shared, model)
+    in_all, of_model = shared.places.total(), shared.places[model]
+    if in_all >= shared.settings.max_concurrent_requests:
+        raise ModelBusyError(
+            f"This service runs {in_all} requests at once already "
+            "(INFERENCE_MAX_CONCURRENT_REQUESTS). Try again in a moment."
+        )
+    if of_model >= shared.settings.max_concurrent_per_model:
+        raise ModelBusyError(
+            f"This service runs {of_model} requests for {model} at once already "
+            "(INFERENCE_MAX_CONCURRENT_PER_MODEL). Try again in a moment."
+        )
     shared.places[model] += 1
     try:
         async with onward(order, principal) as run:
@@ -91,18 +101,3 @@ async def _leave(run: Run, stack: AsyncExitStack) -> None:
         await run.settle()
     finally:
         await stack.aclose()
-
-
-def _require_place(shared: Runtime, model: str) -> None:
-    """Raise ``ModelBusyError`` where one more run of ``model`` is too many."""
-    in_all, of_model = shared.places.total(), shared.places[model]
-    if in_all >= shared.settings.max_concurrent_requests:
-        raise ModelBusyError(
-            f"This service runs {in_all} requests at once already "
-            "(INFERENCE_MAX_CONCURRENT_REQUESTS). Try again in a moment."
-        )
-    if of_model >= shared.settings.max_concurrent_per_model:
-        raise ModelBusyError(
-            f"This service runs {of_model} requests for {model} at once already "
-            "(INFERENCE_MAX_CONCURRENT_PER_MODEL). Try again in a moment."
-        )

@@ -144,7 +144,12 @@ class StreamReader:
         positions = {self._doorbell: self._doorbell_id}
         for name, followers in self._subscriptions.items():
             positions[name] = f"{min(follower.after for follower in followers)}-0"
-        answer = await self._read_blocking(*positions, *positions.values())
+        if self._connection is None:
+            self._connection = await self._redis.connection_pool.get_connection()
+        block = ("BLOCK", int(BLOCK_SECONDS * 1000), "STREAMS")
+        # After an error the connection closes itself, and opens again when it is next used.
+        await self._connection.send_command("XREAD", *block, *positions, *positions.values())
+        answer: Any = await self._connection.read_response()
         # A mapping by RESP3, which a server of version 5 does not speak, and pairs by RESP2.
         for raw_name, entries in answer.items() if isinstance(answer, dict) else answer or ():
             name = raw_name.decode()
@@ -153,14 +158,6 @@ class StreamReader:
             else:
                 self._read_entries(name, entries)
         await self._end_lost()
-
-    async def _read_blocking(self, *streams: str) -> Any:
-        if self._connection is None:
-            self._connection = await self._redis.connection_pool.get_connection()
-        block_ms = int(BLOCK_SECONDS * 1000)
-        # After an error the connection closes itself, and opens again when it is next used.
-        await self._connection.send_command("XREAD", "BLOCK", block_ms, "STREAMS", *streams)
-        return await self._connection.read_response()
 
     def _read_entries(self, name: str, entries: list[tuple[bytes, list[bytes]]]) -> None:
         try:

@@ -1,6 +1,6 @@
 """Base classes of the registry's pages and forms."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -134,19 +134,14 @@ class DeletableAdmin(RegistryAdmin):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         deleted, counts, lacking, protected = super().get_deleted_objects(objs, request)
         history = {table._meta.verbose_name for table in _HISTORY}
-        return deleted, counts, lacking - history, [*protected, *_uses(self.model, objs)]
-
-
-def _uses(table: type, rows: Iterable[Any]) -> list[str]:
-    """A sentence for each replica and registration that uses rows of ``table``."""
-    own = {f"{_LOOKUPS[table]}__in": list(rows)}
-    replicas = Replica.objects.select_related("version__model", "node").filter(**own)
-    live = replicas.exclude(state__in=(Replica.State.STOPPED, Replica.State.FAILED))
-    uses = [f"{replica} is {replica.state}: unload it first." for replica in live]
-    if table is not Node:
-        active = Registration.objects.filter(released_at__isnull=True, **own)
-        uses += [f"The registration {row} is in use: release it first." for row in active]
-    return uses
+        own = {f"{_LOOKUPS[self.model]}__in": list(objs)}
+        replicas = Replica.objects.select_related("version__model", "node").filter(**own)
+        live = replicas.exclude(state__in=(Replica.State.STOPPED, Replica.State.FAILED))
+        uses = [f"{replica} is {replica.state}: unload it first." for replica in live]
+        if self.model is not Node:
+            active = Registration.objects.filter(released_at__isnull=True, **own)
+            uses += [f"The registration {row} is in use: release it first." for row in active]
+        return deleted, counts, lacking - history, [*protected, *uses]
 
 
 def redirect(request: HttpRequest, url: str) -> HttpResponse:

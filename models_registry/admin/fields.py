@@ -48,7 +48,12 @@ class BudgetsField(_JsonTextField):
     def prepare_value(self, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return "\n".join(f"{device}: {_written(count)}" for device, count in value.items())
+        lines = []
+        for device, count in value.items():
+            unit, size = ("GiB", 1 << 30) if count >= 1 << 30 else ("MiB", 1 << 20)
+            # With all digits, so that they are read back unchanged.
+            lines.append(f"{device}: {count / size:.12g} {unit}")
+        return "\n".join(lines)
 
     def to_python(self, value: Any) -> Any:
         budgets = {}
@@ -67,9 +72,3 @@ class BudgetsField(_JsonTextField):
             return (initial or {}) != self.to_python(data)
         except ValidationError:
             return True
-
-
-def _written(count: int) -> str:
-    """Bytes in a unit, with all digits, so that they are read back unchanged."""
-    unit, size = ("GiB", 1 << 30) if count >= 1 << 30 else ("MiB", 1 << 20)
-    return f"{count / size:.12g} {unit}"

@@ -79,6 +79,8 @@ def downloads_part(request: HttpRequest) -> HttpResponse:
 
 def fleet_context(overview: Overview) -> dict[str, Any]:
     ready = sum(one.is_serving for one in overview.replicas)
+    shown = {one.replica.version.key for one in overview.replicas}
+    without_replica = [(key, count) for key, count in overview.queued.items() if key not in shown]
     return {
         "refresh_seconds": REFRESH_SECONDS,
         "seen_at": overview.seen_at,
@@ -91,16 +93,30 @@ def fleet_context(overview: Overview) -> dict[str, Any]:
         ],
         "nodes": [_node(one) for one in overview.nodes],
         "replicas": replica_table(overview.replicas),
-        "waiting": _waiting_without_replica(overview),
+        "waiting": format_html_join("", "<p>{}: {} waiting request(s)</p>", without_replica),
         "downloads": download_table(overview.downloads),
     }
 
 
 def replica_table(replicas: Sequence[ReplicaState]) -> dict[str, Any]:
-    return {
-        "headers": ("replica", "node", "state", "device", "memory", "running", "queue", "tokens/s"),
-        "rows": [_replica_row(one) for one in replicas],
-    }
+    rows: list[tuple[Any, ...]] = []
+    for one in replicas:
+        row, figures = one.replica, one.figures
+        pinned = label("pinned") if row.version.pinned else ""
+        rows.append(
+            (
+                format_html("{} {}", link(row, row.version.key), pinned),
+                row.node.name,
+                _state(one),
+                row.device or NOTHING,
+                size(sum(row.needed_bytes.values())),
+                f"{figures.running:,}",
+                f"{one.queued:,}",
+                f"{figures.tokens_per_second:,.0f}",
+            )
+        )
+    headers = ("replica", "node", "state", "device", "memory", "running", "queue", "tokens/s")
+    return {"headers": headers, "rows": rows}
 
 
 def download_table(downloads: Sequence[Download]) -> dict[str, Any]:
@@ -167,21 +183,6 @@ def _device(memory: DeviceMemory) -> dict[str, Any]:
     }
 
 
-def _replica_row(one: ReplicaState) -> tuple[Any, ...]:
-    row, figures = one.replica, one.figures
-    pinned = label("pinned") if row.version.pinned else ""
-    return (
-        format_html("{} {}", link(row, row.version.key), pinned),
-        row.node.name,
-        _state(one),
-        row.device or NOTHING,
-        size(sum(row.needed_bytes.values())),
-        f"{figures.running:,}",
-        f"{one.queued:,}",
-        f"{figures.tokens_per_second:,.0f}",
-    )
-
-
 def _state(one: ReplicaState) -> SafeString:
     row = one.replica
     if row.state == Replica.State.LOADING:
@@ -190,10 +191,3 @@ def _state(one: ReplicaState) -> SafeString:
     leaving = row.desired == Replica.Desired.ABSENT and row.state in _LEAVING_FROM
     shown = label("unloading", "warning") if leaving else label(row.state)
     return format_html("<div>{}{}</div>", shown, reason)
-
-
-def _waiting_without_replica(overview: Overview) -> SafeString:
-    """Requests for versions without a replica in the table."""
-    shown = {one.replica.version.key for one in overview.replicas}
-    waiting = [(key, count) for key, count in overview.queued.items() if key not in shown]
-    return format_html_join("", "<p>{}: {} waiting request(s)</p>", waiting)

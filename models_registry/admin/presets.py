@@ -14,7 +14,7 @@ from unfold.views import ChangeList
 
 from models_registry.admin.base import RegistryAdmin, RowForm
 from models_registry.admin.display import STATE_COLOURS, label, size, sizes, table
-from models_registry.fleet.preset_fit import FitReport, NodeFit
+from models_registry.fleet.preset_fit import FitReport
 from models_registry.models import Preset, PresetMember, RoleAssignment, TaskRoute
 
 _BASES = {
@@ -118,7 +118,22 @@ class PresetAdmin(RegistryAdmin):
         fits = FitReport().fits(preset)
         if not fits:
             return SafeString("No node has registered yet.")
-        return format_html_join("", "{}", ((_shown(one),) for one in fits))
+        sections = []
+        for fit in fits:
+            rows = [
+                (need.version_key, sizes(need.needs.items()), _BASES[need.basis])
+                for need in fit.members
+            ]
+            section = format_html(
+                '<div class="mb-4"><div class="flex items-center gap-2 mb-2">'
+                '<span class="font-semibold">{}</span>{}</div>{}{}</div>',
+                fit.node,
+                label(fit.verdict),
+                format_html_join("", '<p class="mb-2">{}</p>', ((text,) for text in fit.sentences)),
+                table(("member", "needs", "source"), rows) if rows else "",
+            )
+            sections.append((section,))
+        return format_html_join("", "{}", sections)
 
 
 @admin.register(TaskRoute)
@@ -133,17 +148,3 @@ class RoleAssignmentAdmin(RegistryAdmin):
     list_display = ("mode", "role", "participant", "own_tasks_only")
     list_display_links = ("mode", "role")
     list_filter = ("mode", "role", "participant")
-
-
-def _shown(fit: NodeFit) -> SafeString:
-    rows = [
-        (need.version_key, sizes(need.needs.items()), _BASES[need.basis]) for need in fit.members
-    ]
-    return format_html(
-        '<div class="mb-4"><div class="flex items-center gap-2 mb-2">'
-        '<span class="font-semibold">{}</span>{}</div>{}{}</div>',
-        fit.node,
-        label(fit.verdict),
-        format_html_join("", '<p class="mb-2">{}</p>', ((text,) for text in fit.sentences)),
-        table(("member", "needs", "source"), rows) if rows else "",
-    )

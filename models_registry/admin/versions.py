@@ -129,7 +129,21 @@ class ModelVersionAdmin(DeletableAdmin, VersionActions):
 
     @display(description="memory")
     def memory(self, version: ModelVersion) -> SafeString:
-        return _memory_table(version)
+        """A row for each node, with the placement that is tried first there."""
+        if version.header is None:
+            return SafeString("Unknown until the file is downloaded.")
+        measured = measured_footprints()
+        rows = []
+        for node in Node.objects.filter(seen_at__isnull=False):
+            for place in list(placements_of(version, node, {}))[:1]:
+                options = options_of(version, place.device, node.cpu_features)
+                known = measured.get((version.pk, options))
+                is_on_cpu = set(place.needs) == {"cpu"}
+                total = known + mapped_bytes(version, node) if known and is_on_cpu else None
+                rows.append(_memory_row(version, node, place, total))
+        if not rows:
+            return SafeString("No node has registered yet.")
+        return table(_MEMORY_HEADERS, rows)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Hide an empty error, and the rollout of a version that is being added."""
@@ -159,21 +173,6 @@ class ModelVersionAdmin(DeletableAdmin, VersionActions):
             forget_file(version, form.changed_data)
 
 
-def _memory_table(version: ModelVersion) -> SafeString:
-    """A row for each node, with the placement that is tried first there."""
-    if version.header is None:
-        return SafeString("Unknown until the file is downloaded.")
-    measured = measured_footprints()
-    rows = []
-    for node in Node.objects.filter(seen_at__isnull=False):
-        for place in list(placements_of(version, node, {}))[:1]:
-            known = measured.get((version.pk, options_of(version, place.device, node.cpu_features)))
-            is_on_cpu = set(place.needs) == {"cpu"}
-            total = known + mapped_bytes(version, node) if known and is_on_cpu else None
-            rows.append(_memory_row(version, node, place, total))
-    return table(_MEMORY_HEADERS, rows) if rows else SafeString("No node has registered yet.")
-
-
 def _memory_row(
     version: ModelVersion, node: Node, place: Placement, measured_bytes: int | None
 ) -> tuple[str, ...]:
@@ -182,18 +181,16 @@ def _memory_row(
     if estimate is not None and set(place.needs) == {"cpu"} and version.draft_model is None:
         weights = estimate.mapped_bytes + estimate.weights_bytes
         parts = (size(weights), size(estimate.kv_bytes), size(estimate.compute_bytes))
+    estimated_bytes = sum(place.needs.values())
+    measured = NOTHING
+    if measured_bytes and estimated_bytes:
+        percent = 100 * (measured_bytes - estimated_bytes) / estimated_bytes
+        measured = f"{format_bytes(measured_bytes)} ({percent:+.0f} %)"
     return (
         node.name,
         place.device,
         *parts,
         sizes(place.needs.items()),
-        _compared(measured_bytes, sum(place.needs.values())),
+        measured,
         sizes((name, node.budgets.get(name, 0)) for name in place.needs),
     )
-
-
-def _compared(measured_bytes: int | None, estimated_bytes: int) -> str:
-    if not measured_bytes or not estimated_bytes:
-        return NOTHING
-    percent = 100 * (measured_bytes - estimated_bytes) / estimated_bytes
-    return f"{format_bytes(measured_bytes)} ({percent:+.0f} %)"

@@ -21,24 +21,27 @@ def find_offer(name: str, models_dir: Path) -> Offer | None:
     if version is None:
         return None
     spec = spec_of(version, models_dir)
-    return Offer(spec) if name.partition("@")[2] else Offer(spec, _canaries(version, models_dir))
-
-
-def _canaries(default: ModelVersion, models_dir: Path) -> tuple[tuple[int, ModelSpec], ...]:
-    versions = ModelVersion.objects.select_related("model", "draft_model").filter(
-        model=default.model_id,
+    if name.partition("@")[2]:
+        return Offer(spec)
+    canaries = ModelVersion.objects.select_related("model", "draft_model").filter(
+        model=version.model_id,
         is_default=False,
         is_deprecated=False,
         canary_percent__gt=0,
         file_state=ModelVersion.FileState.READY,
     )
-    return tuple((version.canary_percent, spec_of(version, models_dir)) for version in versions)
+    return Offer(spec, tuple((one.canary_percent, spec_of(one, models_dir)) for one in canaries))
 
 
 def spec_of(version: ModelVersion, models_dir: Path) -> ModelSpec:
     """The version as a frozen value."""
     draft = version.usable_draft
     path = path_below(models_dir, version.file_name)
+    is_ready = version.file_state == ModelVersion.FileState.READY
+    serving = version.replicas.filter(state=Replica.State.READY)
+    missing_file_state = ""
+    if not ((is_ready and path.is_file()) or serving.exists()):
+        missing_file_state = str(ModelVersion.FileState.ABSENT if is_ready else version.file_state)
     return ModelSpec(
         model_slug=version.model.slug,
         version_key=version.key,
@@ -61,13 +64,5 @@ def spec_of(version: ModelVersion, models_dir: Path) -> ModelSpec:
         default_sampling=version.default_sampling,
         is_deprecated=version.is_deprecated,
         deprecation_note=version.deprecation_note,
-        missing_file_state=_missing_file_state(version, path),
+        missing_file_state=missing_file_state,
     )
-
-
-def _missing_file_state(version: ModelVersion, path: Path) -> str:
-    is_ready = version.file_state == ModelVersion.FileState.READY
-    serving = version.replicas.filter(state=Replica.State.READY)
-    if (is_ready and path.is_file()) or serving.exists():
-        return ""
-    return str(ModelVersion.FileState.ABSENT if is_ready else version.file_state)

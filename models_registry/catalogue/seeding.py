@@ -47,7 +47,11 @@ def seed_registry(path: Path = SEED_FILE, restore: bool = False) -> SeedReport:
             writer.put(RoleAssignment, "/".join(identity.values()), identity, entry)
         fallbacks = {entry["slug"]: entry.pop("fallbacks", []) for entry in seed["models"]}
         models = {entry["slug"]: _seed_model(writer, entry) for entry in seed["models"]}
-        _seed_fallbacks(writer, fallbacks, models)
+        for slug, targets in fallbacks.items():
+            for position, target in enumerate(targets):
+                if models[slug] is not None and models[target] is not None:
+                    identity = {"model": models[slug], "target": models[target]}
+                    writer.put(Fallback, f"{target} for {slug}", identity, {"position": position})
         for entry in seed["presets"]:
             defaults = seed["mode_settings"][entry["orchestration_mode"]]
             _seed_preset(writer, entry, defaults, models)
@@ -106,16 +110,6 @@ def _seed_default(writer: SeedWriter, model: Model, slug: str, wanted: str) -> N
     elif current != wanted:
         writer.report.kept.append(name)
     writer.remember_value(name, version.pk, wanted)
-
-
-def _seed_fallbacks(
-    writer: SeedWriter, fallbacks: dict[str, list[str]], models: dict[str, Model | None]
-) -> None:
-    for slug, targets in fallbacks.items():
-        for position, target in enumerate(targets):
-            if models[slug] is not None and models[target] is not None:
-                identity = {"model": models[slug], "target": models[target]}
-                writer.put(Fallback, f"{target} for {slug}", identity, {"position": position})
 
 
 def _seed_preset(

@@ -90,7 +90,9 @@ def replica_statuses() -> list[ReplicaStatus]:
             load_fraction=replica.load_fraction,
             resident_bytes=replica.resident_bytes,
             device=replica.device,
-            memory_bytes=_memory_bytes(replica),
+            memory_bytes=0
+            if replica.state in (Replica.State.STOPPED, Replica.State.FAILED)
+            else sum(replica.needed_bytes.values()),
             is_on_demand=replica.on_demand
             and not (replica.version.pinned or replica.version.preload_workers > 0),
         )
@@ -101,9 +103,3 @@ def replica_statuses() -> list[ReplicaStatus]:
 def pinned_keys() -> set[str]:
     rows = ModelVersion.objects.filter(pinned=True)
     return {f"{slug}@{label}" for slug, label in rows.values_list("model__slug", "label")}
-
-
-def _memory_bytes(replica: Replica) -> int:
-    if replica.state in (Replica.State.STOPPED, Replica.State.FAILED):
-        return 0
-    return sum(replica.needed_bytes.values())

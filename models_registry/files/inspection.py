@@ -196,7 +196,11 @@ def inspect_file(version: ModelVersion, path: Path) -> None:
     if old_facts is not None and old_facts != version.header:
         version.footprints.all().delete()  # measured with another file
     if is_all:
-        _complete_model(version, header)
+        model = version.model
+        model.capabilities = version.capabilities
+        if model.type in _DOES:
+            model.type = _kind(header)
+        model.save(update_fields=["capabilities", "type"])
 
 
 def _set_facts(version: ModelVersion, header: GGUFHeader) -> None:
@@ -242,11 +246,3 @@ _DOES: Final[dict[str, str]] = {
 
 def _kind(header: GGUFHeader) -> str:
     return Model.Type.EMBEDDING if header.is_embedding else Model.Type.TEXT_GENERATION
-
-
-def _complete_model(version: ModelVersion, header: GGUFHeader) -> None:
-    model = version.model
-    model.capabilities = version.capabilities
-    if model.type in _DOES:
-        model.type = _kind(header)
-    model.save(update_fields=["capabilities", "type"])

@@ -116,7 +116,9 @@ def placements_among(
     with_wish: list[Placement] = []
     without: list[Placement] = []
     for node in nodes:
-        if version.device == "auto" and _has_device(node, wished_device):
+        names = {device["name"] for device in node.devices}
+        kinds = {name.partition(":")[0] for name in names}
+        if version.device == "auto" and wished_device in names | kinds:
             with_wish += placements_of(version, node, measured, wished_device)
         else:
             without += placements_of(version, node, measured)
@@ -132,11 +134,6 @@ def placements_of(
     ``device`` of "" is the version's own.
     """
     return tuple(_placements(version, node, measured, device or version.device))
-
-
-def _has_device(node: Node, wished: str) -> bool:
-    names = {device["name"] for device in node.devices}
-    return wished in names | {name.partition(":")[0] for name in names}
 
 
 def _device_options(

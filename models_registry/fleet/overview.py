@@ -126,27 +126,21 @@ def node_state(node: Node, replicas: Sequence[Replica], is_alive: bool) -> NodeS
     """A node with the memory held by those of ``replicas`` that are on it."""
     own = [row for row in replicas if row.node_id == node.pk and row.state in OCCUPYING]
     facts = {device["name"]: device for device in node.devices}
-    return NodeState(
-        node=node,
-        is_alive=is_alive,
-        hosts=len(own),
-        devices=tuple(
+    devices = []
+    for name, budget in node.budgets.items():
+        holdings = [
+            Holding(row.version.key, int(row.needed_bytes[name]), row.state not in _SERVING)
+            for row in own
+            if row.needed_bytes.get(name)
+        ]
+        holdings.sort(key=lambda holding: holding.is_reserved)
+        devices.append(
             DeviceMemory(
                 name=name,
                 description=facts.get(name, {}).get("description", ""),
                 memory_bytes=facts.get(name, {}).get("memory_bytes", 0),
                 budget_bytes=budget,
-                holdings=_holdings(name, own),
+                holdings=tuple(holdings),
             )
-            for name, budget in node.budgets.items()
-        ),
-    )
-
-
-def _holdings(device: str, replicas: Iterable[Replica]) -> tuple[Holding, ...]:
-    found = [
-        Holding(row.version.key, int(row.needed_bytes[device]), row.state not in _SERVING)
-        for row in replicas
-        if row.needed_bytes.get(device)
-    ]
-    return tuple(sorted(found, key=lambda holding: holding.is_reserved))
+        )
+    return NodeState(node=node, is_alive=is_alive, hosts=len(own), devices=tuple(devices))

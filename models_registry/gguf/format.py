@@ -93,9 +93,15 @@ def read_container(
         if key in values:
             raise GGUFError(f"The key {key!r} occurs twice.")
         values[key] = _value(cursor, key)
-    return Container(
-        values, _tensors(cursor, tensor_count, _alignment(values), file_bytes, type_sizes)
-    )
+    alignment = values.get("general.alignment", 32)
+    if (
+        not isinstance(alignment, int)
+        or alignment <= 0
+        or alignment & (alignment - 1)
+        or alignment > 1 << 20
+    ):
+        raise GGUFError(f"general.alignment is {alignment!r}, not a sensible power of two.")
+    return Container(values, _tensors(cursor, tensor_count, alignment, file_bytes, type_sizes))
 
 
 def _key(cursor: Cursor) -> str:
@@ -142,18 +148,6 @@ def _array(cursor: Cursor, key: str) -> tuple[Scalar, ...] | Skipped:
         return Skipped(length)
     data = cursor.keep(length * scalar.size, key)
     return tuple(value for (value,) in scalar.iter_unpack(data))
-
-
-def _alignment(values: dict[str, Value]) -> int:
-    alignment = values.get("general.alignment", 32)
-    if (
-        not isinstance(alignment, int)
-        or alignment <= 0
-        or alignment & (alignment - 1)
-        or alignment > 1 << 20
-    ):
-        raise GGUFError(f"general.alignment is {alignment!r}, not a sensible power of two.")
-    return alignment
 
 
 def _tensors(

@@ -171,17 +171,14 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout):
         fields = kwargs.get("update_fields")
         with transaction.atomic():
             if self.capabilities and (fields is None or "chat_template" in fields):
-                self._follow_template()
+                before = self.capabilities
+                self.capabilities = capabilities_with(before, self.chat_template)
+                if before != self.capabilities and self.model.capabilities == before:
+                    self.model.capabilities = self.capabilities
+                    self.model.save(update_fields=["capabilities"])
                 if fields is not None:
                     kwargs["update_fields"] = {*fields, "capabilities"}
             super().save(*args, **kwargs)
-
-    def _follow_template(self) -> None:
-        before = self.capabilities
-        self.capabilities = capabilities_with(before, self.chat_template)
-        if before != self.capabilities and self.model.capabilities == before:
-            self.model.capabilities = self.capabilities
-            self.model.save(update_fields=["capabilities"])
 
     @property
     def usable_draft(self) -> "ModelVersion | None":
@@ -192,7 +189,10 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout):
     def clean(self) -> None:
         super().clean()
         check_sampling(self.default_sampling)
-        self._check_template()
+        fault = fault_of_template(self.chat_template)
+        stored = ModelVersion.objects.filter(pk=self.pk, chat_template=self.chat_template)
+        if fault and not stored.exists():
+            raise ValidationError({"chat_template": f"Not a valid Jinja template. {fault}"})
         if self.canary_percent:
             others = ModelVersion.objects.filter(model=self.model_id).exclude(pk=self.pk)
             taken = sum(others.values_list("canary_percent", flat=True))
@@ -208,13 +208,6 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout):
             reason = self._draft_fault(self.draft_model)
             if reason:
                 raise ValidationError({"draft_model": reason})
-
-    def _check_template(self) -> None:
-        """Raise ``ValidationError`` for an invalid template unless it was stored before."""
-        fault = fault_of_template(self.chat_template)
-        own = ModelVersion.objects.filter(pk=self.pk, chat_template=self.chat_template)
-        if fault and not own.exists():
-            raise ValidationError({"chat_template": f"Not a valid Jinja template. {fault}"})
 
     def _draft_fault(self, draft: "ModelVersion") -> str:
         """Reason why ``draft`` cannot be the draft model; "" if it can."""

@@ -73,11 +73,6 @@ def next_action(view: ReplicaView, rules: Rules, node_is_alive: bool) -> Action 
     if not view.is_alive:
         # A process not known to be dead may be about to send its first heartbeat.
         return Action.NOTE_DEATH if view.is_dead or age >= rules.lease_seconds else None
-    return _action_of_living(view, rules)
-
-
-def _action_of_living(view: ReplicaView, rules: Rules) -> Action | None:
-    age = view.state_age_seconds
     if view.state == ReplicaState.LOADING and age >= rules.load_stall_seconds:
         return Action.FAIL_LOAD
     if view.state == ReplicaState.DRAINING and age >= rules.drain_timeout_seconds:

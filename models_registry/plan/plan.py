@@ -98,7 +98,10 @@ class _Planner:
                 one.is_coming and one.occupies for one in own
             ):
                 continue
-            for replica in filter(_comes_back, own):
+            for replica in own:
+                is_away = replica.wanted and not replica.occupies and not may_start(replica)
+                if not is_away or replica.load_failed or replica.crashes >= CRASH_LOOP:
+                    continue
                 places = (one for one in version.placements if one.node == replica.node)
                 placement = next(filter(self.room.fits_now, places), None)
                 if placement is not None:
@@ -230,9 +233,3 @@ class _Planner:
             else:
                 continue
             self.plan.reasons[version.key] = reason
-
-
-def _comes_back(replica: ReplicaView) -> bool:
-    """Whether a wanted replica has just ended, and starts again in a moment."""
-    is_away = replica.wanted and not replica.occupies and not may_start(replica)
-    return is_away and not replica.load_failed and replica.crashes < CRASH_LOOP

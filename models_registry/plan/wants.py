@@ -61,7 +61,12 @@ def _wants_of(version: VersionView, replicas: list[ReplicaView], *, may_guess: b
     absent = [replica for replica in replicas if replica.wanted and not replica.occupies]
     returning = [replica for replica in absent if may_start(replica)]
     found = [_return_of(version, replica, coming) for replica in returning]
-    places = _elsewhere(version, replicas)
+    # Not where it rests from a crash, nor where a process has not ended: the next might hang too.
+    barred = {one.node for one in replicas if rest_seconds(one) > 0 or one.is_stuck}
+    allowed = [place for place in version.placements if place.node not in barred]
+    # Another copy goes to a node without one, if there is such a node.
+    copies = [replica.node for replica in replicas if replica.occupies]
+    places = tuple(sorted(allowed, key=lambda place: copies.count(place.node)))
     if version.queued and not coming and not returning:
         found.append(
             Want(
@@ -113,12 +118,3 @@ def _return_of(version: VersionView, replica: ReplicaView, coming: int) -> Want:
         waited_seconds=max(absent_seconds, version.oldest_wait_seconds if requests_wait else 0.0),
         urgency_seconds=max(absent_seconds, version.urgency_seconds if requests_wait else 0.0),
     )
-
-
-def _elsewhere(version: VersionView, replicas: list[ReplicaView]) -> tuple[Placement, ...]:
-    """Placements for another copy, nodes without one first."""
-    # Not where it rests from a crash, nor where a process has not ended: the next might hang too.
-    barred = {one.node for one in replicas if rest_seconds(one) > 0 or one.is_stuck}
-    copies = [replica.node for replica in replicas if replica.occupies]
-    allowed = [place for place in version.placements if place.node not in barred]
-    return tuple(sorted(allowed, key=lambda place: copies.count(place.node)))

@@ -100,13 +100,16 @@ def choose_model(route: Route, candidates: Iterable[Candidate]) -> Candidate | N
     for role in (route.role, route.fallback_role):
         fitting = [model for model in models if not role or role in model.roles]
         if fitting:
-            return min(fitting, key=lambda model: _preference(model, role))
+            return min(
+                fitting,
+                key=lambda model: (
+                    model.is_deprecated,
+                    not model.is_loaded,
+                    model.roles.index(role) if role else 0,
+                    model.slug,
+                ),
+            )
     return None
-
-
-def _preference(model: Candidate, role: str) -> tuple[bool, bool, int, str]:
-    rank = model.roles.index(role) if role else 0
-    return (model.is_deprecated, not model.is_loaded, rank, model.slug)
 
 
 def member_faults(mode: str, settings: ModeSettings, roles: Sequence[str]) -> list[str]:

@@ -56,22 +56,22 @@ class ModelMetrics(ApiView):
         """Requests, tokens and latencies of its versions in the last 24 hours."""
         status = await status_of(model_id)
         since = timezone.now() - timedelta(hours=_METRICS_HOURS)
-        figures = await in_database(model_statistics, status.model.slug, since)
+        versions = []
+        for one in await in_database(model_statistics, status.model.slug, since):
+            figures = asdict(one)
+            figures["version"] = figures.pop("version_key")
+            figures["total_seconds"] = figures.pop("total")
+            figures["queue_seconds"] = figures.pop("queue")
+            figures["error_rate"] = round(one.failed / one.requests, 4)
+            versions.append(figures)
         return json_response(
             {
                 "object": "model.metrics",
                 "id": status.model.slug,
                 "since": int(since.timestamp()),
-                "versions": [_figures_object(asdict(one)) for one in figures],
+                "versions": versions,
             }
         )
-
-
-def _figures_object(figures: dict[str, Any]) -> dict[str, Any]:
-    failed, requests = figures["failed"], figures["requests"]
-    figures["version"] = figures.pop("version_key")
-    figures["total_seconds"], figures["queue_seconds"] = figures.pop("total"), figures.pop("queue")
-    return figures | {"error_rate": round(failed / requests, 4)}
 
 
 def _summary(status: ModelStatus) -> dict[str, Any]:

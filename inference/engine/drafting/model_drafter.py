@@ -6,7 +6,6 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from inference.engine.backend import Backend, DecodeOutcome, ModelLoadError, Span
 from inference.engine.config import EngineConfig
@@ -123,19 +122,16 @@ class ModelDrafter:
                 return None
             slot = _Slot(self._free_ids.pop())
         self._slots[request.key] = slot
-        self._keep_right_guesses(slot, request.token_ids)
-        return slot
-
-    def _keep_right_guesses(self, slot: _Slot, token_ids: list[int]) -> None:
-        """Confirm the guesses that the text contains; its last token is computed for the logits."""
-        known = min(slot.confirmed, len(token_ids) - 1)
-        for guess, truth in zip(slot.guesses, token_ids[known:-1], strict=False):
+        # Confirm the guesses that the text contains; its last token is computed for the logits.
+        known = min(slot.confirmed, len(request.token_ids) - 1)
+        for guess, truth in zip(slot.guesses, request.token_ids[known:-1], strict=False):
             if guess != truth:
                 break
             known += 1
         if known < slot.cells:
             self._backend.truncate(slot.sequence_id, known)
         slot.confirmed, slot.guesses = known, []
+        return slot
 
     def _make_room(self, cells: int, used: set[Hashable]) -> bool:
         while sum(slot.cells for slot in self._slots.values()) + cells > self._kv_cells:
@@ -174,21 +170,17 @@ class ModelDrafter:
             else:
                 each.slot.confirmed += len(span.token_ids)
             if span.outputs:
-                token_id, grade = _likeliest(self._backend.logits(index)[: self._common_size])
+                logits = self._backend.logits(index)[: self._common_size]
+                token_id = int(logits.argmax())
                 each.draft.token_ids.append(token_id)
-                each.draft.grades.append(grade)
+                # The grade is higher the fewer rivals the likeliest token has.
+                rivals = int(np.count_nonzero(logits > logits[token_id] - RIVAL_LOGITS)) - 1
+                each.draft.grades.append(len(RIVALS) - bisect(RIVALS, rivals))
                 if len(each.draft.token_ids) < each.tokens:
                     each.feed = [token_id]
                     unfinished.append(each)
         self._cost.observe(self._step_tokens - room, self._clock() - started)
         return unfinished
-
-
-def _likeliest(logits: npt.NDArray[np.float32]) -> tuple[int, int]:
-    """The likeliest token, and a grade that is higher the fewer rivals it has."""
-    token_id = int(logits.argmax())
-    rivals = int(np.count_nonzero(logits > logits[token_id] - RIVAL_LOGITS)) - 1
-    return token_id, len(RIVALS) - bisect(RIVALS, rivals)
 
 
 def _common_vocabulary(draft: Backend, target: Backend) -> int:

@@ -36,7 +36,11 @@ class NgramIndex:
         Returns the position after the newest of the longest occurrences, and its length in tokens:
         0 for none, at most ``MAX_MATCH_TOKENS``.
         """
-        self._extend(token_ids)
+        # Index the new runs, except one at the very end: the end must not find itself.
+        for end in range(self._first_end + len(self._older), len(token_ids)):
+            run = tuple(token_ids[end - MIN_MATCH_TOKENS : end])
+            self._older.append(self._newest.get(run, _NOWHERE))
+            self._newest[run] = end
         best, best_length = _NOWHERE, 0
         position = self._newest.get(tuple(token_ids[-MIN_MATCH_TOKENS:]), _NOWHERE)
         for _ in range(MAX_CANDIDATES):
@@ -51,13 +55,6 @@ class NgramIndex:
     @property
     def _first_end(self) -> int:
         return self._start + MIN_MATCH_TOKENS
-
-    def _extend(self, token_ids: list[int]) -> None:
-        """Index the new runs, except one at the very end: the end must not find itself."""
-        for end in range(self._first_end + len(self._older), len(token_ids)):
-            run = tuple(token_ids[end - MIN_MATCH_TOKENS : end])
-            self._older.append(self._newest.get(run, _NOWHERE))
-            self._newest[run] = end
 
 
 class NgramDrafter:

@@ -97,17 +97,18 @@ class Speculation:
 
     def _worth_asking(self, requests: list[DraftRequest], useful_tokens: int) -> list[DraftRequest]:
         """The requests whose guesses pay for the drafter's time too, cut to the best length."""
+
+        def seconds(tokens: int, depth: int) -> float:
+            # A sequence whose guesses were all right has two tokens to begin with instead of one.
+            sequences = -(-tokens // depth) if depth else 0
+            drafting_seconds = self._drafter.seconds(tokens + sequences, depth)
+            return self._step_seconds(useful_tokens + tokens) + drafting_seconds
+
         chances = [
             [self._sequences[request.key].mean_chance] * request.tokens for request in requests
         ]
-        counts = best_counts(
-            chances,
-            useful_tokens,
-            sum(request.tokens for request in requests),
-            lambda tokens, depth: (
-                self._step_seconds(useful_tokens + tokens) + self._drafting_seconds(tokens, depth)
-            ),
-        )
+        limit = sum(request.tokens for request in requests)
+        counts = best_counts(chances, useful_tokens, limit, seconds)
         if any(counts):
             return [
                 replace(request, tokens=count)
@@ -118,11 +119,6 @@ class Speculation:
         probe = replace(shortest, tokens=min(shortest.tokens, PROBE_TOKENS))
         cost = self._drafter.seconds(len(probe.token_ids) + probe.tokens, probe.tokens)
         return [probe] if probe.tokens and self._pay_for_probe(cost) else []
-
-    def _drafting_seconds(self, tokens: int, depth: int) -> float:
-        # A sequence whose guesses were all right has two tokens to begin with instead of one.
-        sequences = -(-tokens // depth) if depth else 0
-        return self._drafter.seconds(tokens + sequences, depth)
 
     def _worth_computing(self, useful_tokens: int, room_tokens: int) -> dict[Hashable, int]:
         keys = list(self._unchecked)

@@ -56,8 +56,12 @@ class LlamaBackend:
         self._buffers = BatchBuffers(config.step_tokens)
         self._rows: list[int] = []
         self._abort = AbortFlag(self._context)
-        self.piece = lru_cache(maxsize=None)(self._piece)
-        self.ends_generation = lru_cache(maxsize=None)(self._ends_generation)
+        self.piece = lru_cache(maxsize=None)(
+            lambda token_id: token_bytes(self._vocabulary, token_id, special=False)
+        )
+        self.ends_generation = lru_cache(maxsize=None)(
+            lambda token_id: bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token_id))
+        )
         self._warm_up()
 
     def decode(self, spans: list[Span]) -> DecodeOutcome:
@@ -117,12 +121,6 @@ class LlamaBackend:
             llama_cpp.llama_free(self._context)
             llama_cpp.llama_model_free(self._model)
             self._context = None
-
-    def _piece(self, token_id: int) -> bytes:
-        return token_bytes(self._vocabulary, token_id, special=False)
-
-    def _ends_generation(self, token_id: int) -> bool:
-        return bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token_id))
 
     def _warm_up(self) -> None:
         """Run two small batches, so that the first client does not wait for pages to be read."""

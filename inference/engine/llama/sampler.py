@@ -29,7 +29,13 @@ class LlamaSampler:
         self._context = context
         self._matcher = matcher
         self._chain: Any = None
-        if sampling.temperature == 0 and not _changes_logits(sampling):
+        changes_logits = (
+            sampling.logit_bias
+            or sampling.presence_penalty
+            or sampling.frequency_penalty
+            or sampling.repeat_penalty != 1.0
+        )
+        if sampling.temperature == 0 and not changes_logits:
             return
         self._chain = llama_cpp.llama_sampler_chain_init(
             llama_cpp.llama_sampler_chain_default_params()
@@ -99,15 +105,6 @@ def _links(
         # A continued generation must not repeat its first random numbers.
         seed = (sampling.seed + len(output)) % SEEDS
     return [*links, llama_cpp.llama_sampler_init_dist(seed)]
-
-
-def _changes_logits(sampling: SamplingParameters) -> bool:
-    return bool(
-        sampling.logit_bias
-        or sampling.presence_penalty
-        or sampling.frequency_penalty
-        or sampling.repeat_penalty != 1.0
-    )
 
 
 def _accept(link: Any, token_ids: list[int]) -> None:

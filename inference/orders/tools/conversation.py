@@ -155,7 +155,11 @@ def _without_calls(messages: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any
         if results and message["role"] != "user":
             yield {"role": "user", "content": "\n".join(results)}
             results = []
-        calls = [_call_text(call["function"]) for call in message.get("tool_calls", ())]
+        functions = [call["function"] for call in message.get("tool_calls", ())]
+        calls = [
+            json.dumps({"name": one["name"], "arguments": one["arguments"]}, ensure_ascii=False)
+            for one in functions
+        ]
         parts = [*results, *filter(None, [message["content"]]), *calls]
         results = []
         yield {
@@ -164,12 +168,6 @@ def _without_calls(messages: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any
         }
     if results:
         yield {"role": "user", "content": "\n".join(results)}
-
-
-def _call_text(function: dict[str, Any]) -> str:
-    return json.dumps(
-        {"name": function["name"], "arguments": function["arguments"]}, ensure_ascii=False
-    )
 
 
 def _arguments_object(text: str) -> Any:

@@ -1,13 +1,15 @@
 """``manage.py seed_registry``: bring the registry up to date with the seed file."""
 
 from argparse import ArgumentParser
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand
 from rich.console import Console
 from rich.table import Table
 
 from models_registry.catalogue.seeding import seed_registry
+
+_MOST_NAMES: Final = 12
 
 
 class Command(BaseCommand):
@@ -25,10 +27,8 @@ class Command(BaseCommand):
             ("unchanged because edited", report.kept),
             ("not added because deleted", report.deleted),
         ):
-            table.add_row(title, str(len(names)), _abridged(names))
+            shown = names[:_MOST_NAMES]
+            if len(names) > _MOST_NAMES:
+                shown = [*shown, f"and {len(names) - _MOST_NAMES} more"]
+            table.add_row(title, str(len(names)), "\n".join(shown))
         Console(file=self.stdout).print(table)  # type: ignore[arg-type]
-
-
-def _abridged(names: list[str], limit: int = 12) -> str:
-    more = len(names) - limit
-    return "\n".join(names[:limit] + ([f"and {more} more"] if more > 0 else []))

@@ -137,13 +137,18 @@ class _Transfer:
             "the server's description": declared.size_bytes,
             "the server's answer": body.total_bytes,
         }
-        try:
-            _require_agreement(self._remote.url, sizes)
-        except SizeMismatchError as error:
+        known = {who: size for who, size in sizes.items() if size is not None}
+        if len(set(known.values())) > 1:
+            numbers = ", ".join(f"{size} bytes by {who}" for who, size in known.items())
+            error = SizeMismatchError(
+                f"{self._remote.url} has contradictory sizes: {numbers}. If the publisher replaced "
+                "the file on purpose, correct size and checksum in the registry; otherwise do not "
+                "use it."
+            )
             if self._partial.size_bytes:  # a proxy may have sent an error page: try again
                 raise InterruptedTransferError(str(error).rstrip(".")) from error
-            raise
-        return next((size for size in reversed(sizes.values()) if size is not None), None)
+            raise error
+        return next(reversed(known.values()), None)
 
     def _receive(self, response: StreamedResponse, body: BodyRange) -> None:
         partial, total_bytes = self._partial, self._partial.note.total_bytes
@@ -198,13 +203,3 @@ class _Transfer:
             self._on_progress(self._partial.size_bytes, self._partial.note.total_bytes, "waiting")
             # In steps, so that on_progress can cancel meanwhile.
             self._policy.sleep(min(remaining, _PAUSE_STEP_SECONDS))
-
-
-def _require_agreement(url: str, sizes: dict[str, int | None]) -> None:
-    known = {who: size for who, size in sizes.items() if size is not None}
-    if len(set(known.values())) > 1:
-        numbers = ", ".join(f"{size} bytes by {who}" for who, size in known.items())
-        raise SizeMismatchError(
-            f"{url} has contradictory sizes: {numbers}. If the publisher replaced the file on "
-            "purpose, correct size and checksum in the registry; otherwise do not use it."
-        )

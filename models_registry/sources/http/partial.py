@@ -3,6 +3,7 @@
 After a power failure `<file>.part` may be longer than the bytes that were written.
 """
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -47,9 +48,11 @@ class PartialFile:
         self._path = part
         self._digest = hashlib.sha256()
         self.size_bytes = 0
-        self.note = _read_note(part) or PartNote(source)
-        if self.note.source != source:
-            self.note = PartNote(source)
+        self.note = PartNote(source)
+        with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+            note = msgspec.json.decode(note_of_part(part).read_bytes(), type=PartNote)
+            if note.source == source:
+                self.note = note
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._file = os.fdopen(descriptor, "r+b")
         try:
@@ -106,10 +109,3 @@ class PartialFile:
             self._file.truncate(self.size_bytes)  # frees the reserved rest
         finally:
             self._file.close()
-
-
-def _read_note(part: Path) -> PartNote | None:
-    try:
-        return msgspec.json.decode(note_of_part(part).read_bytes(), type=PartNote)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return None

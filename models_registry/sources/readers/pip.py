@@ -104,21 +104,18 @@ def _follow(
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_POLL_SECONDS)
         if total_bytes is None:
-            total_bytes = _announced_bytes(log_path.read_text(errors="replace"))
-            if total_bytes is not None and process.poll() is None:
-                # pip copies the wheel from its temporary folder before it removes it there.
-                require_free_space(scratch, 2 * total_bytes, "the download")
+            announced = _SIZE_LINE.search(log_path.read_text(errors="replace"))
+            if announced is not None:
+                total_bytes = int(float(announced[1]) * _UNIT_BYTES[announced[2]])
+                if process.poll() is None:
+                    # pip copies the wheel from its temporary folder before it removes it there.
+                    require_free_space(scratch, 2 * total_bytes, "the download")
         done_bytes = _largest_wheel_bytes(scratch)
         if total_bytes is not None:
             done_bytes = min(done_bytes, total_bytes)
         on_progress(done_bytes, total_bytes, "downloading")
         if process.poll() is not None:
             return
-
-
-def _announced_bytes(log: str) -> int | None:
-    match = _SIZE_LINE.search(log)
-    return int(float(match[1]) * _UNIT_BYTES[match[2]]) if match else None
 
 
 def _largest_wheel_bytes(folder: Path) -> int:

@@ -72,7 +72,12 @@ def extract(
     try:
         with zipfile.ZipFile(wheel) as archive:
             if member.endswith("/") or member not in archive.namelist():
-                raise SourceNotFoundError(_missing_member(wheel, member, archive))
+                files = [item for item in archive.infolist() if not item.is_dir()]
+                files.sort(key=lambda item: item.file_size, reverse=True)
+                names = ", ".join(item.filename for item in files[:_LISTED_MEMBERS]) or "nothing"
+                raise SourceNotFoundError(
+                    f"{wheel.name} has no file {member}. Its largest files: {names}."
+                )
             with archive.open(member) as source:
                 size_bytes = archive.getinfo(member).file_size
                 return copy_hashed(
@@ -82,10 +87,3 @@ def extract(
         raise DownloadFailedError(
             f"{wheel.name} is damaged ({error}). Run 'pip cache purge' and try again."
         ) from error
-
-
-def _missing_member(wheel: Path, member: str, archive: zipfile.ZipFile) -> str:
-    files = [item for item in archive.infolist() if not item.is_dir()]
-    largest = sorted(files, key=lambda item: item.file_size, reverse=True)[:_LISTED_MEMBERS]
-    names = ", ".join(item.filename for item in largest) or "nothing"
-    return f"{wheel.name} has no file {member}. Its largest files: {names}."

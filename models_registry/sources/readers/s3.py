@@ -69,7 +69,11 @@ class S3Object(RemoteFile):
         return Address(signed, is_configured=True)
 
     def declared(self, response: ResponseHead) -> Expected:
-        return replace(self._expected, md5=_md5(response))
+        etag = _MD5_ETAG.fullmatch(response.headers.get("etag", ""))
+        has_key = f"{_ENCRYPTION}-customer-algorithm" in response.headers
+        is_plain = response.headers.get(_ENCRYPTION, _PLAIN) == _PLAIN and not has_key
+        # The ETag of a multipart upload or of an encrypted object is not its MD5.
+        return replace(self._expected, md5=etag[1] if etag and is_plain else None)
 
 
 def _described(url: str, bucket: str, key: str) -> tuple[Any, dict[str, Any]]:
@@ -122,14 +126,6 @@ def _refusal(url: str, bucket: str, error: "ClientError") -> SourceError | Inter
     if status in TEMPORARY:
         return InterruptedTransferError(f"S3 answered {status} {code}")
     return DownloadFailedError(f"S3 answered {status} {code} for {url}.")
-
-
-def _md5(response: ResponseHead) -> str | None:
-    """The MD5 (hex) in the ETag; None for a multipart upload or an encrypted object."""
-    etag = _MD5_ETAG.fullmatch(response.headers.get("etag", ""))
-    has_key = f"{_ENCRYPTION}-customer-algorithm" in response.headers
-    is_plain = response.headers.get(_ENCRYPTION, _PLAIN) == _PLAIN and not has_key
-    return etag[1] if etag and is_plain else None
 
 
 def _whole_sha256(facts: dict[str, Any]) -> str | None:

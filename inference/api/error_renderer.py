@@ -8,10 +8,11 @@ from typing import Any
 import django.db
 import msgspec
 import redis
+from django.contrib import admin
 from django.core.exceptions import RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.urls import is_valid_path
-from django.views.defaults import page_not_found
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -109,10 +110,11 @@ def error_response(error: InferenceError) -> HttpResponse:
     )
 
 
-def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
     """Django's handler for addresses that no route has: a page in the admin, an error elsewhere."""
     if request.path_info.startswith("/admin/"):
-        return page_not_found(request, exception, "admin/404.html")
+        context = admin.site.each_context(request) | {"title": "Page not found"}
+        return render(request, "inference/not_found.html", context, status=404)
     meant = _route_meant(request.path_info)
     advice = f"Use {meant}: the base URL ends in /v1." if meant else "See docs/api.md."
     return error_response(

@@ -17,8 +17,8 @@ KEY_PREFIX = "sk-brigade-"
 
 class Scope(models.TextChoices):
     INFERENCE = "inference", "run models and read one's own streams"
-    MODELS_READ = "models.read", "list models"
-    MODELS_OPERATE = "models.operate", "load and unload models"
+    MODELS_READ = "models.read", "list models, downloads and registrations"
+    MODELS_OPERATE = "models.operate", "load, unload, download and register models"
 
 
 def every_scope() -> list[str]:

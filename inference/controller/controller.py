@@ -194,7 +194,7 @@ class Controller:
             if not fleet_changes.retire(row, retired.reason):
                 continue
             if retired.reason:
-                logger.info("%s is evicted. %s", row, retired.reason)
+                logger.info("%s leaves memory. %s", row, retired.reason)
             if row.state == Replica.State.READY:
                 self._actions.drain(row)
             self._demand.forget_keep_alive(row.version.key)

@@ -115,7 +115,16 @@ def replica_table(replicas: Sequence[ReplicaState]) -> dict[str, Any]:
                 f"{figures.tokens_per_second:,.0f}",
             )
         )
-    headers = ("replica", "node", "state", "device", "memory", "running", "queue", "tokens/s")
+    headers = (
+        "replica",
+        "node",
+        "state",
+        "device",
+        "reserved memory",
+        "running",
+        "queue",
+        "tokens/s",
+    )
     return {"headers": headers, "rows": rows}
 
 

@@ -57,7 +57,7 @@ class DeviceFit:
             f"than the {budget} there are."
         ]
         if self.resident:
-            parts.append(f"Together fit {', '.join(self.resident)}.")
+            parts.append(f"In memory together: {', '.join(self.resident)}.")
         if self.swapped:
             parts.append(f"Loaded in turn: {', '.join(self.swapped)}.")
         if self.never:

@@ -68,13 +68,13 @@ class Model(models.Model):
         return list(settings.INFERENCE.model_roles.get(self.slug, self.roles))
 
 
-def _price(help_text: str) -> models.DecimalField:
+def _price(label: str) -> models.DecimalField:
     return models.DecimalField(
+        label,
         max_digits=12,
         decimal_places=6,
         default=0,
         validators=[MinValueValidator(0)],
-        help_text=help_text,
     )
 
 
@@ -99,16 +99,18 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout):
     )
     file_error = models.TextField(blank=True, editable=False)
     sha256 = models.CharField("SHA-256", max_length=64, blank=True)
-    size_bytes = models.BigIntegerField(null=True, blank=True)
+    size_bytes = models.BigIntegerField("size (bytes)", null=True, blank=True)
     documented_memory_bytes = models.BigIntegerField(
-        null=True, blank=True, help_text="Memory in bytes, according to the publisher."
+        "documented memory (bytes)", null=True, blank=True, help_text="According to the publisher."
     )
     hardware = models.CharField(max_length=20, choices=Hardware.choices, blank=True)
 
     # Read from the file's header; empty until the file is here.
     architecture = models.CharField(max_length=50, blank=True, editable=False)
     quantisation = models.CharField(max_length=30, blank=True, editable=False)
-    context_length_tokens = models.PositiveIntegerField(null=True, blank=True)
+    context_length_tokens = models.PositiveIntegerField(
+        "context length (tokens)", null=True, blank=True
+    )
     embedding_dimensions = models.PositiveIntegerField(null=True, blank=True, editable=False)
     vocabulary_size = models.PositiveIntegerField(null=True, blank=True, editable=False)
     kv_bytes_per_token = models.PositiveIntegerField(
@@ -129,9 +131,9 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout):
     default_sampling = models.JSONField(
         default=dict, blank=True, help_text="Sampling values of requests that set none."
     )
-    prompt_usd_per_million_tokens = _price("US dollars for a million prompt tokens.")
-    completion_usd_per_million_tokens = _price("US dollars for a million completion tokens.")
-    usd_per_device_hour = _price("US dollars for an hour of computing on one device.")
+    prompt_usd_per_million_tokens = _price("US dollars per million prompt tokens")
+    completion_usd_per_million_tokens = _price("US dollars per million completion tokens")
+    usd_per_device_hour = _price("US dollars per hour on one device")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

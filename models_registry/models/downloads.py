@@ -48,7 +48,7 @@ class Download(models.Model):
     bytes_per_second = models.BigIntegerField(null=True, editable=False)
     error = models.TextField(blank=True, editable=False)
     losses = models.PositiveSmallIntegerField(
-        default=0, editable=False, help_text="Attempts whose process died."
+        "attempts whose process died", default=0, editable=False
     )
     run_id = models.UUIDField(null=True, editable=False)
     requested_at = models.DateTimeField(auto_now_add=True)

@@ -18,7 +18,7 @@ class Preset(models.Model):
                 r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", "Use letters, digits, '.', '_' and '-'."
             )
         ],
-        help_text="The value of preset in requests.",
+        help_text="Requests send it as model or preset.",
     )
     title = models.CharField(max_length=200, blank=True)
     orchestration_mode = models.CharField(
@@ -35,6 +35,7 @@ class Preset(models.Model):
         default=dict, blank=True, help_text="Overrides the default sampling of its versions."
     )
     documented_memory_bytes = models.BigIntegerField(
+        "documented memory (bytes)",
         null=True,
         blank=True,
         help_text="Memory of all models, according to the publisher.",

@@ -44,7 +44,7 @@ def test_device_says_how_much_is_missing_and_which_versions_fit() -> None:
     assert found.missing_bytes == 5 * GIB
     assert str(found) == (
         "Does not fit at once: it needs 7.0 GiB, 5.0 GiB more than the 2.0 GiB there are. "
-        "Together fit a, c. Loaded in turn: b. Too large even alone: d."
+        "In memory together: a, c. Loaded in turn: b. Too large even alone: d."
     )
 
 

@@ -11,6 +11,7 @@ import redis
 from asgiref.testing import ApplicationCommunicator
 from openai._streaming import SSEDecoder
 
+from inference.database import in_database
 from inference.messages import Delta, Failed, Finished, Generation, Started, Usage
 from inference.queue import keys
 from inference.runs.host_run import HostRun
@@ -311,7 +312,7 @@ async def test_stream_that_is_never_read_stops_its_generation(
     assert len(service.streaming) == 1
     await eventually(lambda: model.engine.is_idle)
     await eventually(lambda: not service.streaming)
-    record = await RequestRecord.objects.aget(end_user="unread")
+    record = await in_database(RequestRecord.objects.get, end_user="unread")
     assert record.outcome == "cancelled"
     assert record.completion_tokens > 0
 

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import pytest
 import redis
 
+from inference.database import in_database
 from inference.errors import InferenceError
 from inference.messages import Delta, Failed, Finished, Frame, Started, Usage
 from inference.orders.chat import chat_order
@@ -49,7 +50,7 @@ async def on_another_version(
             yield run
             return
     assert isinstance(order.request, ChatRequest)
-    spec = await asyncio.to_thread(spec_of, other, runtime().settings.models_dir)
+    spec = await in_database(spec_of, other, runtime().settings.models_dir)
     again = await chat_order(runtime(), order.request, spec)
     async with onward(again, principal) as run:
         yield run
@@ -105,9 +106,8 @@ async def test_step_retries_on_another_version(
     monkeypatch: pytest.MonkeyPatch,
     stream: bool,
 ):
-    other = await asyncio.to_thread(
-        register_version, service.settings.models_dir / version.file_name
-    )
+    path = service.settings.models_dir / version.file_name
+    other = await in_database(register_version, path)
     other_host = ScriptedHost(redis_client, other.key)
     retry = functools.partial(on_another_version, other)
     monkeypatch.setattr(seam, "STEPS", [*seam.STEPS, retry])

@@ -1,1 +1,1 @@
-"""Token streams: numbered frames in Redis, read by whoever follows a generation."""
+"""Token streams: numbered frames in Redis."""

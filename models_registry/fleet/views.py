@@ -217,6 +217,6 @@ def _keep_alive_seconds(
     if keep_alive is None or is_embedding:
         keep_alive = version.keep_alive_seconds
     if keep_alive is None:
-        # Embedding models stay beside whatever comes and goes, unless somebody says otherwise.
+        # Embedding models stay until their room is needed, unless a keep-alive is set.
         keep_alive = -1 if is_embedding else default_seconds
     return math.inf if keep_alive < 0 else keep_alive

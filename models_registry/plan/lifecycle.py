@@ -58,7 +58,7 @@ def next_action(view: ReplicaView, rules: Rules, node_is_alive: bool) -> Action 
     if view.is_stuck:
         return Action.KILL if age >= rules.drain_patience_seconds else None
     if view.state in (ReplicaState.STOPPED, ReplicaState.FAILED):
-        # A failure with a reason stays visible until somebody has looked into it.
+        # A failure with a reason stays visible until the next launch, load or unload.
         is_over = view.state == ReplicaState.FAILED and not view.wanted and not view.failure
         return Action.NOTE_STOPPED if is_over else None
     is_on_its_way = view.state in (ReplicaState.STARTING, ReplicaState.LOADING)

@@ -1,4 +1,4 @@
-"""``/api/models``: models with their versions and figures, for those who look after them."""
+"""``/api/models``: models with their versions and statistics, for operators."""
 
 from dataclasses import asdict
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""A download as it goes on, for whoever stays connected."""
+"""The progress of a download, for clients that stay connected."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -67,7 +67,7 @@ class HostRun(Run):
         self._shared = shared
         self._repeats = repeats
         self._repeating: set[int] = set()
-        self._has_begun = False
+        self._has_begun = self._has_settled = False
         self._stack = AsyncExitStack()
         self._followed: Followed | None = None
 
@@ -108,11 +108,15 @@ class HostRun(Run):
         return await load_fraction(self._shared.redis, self.header.version_key)
 
     async def settle(self) -> None:
-        """Stop what still runs and wait for its last frames, so that usage is known."""
+        """Stop what still runs and wait for its last frames, so that usage is known.
+
+        A second call does nothing, so that a run without an end is waited for once.
+        """
         if self._next is not None:
             self._take(self._next)
-        if self.is_over:
+        if self.is_over or self._has_settled:
             return
+        self._has_settled = True
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self._stop_surely()

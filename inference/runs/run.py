@@ -35,7 +35,7 @@ def header_of(order: Order, principal: Principal) -> RunHeader:
 
 @dataclass
 class ChoiceState:
-    """How far a choice was read, and its last frame once it is over."""
+    """Reading position of a choice, and its last frame once it is over."""
 
     position: int = 0
     finished: Finished | None = None

@@ -8,13 +8,14 @@ from inference.messages import Finished, Generation, Started, Usage
 from inference.orders.order import Order
 from inference.principal import Principal
 from inference.runs.generate import generate
-from inference.runs.host_run import cache_salt
+from inference.runs.host_run import HostRun, cache_salt
 from inference.runs.runtime import Runtime
 from models_registry.models import ModelVersion
 from tests.stack import (  # noqa: F401 - fixtures
     ScriptedHost,
     configure,
     database,
+    record_of,
     redis_client,
     scripted_host,
     service,
@@ -40,6 +41,28 @@ def test_cache_salt_sets_apart_who_may_not_share(sharing: str, together: list[se
     salts = [{cache_salt(principal, sharing) for principal in group} for group in together]
     assert all(len(group) == 1 for group in salts)
     assert len(set.union(*salts)) == len(together)
+
+
+async def test_run_without_an_end_is_waited_for_once(
+    service: Runtime,  # noqa: F811
+    version: ModelVersion,  # noqa: F811
+    scripted_host: ScriptedHost,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("inference.runs.host_run.SETTLE_SECONDS", 0.1)
+    stops: list[str] = []
+    stop = HostRun.stop
+
+    async def counted(run: HostRun) -> bool:
+        stops.append(run.header.id)
+        return await stop(run)
+
+    monkeypatch.setattr(HostRun, "stop", counted)
+    spec = await service.resolver.resolve(version.model.slug, "text_generation")
+    async with generate(Order("chat", spec, [[1, 2]], max_tokens=4), KEY) as run:
+        scripted_host.claim()
+    assert stops == [run.header.id]
+    assert (await record_of(run.header.id)).error_code == "unsettled"
 
 
 @pytest.mark.parametrize(("strategy", "priority"), [("priority", 3), ("fifo", 2)])

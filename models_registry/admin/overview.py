@@ -31,7 +31,7 @@ from models_registry.fleet.overview import (
     DeviceMemory,
     NodeState,
     Overview,
-    ReplicaState,
+    ReplicaSummary,
     read_overview,
     shown_downloads,
 )
@@ -98,7 +98,7 @@ def fleet_context(overview: Overview) -> dict[str, Any]:
     }
 
 
-def replica_table(replicas: Sequence[ReplicaState]) -> dict[str, Any]:
+def replica_table(replicas: Sequence[ReplicaSummary]) -> dict[str, Any]:
     rows: list[tuple[Any, ...]] = []
     for one in replicas:
         row, figures = one.replica, one.figures
@@ -192,7 +192,7 @@ def _device(memory: DeviceMemory) -> dict[str, Any]:
     }
 
 
-def _state(one: ReplicaState) -> SafeString:
+def _state(one: ReplicaSummary) -> SafeString:
     row = one.replica
     if row.state == Replica.State.LOADING:
         return progress(100 * row.load_fraction, "loading", f"{row.load_fraction:.0%}")

@@ -58,7 +58,7 @@ class NodeState:
 
 
 @dataclass(frozen=True)
-class ReplicaState:
+class ReplicaSummary:
     replica: Replica
     figures: HostFigures
     queued: int
@@ -74,7 +74,7 @@ class Overview:
 
     seen_at: datetime
     nodes: tuple[NodeState, ...]
-    replicas: tuple[ReplicaState, ...]
+    replicas: tuple[ReplicaSummary, ...]
     queued: Mapping[str, int]
     downloads: tuple[Download, ...]
     fault: str = ""
@@ -103,7 +103,7 @@ def read_overview() -> Overview:
         seen_at=now,
         nodes=tuple(node_state(node, rows, node.name in figures.alive_nodes) for node in nodes),
         replicas=tuple(
-            ReplicaState(
+            ReplicaSummary(
                 row,
                 figures.hosts.get(str(row.launch_id), HostFigures()),
                 queued=figures.queued.get(row.version.key, 0),

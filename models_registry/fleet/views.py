@@ -207,7 +207,7 @@ def _file_fault(version: ModelVersion) -> str:
 def _keep_alive_seconds(
     version: ModelVersion, demand: Demand, claim: Claim, now: datetime, default_seconds: float
 ) -> float:
-    """How long a version stays without work; infinity until its room is needed."""
+    """Seconds that a version stays without work; infinity until its room is needed."""
     if claim.references:
         return math.inf
     if claim.is_left_over(now, demand.idle_seconds):

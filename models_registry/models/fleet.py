@@ -7,6 +7,7 @@ from django.db import models
 
 from models_registry.models.catalogue import ModelVersion
 from models_registry.models.runtime import validate_device
+from models_registry.rules.replica_state import ReplicaState
 
 # Of main memory; the operating system, the databases and the web process get the rest.
 DEFAULT_MEMORY_SHARE: Final = 0.8
@@ -68,13 +69,7 @@ class Replica(models.Model):
         RESIDENT = "resident"
         ABSENT = "absent"
 
-    class State(models.TextChoices):
-        STOPPED = "stopped"
-        STARTING = "starting"
-        LOADING = "loading"
-        READY = "ready"
-        DRAINING = "draining"
-        FAILED = "failed"
+    State = ReplicaState
 
     version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="replicas")
     node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="replicas")

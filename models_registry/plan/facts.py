@@ -3,19 +3,8 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
-
-class ReplicaState(StrEnum):
-    """The values of ``Replica.State``, without Django."""
-
-    STOPPED = "stopped"
-    STARTING = "starting"
-    LOADING = "loading"
-    READY = "ready"
-    DRAINING = "draining"
-    FAILED = "failed"
-
+from models_registry.rules.replica_state import ReplicaState
 
 # States in which a replica holds memory, or has memory reserved.
 OCCUPYING = frozenset(

@@ -2,7 +2,8 @@
 
 from enum import Enum
 
-from models_registry.plan.facts import ReplicaState, ReplicaView, Rules
+from models_registry.plan.facts import ReplicaView, Rules
+from models_registry.rules.replica_state import ReplicaState
 
 # A start that no cluster has picked up for so long is announced again: the cluster may have died
 # with the announcement.

@@ -8,20 +8,13 @@ memory that is coming free counts as given to it.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from models_registry.plan.facts import (
-    Bytes,
-    NodeView,
-    Placement,
-    ReplicaState,
-    ReplicaView,
-    Rules,
-    VersionView,
-)
+from models_registry.plan.facts import Bytes, NodeView, Placement, ReplicaView, Rules, VersionView
 from models_registry.plan.lifecycle import CRASH_LOOP, Action, may_start, next_action, rest_seconds
 from models_registry.plan.reasons import LOADING, LOADS_LATER, NEARLY, NO_NODE, Reason, shortage
 from models_registry.plan.retirement import Retire, expired, overdrawn, victims
 from models_registry.plan.room import FLUCTUATION, Room
 from models_registry.plan.wants import Want, wants
+from models_registry.rules.replica_state import ReplicaState
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from models_registry.plan.facts import Placement, ReplicaState, ReplicaView, VersionView
+from models_registry.plan.facts import Placement, ReplicaView, VersionView
 from models_registry.plan.room import FLUCTUATION, HOSTS, Room, full_needs
+from models_registry.rules.replica_state import ReplicaState
 
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"))
 NO_NODE = "No node runs a models cluster. Start one: manage.py cluster models"

@@ -5,15 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from models_registry.models import Replica
-from models_registry.plan.facts import (
-    NodeView,
-    Placement,
-    ReplicaState,
-    ReplicaView,
-    Rules,
-    VersionView,
-)
+from models_registry.plan.facts import NodeView, Placement, ReplicaView, Rules, VersionView
 from models_registry.plan.lifecycle import (
     CALM_SECONDS,
     CALM_UNUSED_SECONDS,
@@ -38,10 +30,6 @@ AGES = (
     CALM_UNUSED_SECONDS,
     *(RULES.drain_patience_seconds, RULES.load_stall_seconds, RULES.drain_timeout_seconds),
 )
-
-
-def test_replica_states_are_those_of_the_rows() -> None:
-    assert list(ReplicaState) == Replica.State.values
 
 
 def decide(view: ReplicaView, *, node_is_alive: bool = True) -> Action | str | None:

@@ -5,6 +5,7 @@ and ``created`` in every chunk; an empty delta in the finish chunk; with ``inclu
 ``"usage": null`` in every chunk and one last chunk without choices; no text twice.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +48,7 @@ class Answer:
             self.reason = frame.reason
 
 
-class Format:
+class Format(ABC):
     object_name = ""
     chunk_name = ""
 
@@ -58,12 +59,12 @@ class Format:
         """First chunk of a choice; None if the route has none."""
         return None
 
+    @abstractmethod
     def delta(self, choice: int, frame: Delta) -> dict[str, Any] | None:
         """Chunk of a frame; None when there is nothing to show yet."""
-        raise NotImplementedError
 
-    def finish(self, choice: int, frame: Finished) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def finish(self, choice: int, frame: Finished) -> dict[str, Any]: ...
 
     def usage(self, usage: Usage) -> dict[str, Any]:
         return self._envelope(self.chunk_name, []) | {"usage": usage_object(usage)}
@@ -72,8 +73,8 @@ class Format:
         choices = [self._whole_choice(index, answer) for index, answer in enumerate(answers)]
         return self._envelope(self.object_name, choices) | {"usage": usage_object(usage)}
 
-    def _whole_choice(self, index: int, answer: Answer) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _whole_choice(self, index: int, answer: Answer) -> dict[str, Any]: ...
 
     def _chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
         chunk = self._envelope(self.chunk_name, [choice])

@@ -132,7 +132,7 @@ class PrefixTree:
         return path.length if path is not None else 0
 
     def added(self, holders: Iterable[int]) -> list[int]:
-        """How many tokens each holder has that no earlier one in ``holders`` has."""
+        """Number of tokens of each holder that no earlier holder in ``holders`` has."""
         seen: set[_Node] = set()
         counts = []
         for holder in holders:
@@ -199,7 +199,7 @@ class PrefixTree:
 
 
 def common_length(first: list[int], second: list[int], start: int = 0) -> int:
-    """How many tokens ``first`` has in common with ``second`` from ``start`` on."""
+    """Length of the common part of ``first`` and ``second`` from ``start`` on."""
     limit = min(len(first), len(second) - start)
     if first[:limit] == second[start : start + limit]:
         return limit

@@ -154,7 +154,7 @@ def _reserved_cells(sequence: Sequence) -> int:
 
 
 def _worth_awaiting(candidate: Sequence, leader: Sequence) -> int:
-    """How many tokens ``candidate`` can share after the prefill of ``leader``, if worth waiting."""
+    """Tokens that ``candidate`` can share after the prefill of ``leader``, if worth waiting."""
     if leader.rank > candidate.rank:
         return 0
     if leader.generation.cache_salt != candidate.generation.cache_salt:
@@ -170,7 +170,7 @@ def _budget(
     conditions: Conditions,
     costs: StepCosts,
 ) -> int:
-    """How many prompt tokens this step computes beside the running sequences' next tokens."""
+    """Prompt tokens that this step computes beside the running sequences' next tokens."""
     steps = len(plan.chunks)
     most = config.step_tokens - steps
     if not steps or not prefilling:

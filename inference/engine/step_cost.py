@@ -92,7 +92,7 @@ class StepCosts:
             self._prompts.observe(prompt_tokens, max(seconds - base, MIN_SECONDS))
 
     def prompt_tokens_within(self, answer_tokens: int, slowdown: float, limit: int) -> int | None:
-        """How many prompt tokens keep a step within ``slowdown`` times its time; None: unknown."""
+        """Prompt tokens that keep a step within ``slowdown`` times its time; None: unknown."""
         if not self.answers.is_known:
             return None
         return self._prompts.tokens_within(

@@ -58,5 +58,5 @@ class Order:
 
     @property
     def choices(self) -> int:
-        """How many token streams answer it."""
+        """Number of token streams that answer it."""
         return 1 if self.kind == "embedding" else len(self.prompts) * self.n

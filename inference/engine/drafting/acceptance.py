@@ -47,7 +47,7 @@ class GradeAcceptance:
 
 
 class SequenceAcceptance:
-    """How often the drafts of one sequence are right, relative to the average of their grades."""
+    """Accuracy of the drafts of one sequence, relative to the average of their grades."""
 
     def __init__(self, average: GradeAcceptance) -> None:
         self._average = average

@@ -94,7 +94,7 @@ class NgramDrafter:
 
 
 def _match_length(token_ids: list[int], position: int, start: int) -> int:
-    """How many tokens before ``position`` equal those at the end, at least ``MIN_MATCH_TOKENS``."""
+    """Length of the match that ends at ``position``, at least ``MIN_MATCH_TOKENS``."""
     end = len(token_ids)
     longest = min(MAX_MATCH_TOKENS, position - start)
     length = MIN_MATCH_TOKENS

@@ -154,7 +154,7 @@ def best_counts(
     room_tokens: int,
     seconds: Callable[[int, int], float],
 ) -> list[int]:
-    """How many guesses of each sequence give the most useful tokens per second.
+    """Numbers of guesses per sequence that give the most useful tokens per second.
 
     A guess is useful if it and all before it are right. Guesses are therefore taken in the order of
     that probability, over all sequences, and only their total has to be found.

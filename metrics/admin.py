@@ -10,18 +10,18 @@ from metrics.models import RequestRecord
 @admin.register(RequestRecord)
 class RequestRecordAdmin(ModelAdmin):
     list_display = (
-        "created_at",
+        "started_at",
         "version_key",
         "outcome",
         "error_code",
         "prompt_tokens",
         "completion_tokens",
-        "total_seconds",
+        "total_us",
         "request_id",
     )
     list_filter = ("outcome", "kind", "version_key")
     search_fields = ("run_id", "request_id", "end_user")
-    date_hierarchy = "created_at"
+    date_hierarchy = "started_at"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

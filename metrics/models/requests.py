@@ -1,0 +1,157 @@
+"""One durable record per accepted request, the source of all reports."""
+
+from typing import Any
+
+from django.db import models
+
+
+class Outcome(models.TextChoices):
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    LOST = "lost", "lost: nobody knows how it ended"
+
+
+def _microseconds(**options: Any) -> models.BigIntegerField:
+    return models.BigIntegerField(null=True, **options)
+
+
+class RequestRecord(models.Model):
+    """An accepted request. Users, keys, teams and versions are stored by value: a record outlives them.
+
+    The table is partitioned by the month of ``started_at``, the moment of admission by the clock of
+    Redis; all accounting uses this moment. Times are in microseconds, and null when the request
+    ended before that phase. Rows are never changed: ``Correction`` has what is added later.
+    """
+
+    run_id = models.CharField(max_length=64)
+    started_at = models.DateTimeField(help_text="When the request was admitted.")
+    settled_at = models.DateTimeField(help_text="When its record was made.")
+    request_id = models.CharField(max_length=128, blank=True)
+    kind = models.CharField(max_length=16)
+    user_id = models.BigIntegerField()
+    key_id = models.BigIntegerField(null=True)
+    team_id = models.BigIntegerField(null=True)
+    end_user = models.CharField(max_length=200, blank=True, help_text="The request's 'user'.")
+    requested_model = models.CharField(max_length=200, blank=True)
+    version_key = models.CharField(max_length=160)
+    preset = models.CharField(max_length=100, blank=True)
+    mode = models.CharField(max_length=20, default="single")
+    tier = models.CharField(
+        max_length=10, blank=True, help_text="The cache that answered; empty for a model."
+    )
+    fallback = models.BooleanField(default=False)
+    attempts = models.PositiveSmallIntegerField(default=1)
+    priority = models.PositiveSmallIntegerField(default=2)
+    streamed = models.BooleanField(default=False)
+    outcome = models.CharField(max_length=10, choices=Outcome.choices)
+    error_code = models.CharField(max_length=64, blank=True)
+
+    prompt_tokens = models.IntegerField(default=0)
+    cached_tokens = models.IntegerField(
+        default=0, help_text="The part of the prompt that was not computed again."
+    )
+    completion_tokens = models.IntegerField(default=0)
+    computed_prompt_tokens = models.IntegerField(
+        default=0, help_text="Prompt tokens that engines computed for this request."
+    )
+    computed_completion_tokens = models.IntegerField(
+        default=0, help_text="Tokens that engines generated for this request."
+    )
+    queue_us = _microseconds()
+    ttft_us = _microseconds(help_text="From admission to the first token.")
+    prefill_us = _microseconds()
+    decode_us = _microseconds()
+    total_us = models.BigIntegerField(default=0)
+    device_us = models.BigIntegerField(default=0)
+    cost_nano = models.BigIntegerField(default=0, help_text="In billionths of a US dollar.")
+    price_id = models.BigIntegerField(null=True)
+
+    Outcome = Outcome
+
+    class Meta:
+        ordering = ["-started_at"]
+        default_permissions = ("view",)
+        permissions = [("view", "Can see the usage of all users")]
+        verbose_name = "request"
+        constraints = [
+            models.UniqueConstraint(fields=["run_id", "started_at"], name="one_record_per_run")
+        ]
+        indexes = [
+            models.Index(fields=["started_at"], name="request_started"),
+            models.Index(fields=["user_id", "started_at"], name="request_user_started"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} {self.outcome}"
+
+
+class RequestStep(models.Model):
+    """A part of a request that has several: a choice, an attempt, a phase. Fields as the record's."""
+
+    run_id = models.CharField(max_length=64)
+    started_at = models.DateTimeField()
+    number = models.PositiveSmallIntegerField()
+    kind = models.CharField(max_length=16)
+    version_key = models.CharField(max_length=160)
+    outcome = models.CharField(max_length=10, choices=Outcome.choices)
+    error_code = models.CharField(max_length=64, blank=True)
+    prompt_tokens = models.IntegerField(default=0)
+    cached_tokens = models.IntegerField(default=0)
+    completion_tokens = models.IntegerField(default=0)
+    queue_us = _microseconds()
+    prefill_us = _microseconds()
+    decode_us = _microseconds()
+    device_us = models.BigIntegerField(default=0)
+    cost_nano = models.BigIntegerField(default=0)
+
+    class Meta:
+        ordering = ["started_at", "run_id", "number"]
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(fields=["run_id", "number"], name="one_step_per_number")
+        ]
+        indexes = [models.Index(fields=["started_at"], name="step_started")]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} {self.kind} {self.number}"
+
+
+class RollMark(models.Model):
+    """A quarter of an hour whose totals must be computed again; written with the rows.
+
+    Marks are deleted by id: a batch that is committed later has marks of its own.
+    """
+
+    slot = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.slot:%Y-%m-%d %H:%M}"
+
+
+class DimensionName(models.Model):
+    """The name of a user, key or team from a moment on, so that old reports keep old names."""
+
+    class Kind(models.TextChoices):
+        USER = "user"
+        KEY = "key"
+        TEAM = "team"
+
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    dimension_id = models.BigIntegerField()
+    name = models.CharField(max_length=200)
+    valid_from = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["kind", "dimension_id", "valid_from"], name="one_name_at_a_time"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.dimension_id}: {self.name}"

@@ -1,0 +1,133 @@
+"""Totals of requests by time. They are computed from records, never incremented."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+
+class Dimensions(models.Model):
+    """The facts by which totals are kept apart."""
+
+    version_key = models.CharField(max_length=160)
+    team_id = models.BigIntegerField(null=True)
+    user_id = models.BigIntegerField()
+    key_id = models.BigIntegerField(null=True)
+    preset = models.CharField(max_length=100, blank=True)
+    mode = models.CharField(max_length=20)
+    kind = models.CharField(max_length=16)
+    tier = models.CharField(max_length=10, blank=True)
+
+    class Meta:
+        abstract = True
+
+
+class Usage(Dimensions):
+    """Sums over records; ``finished_us`` is the sum of the total times of finished requests."""
+
+    requests = models.BigIntegerField()
+    finished = models.BigIntegerField()
+    failed = models.BigIntegerField()
+    cancelled = models.BigIntegerField()
+    fallbacks = models.BigIntegerField()
+    prompt_tokens = models.BigIntegerField()
+    cached_tokens = models.BigIntegerField()
+    completion_tokens = models.BigIntegerField()
+    computed_prompt_tokens = models.BigIntegerField()
+    computed_completion_tokens = models.BigIntegerField()
+    finished_us = models.BigIntegerField()
+    device_us = models.BigIntegerField()
+    cost_nano = models.BigIntegerField()
+    correction_nano = models.BigIntegerField()
+
+    class Meta:
+        abstract = True
+
+
+class UsageSlot(Usage):
+    """15 minutes that begin at ``slot``; every time zone's days consist of whole ones."""
+
+    slot = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["slot"], name="usage_slot")]
+
+
+class UsageDay(Usage):
+    """A day of the time zone of the setting USAGE_TIME_ZONE."""
+
+    day = models.DateField()
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["day"], name="usage_day")]
+
+
+class Shape(models.Model):
+    """A histogram of one time of the requests that a model answered.
+
+    ``buckets`` are numbers of logarithmic buckets (``metrics.ledger.buckets``), ``counts`` the
+    number of requests in each.
+    """
+
+    class Measure(models.TextChoices):
+        TTFT = "ttft"
+        INTER_TOKEN = "itl"
+        QUEUE = "queue"
+        TOTAL = "total"
+
+    version_key = models.CharField(max_length=160)
+    measure = models.CharField(max_length=8, choices=Measure.choices)
+    buckets = ArrayField(models.SmallIntegerField())
+    counts = ArrayField(models.IntegerField())
+
+    class Meta:
+        abstract = True
+
+
+class ShapeSlot(Shape):
+    slot = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["slot"], name="shape_slot")]
+
+
+class ShapeDay(Shape):
+    day = models.DateField()
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["day"], name="shape_day")]
+
+
+class RefusedSlot(models.Model):
+    """Requests that were refused before they were accepted, by error code; they have no record."""
+
+    slot = models.DateTimeField()
+    code = models.CharField(max_length=64)
+    requests = models.BigIntegerField()
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(fields=["slot", "code"], name="one_count_per_slot_and_code")
+        ]
+
+
+class Correction(Dimensions):
+    """An amount added to the cost of a slot when a price was wrong; append-only."""
+
+    slot = models.DateTimeField()
+    delta_nano = models.BigIntegerField()
+    price_id = models.BigIntegerField(help_text="The price that the records should have had.")
+    reason = models.CharField(max_length=200)
+    made_by = models.CharField(max_length=150)
+    made_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        default_permissions = ("view",)
+        ordering = ["-made_at", "-slot"]
+        indexes = [models.Index(fields=["slot"], name="correction_slot")]
+
+    def __str__(self) -> str:
+        return f"{self.version_key} {self.slot:%Y-%m-%d %H:%M}"

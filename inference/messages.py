@@ -49,7 +49,7 @@ class Generation(Record, frozen=True):
     ``emitted_token_ids`` are tokens the client already has when a generation is continued after
     its host died; ``crashes`` counts the hosts that died under it. ``grammar`` is what the answer
     must match, in Lark as llguidance reads it; ``cache_salt`` separates tenants: a prefix is shared
-    only between generations of the same salt.
+    only between generations of the same salt. ``traceparent`` is the span of the request.
     """
 
     id: str
@@ -66,6 +66,7 @@ class Generation(Record, frozen=True):
     crashes: int = 0
     grammar: str = ""
     cache_salt: str = ""
+    traceparent: str = ""
 
 
 class Embedding(Record, frozen=True):
@@ -77,6 +78,7 @@ class Embedding(Record, frozen=True):
     priority: int = 3
     emitted_frames: int = 0
     crashes: int = 0
+    traceparent: str = ""
 
 
 WorkItem = Generation | Embedding

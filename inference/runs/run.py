@@ -10,7 +10,7 @@ from inference.errors import InferenceError, error_from_code
 from inference.messages import Failed, Finished, Frame, Kind, RunHeader, Usage
 from inference.orders.order import Order
 from inference.principal import Principal
-from inference.request_id import current_request_id
+from inference.request_id import current_request_id, current_run_id
 
 _PREFIXES: dict[Kind, str] = {"chat": "chatcmpl-", "completion": "cmpl-", "embedding": "embd-"}
 
@@ -75,6 +75,7 @@ class Run(ABC):
         self.error_code = ""
         self.began_at = time.monotonic()
         self.request_id = current_request_id.get()
+        current_run_id.set(header.id)
         self._next: tuple[int, int, Frame] | None = None
 
     @abstractmethod

@@ -109,11 +109,17 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     text_offset: int = 0
 
 
+def item_ids_of(run_id: str, attempt: int, choices: int) -> list[str]:
+    """Ids of the generations of an attempt at an answer, in the order of its choices."""
+    name = f"{run_id}-{attempt}" if attempt else run_id
+    return [f"{name}.{index}" for index in range(choices)]
+
+
 class RunHeader(msgspec.Struct, frozen=True):
     """The facts about a run that are known at its start; kept in Redis for resume and stop.
 
     ``call_syntax`` tells how its answers write calls of tools, encoded; "" without tools.
-    ``deprecation`` is the notice about a deprecated version, or "".
+    ``deprecation`` is the notice about a deprecated version, or "". ``attempt`` counts from 0.
     """
 
     id: str
@@ -128,11 +134,12 @@ class RunHeader(msgspec.Struct, frozen=True):
     with_logprobs: bool = False
     call_syntax: str = ""
     deprecation: str = ""
+    attempt: int = 0
 
     @property
     def item_ids(self) -> list[str]:
         """Ids of the run's generations, in the order of its choices."""
-        return [f"{self.id}.{index}" for index in range(self.choices)]
+        return item_ids_of(self.id, self.attempt, self.choices)
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):

@@ -6,7 +6,7 @@
         ├── prefill
         └── decode
 
-Off unless ``settings.TRACING``; nothing of OpenTelemetry is imported then. Neither tokens nor chunks
+Off unless ``settings.TRACING``; the exporter is not even imported then. Neither tokens nor chunks
 have spans: a host makes its spans when a generation ends, from the times that it has measured.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from inference.messages import Embedding, Failed, Finished, Generation, Timings, Vectors, WorkItem
+from inference.messages import Failed, Finished, Generation, WorkItem
 from inference.request_id import current_request_id, current_traceparent
 
 # Names by the conventions for generative AI, which are still being renamed.
@@ -54,7 +54,7 @@ _tracer: Any = None
 
 
 def start() -> None:
-    """Begin to export spans, where tracing is on. Call it after the last fork: it starts a thread."""
+    """Begin to export spans, where tracing is on. It starts a thread: call it after the fork."""
     global _provider, _tracer
     if not settings.TRACING or _provider is not None:
         return
@@ -114,16 +114,13 @@ def end_request(status: int | None = None) -> None:
     _request_span.set(None)
 
 
-def record_item(
-    item: WorkItem, waited_seconds: float, began_at: float, last: Finished | Failed
-) -> None:
+def record_item(item: WorkItem, began_at: float, last: Finished | Failed) -> None:
     """Make a host's spans for an item that ends now with ``last``.
 
     Args:
         item: names the span of its request; without one there are no spans.
-        waited_seconds: in the queue.
         began_at: monotonic time of the claim.
-        last: its last frame.
+        last: its last frame, with all its times.
     """
     if _tracer is None or not item.traceparent:
         return
@@ -131,24 +128,23 @@ def record_item(
 
     now = time.time_ns()
     claimed = now - _nanoseconds(time.monotonic() - began_at)
-    timings = last.timings if isinstance(last, Finished) else Timings()
     request = _context(item.traceparent)
-    _add("queue", request, claimed - _nanoseconds(waited_seconds), claimed)
-    attributes = _attributes(item, waited_seconds, last)
+    _add("queue", request, claimed - _nanoseconds(last.timings.queue_seconds), claimed)
+    attributes = _attributes(item, last)
     name = f"{attributes[OPERATION]} {attributes[REQUEST_MODEL]}"
     span = _tracer.start_span(name, request, attributes=attributes, start_time=claimed)
     inside = set_span_in_context(span)
-    computed = claimed + _nanoseconds(timings.prefill_seconds)
-    if timings.prefill_seconds:
+    computed = claimed + _nanoseconds(last.timings.prefill_seconds)
+    if last.timings.prefill_seconds:
         _add("prefill", inside, claimed, computed)
-    if timings.decode_seconds:
-        _add("decode", inside, computed, computed + _nanoseconds(timings.decode_seconds))
+    if last.timings.decode_seconds:
+        _add("decode", inside, computed, computed + _nanoseconds(last.timings.decode_seconds))
     if isinstance(last, Failed):
         _fail(span, last.code)
     span.end(now)
 
 
-def _attributes(item: WorkItem, waited_seconds: float, last: Finished | Failed) -> dict[str, Any]:
+def _attributes(item: WorkItem, last: Finished | Failed) -> dict[str, Any]:
     run_id = item.id.rpartition(".")[0]
     attributes: dict[str, Any] = {
         OPERATION: "embeddings",
@@ -167,9 +163,11 @@ def _attributes(item: WorkItem, waited_seconds: float, last: Finished | Failed) 
         if item.sampling.seed is not None:
             attributes[SEED] = item.sampling.seed
     if isinstance(last, Finished):
+        attributes[FINISH_REASONS] = [last.reason]
+    if last.timings.prefill_seconds:
+        attributes[FIRST_CHUNK] = last.timings.queue_seconds + last.timings.prefill_seconds
+    if last.usage is not None:
         attributes |= {
-            FINISH_REASONS: [last.reason],
-            FIRST_CHUNK: waited_seconds + last.timings.prefill_seconds,
             INPUT_TOKENS: last.usage.prompt_tokens,
             OUTPUT_TOKENS: last.usage.completion_tokens,
             CACHED_TOKENS: last.usage.cached_tokens,

@@ -49,6 +49,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "errors": set(),
         "messages": set(),
         "request_id": set(),
+        "tracing": {"messages", "request_id"},
         # rows
         "database": set(),
         "models": set(),
@@ -60,15 +61,25 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "engine": {"messages"},
         "redis_figures": {"queue"},
         "apps": {"redis_figures", "models"},
+        "ledger": {"messages", "queue", "conf"},
         # the two sides of the queue
         "prompts": {"engine", "errors"},
         "cluster": {"queue"},
-        "replica": {"cluster", "engine", "queue", "messages", "conf"},
+        "replica": {"cluster", "engine", "queue", "messages", "conf", "tracing"},
         "controller": {"cluster", "queue", "messages", "errors", "conf"},
         "orders": {"prompts", "messages", "errors", "conf", "database"},
         "answers": {"orders", "messages"},
         "runs": {
-            *("orders", "answers", "prompts", "queue", "streams", "principal", "request_id"),
+            *(
+                "ledger",
+                "orders",
+                "answers",
+                "prompts",
+                "queue",
+                "streams",
+                "principal",
+                "request_id",
+            ),
             *("messages", "errors", "conf", "database"),
         },
         "pool_report": {"runs", "queue", "database"},
@@ -78,17 +89,17 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         },
         "api": {
             *("orders", "answers", "runs", "principal", "queue", "pool_report"),
-            *("model_manager", "messages", "errors", "conf", "database", "request_id"),
+            *("model_manager", "messages", "errors", "conf", "database", "request_id", "tracing"),
         },
         "consumers": {
             *("api", "orders", "answers", "runs", "principal", "messages", "errors"),
-            *("request_id", "database", "conf"),
+            *("request_id", "database", "conf", "tracing"),
         },
         "admin": {
             *("models", "api", "orders", "answers", "runs", "principal", "errors", "database"),
         },
         "quantisation": set(),
-        "management": {"controller", "cluster", "quantisation", "conf"},
+        "management": {"ledger", "controller", "cluster", "quantisation", "conf"},
     },
 }
 LLAMA_CPP_FILES = ("inference/engine/llama/[!_]*.py", "inference/prompts/vocabulary.py")

@@ -18,13 +18,13 @@ from inference.errors import PermissionDeniedError
 from inference.principal import METRICS_READ
 from inference.queue import keys
 from inference.runs.runtime import runtime
+from metrics.ledger import store
 from metrics.models import RollMark
 from metrics.prometheus import names
 from metrics.prometheus.exposition import CONTENT_TYPE, exposition
 from metrics.visibility import SEE_EVERYTHING
 from models_registry.models import ModelVersion
 
-_COUNTERS, _OPEN, _UNWRITTEN = "brigade:metrics", "brigade:open", "brigade:unwritten"
 _SLOT = timedelta(minutes=15)
 _HOST_FIELDS = (
     "version_key",
@@ -75,11 +75,11 @@ async def _live(
     seconds, _ = await client.time()
     oldest = seconds - lease_seconds
     pipeline = client.pipeline(transaction=False)
-    pipeline.hgetall(_COUNTERS)
+    pipeline.hgetall(store.COUNTERS)
     pipeline.zrange(keys.HOSTS, oldest, "+inf", byscore=True)
     pipeline.exists(keys.LOADABLE)
-    pipeline.hlen(_OPEN)
-    pipeline.hlen(_UNWRITTEN)
+    pipeline.hlen(store.OPEN)
+    pipeline.hlen(store.UNWRITTEN)
     for version in kv_cells:
         pipeline.zcard(keys.queue(version))
     for version in kv_cells:

@@ -15,6 +15,7 @@ from inference.cluster.names import MODELS_CLUSTER, cluster_queue_name
 from inference.messages import Drain, encode
 from inference.queue import keys
 from inference.queue.sweep import fence
+from metrics.ledger import store
 from metrics.prometheus.counters import field_of
 from metrics.prometheus.names import LOADS
 from models_registry.fleet.views import HostFacts
@@ -156,7 +157,7 @@ class FleetActions:
 
     def _count_load(self, version_key: str) -> None:
         try:
-            self._redis.hincrbyfloat("brigade:metrics", field_of(LOADS, version_key), 1)
+            self._redis.hincrbyfloat(store.COUNTERS, field_of(LOADS, version_key), 1)
         except redis.RedisError as error:
             logger.warning("a load of %s is not counted: %s", version_key, error)
 

@@ -16,7 +16,8 @@ VERSION = "m@v1"
 def a_record(**fields: Any) -> RequestRecord:
     usual: dict[str, Any] = {
         "run_id": "r", "version_key": VERSION, "kind": "chat", "outcome": "finished",
-        "prompt_tokens": 21, "cached_tokens": 16, "completion_tokens": 5, "cost_nano": 1_500_000_000,
+        "prompt_tokens": 21, "cached_tokens": 16, "completion_tokens": 5,
+        "cost_nano": 1_500_000_000,
         "device_us": 250_000, "queue_us": 0, "ttft_us": 100_000, "prefill_us": 80_000,
         "decode_us": 400_000, "total_us": 500_000,
     }  # fmt: skip

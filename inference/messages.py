@@ -117,6 +117,11 @@ def item_ids_of(run_id: str, attempt: int, choices: int) -> list[str]:
     return [f"{name}.{index}" for index in range(choices)]
 
 
+def run_id_of(item_id: str) -> str:
+    """The run of a generation: ``item_ids_of`` backwards. A run's id has one hyphen."""
+    return "-".join(item_id.rpartition(".")[0].split("-")[:2])
+
+
 class RunHeader(msgspec.Struct, frozen=True):
     """The facts about a run that are known at its start; kept in Redis for resume and stop.
 

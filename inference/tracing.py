@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from inference.messages import Failed, Finished, Generation, WorkItem
+from inference.messages import Failed, Finished, Generation, WorkItem, run_id_of
 from inference.request_id import current_request_id, current_traceparent
 
 # Names by the conventions for generative AI, which are still being renamed.
@@ -145,7 +145,7 @@ def record_item(item: WorkItem, began_at: float, last: Finished | Failed) -> Non
 
 
 def _attributes(item: WorkItem, last: Finished | Failed) -> dict[str, Any]:
-    run_id = item.id.rpartition(".")[0]
+    run_id = run_id_of(item.id)
     attributes: dict[str, Any] = {
         OPERATION: "embeddings",
         PROVIDER: "brigade",

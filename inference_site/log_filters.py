@@ -25,8 +25,9 @@ def add_request_id(record: logging.LogRecord) -> bool:
 
 
 def add_ids(record: logging.LogRecord) -> bool:
+    """Add the ids of the request; a host works for many at once and names the run itself."""
     record.request_id = current_request_id.get() or None
-    record.run_id = current_run_id.get() or None
+    record.run_id = getattr(record, "run_id", "") or current_run_id.get() or None
     record.trace_id = current_traceparent.get()[3:35] or None
     return True
 

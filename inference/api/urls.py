@@ -7,6 +7,7 @@ from inference.api.openai.completions import Completions
 from inference.api.openai.embeddings import Embeddings
 from inference.api.openai.models import LoadModel, ModelDetail, Models, UnloadModel
 from inference.api.openai.tokenize import Detokenize, Tokenize
+from inference.api.prometheus import Prometheus
 from inference.api.registry.downloads import (
     DownloadDetail,
     Downloads,
@@ -52,4 +53,5 @@ urlpatterns = [
     path("api/models/<str:model_id>/metrics", ModelMetrics.as_view()),
     path("api/status", Status.as_view()),
     path("api/auth/token", Token.as_view()),
+    path("metrics", Prometheus.as_view()),
 ]

@@ -12,8 +12,8 @@ from metrics.ledger.roll import roll
 
 _TIDY_SECONDS: Final = 3600.0
 # Each roll computes the slot of the present again. At 500 requests/s this takes more than a second
-# at the end of the slot; the pauses keep it at a tenth of the time. A roll of many old slots may take
-# minutes, but the next one will not.
+# at the end of the slot; the pauses keep it at a tenth of the time. A roll of many old slots takes
+# minutes, but the next one does not.
 _PAUSES_PER_ROLL: Final = 9.0
 _LONGEST_PAUSE_SECONDS: Final = 60.0
 

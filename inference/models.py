@@ -1,4 +1,4 @@
-"""API keys: how programs identify themselves."""
+"""API keys, how programs identify themselves, and teams, for which they work."""
 
 import hashlib
 import secrets
@@ -19,6 +19,7 @@ class Scope(models.TextChoices):
     INFERENCE = "inference", "run models and read one's own streams"
     MODELS_READ = "models.read", "list models, downloads and registrations"
     MODELS_OPERATE = "models.operate", "load, unload, download and register models"
+    METRICS_READ = "metrics.read", "read usage reports"
 
 
 def every_scope() -> list[str]:
@@ -27,7 +28,7 @@ def every_scope() -> list[str]:
 
 def usual_scopes() -> list[str]:
     """Scopes of a new key."""
-    return [Scope.INFERENCE.value, Scope.MODELS_READ.value]
+    return [Scope.INFERENCE.value, Scope.MODELS_READ.value, Scope.METRICS_READ.value]
 
 
 def scopes_of(user: Any) -> list[str]:
@@ -44,11 +45,54 @@ def new_secret() -> str:
     return KEY_PREFIX + secrets.token_urlsafe(32)
 
 
+class Team(models.Model):
+    """People whose keys are accounted for together."""
+
+    slug = models.SlugField(max_length=100, unique=True)
+    name = models.CharField(max_length=100)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    """A user in a team; owners see the usage of the whole team."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner"
+        MEMBER = "member"
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships"
+    )
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["team", "user"], name="one_membership_per_team")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.team}"
+
+
 class ApiKey(models.Model):
     """A secret that acts for a user within scopes; the secret itself is never stored."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_keys"
+    )
+    team = models.ForeignKey(
+        Team,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="api_keys",
+        help_text="Requests of the key count for this team.",
     )
     name = models.CharField(max_length=100, help_text="What the key is used for.")
     digest = models.CharField(max_length=64, unique=True, editable=False)
@@ -95,3 +139,9 @@ def issue_key(
         expires_at=expires_at,
     )
     return key, secret
+
+
+def teams_owned_by(user_id: int) -> list[int]:
+    """Ids of the teams whose usage the user may see. Reads the database."""
+    owned = Membership.objects.filter(user_id=user_id, role=Membership.Role.OWNER)
+    return list(owned.values_list("team_id", flat=True))

@@ -22,12 +22,15 @@ LAST_USED_STEP = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Principal:
-    """An authenticated caller. ``key_id`` is None for a JWT."""
+    """An authenticated caller. A JWT has no key and therefore no team."""
 
     user_id: int
     username: str
     scopes: frozenset[str]
     key_id: int | None = None
+    key_name: str = ""
+    team_id: int | None = None
+    team_name: str = ""
 
     @property
     def is_authenticated(self) -> bool:
@@ -59,12 +62,21 @@ def _from_key(secret: str) -> Principal:
         cursor.execute(_key_query(), [key_digest(secret)])
         row = cursor.fetchone()
     if row is not None:
-        key_id, user_id, username, active, scopes, expires_at, revoked_at, last_used_at = row
+        active, scopes, expires_at, revoked_at, last_used_at, *caller = row
+        user_id, username, key_id, key_name, team_id, team_name = caller
         now = timezone.now()
         if active and revoked_at is None and (expires_at is None or expires_at > now):
             if last_used_at is None or now - last_used_at > LAST_USED_STEP:
                 ApiKey.objects.filter(pk=key_id).update(last_used_at=now)
-            return Principal(user_id, username, frozenset(json.loads(scopes)), key_id)
+            return Principal(
+                user_id,
+                username,
+                frozenset(json.loads(scopes)),
+                key_id,
+                key_name,
+                team_id,
+                team_name or "",
+            )
     raise AuthenticationError("The API key is unknown, expired or revoked. Use a valid key.")
 
 
@@ -77,8 +89,8 @@ def _key_query() -> str:
     name = get_user_model().USERNAME_FIELD
     rows = ApiKey.objects.order_by().filter(digest="any")
     columns = rows.values_list(
-        "pk", "user_id", f"user__{name}", "user__is_active",
-        "scopes", "expires_at", "revoked_at", "last_used_at",
+        "user__is_active", "scopes", "expires_at", "revoked_at", "last_used_at",
+        "user_id", f"user__{name}", "pk", "name", "team_id", "team__name",
     )  # fmt: skip
     text, _ = columns.query.sql_with_params()
     return str(text)
@@ -135,8 +147,9 @@ def _password(basic: str) -> str:
         return ""
 
 
-INFERENCE, MODELS_READ, MODELS_OPERATE = (
+INFERENCE, MODELS_READ, MODELS_OPERATE, METRICS_READ = (
     Scope.INFERENCE.value,
     Scope.MODELS_READ.value,
     Scope.MODELS_OPERATE.value,
+    Scope.METRICS_READ.value,
 )

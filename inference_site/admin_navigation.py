@@ -54,6 +54,7 @@ _NAVIGATION = [
     _section(
         "Access",
         _rows("API keys", "key", "inference", "apikey"),
+        _rows("Teams", "diversity_3", "inference", "team"),
         _rows("Users", "person", "auth", "user"),
         _rows("Groups", "group", "auth", "group"),
     ),

@@ -1,9 +1,9 @@
 """Permissions in the admin: three groups, created by each migration.
 
-    Viewers          see the registry, the fleet, downloads, registrations, predictions, request
-                     records and the audit trail
+    Viewers          see the registry, the fleet, downloads, registrations, predictions, the
+                     requests and usage of all users, and the audit trail
     Operators        also load, unload, pin, download, roll out and try versions
-    Administrators   also edit the registry and the nodes, and create and revoke API keys
+    Administrators   also edit the registry, the nodes and teams, and create and revoke API keys
 
 Users also need staff status to log in. Only superusers edit users and groups, since this would let
 others give themselves any permission. Each migration restores permissions that were removed from
@@ -48,7 +48,7 @@ def _all(actions: tuple[str, ...], tables: tuple[str, ...]) -> frozenset[str]:
 
 _view: Final = {
     "models_registry": _all(("view",), _VIEWED),
-    "metrics": frozenset({"view_requestrecord"}),
+    "metrics": frozenset({"view_requestrecord", "view"}),
     "auditlog": frozenset({"view_logentry"}),
 }
 _operate: Final = _view | {"models_registry": _view["models_registry"] | {OPERATE_CODENAME}}
@@ -56,7 +56,8 @@ _administer: Final = _operate | {
     "models_registry": _operate["models_registry"]
     | _all(("add", "change", "delete"), _EDITED)
     | {"change_node"},
-    "inference": _all(("view", "add", "change"), ("apikey",)),
+    "inference": _all(("view", "add", "change"), ("apikey", "team", "membership"))
+    | _all(("delete",), ("team", "membership")),
 }
 LEVELS: Final = (
     Level(VIEWERS, _view),

@@ -59,7 +59,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "streams": {"messages", "errors", "conf", "queue"},
         "engine": {"messages"},
         "redis_figures": {"queue"},
-        "apps": {"redis_figures"},
+        "apps": {"redis_figures", "models"},
         # the two sides of the queue
         "prompts": {"engine", "errors"},
         "cluster": {"queue"},

@@ -1,5 +1,5 @@
-"""Pages of the admin: API keys, and a page to try a version."""
+"""Pages of the admin: API keys, teams, and a page to try a version."""
 
-from inference.admin import keys
+from inference.admin import keys, teams
 
-__all__ = ["keys"]
+__all__ = ["keys", "teams"]

@@ -33,7 +33,7 @@ class ApiKeyForm(ModelForm):
 
     class Meta:
         model = ApiKey
-        fields = ("user", "name", "scopes", "expires_at")
+        fields = ("user", "team", "name", "scopes", "expires_at")
 
     def clean_scopes(self) -> list[str]:
         ticked: list[str] = self.cleaned_data["scopes"]
@@ -49,8 +49,12 @@ class ApiKeyAdmin(ModelAdmin):
     """Shows the secret of a key once, when it is made."""
 
     form = ApiKeyForm
-    list_display = ("name", "hint", "user", "created_at", "last_used_at", "expires_at", "state")
-    search_fields = ("name", "hint", "user__username")
+    list_display = (
+        *("name", "hint", "user", "team"),
+        *("created_at", "last_used_at", "expires_at", "state"),
+    )
+    list_select_related = ("user", "team")
+    search_fields = ("name", "hint", "user__username", "team__name")
     actions = ("revoke_keys",)
 
     @admin.display(description="state")

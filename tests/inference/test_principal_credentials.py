@@ -18,6 +18,7 @@ from inference.models import (
     KEY_PREFIX,
     ApiKey,
     Scope,
+    Team,
     every_scope,
     issue_key,
     key_digest,
@@ -69,6 +70,18 @@ def test_key_lets_its_user_in_with_its_scopes(user: Any):
     assert (principal.user_id, principal.username, principal.key_id) == (user.pk, "ada", key.pk)
     assert principal.scopes == {"models.read"}
     assert principal.is_authenticated
+
+
+def test_key_tells_its_name_and_team_in_the_same_query(user: Any, django_assert_num_queries: Any):
+    key, secret = issue_key(user, "laptop")
+    assert (principal_of(secret).key_name, principal_of(secret).team_id) == ("laptop", None)
+    key.team = Team.objects.create(slug="search", name="Search")
+    key.save(update_fields=["team"])
+    with django_assert_num_queries(1):
+        principal = principal_of(secret)
+    assert (principal.team_id, principal.team_name) == (key.team.pk, "Search")
+    key.team.delete()
+    assert (principal_of(secret).team_id, principal_of(secret).team_name) == (None, "")
 
 
 def test_key_has_the_usual_scopes_unless_told_otherwise(user: Any):

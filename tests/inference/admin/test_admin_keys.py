@@ -6,7 +6,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
-from inference.models import ApiKey, every_scope, issue_key
+from inference.models import ApiKey, Team, every_scope, issue_key
 from models_registry.access import ADMINISTRATORS
 from tests.models_registry.admin_users import client_of
 
@@ -26,7 +26,7 @@ def clerk() -> Client:
 def _sent(scopes: list[str]) -> dict[str, object]:
     user = get_user_model().objects.create_user("ada")
     dates = {"expires_at_0": "", "expires_at_1": ""}
-    return {"user": user.pk, "name": "k", "scopes": scopes} | dates
+    return {"user": user.pk, "team": "", "name": "k", "scopes": scopes} | dates
 
 
 def test_key_gets_no_scope_that_its_maker_lacks(clerk: Client) -> None:
@@ -46,3 +46,11 @@ def test_key_that_has_more_keeps_it_when_it_is_renamed(clerk: Client) -> None:
     clerk.post(reverse("admin:inference_apikey_change", args=[key.pk]), sent)
     key.refresh_from_db()
     assert (key.name, key.scopes) == ("k", every_scope())
+
+
+def test_administrator_gives_a_key_to_a_team() -> None:
+    team = Team.objects.create(slug="search", name="Search")
+    client_of(ADMINISTRATORS).post(
+        reverse("admin:inference_apikey_add"), _sent([]) | {"team": team.pk, "scopes": "inference"}
+    )
+    assert ApiKey.objects.get().team == team

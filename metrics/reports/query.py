@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 
+from metrics.visibility import Visibility
+
 SLOT: Final = timedelta(minutes=15)
 PERIODS: Final = ("hour", "day", "week", "month")
 GROUPS: Final = ("version", "model", "preset", "mode", "kind", "tier", "user", "key", "team")
@@ -22,21 +24,12 @@ _SINGLE: Final = ("from", "to", "last", "tz", "period", "compare", "format")
 _MANY: Final = ("group", "filter")
 
 
-class BadQuery(ValueError):
+class BadQueryError(ValueError):
     """A parameter that makes no sense; ``param`` names it."""
 
     def __init__(self, param: str, message: str) -> None:
         super().__init__(message)
         self.param = param
-
-
-@dataclass(frozen=True)
-class Visibility:
-    """The requests that a reader may see: all, or those of some users and teams."""
-
-    all: bool = False
-    users: frozenset[int] = frozenset()
-    teams: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -74,13 +67,9 @@ class Query:
             return replace(self, since=self.since - (self.until - self.since), until=self.since)
         last = self._local(self.until - SLOT).date()
         days = timedelta(days=(last - self._local(self.since).date()).days + 1)
-        since, until = (
-            (self._local(moment).replace(tzinfo=None, fold=0) - days)
-            .replace(tzinfo=self.zone)
-            .astimezone(UTC)
-            for moment in (self.since, self.until)
+        return replace(
+            self, since=self._shift(self.since, days), until=self._shift(self.until, days)
         )
-        return replace(self, since=since, until=until)
 
     @property
     def day_edges(self) -> list[date] | None:
@@ -95,6 +84,14 @@ class Query:
             return None
         is_whole = [day_start(day, self.zone) for day in days] == starts
         return [*days, after] if is_whole else None
+
+    def _shift(self, moment: datetime, days: timedelta) -> datetime:
+        """The same time of the clock some days earlier."""
+        local = self._local(moment)
+        if day_start(local.date(), self.zone) == moment:
+            return day_start(local.date() - days, self.zone)
+        earlier = local.replace(tzinfo=None, fold=0) - days
+        return earlier.replace(tzinfo=self.zone).astimezone(UTC)
 
     def _local(self, moment: datetime) -> datetime:
         return moment.astimezone(self.zone)
@@ -120,22 +117,20 @@ def day_start(day: date, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
-def read_query(
-    params: Mapping[str, Sequence[str]], now: datetime, visible: Visibility
-) -> Query:
+def read_query(params: Mapping[str, Sequence[str]], now: datetime, visible: Visibility) -> Query:
     """The query that the parameters of an address ask; empty ones count as absent.
 
     Dates are days of ``tz``, ``to`` included; a moment without an offset is in ``tz``, too.
 
     Raises:
-        BadQuery: a parameter is unknown or makes no sense.
+        BadQueryError: a parameter is unknown or makes no sense.
     """
     known = (*_SINGLE, *_MANY)
     for name, values in params.items():
         if name not in known:
-            raise BadQuery(name, f"Unknown parameter {name!r}. Known are {', '.join(known)}.")
+            raise BadQueryError(name, f"Unknown parameter {name!r}. Known are {', '.join(known)}.")
         if name in _SINGLE and len(values) > 1:
-            raise BadQuery(name, f"{name!r} is given {len(values)} times: give it once.")
+            raise BadQueryError(name, f"{name!r} is given {len(values)} times: give it once.")
     given = {name: values[0] for name, values in params.items() if name in _SINGLE and any(values)}
     zone = _zone(given.get("tz") or settings.USAGE_TIME_ZONE)
     since, until = _range(given, zone, now)
@@ -152,7 +147,7 @@ def read_query(
         format=_choice("format", given.get("format", ""), FORMATS) or "json",
     )
     if len(query.edges) > MOST_BUCKETS + 1:
-        raise BadQuery(
+        raise BadQueryError(
             "period",
             f"The range has more than {MOST_BUCKETS} times the period {query.period!r}. "
             "Choose a longer period or a shorter range.",
@@ -162,7 +157,7 @@ def read_query(
 
 def _choice(param: str, value: str, allowed: tuple[str, ...]) -> str:
     if value and value not in allowed:
-        raise BadQuery(param, f"{param}={value!r} is unknown. Known are {', '.join(allowed)}.")
+        raise BadQueryError(param, f"{param}={value!r} is unknown. Known are {', '.join(allowed)}.")
     return value
 
 
@@ -174,7 +169,9 @@ def _groups(texts: Sequence[str]) -> tuple[str, ...]:
 def _filter(text: str) -> tuple[str, str]:
     field, _, value = text.partition(":")
     if not field or not value or "\0" in value:
-        raise BadQuery("filter", f"filter={text!r}: expected group:value, such as model:my-model.")
+        raise BadQueryError(
+            "filter", f"filter={text!r}: expected group:value, such as model:my-model."
+        )
     return _choice("filter", field, GROUPS), value
 
 
@@ -182,7 +179,7 @@ def _zone(key: str) -> ZoneInfo:
     try:
         return ZoneInfo(key)
     except (OSError, ValueError, KeyError):
-        raise BadQuery(
+        raise BadQueryError(
             "tz", f"tz={key!r} is no time zone. Use a name such as Europe/Berlin or UTC."
         ) from None
 
@@ -192,7 +189,7 @@ def _range(given: dict[str, str], zone: ZoneInfo, now: datetime) -> tuple[dateti
     until = _moment("to", given["to"], zone) if "to" in given else latest
     if "last" in given:
         if "from" in given or "to" in given:
-            raise BadQuery("last", "'last' stands alone: remove 'from' and 'to'.")
+            raise BadQueryError("last", "'last' stands alone: remove 'from' and 'to'.")
         since = _since_last(given["last"], zone, now)
     elif "from" in given:
         since = _moment("from", given["from"], zone)
@@ -200,13 +197,13 @@ def _range(given: dict[str, str], zone: ZoneInfo, now: datetime) -> tuple[dateti
         last_day = min(until - SLOT, now).astimezone(zone).date()
         since = day_start(last_day - timedelta(days=USUAL_DAYS - 1), zone)
     if since >= until:
-        raise BadQuery("from", "'from' must be before 'to', and not in the future.")
+        raise BadQueryError("from", "'from' must be before 'to', and not in the future.")
     if until - since > LONGEST:
         param = "last" if "last" in given else "from"
-        raise BadQuery(param, "The range is longer than 5 years. Choose a shorter one.")
+        raise BadQueryError(param, "The range is longer than 5 years. Choose a shorter one.")
     since, until = _quarter(since), min(_quarter(until, up=True), latest)
     if since >= until:
-        raise BadQuery("from", "'from' lies in the future.")
+        raise BadQueryError("from", "'from' lies in the future.")
     return since, until
 
 
@@ -214,7 +211,7 @@ def _since_last(text: str, zone: ZoneInfo, now: datetime) -> datetime:
     """The start of the last hours, or of the last days and weeks with today as the last day."""
     match = re.fullmatch(r"([1-9][0-9]{0,3})([hdw])", text)
     if match is None:
-        raise BadQuery("last", f"last={text!r}: expected a length such as 12h, 30d or 8w.")
+        raise BadQueryError("last", f"last={text!r}: expected a length such as 12h, 30d or 8w.")
     number = int(match[1])
     if match[2] == "h":
         return now - timedelta(hours=number)
@@ -233,7 +230,7 @@ def _moment(param: str, text: str, zone: ZoneInfo) -> datetime:
             return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
         return day_start(day + timedelta(days=param == "to"), zone)
     except (ValueError, OverflowError):
-        raise BadQuery(
+        raise BadQueryError(
             param, f"{param}={text!r}: expected a date such as 2026-10-25, or 2026-10-25T14:00."
         ) from None
 

@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 
+from metrics.ledger.slots import SLOT, slot_of
 from metrics.visibility import Visibility
 
-SLOT: Final = timedelta(minutes=15)
 PERIODS: Final = ("hour", "day", "week", "month")
 GROUPS: Final = ("version", "model", "preset", "mode", "kind", "tier", "user", "key", "team")
 FORMATS: Final = ("json", "csv", "html")
@@ -185,7 +185,7 @@ def _zone(key: str) -> ZoneInfo:
 
 
 def _range(given: dict[str, str], zone: ZoneInfo, now: datetime) -> tuple[datetime, datetime]:
-    latest = _quarter(now, up=True)
+    latest = _slot_end(now)
     until = _moment("to", given["to"], zone) if "to" in given else latest
     if "last" in given:
         if "from" in given or "to" in given:
@@ -201,7 +201,7 @@ def _range(given: dict[str, str], zone: ZoneInfo, now: datetime) -> tuple[dateti
     if until - since > LONGEST:
         param = "last" if "last" in given else "from"
         raise BadQueryError(param, "The range is longer than 5 years. Choose a shorter one.")
-    since, until = _quarter(since), min(_quarter(until, up=True), latest)
+    since, until = slot_of(since), min(_slot_end(until), latest)
     if since >= until:
         raise BadQueryError("from", "'from' lies in the future.")
     return since, until
@@ -235,8 +235,7 @@ def _moment(param: str, text: str, zone: ZoneInfo) -> datetime:
         ) from None
 
 
-def _quarter(moment: datetime, *, up: bool = False) -> datetime:
-    """The whole quarter of an hour at or before a moment, or at or after it."""
-    rest = (moment - datetime(1970, 1, 1, tzinfo=UTC)) % SLOT
-    start = moment.astimezone(UTC) - rest
-    return start + SLOT if up and rest else start
+def _slot_end(moment: datetime) -> datetime:
+    """The next whole quarter of an hour; a moment that is one stays."""
+    start = slot_of(moment)
+    return start if start == moment else start + SLOT

@@ -131,14 +131,14 @@ def usage_report(query: Query) -> UsageReport:
     )
 
 
-def usage_rows(query: Query) -> list[Row]:
-    """The sums of each group in each bucket. Raises ``BadQueryError`` as ``usage_report``."""
-    table, column, edges = table_for(query, UsageSlot, UsageDay)
-    number = Func(
-        F(column),
-        Value(edges, output_field=ArrayField(DateField() if column == "day" else DateTimeField())),
-        function="width_bucket",
-        output_field=IntegerField(),
+def usage_rows(query: Query, moments: list[datetime] | None = None) -> list[Row]:
+    """The sums of each group between the moments, or in each bucket of the query.
+
+    Raises:
+        BadQueryError: as ``usage_report``.
+    """
+    table, column, edges = (
+        (UsageSlot, "slot", moments) if moments else table_for(query, UsageSlot, UsageDay)
     )
     columns = {f"by_{name}": _column(name) for name in query.groups}
     sums = {f"sum_{name}": Sum(name) for name in _SUMS if name != "cache_hits"}
@@ -146,7 +146,7 @@ def usage_rows(query: Query) -> list[Row]:
     found = (
         table._default_manager.filter(query.visible.condition(), condition_of(query.filters))
         .filter(**{f"{column}__gte": edges[0], f"{column}__lt": edges[-1]})
-        .annotate(number=number, **columns)
+        .annotate(number=bucket_number(column, edges), **columns)
         .values("number", *columns)
         .annotate(**sums)
         .order_by("number", *columns)[: MOST_ROWS + 1]
@@ -163,7 +163,7 @@ def usage_rows(query: Query) -> list[Row]:
         for group in query.groups
         if group in NAMED
     }
-    moments = query.edges
+    moments = moments or query.edges
     return [
         Row(
             since=moments[row["number"] - 1],
@@ -192,6 +192,17 @@ def table_for(
             f"of the time zone {settings.USAGE_TIME_ZONE}, or for a later time.",
         )
     return slots, "slot", query.edges
+
+
+def bucket_number(column: str, edges: list[Any]) -> Func:
+    """The number, from 1, of the bucket that a row lies in."""
+    kind = DateField() if column == "day" else DateTimeField()
+    return Func(
+        F(column),
+        Value(edges, output_field=ArrayField(kind)),
+        function="width_bucket",
+        output_field=IntegerField(),
+    )
 
 
 def condition_of(filters: Iterable[tuple[str, str]]) -> Q:

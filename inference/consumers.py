@@ -30,7 +30,7 @@ from inference.orders.parsing import decode_json, parse
 from inference.orders.requests import ChatRequest
 from inference.principal import INFERENCE, MODELS_READ, Principal, credential_of, principal_of
 from inference.request_id import accepted_id, current_request_id, id_of_headers
-from inference.runs.generate import generate
+from inference.runs.generate import generate, was_accepted
 from inference.runs.resume import find, resumed
 from inference.runs.run import Run, failure_of
 from inference.runs.runtime import runtime
@@ -224,7 +224,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
         await (await find(self.principal, data.stream_id)).stop()
 
     async def _fail(self, stream_id: str | None, request_id: Any, error: Exception) -> None:
-        body = error_body(as_inference_error(error))
+        known = as_inference_error(error)
+        if stream_id is None and not was_accepted(error):
+            runtime().ledger.refuse(known.code)
+        body = error_body(known)
         await self._send("error", {"stream_id": stream_id, "request_id": request_id, **body})
 
     async def _send(self, event: str, data: dict[str, Any]) -> None:

@@ -109,11 +109,17 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     text_offset: int = 0
 
 
+def item_ids_of(run_id: str, attempt: int, choices: int) -> list[str]:
+    """Ids of the generations of an attempt at an answer, in the order of its choices."""
+    name = f"{run_id}-{attempt}" if attempt else run_id
+    return [f"{name}.{index}" for index in range(choices)]
+
+
 class RunHeader(msgspec.Struct, frozen=True):
     """The facts about a run that are known at its start; kept in Redis for resume and stop.
 
     ``call_syntax`` tells how its answers write calls of tools, encoded; "" without tools.
-    ``deprecation`` is the notice about a deprecated version, or "".
+    ``deprecation`` is the notice about a deprecated version, or "". ``attempt`` counts from 0.
     """
 
     id: str
@@ -128,18 +134,21 @@ class RunHeader(msgspec.Struct, frozen=True):
     with_logprobs: bool = False
     call_syntax: str = ""
     deprecation: str = ""
+    attempt: int = 0
 
     @property
     def item_ids(self) -> list[str]:
         """Ids of the run's generations, in the order of its choices."""
-        return [f"{self.id}.{index}" for index in range(self.choices)]
+        return item_ids_of(self.id, self.attempt, self.choices)
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
     """Tokens of one generation.
 
     ``cached_tokens`` is the part of the prompt not recomputed. Of ``drafted_tokens`` guessed ahead,
-    ``accepted_tokens`` were what the model itself would have said.
+    ``accepted_tokens`` were what the model itself would have said. The computed tokens are the work
+    of the host that sends the frame: prompt tokens that it computed, each time anew, and tokens
+    that it sampled. Tokens from caches or from an earlier host are not among them.
     """
 
     prompt_tokens: int
@@ -147,14 +156,21 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     cached_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    computed_prompt_tokens: int = 0
+    computed_completion_tokens: int = 0
 
 
 class Timings(msgspec.Struct, frozen=True, array_like=True):
-    """Seconds from the claim by the host, on its monotonic clock."""
+    """Seconds of a generation on the host that ended it, by its monotonic clock.
+
+    ``queue_seconds`` is all its time in the queue, also after an earlier host died.
+    ``device_seconds`` is its part, by tokens, of the time of each step.
+    """
 
     queue_seconds: float = 0.0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
+    device_seconds: float = 0.0
 
 
 class Started(Record, frozen=True):
@@ -196,12 +212,14 @@ class Failed(Record, frozen=True):
     """The last frame of a stream that went wrong.
 
     ``code`` is one of ``inference.errors``; ``retry_after_seconds`` tells when a retry may succeed,
-    None where that is unknown.
+    None where that is unknown. ``usage`` has the tokens that the client already has; None: unknown.
     """
 
     code: str
     message: str
     retry_after_seconds: float | None = None
+    usage: Usage | None = None
+    timings: Timings = Timings()
 
 
 Frame = Started | Delta | Vectors | Finished | Failed
@@ -217,6 +235,13 @@ _header_decoder = msgspec.msgpack.Decoder(RunHeader)
 def encode(record: Record | RunHeader) -> bytes:
     """MessagePack bytes of a record."""
     return _encoder.encode(record)
+
+
+def failed_parts(failed: Failed, usage: Usage) -> tuple[bytes, bytes]:
+    """A ``Failed`` frame up to its usage, and the rest, which depends on the usage alone."""
+    rest = _encoder.encode(usage) + _encoder.encode(Timings())
+    whole = _encoder.encode(msgspec.structs.replace(failed, usage=usage, timings=Timings()))
+    return whole.removesuffix(rest), rest
 
 
 def decode_frame(data: bytes) -> Frame:

@@ -60,6 +60,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "engine": {"messages"},
         "redis_figures": {"queue"},
         "apps": {"redis_figures", "models"},
+        "ledger": {"messages", "queue", "conf"},
         # the two sides of the queue
         "prompts": {"engine", "errors"},
         "cluster": {"queue"},
@@ -68,7 +69,16 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "orders": {"prompts", "messages", "errors", "conf", "database"},
         "answers": {"orders", "messages"},
         "runs": {
-            *("orders", "answers", "prompts", "queue", "streams", "principal", "request_id"),
+            *(
+                "ledger",
+                "orders",
+                "answers",
+                "prompts",
+                "queue",
+                "streams",
+                "principal",
+                "request_id",
+            ),
             *("messages", "errors", "conf", "database"),
         },
         "pool_report": {"runs", "queue", "database"},
@@ -88,7 +98,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             *("models", "api", "orders", "answers", "runs", "principal", "errors", "database"),
         },
         "quantisation": set(),
-        "management": {"controller", "cluster", "quantisation", "conf"},
+        "management": {"ledger", "controller", "cluster", "quantisation", "conf"},
     },
 }
 LLAMA_CPP_FILES = ("inference/engine/llama/[!_]*.py", "inference/prompts/vocabulary.py")

@@ -26,7 +26,10 @@ from inference.errors import (
     RetriableError,
     TemporaryResourceError,
 )
+from inference.principal import INFERENCE
 from inference.request_id import current_request_id
+from inference.runs.generate import was_accepted
+from inference.runs.runtime import runtime
 
 logger = logging.getLogger(__name__)
 
@@ -94,9 +97,11 @@ def error_headers(error: InferenceError) -> dict[str, str]:
     return headers
 
 
-def handle_exception(error: Exception, _context: dict[str, Any]) -> Response:
-    """DRF's exception handler."""
+def handle_exception(error: Exception, context: dict[str, Any]) -> Response:
+    """DRF's exception handler; counts requests for inference that were refused."""
     known = as_inference_error(error)
+    if context["view"].required_scope == INFERENCE and not was_accepted(error):
+        runtime().ledger.refuse(known.code)
     return Response(error_body(known), status=known.status, headers=error_headers(known))
 
 

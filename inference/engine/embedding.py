@@ -9,7 +9,17 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from inference.messages import Embedding, Failed, Finished, Frame, Started, Timings, Usage, Vectors
+from inference.messages import (
+    Embedding,
+    Failed,
+    Finished,
+    FinishReason,
+    Frame,
+    Started,
+    Timings,
+    Usage,
+    Vectors,
+)
 
 
 class EmbeddingBackend(Protocol):
@@ -29,6 +39,8 @@ class _Job:
     embedding: Embedding
     submitted_at: float
     taken: int = 0
+    computed_tokens: int = 0
+    device_seconds: float = 0.0
     vectors: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
 
@@ -47,7 +59,7 @@ class EmbeddingEngine:
         self._clock = clock
         self._jobs: dict[str, _Job] = {}
         self._turns: deque[_Job] = deque()
-        self._cancelled: list[str] = []
+        self._cancelled: list[_Job] = []
         self.step_tokens_in_flight = 0
 
     @property
@@ -78,12 +90,12 @@ class EmbeddingEngine:
     def cancel(self, embedding_id: str) -> None:
         job = self._jobs.pop(embedding_id, None)
         if job is not None:
-            self._cancelled.append(embedding_id)
+            self._cancelled.append(job)
             self._turns = deque(other for other in self._turns if other is not job)
 
     def step(self) -> list[tuple[str, Frame]]:
         outputs: list[tuple[str, Frame]] = [
-            (job_id, Finished("cancelled", Usage(0, 0))) for job_id in self._cancelled
+            (job.embedding.id, self._end(job, "cancelled")) for job in self._cancelled
         ]
         self._cancelled.clear()
         batch = self._take_batch()
@@ -95,10 +107,14 @@ class EmbeddingEngine:
                 outputs.append((job.embedding.id, Started(tokens)))
         texts = [job.embedding.inputs[index] for job, index in batch]
         self.step_tokens_in_flight = sum(map(len, texts))
+        began_at = self._clock()
         rows = self.backend.embed(texts)
+        token_seconds = (self._clock() - began_at) / self.step_tokens_in_flight
         self.step_tokens_in_flight = 0
-        for (job, _), row in zip(batch, rows, strict=True):
+        for (job, index), row in zip(batch, rows, strict=True):
             job.vectors.append(row)
+            job.computed_tokens += len(job.embedding.inputs[index])
+            job.device_seconds += token_seconds * len(job.embedding.inputs[index])
             if len(job.vectors) == len(job.embedding.inputs):
                 outputs.extend(self._finish(job))
         return outputs
@@ -126,8 +142,13 @@ class EmbeddingEngine:
         del self._jobs[job.embedding.id]
         prompt_tokens = sum(len(tokens) for tokens in job.embedding.inputs)
         data = np.ascontiguousarray(np.stack(job.vectors), dtype="<f4").tobytes()
-        timings = Timings(prefill_seconds=self._clock() - job.submitted_at)
         return [
             (job.embedding.id, Vectors(self.backend.dimensions, data, prompt_tokens)),
-            (job.embedding.id, Finished("stop", Usage(prompt_tokens, 0), timings)),
+            (job.embedding.id, self._end(job, "stop")),
         ]
+
+    def _end(self, job: _Job, reason: FinishReason) -> Finished:
+        """The last frame; a job that was cancelled has used the texts that were computed."""
+        usage = Usage(job.computed_tokens, 0, computed_prompt_tokens=job.computed_tokens)
+        seconds = self._clock() - job.submitted_at
+        return Finished(reason, usage, Timings(0.0, seconds, 0.0, job.device_seconds))

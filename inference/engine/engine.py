@@ -18,7 +18,6 @@ from inference.messages import (
     Frame,
     Generation,
     Started,
-    Timings,
     TokenLogprob,
 )
 
@@ -114,7 +113,7 @@ class Engine:
                 self._undo(batch, outcome)
                 break
             for index, chunk in enumerate(batch):
-                chunk.sequence.computed_tokens += chunk.count
+                chunk.sequence.add_computed(chunk.count)
                 self._cache.publish(chunk.sequence)
                 if chunk.span.outputs:
                     outputs.extend(self._advance(chunk.sequence, index, chunk.draft))
@@ -153,11 +152,14 @@ class Engine:
             self.config.step_outputs - len(plan.chunks),
             self._cache.available_cells - tokens,
         )
+        began_at = self._clock()
         drafts = self._speculation.draft_behind(plan.chunks, max(0, room))
-        return [
+        chunks = [
             Chunk(sequence, count, draft)
             for (sequence, count), draft in zip(plan.chunks, drafts, strict=True)
         ]
+        _share_time(chunks, self._clock() - began_at)
+        return chunks
 
     def _decode(self, batch: list[Chunk]) -> DecodeOutcome:
         spans = [chunk.span for chunk in batch]
@@ -166,11 +168,13 @@ class Engine:
         self.step_tokens_in_flight = tokens
         began_at = self._clock()
         outcome = self.backend.decode(spans)
+        seconds = self._clock() - began_at
         self.step_tokens_in_flight = 0
+        _share_time(batch, seconds)
         if outcome is DecodeOutcome.DONE:
             self._cache.expire(sum(bool(span.outputs) for span in spans))
             outputs = sum(span.outputs for span in spans)
-            self._costs.observe(outputs, tokens - outputs, self._clock() - began_at)
+            self._costs.observe(outputs, tokens - outputs, seconds)
         return outcome
 
     def _apply(self, plan: StepPlan) -> list[Output]:
@@ -255,10 +259,8 @@ class Engine:
         tail = sequence.flush()
         if tail is not None:
             outputs.append((sequence.id, tail))
-        now = self._clock()
-        first = sequence.first_token_at or now
-        timings = Timings(prefill_seconds=first - sequence.submitted_at, decode_seconds=now - first)
         self._release(sequence)
+        timings = sequence.timings(self._clock())
         outputs.append((sequence.id, Finished(reason, sequence.usage, timings)))
         return outputs
 
@@ -268,7 +270,9 @@ class Engine:
             f"The answer cannot follow its grammar further: {error}. "
             "Simplify the schema or grammar."
         )
-        return [(sequence.id, Failed("grammar_failed", message))]
+        timings = sequence.timings(self._clock())
+        failed = Failed("grammar_failed", message, usage=sequence.usage, timings=timings)
+        return [(sequence.id, failed)]
 
     def _release(self, sequence: Sequence) -> None:
         if sequence.status is Status.RUNNING:
@@ -290,3 +294,10 @@ class Engine:
         self._cache.release(sequence)
         sequence.status = Status.WAITING
         self._waiting.append(sequence)
+
+
+def _share_time(chunks: list[Chunk], seconds: float) -> None:
+    """Divide the time of a batch among its sequences by their tokens in it."""
+    token_seconds = seconds / sum(len(chunk.span.token_ids) for chunk in chunks)
+    for chunk in chunks:
+        chunk.sequence.device_seconds += token_seconds * len(chunk.span.token_ids)

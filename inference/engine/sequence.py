@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from inference.engine.stop_matcher import StopMatcher
-from inference.messages import Delta, Generation, TokenLogprob, Usage
+from inference.messages import Delta, Generation, Timings, TokenLogprob, Usage
 
 NO_SLOT = -1
 
@@ -36,6 +36,8 @@ class Sequence:
         self.cached_tokens = 0
         self.drafted_tokens = 0
         self.accepted_tokens = 0
+        self.computed_prompt_tokens = 0
+        self.device_seconds = 0.0
         # The KV cache sets these for the scheduler. While the sequence waits: the length of the
         # beginning that it can share, and its tokens that running sequences do not hold.
         self.shareable_tokens = 0
@@ -114,7 +116,25 @@ class Sequence:
             cached_tokens=self.cached_tokens,
             drafted_tokens=self.drafted_tokens,
             accepted_tokens=self.accepted_tokens,
+            computed_prompt_tokens=self.computed_prompt_tokens,
+            computed_completion_tokens=self.output_tokens - len(self.generation.emitted_token_ids),
         )
+
+    def timings(self, now: float) -> Timings:
+        """How long each phase took, for a sequence that ends ``now``."""
+        first = self.first_token_at or now
+        return Timings(
+            prefill_seconds=first - self.submitted_at,
+            decode_seconds=now - first,
+            device_seconds=self.device_seconds,
+        )
+
+    def add_computed(self, count: int) -> None:
+        """Note that the next ``count`` pending tokens have been computed."""
+        prompt_left = len(self.generation.prompt_token_ids) - self.computed_tokens
+        if prompt_left > 0:
+            self.computed_prompt_tokens += min(count, prompt_left)
+        self.computed_tokens += count
 
     def replay(self, piece: bytes) -> None:
         """Update the text state with a token that the client already has."""

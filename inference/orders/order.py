@@ -35,6 +35,9 @@ class Order:
             none.
         call_syntax: as in ``RunHeader``.
         end_user: the person for whom the caller asks, for the record.
+        run_id: id of the answer, set when the order is accepted. A step that orders again for the
+            same answer keeps it and raises ``attempt``.
+        ledger_day: the UTC day on which it was accepted, as ``metrics.ledger.store.day_number``.
         ignored: names of the parts of the request that have no effect.
     """
 
@@ -55,6 +58,9 @@ class Order:
     call_syntax: str = ""
     keep_alive_seconds: float | None = None
     ignored: tuple[str, ...] = ()
+    run_id: str = ""
+    attempt: int = 0
+    ledger_day: int = 0
 
     @property
     def choices(self) -> int:

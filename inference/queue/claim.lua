@@ -3,6 +3,7 @@
 -- ARGV max_items, launch_id, may_take_suspect (0 | 1), above_priority
 -- Returns {claimed…, expired…}: {{id, payload, waited_seconds}…}, {id…}; or false when fenced.
 --
+-- * An item that comes back from a dead host has waited twice: the seconds are added up.
 -- * The deadline holds only until the answer begins.
 -- * A suspect (its host died before) is taken alone. While it may not be taken, it and the items
 --   behind it keep their places.
@@ -26,7 +27,8 @@ while #claimed < tonumber(ARGV[1]) and passed < 256 do
   local id = redis.call('ZRANGE', KEYS[1], passed, passed)[1]
   if not id then break end
   local item = 'brigade:item:' .. id
-  local fields = redis.call('HMGET', item, 'payload', 'deadline', 'enqueued', 'crashes', 'priority')
+  local fields = redis.call('HMGET', item, 'payload', 'deadline', 'enqueued', 'crashes', 'priority',
+    'waits_since', 'waited')
   if not fields[1] then
     redis.call('ZREM', KEYS[1], id)
   elseif tonumber(fields[2]) < now and redis.call('EXISTS', 'brigade:stream:' .. id) == 0 then
@@ -43,8 +45,10 @@ while #claimed < tonumber(ARGV[1]) and passed < 256 do
     if suspect and (ARGV[3] == '0' or #claimed > 0) then break end
     redis.call('ZREM', KEYS[1], id)
     redis.call('HSET', KEYS[2], id, 0)
-    redis.call('HSET', item, 'owner', ARGV[2])
-    claimed[#claimed + 1] = {id, fields[1], string.format('%.6f', now - tonumber(fields[3]))}
+    local waited = (fields[7] or 0) + now - tonumber(fields[6] or fields[3])
+    waited = string.format('%.6f', waited)
+    redis.call('HSET', item, 'owner', ARGV[2], 'waited', waited)
+    claimed[#claimed + 1] = {id, fields[1], waited}
     if suspect then break end
   end
 end

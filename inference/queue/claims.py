@@ -11,6 +11,7 @@ from redis import Redis
 
 from inference.errors import InternalError, QueueTimeoutError
 from inference.messages import (
+    TERMINAL,
     Control,
     Failed,
     Finished,
@@ -22,6 +23,7 @@ from inference.messages import (
     decode_control,
     decode_work,
     encode,
+    failed_parts,
 )
 from inference.queue import keys
 from inference.queue.scripts import DirectScript, script
@@ -35,6 +37,7 @@ EXPIRED = Failed(
     "The request waited longer than the queue timeout and was not started. Try again later.",
     # The requests before it in the queue are still at work.
     retry_after_seconds=10.0,
+    usage=Usage(0, 0),
 )
 UNREADABLE = Failed(
     InternalError.default_code, "The request was stored in a form that this version cannot read."
@@ -87,6 +90,7 @@ class Requeue:
                 item.emitted_frames + 1,
                 encode(Finished("cancelled", usage)),
                 stream_ttl_seconds,
+                failed_parts(UNREADABLE, usage)[1],
             ],
         )
 
@@ -169,7 +173,9 @@ class HostClaims:
             frame = entry.frame
             if isinstance(frame, Vectors):
                 frame = msgspec.structs.replace(frame, host=self._launch_id)
-            arguments += [entry.id, entry.number, encode(frame), entry.mark]
+            usage = frame.usage if isinstance(frame, TERMINAL) else None
+            computed = usage and (usage.computed_prompt_tokens, usage.computed_completion_tokens)
+            arguments += [entry.id, entry.number, encode(frame), entry.mark, *(computed or (0, 0))]
         names = [self._claims, self._fenced, self._control, self._queue]
         pending = self._publish(names, arguments)
         if pending is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis import Redis
 
-from inference.messages import Failed, encode
+from inference.messages import Failed, Usage, failed_parts
 from inference.queue import keys
 from inference.queue.scripts import script
 from models_registry.fleet.views import Demand, HostFacts
@@ -68,8 +68,12 @@ class DemandReader:
         return demand, loaded
 
     def refuse(self, version_key: str, failed: Failed, which: Refused) -> int:
-        """End requests that wait for a version with this frame; returns how many."""
-        arguments: list[Any] = [which, encode(failed), self._stream_ttl_seconds]
+        """End requests that wait for a version with this frame; returns how many.
+
+        Each gets the usage that the client has seen.
+        """
+        beginning, rest = failed_parts(failed, Usage(0, 0))
+        arguments: list[Any] = [which, beginning, self._stream_ttl_seconds, rest]
         return int(self._refuse([keys.queue(version_key)], arguments))
 
     def note_unused(self, version_key: str) -> None:

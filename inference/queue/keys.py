@@ -2,8 +2,11 @@
 
 brigade:queue:<version key>   sorted set   waiting generation id → order score
 brigade:bell:<version key>    list         gets an entry at every enqueue; idle hosts block on it
-brigade:item:<id>             hash         payload, deadline, score, enqueued, owner, crashes,
-                                           cancelled, ended (its last frame if it is cancelled)
+brigade:item:<id>             hash         payload, deadline, score, enqueued, owner, crashes, day,
+                                           waited (seconds in the queue until it was claimed),
+                                           cancelled; after the death of a host also waits_since,
+                                           ended (its last frame if it is cancelled), failed_rest
+                                           (the end of its last frame if it is refused)
 brigade:stream:<id>           stream       the numbered frames of one generation
 brigade:header:<run id>       string       header of a run, for resume and stop
 brigade:hosts                 sorted set   launch id → last heartbeat, loading or ready
@@ -20,6 +23,7 @@ brigade:loadable              set          "", and version keys that the control
 brigade:loading               hash         version key → how far it is on its way into memory
 brigade:used                  hash         version key → when it was last asked for, or at work
 brigade:keep_alive            hash         version key → seconds that the last request named
+brigade:ledger:<day>          hash         computed tokens of a day's requests (days since 1970)
 """
 
 import hashlib
@@ -44,6 +48,7 @@ control = "brigade:control:{}".format
 fenced = "brigade:fenced:{}".format
 host_log = "brigade:host_log:{}".format
 node = "brigade:node:{}".format
+ledger = "brigade:ledger:{}".format
 
 
 def attempts(who: str) -> str:

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from inference.conf import InferenceSettings
 from inference.errors import InvalidRequestError, ModelBusyError, ModelLoadingError
-from inference.messages import Cancel, Finished, Usage, WorkItem, encode
+from inference.messages import Cancel, Finished, RunHeader, Usage, WorkItem, encode
 from inference.queue import keys
 from inference.queue.scripts import script
 
@@ -31,11 +31,19 @@ class Queue:
         self._cancel: Any = redis.register_script(script("cancel"))
 
     async def enqueue(
-        self, items: Sequence[WorkItem], keep_alive_seconds: float | None = None
+        self,
+        items: Sequence[WorkItem],
+        keep_alive_seconds: float | None = None,
+        header: RunHeader | None = None,
+        ledger_day: int = 0,
     ) -> None:
         """Queue items of one version and priority, all or none.
 
-        ``keep_alive_seconds`` below 0 is for ever; None leaves the value of an earlier request.
+        Args:
+            items: of one run.
+            keep_alive_seconds: below 0 is for ever; None leaves the value of an earlier request.
+            header: of the run, to be kept as long as the items.
+            ledger_day: the day to which the ledger counts the tokens that are computed.
 
         Raises:
             ModelBusyError: the version's queue has no room for all of them.
@@ -57,13 +65,16 @@ class Queue:
             ttl + ITEM_SLACK_SECONDS,
             first.priority,
             "" if keep_alive_seconds is None else f"{keep_alive_seconds:g}",
+            encode(header) if header else "",
+            ledger_day,
         ]
         for item in items:
             arguments += [item.id, encode(item), settings.queue_timeout_seconds]
         version_key = first.version_key
         named = [name(version_key) for name in (keys.queue, keys.bell, keys.ready)]
+        named_header = keys.header(header.id if header else "")
         outcome: int = await self._enqueue(
-            keys=[*named, keys.LOADABLE, keys.USED, keys.KEEP_ALIVE], args=arguments
+            keys=[*named, keys.LOADABLE, keys.USED, keys.KEEP_ALIVE, named_header], args=arguments
         )
         if outcome == 0:
             raise ModelBusyError(

@@ -1,6 +1,7 @@
 """Give back the claims of dead hosts."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ from inference.messages import (
     Failed,
     Frame,
     Generation,
+    Started,
+    Usage,
     WorkItem,
     decode_frame,
     decode_work,
@@ -46,6 +49,17 @@ def fence(redis: Redis, launch_id: str) -> bool:
         return False
     redis.zadd(keys.HOSTS, {launch_id: 0})
     return True
+
+
+def usage_of(frames: Sequence[Frame]) -> Usage | None:
+    """The tokens that the client has from these frames; None when their beginning is missing."""
+    if not frames:
+        return Usage(0, 0)
+    first = frames[0]
+    if not isinstance(first, Started):
+        return None
+    tokens = sum(len(frame.token_ids) for frame in frames if isinstance(frame, Delta))
+    return Usage(first.prompt_tokens, tokens, first.cached_tokens)
 
 
 class Sweep:
@@ -138,6 +152,7 @@ class Sweep:
         last_number, frames = self._frames(item_id)
         pipeline = self._redis.pipeline()
         if not (frames and isinstance(frames[-1], TERMINAL)):
+            failed = msgspec.structs.replace(failed, usage=usage_of(frames))
             pipeline.xadd(keys.stream(item_id), {"f": encode(failed)}, id=f"{last_number + 1}-0")
         pipeline.expire(keys.stream(item_id), self._stream_ttl_seconds)
         pipeline.delete(keys.item(item_id))

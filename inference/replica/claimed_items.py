@@ -106,11 +106,11 @@ class ClaimedItems:
         elif isinstance(frame, TERMINAL):
             mark = LAST
             del self._claimed[claimed.item.id]
+            timings = msgspec.structs.replace(frame.timings, queue_seconds=claimed.waited_seconds)
+            frame = msgspec.structs.replace(frame, timings=timings)
         if isinstance(frame, Finished):
             mark = SERVED
             self.served += 1
-            timings = msgspec.structs.replace(frame.timings, queue_seconds=claimed.waited_seconds)
-            frame = msgspec.structs.replace(frame, timings=timings)
         number = claimed.next_number
         claimed.next_number += 1
         return Numbered(claimed.item.id, number, frame, mark)

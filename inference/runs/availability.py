@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -9,10 +10,9 @@ from redis.exceptions import RedisError
 
 from inference.database import in_database
 from inference.errors import InferenceError, ModelLoadingError
-from inference.messages import RunHeader, WorkItem
+from inference.messages import RunHeader
 from inference.orders.resolution import missing_file
 from inference.queue import keys
-from inference.queue.queue import Queue
 from models_registry.catalogue.lookup import find_version
 from models_registry.catalogue.status import replica_statuses
 from models_registry.models import ModelVersion
@@ -25,26 +25,31 @@ NEWS_POLLS = 8
 
 
 async def enqueue(
-    redis: Redis, queue: Queue, items: list[WorkItem], keep_alive_seconds: float | None
+    redis: Redis, version_key: str, put_into_queue: Callable[[], Awaitable[None]]
 ) -> None:
-    """Queue items of one version, at once or when the controller has seen that it can be loaded.
+    """Queue a run, at once or when the controller has seen that its version can be loaded.
+
+    Args:
+        redis: the client.
+        version_key: of the run's items.
+        put_into_queue: ``Queue.enqueue`` with its arguments.
 
     Raises:
         ModelBusyError, ModelLoadingError, InvalidRequestError: as ``Queue.enqueue``.
     """
     for _ in range(NEWS_POLLS):
         try:
-            await queue.enqueue(items, keep_alive_seconds)
+            await put_into_queue()
         except ModelLoadingError:
             # Without the controller, or the version's file in the registry, waiting does not help.
             if not await redis.exists(keys.LOADABLE):
                 raise
-            if not await in_database(_can_be_loaded, items[0].version_key):
+            if not await in_database(_can_be_loaded, version_key):
                 raise
         else:
             return
         await asyncio.sleep(NEWS_POLL_SECONDS)
-    await queue.enqueue(items, keep_alive_seconds)
+    await put_into_queue()
 
 
 def _can_be_loaded(version_key: str) -> bool:

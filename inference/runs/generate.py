@@ -10,22 +10,20 @@ after it: see ``Step``. Leaving the block stops the run if need be, and settles 
 
 import asyncio
 import functools
-import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
-from inference.database import in_database
-from inference.errors import ModelBusyError
+from inference.errors import InferenceError, ModelBusyError
 from inference.orders.order import Order
 from inference.principal import Principal
 from inference.runs.host_run import hosted
-from inference.runs.record import record_of
-from inference.runs.run import Run
+from inference.runs.record import admission_of, record_of
+from inference.runs.run import Run, new_run_id
 from inference.runs.runtime import runtime
-from metrics.recorder import record_run
-
-logger = logging.getLogger(__name__)
+from metrics.ledger.store import day_number
 
 Generate = Callable[[Order, Principal], AbstractAsyncContextManager[Run]]
 Step = Callable[[Generate, Order, Principal], AbstractAsyncContextManager[Run]]
@@ -39,16 +37,31 @@ caller's block is not passed to it. A step calls ``Generate``, never ``generate`
 
 @asynccontextmanager
 async def recorded(onward: Generate, order: Order, principal: Principal) -> AsyncIterator[Run]:
-    """Write the record of a run when it is over and settled."""
-    async with onward(order, principal) as run:
+    """Enter the order into the ledger, and its record when its run is over and settled.
+
+    An order that a step refuses is taken out again. When nobody knows how an accepted order ended,
+    for example because the client left while it was queued, the controller finds it out.
+    """
+    ledger, accepted_at = runtime().ledger, time.monotonic()
+    order = replace(order, run_id=new_run_id(order.kind))
+    admission = admission_of(order, principal)
+    started_at = await ledger.accept(order.run_id, admission.encode())
+    async with AsyncExitStack() as stack:
+        try:
+            accepted = replace(order, ledger_day=day_number(started_at))
+            run = await stack.enter_async_context(onward(accepted, principal))
+        except InferenceError:
+            ledger.withdraw(order.run_id)
+            raise
+        except BaseException:
+            ledger.leave(order.run_id)
+            raise
         yield run
-    record = record_of(run, principal, order.end_user)
-    try:
-        await in_database(record_run, record)
-    except Exception as error:
-        # The answer is out already; a missing record must not look like a failed request.
-        values = {name: value for name, value in vars(record).items() if name != "_state"}
-        logger.error("run %s could not be recorded: %s %s", run.header.id, values, error)
+    record = record_of(admission, started_at, run, accepted_at)
+    if record is None:
+        ledger.leave(order.run_id)
+    else:
+        ledger.settle(record)
 
 
 @asynccontextmanager
@@ -74,6 +87,9 @@ async def within_limits(onward: Generate, order: Order, principal: Principal) ->
         shared.places[model] -= 1
 
 
+_ACCEPTED: Final = "The request was accepted before it failed."
+
+
 STEPS: Final[list[Step]] = [recorded, within_limits]
 
 
@@ -91,9 +107,17 @@ async def generate(order: Order, principal: Principal) -> AsyncIterator[Run]:
     run = await stack.enter_async_context(onward(order, principal))
     try:
         yield run
+    except Exception as error:
+        error.add_note(_ACCEPTED)
+        raise
     finally:
         # The caller may be cancelled because its client left: a task of its own ends the run.
         await asyncio.shield(runtime().spawn(_leave(run, stack)))
+
+
+def was_accepted(error: Exception) -> bool:
+    """Whether a request that failed has a record; else it was refused."""
+    return _ACCEPTED in getattr(error, "__notes__", ())
 
 
 async def _leave(run: Run, stack: AsyncExitStack) -> None:

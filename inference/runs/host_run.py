@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -27,12 +28,10 @@ from inference.messages import (
     Generation,
     RunHeader,
     WorkItem,
-    encode,
 )
 from inference.orders.order import Order
 from inference.principal import Principal
 from inference.queue import keys
-from inference.queue.queue import ITEM_SLACK_SECONDS
 from inference.runs.availability import enqueue, explain_absence, load_fraction
 from inference.runs.run import Run, header_of
 from inference.runs.runtime import Runtime, runtime
@@ -203,11 +202,10 @@ async def hosted(order: Order, principal: Principal) -> AsyncIterator[Run]:
     items = work_items(order, header, principal, shared.settings)
     try:
         await run.open()
-        settings = shared.settings
-        seconds = settings.queue_timeout_seconds + settings.request_timeout_seconds
-        lifetime = int(seconds) + ITEM_SLACK_SECONDS
-        await shared.redis.set(keys.header(header.id), encode(header), ex=lifetime)
-        await enqueue(shared.redis, shared.queue, items, order.keep_alive_seconds)
+        put_into_queue = functools.partial(
+            shared.queue.enqueue, items, order.keep_alive_seconds, header, order.ledger_day
+        )
+        await enqueue(shared.redis, header.version_key, put_into_queue)
     except ModelLoadingError:
         await run.close()
         raise await in_database(explain_absence, header) from None
@@ -229,10 +227,16 @@ async def hosted(order: Order, principal: Principal) -> AsyncIterator[Run]:
 
 
 async def _forget(header: RunHeader, shared: Runtime) -> None:
-    """Delete an embedding's stream: megabytes that nobody reads again."""
-    names = [keys.stream(item_id) for item_id in header.item_ids]
+    """Delete an embedding's vectors: megabytes that nobody reads again.
+
+    The last frame stays: the record can be made from it, should this process die now.
+    """
+    pipeline = shared.redis.pipeline(transaction=False)
+    pipeline.delete(keys.header(header.id))
+    for item_id in header.item_ids:
+        pipeline.xtrim(keys.stream(item_id), maxlen=1, approximate=False)
     with contextlib.suppress(redis.RedisError):  # it expires by itself
-        await shared.redis.delete(keys.header(header.id), *names)
+        await pipeline.execute()
 
 
 def work_items(

@@ -1,39 +1,64 @@
-"""A run that has ended, as the record that usage reports are made from."""
+"""An order and its run, as the ledger's facts and record."""
 
 import time
+from datetime import UTC, datetime
 
+import msgspec
+
+from inference.ledger.admission import Admission, Ending, entry_of
+from inference.messages import item_ids_of
+from inference.orders.order import Order
 from inference.principal import Principal
+from inference.request_id import current_request_id
 from inference.runs.run import Run
-from metrics.models import RequestRecord
+from metrics.ledger.entry import Entry
+
+_MICROSECONDS = 1_000_000
 
 
-def record_of(run: Run, principal: Principal, end_user: str) -> RequestRecord:
-    """The record of a run, not saved yet; with a failed and a cancelled choice it has failed."""
-    failed = next((choice.failed for choice in run.choices if choice.failed), None)
-    finished = [choice.finished for choice in run.choices if choice.finished]
-    usage = run.usage
-    now = time.monotonic()
-    error_code = failed.code if failed else run.error_code
-    outcome = RequestRecord.Outcome.FINISHED
-    if error_code:
-        outcome = RequestRecord.Outcome.FAILED
-    elif any(last.reason == "cancelled" for last in finished):
-        outcome = RequestRecord.Outcome.CANCELLED
-    return RequestRecord(
-        run_id=run.header.id,
-        request_id=run.request_id,
-        kind=run.header.kind,
+def admission_of(order: Order, principal: Principal) -> Admission:
+    """The facts about an accepted order, which has its run id."""
+    return Admission(
+        run_id=order.run_id,
+        kind=order.kind,
         user_id=principal.user_id,
+        version_key=order.spec.version_key,
+        item_ids=item_ids_of(order.run_id, order.attempt, order.choices),
+        choices_per_prompt=order.n,
+        user_name=principal.username,
         key_id=principal.key_id,
-        end_user=end_user,
-        version_key=run.header.version_key,
-        outcome=outcome,
-        error_code=error_code,
-        prompt_tokens=usage.prompt_tokens,
-        cached_tokens=usage.cached_tokens,
-        completion_tokens=usage.completion_tokens,
-        queue_seconds=max((last.timings.queue_seconds for last in finished), default=None),
-        prefill_seconds=max((last.timings.prefill_seconds for last in finished), default=None),
-        decode_seconds=max((last.timings.decode_seconds for last in finished), default=None),
-        total_seconds=now - run.began_at,
+        request_id=current_request_id.get(),
+        end_user=order.end_user,
+        requested_model=order.request.model if order.request else order.spec.model_slug,
+        preset=order.spec.preset,
+        priority=order.priority,
+        streamed=bool(order.request and order.request.stream),
+    )
+
+
+def record_of(
+    admission: Admission, started_at: datetime, run: Run, accepted_at: float
+) -> Entry | None:
+    """The record of a run that was settled; None where its end is not known yet.
+
+    Args:
+        admission: of the run.
+        started_at: the moment of admission by the clock of Redis.
+        run: settled.
+        accepted_at: the same moment on this process's monotonic clock.
+    """
+    if not run.is_over:
+        return None
+    version = msgspec.structs.replace(admission, version_key=run.header.version_key)
+    first = run.first_token_at
+    return entry_of(
+        version,
+        started_at,
+        Ending(
+            frames=[choice.finished or choice.failed for choice in run.choices],
+            settled_at=datetime.now(UTC),
+            total_us=round((time.monotonic() - accepted_at) * _MICROSECONDS),
+            ttft_us=None if first is None else round((first - accepted_at) * _MICROSECONDS),
+            error_code=run.error_code,
+        ),
     )

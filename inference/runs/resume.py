@@ -26,11 +26,11 @@ async def find(principal: Principal, run_id: str, after: Sequence[int] = ()) -> 
         InvalidRequestError: ``after`` has another number of choices.
     """
     shared = runtime()
-    first = f"{run_id}.0"
     data: Any = await shared.redis.get(keys.header(run_id))
+    header = decode_header(data) if data else None
+    first = header.item_ids[0] if header else ""
     is_kept = await shared.redis.exists(keys.item(first), keys.stream(first))
-    header = decode_header(data) if data and is_kept else None
-    if header is None or header.user_id != principal.user_id:
+    if header is None or not is_kept or header.user_id != principal.user_id:
         raise NotFoundError(
             f"There is no stream {run_id!r}. Streams are kept for "
             f"{shared.settings.stream_ttl_seconds} s after their end.",

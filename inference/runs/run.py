@@ -7,18 +7,31 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from inference.errors import InferenceError, error_from_code
-from inference.messages import Failed, Finished, Frame, Kind, RunHeader, Usage
+from inference.messages import (
+    Delta,
+    Failed,
+    Finished,
+    Frame,
+    Kind,
+    RunHeader,
+    Usage,
+    Vectors,
+)
 from inference.orders.order import Order
 from inference.principal import Principal
-from inference.request_id import current_request_id
 
 _PREFIXES: dict[Kind, str] = {"chat": "chatcmpl-", "completion": "cmpl-", "embedding": "embd-"}
 
 
+def new_run_id(kind: Kind) -> str:
+    """An id in OpenAI's style that nobody can guess."""
+    return _PREFIXES[kind] + secrets.token_hex(12)
+
+
 def header_of(order: Order, principal: Principal) -> RunHeader:
-    """A header with a new id, in OpenAI's style, that nobody can guess."""
+    """The header of an order's answer; with a new id unless the order has one."""
     return RunHeader(
-        id=_PREFIXES[order.kind] + secrets.token_hex(12),
+        id=order.run_id or new_run_id(order.kind),
         kind=order.kind,
         user_id=principal.user_id,
         model=order.spec.model_slug,
@@ -30,6 +43,7 @@ def header_of(order: Order, principal: Principal) -> RunHeader:
         with_logprobs=order.top_logprobs is not None,
         call_syntax=order.call_syntax,
         deprecation=order.spec.deprecation,
+        attempt=order.attempt,
     )
 
 
@@ -74,7 +88,7 @@ class Run(ABC):
         self.choices = [ChoiceState(position) for position in start]
         self.error_code = ""
         self.began_at = time.monotonic()
-        self.request_id = current_request_id.get()
+        self.first_token_at: float | None = None
         self._next: tuple[int, int, Frame] | None = None
 
     @abstractmethod
@@ -116,6 +130,8 @@ class Run(ABC):
     def _take(self, entry: tuple[int, int, Frame]) -> tuple[int, Frame]:
         choice, number, frame = entry
         self._next = None
+        if self.first_token_at is None and isinstance(frame, (Delta, Vectors)):
+            self.first_token_at = time.monotonic()
         self.choices[choice].take(number, frame)
         return choice, frame
 

@@ -13,6 +13,7 @@ from inference.orders.resolution import Resolver
 from inference.prompts.tokenizer import Tokenizer
 from inference.queue.queue import Queue
 from inference.streams.reader import StreamReader
+from metrics.ledger.flusher import Ledger
 
 MAX_REDIS_CONNECTIONS = 32
 
@@ -41,6 +42,7 @@ class Runtime:
         self.redis = redis.asyncio.Redis(connection_pool=pool)
         self.queue = Queue(self.redis, settings)
         self.reader = StreamReader(self.redis)
+        self.ledger = Ledger(self.redis)
         self.tokenizer = Tokenizer(settings.prompt_workers, settings.max_prompt_characters)
         self.resolver = Resolver(settings.models_dir)
         self.places: Counter[str] = Counter()
@@ -59,6 +61,7 @@ class Runtime:
         """Close connections and processes; runs that are ending get 2 s to reach their end."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2)
+        await self.ledger.close()
         await self.reader.close()
         self.tokenizer.close()
         await self.redis.aclose()

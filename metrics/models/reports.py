@@ -20,7 +20,9 @@ class ReportSubscription(models.Model):
         verbose_name = "report by e-mail"
         verbose_name_plural = "reports by e-mail"
         constraints = [
-            models.UniqueConstraint(fields=["email", "period", "user"], name="one_report_per_period")
+            models.UniqueConstraint(
+                fields=["email", "period", "user"], name="one_report_per_period"
+            )
         ]
 
     def __str__(self) -> str:

@@ -17,7 +17,7 @@ def _microseconds(**options: Any) -> models.BigIntegerField:
 
 
 class RequestRecord(models.Model):
-    """An accepted request. Users, keys, teams and versions are stored by value: a record outlives them.
+    """An accepted request. Users, keys and versions are stored by value: a record outlives them.
 
     The table is partitioned by the month of ``started_at``, the moment of admission by the clock of
     Redis; all accounting uses this moment. Times are in microseconds, and null when the request
@@ -87,7 +87,7 @@ class RequestRecord(models.Model):
 
 
 class RequestStep(models.Model):
-    """A part of a request that has several: a choice, an attempt, a phase. Fields as the record's."""
+    """A part of a request that has several: a choice, an attempt, a phase."""
 
     run_id = models.CharField(max_length=64)
     started_at = models.DateTimeField()

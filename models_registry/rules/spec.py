@@ -37,7 +37,8 @@ class ModelSpec:
     all sequences of a replica together. The options from ``threads`` on are explained in
     ``models_registry.models.runtime``; ``threads`` is None for the service's setting.
     ``missing_file_state`` is the state of the file if it is not here and no replica serves the
-    version; "" otherwise. ``limits`` come from the registration that a request names.
+    version; "" otherwise. ``limits`` come from the registration that a request names,
+    ``preset`` is the preset that it names.
     """
 
     model_slug: str
@@ -63,6 +64,7 @@ class ModelSpec:
     deprecation_note: str = ""
     missing_file_state: str = ""
     limits: RequestLimits = RequestLimits()
+    preset: str = ""
 
     @property
     def sequence_limit_tokens(self) -> int:
@@ -100,9 +102,14 @@ class Offer:
                 return canary
         return self.spec
 
-    def with_sampling(self, values: dict[str, Any]) -> "Offer":
-        canaries = tuple((share, spec.with_sampling(values)) for share, spec in self.canaries)
-        return Offer(self.spec.with_sampling(values), canaries)
+    def of_preset(self, name: str, sampling: dict[str, Any]) -> "Offer":
+        """The same versions, as a preset offers them."""
+
+        def changed(spec: ModelSpec) -> ModelSpec:
+            return replace(spec.with_sampling(sampling), preset=name)
+
+        canaries = tuple((share, changed(spec)) for share, spec in self.canaries)
+        return Offer(changed(self.spec), canaries)
 
 
 @dataclass(frozen=True)

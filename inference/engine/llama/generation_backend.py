@@ -70,6 +70,8 @@ class LlamaBackend:
         status = llama_cpp.llama_decode(self._context, self._buffers.batch)
         if status not in _OUTCOMES:
             raise BackendError(f"llama_decode returned {status}")
+        # A GPU computes on after llama_decode has returned, and the engine measures this call.
+        llama_cpp.llama_synchronize(self._context)
         return _OUTCOMES[status]
 
     def is_ready_for_grammars(self) -> bool:

@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand
 
 from inference.conf import inference_settings
 from inference.controller.controller import Controller
+from inference.ledger.keeper import Keeper
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ class Command(BaseCommand):
             settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=2
         )
         controller = Controller(client, inference_settings())
+        keeper = Keeper(client, inference_settings())
+        keeper.start()
         in_outage = False
         while not stop.wait(TICK_SECONDS):
             try:
@@ -53,3 +56,4 @@ class Command(BaseCommand):
                 logger.exception("a tick of the controller failed, will retry")
             else:
                 in_outage = False
+        keeper.stop()

@@ -1,5 +1,6 @@
 """Generations over the fake backend, and what each must say when it runs alone."""
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -89,6 +90,7 @@ def fake_engine(
     backend_cells: int | None = None,
     next_token: Callable[[list[int]], int] = letter_after,
     recurrent: bool = False,
+    clock: Callable[[], float] = time.monotonic,
     **fields: Any,
 ) -> tuple[Engine, FakeBackend]:
     """An engine, and the fake under it with as many cells unless told otherwise."""
@@ -102,7 +104,7 @@ def fake_engine(
         shares_prefixes=not recurrent,
         **fields,
     )
-    return Engine(backend, config), backend
+    return Engine(backend, config, clock), backend
 
 
 def saying(text: str, prompt: str = "prompt") -> Callable[[list[int]], int]:

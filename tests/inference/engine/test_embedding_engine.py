@@ -78,7 +78,8 @@ def test_embedding_engine_batches_across_jobs(engine, backend):
         assert isinstance(vectors, Vectors)
         assert (vectors.dimensions, vectors.prompt_tokens) == (2, tokens)
         assert isinstance(finished, Finished)
-        assert (finished.reason, finished.usage) == ("stop", Usage(tokens, 0))
+        assert finished.reason == "stop"
+        assert finished.usage == Usage(tokens, 0, computed_prompt_tokens=tokens)
 
 
 def test_embedding_engine_takes_a_text_as_long_as_the_limit(engine, backend):
@@ -119,6 +120,7 @@ def test_embedding_engine_cancel_drops_the_texts_left(engine, backend, steps_bef
     end = frames["victim"][-1]
     assert isinstance(end, Finished)
     assert end.reason == "cancelled"
+    assert end.usage.prompt_tokens == end.usage.computed_prompt_tokens == steps_before * 3 * 3
     assert not any(isinstance(frame, Vectors) for frame in frames["victim"])
     assert rows(frames["other"]) == [(2, 2)]
     # Its texts of the steps before, and the one of the other.

@@ -35,7 +35,10 @@ def test_engine_continues_with_exactly_the_rest(emitted, stop):
     rest = complete(engine, continued(item, tokens_of(deltas[:emitted])))["g"]
     assert text_of(deltas[:emitted]) + text_of(rest) == text_of(whole)
     assert tokens_of(rest) == tokens_of(deltas[emitted:])
-    assert ending(rest).usage == ending(whole).usage
+    told, all_told = ending(rest).usage, ending(whole).usage
+    assert told.prompt_tokens == all_told.prompt_tokens == told.computed_prompt_tokens
+    assert told.completion_tokens == all_told.completion_tokens
+    assert told.computed_completion_tokens == all_told.completion_tokens - emitted
     assert not any(isinstance(frame, Started) for frame in rest)
     assert backend.samplers_open == 0
 

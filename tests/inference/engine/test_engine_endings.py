@@ -34,7 +34,8 @@ def test_engine_ends_a_generation(fields, text, reason, tokens):
     frames = complete(engine, generation(**{"max_tokens": 40, **fields}))["g"]
     end = ending(frames)
     assert text_of(frames) == text
-    assert (end.reason, end.usage) == (reason, Usage(6, tokens))
+    computed = {"computed_prompt_tokens": 6, "computed_completion_tokens": tokens}
+    assert (end.reason, end.usage) == (reason, Usage(6, tokens, **computed))
     assert backend.samplers_open == 0
 
 

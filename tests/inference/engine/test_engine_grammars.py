@@ -1,14 +1,18 @@
 """Answers with a grammar wait for the vocabulary's table, and nobody waits with them."""
 
 import threading
+from itertools import count
 
 from llguidance import LLTokenizer
 
+from inference.engine.backend import GrammarError
 from inference.engine.grammar import DeferredCompiler
+from inference.messages import Failed, Usage
 from tests.inference.engine.fake_backend import grammar_compiler
 from tests.inference.engine.generations import (
     by_id,
     complete,
+    drain,
     ending,
     fake_engine,
     generation,
@@ -45,6 +49,26 @@ def test_engine_serves_who_waits_behind_an_answer_with_a_grammar():
     engine.submit(generation("held", grammar=GRAMMAR, priority=3))
     frames = complete(engine, generation("free", max_tokens=4))
     assert list(frames) == ["free", "held"]
+
+
+def test_engine_tells_what_a_failed_answer_has_cost(monkeypatch):
+    ticks = count(0.0, 0.125)
+    engine, backend = fake_engine(clock=lambda: next(ticks))
+    refused = GrammarError("no token fits")
+    real = backend.sample
+
+    def sample(sampler, span_index, output=0):
+        if len(sampler.output) == 2:
+            raise refused
+        return real(sampler, span_index, output)
+
+    monkeypatch.setattr(backend, "sample", sample)
+    outputs = engine.submit(generation(grammar=GRAMMAR))
+    *_, (_, failed) = [*outputs, *drain(engine)]
+    assert isinstance(failed, Failed)
+    assert failed.usage == Usage(6, 2, computed_prompt_tokens=6, computed_completion_tokens=2)
+    assert failed.timings.device_seconds == 3 * 0.125
+    assert failed.timings.prefill_seconds > 0
 
 
 def test_deferred_compiler_is_made_once_when_first_asked_for():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inference.messages import Embedding
+from inference.messages import Embedding, Generation
 from inference.queue import keys
 from inference.queue.claims import EXPIRED, FencedError
 from tests.inference.queue.world import QueueWorld
@@ -207,3 +207,24 @@ def test_an_unknown_claim_without_content_is_dropped(world: QueueWorld) -> None:
     host.claims.give_back_unknown(set(), 60)
     assert not world.redis.exists(keys.claims(host.launch_id))
     assert world.waiting() == []
+
+
+def test_claim_adds_up_the_waits_of_an_item_and_not_the_time_on_a_host(world: QueueWorld) -> None:
+    dying, next_host = world.host(), world.host()
+    item = world.enqueued()
+    backdate(world, item, enqueued=100.0)
+    ((_, waited_first),), _ = dying.claims.claim(1, may_take_suspect=True)
+    assert 100 <= waited_first < 105
+    dying.say(item, "a")
+    backdate(world, item, enqueued=1000.0)  # as if the host had run for that long
+    dying.die()
+    world.sweep.run()
+    backdate(world, item, waits_since=7.0)
+    ((_, waited),), _ = next_host.claims.claim(1, may_take_suspect=True)
+    assert waited_first + 7 <= waited < waited_first + 12
+
+
+def backdate(world: QueueWorld, item: Generation, **seconds: float) -> None:
+    """Move moments of an item into the past."""
+    for name, by in seconds.items():
+        world.redis.hincrbyfloat(keys.item(item.id), name, -by)

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 import pytest
 
 from inference.errors import ModelLoadingError
-from inference.messages import Delta, Failed, Started
+from inference.messages import Delta, Failed, Started, Usage
 from inference.queue import keys
 from inference.queue.demand import DemandReader, Refused
 from models_registry.fleet.views import Demand, HostFacts
 from tests.inference.queue.world import STREAM_TTL_SECONDS, QueueWorld, ScriptedHost
 
-NO_ROOM = Failed("model_unavailable", "No room.", 12.5)
-TOO_LATE = Failed("queue_timeout", "Too late.")
+NO_ROOM = Failed("model_unavailable", "No room.", 12.5, Usage(0, 0))
+TOO_LATE = Failed("queue_timeout", "Too late.", usage=Usage(0, 0))
 
 
 @pytest.fixture
@@ -132,6 +132,9 @@ def test_refuse_ends_all_that_waits_with_the_reason(
     assert world.frames(fresh) == [(1, NO_ROOM)]
     numbers = [number for number, _ in world.frames(begun)]
     assert numbers == [1, 2, 3]
+    last = world.frames(begun)[-1][1]
+    assert isinstance(last, Failed)
+    assert last.usage == Usage(5, 3)
     assert not world.redis.exists(keys.item(fresh.id))
 
 

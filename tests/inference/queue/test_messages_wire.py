@@ -50,6 +50,7 @@ FRAMES: list[Record] = [
     Finished("cancelled", Usage(1, 2, 1), Timings(0.1, 0.2, 0.3)),
     Failed("host_lost", "It died."),
     Failed("model_unavailable", "It rests.", 12.5),
+    Failed("host_lost", "It died.", None, Usage(1, 2, 3, 4, 5, 6, 7), Timings(0.1, 0.2, 0.3, 0.4)),
 ]
 CONTROLS: list[Record] = [Cancel("a"), Drain()]
 Decoder = Callable[[bytes], Record]
@@ -93,3 +94,18 @@ def test_record_of_another_kind_is_refused(decode: Decoder, record: Record) -> N
 def test_damaged_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         messages.decode_frame(data)
+
+
+@pytest.mark.parametrize("failed", [frame for frame in FRAMES if isinstance(frame, Failed)])
+def test_parts_of_a_failed_frame_join_with_any_usage(failed: Failed) -> None:
+    beginning, _ = messages.failed_parts(failed, Usage(0, 0))
+    _, rest = messages.failed_parts(Failed("other", ""), Usage(7, 2**40, 3))
+    expected = Failed(failed.code, failed.message, failed.retry_after_seconds, Usage(7, 2**40, 3))
+    assert messages.decode_frame(beginning + rest) == expected
+
+
+def test_frames_of_a_release_before_usage_of_failures_can_be_read() -> None:
+    old = msgspec.msgpack.encode(["Failed", "host_lost", "It died.", None])
+    assert messages.decode_frame(old) == Failed("host_lost", "It died.")
+    old = msgspec.msgpack.encode(["Finished", "stop", [1, 2, 0, 0, 0], [0.1, 0.2, 0.3]])
+    assert messages.decode_frame(old) == Finished("stop", Usage(1, 2), Timings(0.1, 0.2, 0.3))

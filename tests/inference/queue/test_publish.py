@@ -1,11 +1,14 @@
 """How frames get into streams, and what a host says of itself."""
 
+import random
+from collections.abc import Iterator
+
 import pytest
 import redis
 
-from inference.messages import Cancel, Delta, Drain, Finished, Started, Usage, encode
+from inference.messages import Cancel, Delta, Drain, Failed, Finished, Started, Usage, encode
 from inference.queue import keys
-from inference.queue.claims import LAST, PROVEN, Numbered, Pending
+from inference.queue.claims import LAST, PROVEN, SERVED, Numbered, Pending
 from tests.inference.queue.world import STREAM_TTL_SECONDS, QueueWorld
 
 ENDED = Finished("stop", Usage(5, 2))
@@ -116,3 +119,62 @@ def test_publish_tells_what_waits_for_the_host(world: QueueWorld) -> None:
     world.enqueued()
     pending = host.claims.publish([Numbered(running.id, 1, Started(5))], 60)
     assert pending == Pending(messages=1, items=2)
+
+
+@pytest.fixture
+def ledger(world: QueueWorld) -> Iterator[str]:
+    """The name of the ledger of a day of its own."""
+    name = keys.ledger(random.randrange(10**6, 10**9))
+    yield name
+    world.redis.delete(name)
+
+
+def computed(world: QueueWorld, ledger: str) -> tuple[int, int]:
+    """Computed prompt and completion tokens in a ledger."""
+    found = world.redis.hmget(ledger, "computed_prompt", "computed_completion")
+    return int(found[0] or 0), int(found[1] or 0)
+
+
+def ending_of(tokens: int) -> Usage:
+    """Usage with different computed tokens."""
+    return Usage(5, 2, computed_prompt_tokens=tokens, computed_completion_tokens=tokens + 1)
+
+
+def test_publish_adds_the_computed_tokens_of_last_frames_to_the_ledger_once(
+    world: QueueWorld, ledger: str
+) -> None:
+    host = world.host()
+    items = [world.enqueued() for _ in range(3)]
+    host.claim()
+    world.redis.hset(ledger, "since", 1)
+    for item in items:
+        world.redis.hset(keys.item(item.id), "day", ledger.rpartition(":")[2])
+    lasts = [
+        Numbered(items[0].id, 1, Finished("stop", ending_of(100)), SERVED),
+        Numbered(items[1].id, 1, Failed("grammar_failed", "", usage=ending_of(10)), LAST),
+        Numbered(items[2].id, 1, Failed("queue_timeout", ""), LAST),
+    ]
+    host.claims.publish(lasts, 60)
+    assert computed(world, ledger) == (110, 112)
+    # An attempt whose reply was lost, then one whose item was queued anew meanwhile.
+    host.claims.publish(lasts, 60)
+    world.redis.hset(keys.item(items[0].id), "day", ledger.rpartition(":")[2])
+    host.claims.publish(lasts, 60)
+    assert computed(world, ledger) == (110, 112)
+
+
+@pytest.mark.parametrize(("day", "ledger_exists"), [(False, True), (True, False)])
+def test_publish_counts_nothing_without_a_day_or_a_ledger(
+    world: QueueWorld, ledger: str, day: bool, ledger_exists: bool
+) -> None:
+    host = world.host()
+    item = world.enqueued()
+    host.claim()
+    if ledger_exists:
+        world.redis.hset(ledger, "since", 1)
+    if day:
+        world.redis.hset(keys.item(item.id), "day", ledger.rpartition(":")[2])
+    host.publish(item, 1, Finished("stop", ending_of(100)), SERVED)
+    assert computed(world, ledger) == (0, 0)
+    assert world.redis.exists(ledger) == ledger_exists
+    assert [number for number, _ in world.frames(item)] == [1]

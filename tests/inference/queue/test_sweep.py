@@ -100,6 +100,7 @@ def test_a_generation_that_killed_two_hosts_fails_as_poison(world: QueueWorld) -
     assert number == 3
     assert isinstance(last, Failed)
     assert last.code == "poison_request"
+    assert last.usage == Usage(5, 1)
     assert not world.redis.exists(keys.item(poison.id))
     assert world.waiting() == [innocent.id]
     assert world.field(innocent, "crashes") == b"0"
@@ -117,6 +118,7 @@ def test_an_item_lost_from_redis_fails_as_host_lost(world: QueueWorld) -> None:
     assert number == 3
     assert isinstance(last, Failed)
     assert last.code == "host_lost"
+    assert last.usage == Usage(5, 2)
     assert world.redis.ttl(keys.stream(item.id)) > 0
 
 

@@ -112,6 +112,8 @@ def test_frames_after_the_end_are_dropped() -> None:
 def test_the_end_tells_how_long_the_item_waited() -> None:
     (entry,) = claimed(generation()).number([("a", ENDED)])
     assert entry.frame == Finished("stop", Usage(1, 2), Timings(1.5, 1.0, 0.0))
+    (entry,) = claimed(generation()).number([("a", FAILED)])
+    assert entry.frame == Failed("internal_error", "It broke.", timings=Timings(1.5))
 
 
 def test_an_embedding_is_never_proven() -> None:

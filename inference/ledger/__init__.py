@@ -1,0 +1,1 @@
+"""From runs to records of the ledger."""

@@ -92,6 +92,9 @@ class Row:
     group: dict[str, Any]
     sums: Sums
 
+    def figures(self) -> dict[str, Any]:
+        return self.sums.figures()
+
 
 @dataclass(frozen=True)
 class UsageReport:

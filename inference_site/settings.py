@@ -135,6 +135,10 @@ STATIC_URL = "/static/"
 STATIC_ROOT = env.text("STATIC_ROOT") or None
 WHITENOISE_USE_FINDERS = True
 
+# The zone of the days for which totals are kept, and how long the record of a request is.
+USAGE_TIME_ZONE = env.time_zone("USAGE_TIME_ZONE", "UTC")
+USAGE_RECORD_DAYS = env.integer("USAGE_RECORD_DAYS", 90, 1, 3650)
+
 # Sources of model files; botocore reads the AWS_… variables itself.
 HF_TOKEN = env.text("HF_TOKEN").strip()
 HF_ENDPOINT = env.text("HF_ENDPOINT", "https://huggingface.co")

@@ -53,6 +53,7 @@ _NAVIGATION = [
     _section(
         "Records",
         _own("Requests", "receipt_long", "metrics_requestrecord_changelist"),
+        _rows("Reports by e-mail", "mail", "metrics", "reportsubscription"),
         _registry("Predictions", "online_prediction", "prediction"),
         _rows("Audit trail", "history", "auditlog", "logentry"),
     ),

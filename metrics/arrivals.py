@@ -1,7 +1,7 @@
 """Requests counted by when they came: the input of demand prediction."""
 
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from django.db import connection
 
@@ -35,7 +35,12 @@ def count_arrivals(
         Kind, version key, arrival of the first (Unix seconds) and number of the requests of each
         kind, version, and minute or hour.
     """
-    values = {"after": after, "until": until, "resolution": resolution, "longest": longest}
+    values: dict[str, Any] = {
+        "after": after,
+        "until": until,
+        "resolution": resolution,
+        "longest": longest,
+    }
     with connection.cursor() as cursor:
         cursor.execute(_ARRIVALS, values)
         return list(cursor.fetchall())

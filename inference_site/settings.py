@@ -12,7 +12,13 @@ from inference.conf import InferenceSettings, default_threads
 from inference_site.admin_navigation import UNFOLD as UNFOLD
 from inference_site.embedded.urls import embedded_urls
 from inference_site.env import Environment, read_dotenv
-from inference_site.log_filters import add_request_id, hide_query, is_not_503, is_not_own_poll
+from inference_site.log_filters import (
+    add_ids,
+    add_request_id,
+    hide_query,
+    is_not_503,
+    is_not_own_poll,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read_dotenv(BASE_DIR / ".env")
@@ -194,6 +200,12 @@ INFERENCE = InferenceSettings(
     model_roles=env.word_lists("INFERENCE_MODEL_ROLES"),
     demand_prediction=env.choice("INFERENCE_DEMAND_PREDICTION", "shadow", ("shadow", "act", "off")),
 )
+# OpenTelemetry's SDK reads its variables itself.
+TRACING = (
+    bool(env.text("OTEL_EXPORTER_OTLP_ENDPOINT"))
+    and env.boolean("OTEL_ENABLED", True)
+    and not env.boolean("OTEL_SDK_DISABLED", False)
+)
 # There is only one; see checks.py.
 INFERENCE_BACKEND = env.text("INFERENCE_BACKEND", "llamacpp")
 DATA_UPLOAD_MAX_MEMORY_SIZE = INFERENCE.max_body_bytes
@@ -249,23 +261,31 @@ Q_CLUSTER = {
     },
 }
 
+_LOG_FORMAT = env.choice("INFERENCE_LOG_FORMAT", "line", ("line", "json"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
         "line": {"format": "%(asctime)s %(levelname)s %(name)s %(request_id)s%(message)s"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": ["levelname", "name", "message", "request_id", "run_id", "trace_id"],
+            "rename_fields": {"levelname": "level", "name": "logger"},
+            "timestamp": "time",
+        },
     },
     "filters": {
         "not_own_poll": {"()": "django.utils.log.CallbackFilter", "callback": is_not_own_poll},
         "not_503": {"()": "django.utils.log.CallbackFilter", "callback": is_not_503},
         "no_query": {"()": "django.utils.log.CallbackFilter", "callback": hide_query},
-        "request_id": {"()": "django.utils.log.CallbackFilter", "callback": add_request_id},
+        "line": {"()": "django.utils.log.CallbackFilter", "callback": add_request_id},
+        "json": {"()": "django.utils.log.CallbackFilter", "callback": add_ids},
     },
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
-            "formatter": "line",
-            "filters": ["request_id"],
+            "formatter": _LOG_FORMAT,
+            "filters": [_LOG_FORMAT],
         }
     },
     "root": {
@@ -276,6 +296,8 @@ LOGGING = {
     },
     "loggers": {
         "django-q": {"level": "WARNING"},
+        # Otherwise each try to reach a collector that is away would be a line.
+        "opentelemetry": {"level": "ERROR"},
         # Its lines about WebSockets contain the query, and so the key.
         "uvicorn.error": {"level": "WARNING"},
         # In this order: ``hide_query`` cuts the query that ``is_not_own_poll`` compares.

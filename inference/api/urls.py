@@ -8,6 +8,7 @@ from inference.api.openai.completions import Completions
 from inference.api.openai.embeddings import Embeddings
 from inference.api.openai.models import LoadModel, ModelDetail, Models, UnloadModel
 from inference.api.openai.tokenize import Detokenize, Tokenize
+from inference.api.prometheus import Prometheus
 from inference.api.registry.downloads import (
     DownloadDetail,
     Downloads,
@@ -58,4 +59,5 @@ urlpatterns = [
     path("api/metrics/models/<str:model_id>", VersionMetrics.as_view()),
     path("api/status", Status.as_view()),
     path("api/auth/token", Token.as_view()),
+    path("metrics", Prometheus.as_view()),
 ]

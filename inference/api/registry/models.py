@@ -17,6 +17,7 @@ from metrics.visibility import Visibility
 from models_registry.catalogue.routing import fallbacks_of
 from models_registry.catalogue.status import ModelStatus, model_statuses
 from models_registry.models import ModelVersion
+from models_registry.rules.price import NANO, price_at
 
 
 class RegisteredModels(ApiView):
@@ -136,13 +137,20 @@ def _version(version: ModelVersion, status: ModelStatus) -> dict[str, Any]:
         "kv_bytes_per_token": version.kv_bytes_per_token,
         "capabilities": version.capabilities,
         "configuration": _configuration(version),
-        "price": {
-            "prompt_usd_per_million_tokens": float(version.prompt_usd_per_million_tokens),
-            "completion_usd_per_million_tokens": float(version.completion_usd_per_million_tokens),
-            "usd_per_device_hour": float(version.usd_per_device_hour),
-        },
+        "price": _price(version),
         "replica_states": states,
         "created": int(version.created_at.timestamp()),
+    }
+
+
+def _price(version: ModelVersion) -> dict[str, float]:
+    """The price in force; without one all is free."""
+    value = price_at((row.value for row in version.prices.all()), timezone.now())
+    return {
+        "prompt_usd_per_million_tokens": value.prompt_nano / NANO if value else 0.0,
+        "cached_usd_per_million_tokens": value.cached_nano / NANO if value else 0.0,
+        "completion_usd_per_million_tokens": value.completion_nano / NANO if value else 0.0,
+        "usd_per_device_hour": value.device_hour_nano / NANO if value else 0.0,
     }
 
 

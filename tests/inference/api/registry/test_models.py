@@ -1,6 +1,10 @@
 """``/api/models``: models, versions, figures."""
 
+from datetime import timedelta
+from decimal import Decimal
+
 from django.test import AsyncClient
+from django.utils import timezone
 
 from inference.database import in_database
 from metrics.ledger.roll import roll
@@ -67,6 +71,31 @@ async def test_versions_show_how_they_run(api: Api, version: ModelVersion):
         }
         == shown["configuration"]
     )
+
+
+async def test_versions_show_the_price_in_force(api: Api, version: ModelVersion):
+    path = f"/api/models/{version.model.slug}/versions"
+    free = (await api.get(path)).json()["data"][0]["price"]
+    assert set(free.values()) == {0.0}
+
+    def arrange() -> None:
+        now = timezone.now()
+        for hours, usd in ((-2, "9.5"), (-1, "0.15"), (1, "7")):
+            version.prices.create(
+                valid_from=now + timedelta(hours=hours),
+                prompt_usd_per_million_tokens=Decimal(usd),
+                completion_usd_per_million_tokens=Decimal("0.6"),
+                usd_per_device_hour=Decimal("1.25"),
+            )
+
+    await in_database(arrange)
+    assert (await api.get(path)).json()["data"][0]["price"] == {
+        "prompt_usd_per_million_tokens": 0.15,
+        "cached_usd_per_million_tokens": 0.15,
+        "completion_usd_per_million_tokens": 0.6,
+        "usd_per_device_hour": 1.25,
+    }
+    assert free.keys() == (await api.get(path)).json()["data"][0]["price"].keys()
 
 
 async def test_unknown_models_are_404(api: Api):

@@ -19,9 +19,9 @@ from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 from unfold.views import ChangeList
 
-from metrics.admin.display import duration, rate, shown, title
-from metrics.admin.names import Names
+from metrics.display import duration, rate, shown, title
 from metrics.models import RequestRecord, RequestStep, UsageDay
+from metrics.names import Names
 from metrics.visibility import visible_to
 
 _HOURS: Final = {

@@ -25,6 +25,7 @@ from django.db.models import (
 
 from metrics.ledger.roll import as_of
 from metrics.models import DimensionName, RefusedSlot, UsageDay, UsageSlot
+from metrics.names import Names
 from metrics.reports.query import NONE, BadQueryError, Query
 
 MOST_ROWS: Final = 20_000
@@ -90,6 +91,9 @@ class Row:
     until: datetime
     group: dict[str, Any]
     sums: Sums
+
+    def figures(self) -> dict[str, Any]:
+        return self.sums.figures()
 
 
 @dataclass(frozen=True)
@@ -158,17 +162,14 @@ def usage_rows(query: Query, moments: list[datetime] | None = None) -> list[Row]
             f"The report has more than {MOST_ROWS} rows. Choose fewer groups, a longer period, "
             "a shorter range, or a filter.",
         )
-    names = {
-        group: names_at(group, {row[f"by_{group}"] for row in rows} - {None}, query.until)
-        for group in query.groups
-        if group in NAMED
-    }
+    named = [group for group in query.groups if group in NAMED]
+    names = Names({group: {row[f"by_{group}"] for row in rows} - {None} for group in named})
     moments = moments or query.edges
     return [
         Row(
             since=moments[row["number"] - 1],
             until=moments[row["number"]],
-            group=_group(query.groups, row, names),
+            group=_group(query, row, names),
             sums=Sums(*(int(row[f"sum_{name}"]) for name in _SUMS)),
         )
         for row in rows
@@ -213,16 +214,6 @@ def condition_of(filters: Iterable[tuple[str, str]]) -> Q:
     return Q(*alternatives.values())
 
 
-def names_at(kind: str, ids: Iterable[int], moment: datetime) -> dict[int, str]:
-    """The names of users, keys or teams just before a moment, as far as they are known."""
-    names: dict[int, str] = {}
-    rows = DimensionName.objects.filter(kind=kind, dimension_id__in=list(ids))
-    for row in rows.order_by("valid_from"):
-        if row.valid_from < moment or row.dimension_id not in names:
-            names[row.dimension_id] = row.name
-    return names
-
-
 def usd(nano: int) -> str:
     """Nano-dollars as dollars, without loss."""
     return f"{Decimal(nano).scaleb(-9):f}"
@@ -257,14 +248,12 @@ def _matches(group: str, value: str) -> Q:
     return found | Q(**{column: int(value)}) if re.fullmatch("[0-9]+", value) else found
 
 
-def _group(
-    groups: Iterable[str], row: dict[str, Any], names: dict[str, dict[int, str]]
-) -> dict[str, Any]:
+def _group(query: Query, row: dict[str, Any], names: Names) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for group in groups:
+    for group in query.groups:
         value = row[f"by_{group}"]
         if group in NAMED:
-            found[group] = "" if value is None else names[group].get(value, f"{group} {value}")
+            found[group] = names.at(group, value, query.until - datetime.resolution)
             found[f"{group}_id"] = value
         else:
             found[group] = value

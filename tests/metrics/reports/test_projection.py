@@ -92,7 +92,7 @@ def test_projection_is_made_for_each_group_that_is_visible() -> None:
     asked = {"now": "2026-11-15T12:00", "group": "team,key"}
     total, first, second = projections(query(**asked))
     assert (total.group, total.so_far_nano) == ({}, 40 * CENT)
-    assert (first.group["team_id"], first.group["key"], first.days) == (1, "key 10", 13)
+    assert (first.group["team_id"], first.group["key"], first.days) == (1, "#10", 13)
     assert (second.so_far_nano, second.days, second.outlook) == (12 * CENT, 2, None)
     own = Visibility(users=frozenset({2}))
     assert [one.so_far_nano for one in projections(query(**asked, visible=own))] == [12 * CENT] * 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from metrics.admin.display import duration, money, rate
+from metrics.display import duration, money, rate
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Facts of requests as people read them."""
 
+import re
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -15,7 +16,7 @@ def duration(microseconds: float | None) -> str:
     if microseconds is None:
         return NOTHING
     if microseconds < 999_500:
-        return f"{microseconds / 1000:.{1 if microseconds < 9_950 else 0}f} ms"
+        return f"{microseconds / 1000:.{1 if 0 < microseconds < 9_950 else 0}f} ms"
     seconds = microseconds / 1_000_000
     if seconds < 59.5:
         return f"{seconds:.{1 if seconds < 9.95 else 0}f} s"
@@ -38,11 +39,11 @@ def money(nano: int) -> str:
 
 
 def rate(tokens: int, microseconds: int | None) -> str:
-    """Tokens per second; a hyphen where no time is known."""
+    """``28/s``, the tokens per second; "" where no time is known."""
     if not microseconds or not tokens:
-        return NOTHING
+        return ""
     per_second = tokens * 1_000_000 / microseconds
-    return f"{per_second:.{1 if per_second < 9.95 else 0}f}"
+    return f"{per_second:.{1 if per_second < 9.95 else 0}f}/s"
 
 
 def shown(row: Any, field: str) -> str:
@@ -63,6 +64,6 @@ def shown(row: Any, field: str) -> str:
 
 
 def title(field: str) -> str:
-    """``ttft_us`` as ``TTFT``, ``end_user`` as ``End user``."""
-    words = field.removesuffix("_us").removesuffix("_nano").removesuffix("_name")
-    return words.replace("ttft", "TTFT").replace("_", " ").replace("version key", "version")
+    """``ttft_us`` as ``TTFT``, ``version_key`` as ``version``."""
+    words = re.sub("_(us|nano|name|key|tokens)$", "", field)
+    return words.replace("ttft", "TTFT").replace("_", " ")

@@ -1,8 +1,7 @@
 """Requests in the admin: a list that stays fast with millions of rows, and a page for each."""
 
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -10,8 +9,6 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import (
     ChoicesDropdownFilter,
@@ -141,50 +138,51 @@ def _give_names(records: list[Any]) -> None:
             setattr(record, f"{kind}_name", name)
 
 
-@display(description="Started at (UTC)", ordering="started_at")
-def started(record: RequestRecord) -> str:
-    return f"{record.started_at:%Y-%m-%d %H:%M:%S}"
+@display(description="Started at (UTC), run id", ordering="started_at", header=True)
+def started(record: RequestRecord) -> tuple[str, str]:
+    return f"{record.started_at:%Y-%m-%d %H:%M:%S}", record.run_id
 
 
 @display(description="User, key", header=True)
 def caller(record: Any) -> tuple[str, str]:
-    return record.user_name, " · ".join(filter(None, (record.key_name, record.team_name)))
+    return record.user_name, _joined(record.key_name, record.team_name)
 
 
 @display(description="Version, kind", header=True)
 def model(record: RequestRecord) -> tuple[str, str]:
     mode = record.mode if record.mode != "single" else ""
-    return record.version_key, " · ".join(filter(None, (record.kind, record.preset, mode)))
+    return record.version_key, _joined(record.kind, record.preset, mode)
 
 
-@display(description="Outcome")
-def outcome(record: RequestRecord) -> SafeString:
-    return format_html("{} {}", shown(record, "outcome"), record.error_code)
+@display(description="Outcome", header=True)
+def outcome(record: RequestRecord) -> tuple[str, str]:
+    return shown(record, "outcome"), record.error_code
 
 
-@display(description="Tokens")
-def tokens(record: RequestRecord) -> str:
-    return f"{record.prompt_tokens:,} → {record.completion_tokens:,}"
+@display(description="Tokens, per second", header=True)
+def tokens(record: RequestRecord) -> tuple[str, str]:
+    per_second = rate(record.completion_tokens, record.decode_us)
+    return f"{record.prompt_tokens:,} → {record.completion_tokens:,}", per_second
 
 
-@display(description="Tokens/s")
-def tokens_per_second(record: RequestRecord) -> str:
-    return rate(record.completion_tokens, record.decode_us)
+@display(description="TTFT, total", header=True)
+def times(record: RequestRecord) -> tuple[str, str]:
+    return duration(record.ttft_us), duration(record.total_us)
 
 
-def _column(field: str) -> Callable[[RequestRecord], str]:
-    def column(record: RequestRecord) -> str:
-        return shown(record, field)
+@display(description="Cost")
+def cost(record: RequestRecord) -> str:
+    return shown(record, "cost_nano")
 
-    return display(column, description=title(field))
+
+def _joined(*parts: str) -> str:
+    return " · ".join(filter(None, parts))
 
 
 @admin.register(RequestRecord)
 class RequestRecordAdmin(ModelAdmin):
-    list_display = (
-        *(started, caller, model, outcome, tokens, _column("ttft_us"), tokens_per_second),
-        *(_column("total_us"), _column("cost_nano"), _column("tier"), _column("run_id")),
-    )
+    list_display = (started, caller, model, outcome, tokens, times, cost, "tier")
+    sortable_by = (started,)
     list_display_links = (started,)
     list_filter = (
         TimeFilter,
@@ -205,7 +203,10 @@ class RequestRecordAdmin(ModelAdmin):
     show_full_result_count = False
     paginator = InfinitePaginator
     search_fields = ("run_id",)
-    search_help_text = "A whole run id, or a whole request id or end user in the time of the filter"
+    search_help_text = "Whole run id, request id or end user"
+
+    class Media:
+        css: ClassVar[dict[str, list[str]]] = {"all": ["metrics/ledger.css"]}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return NamedList
@@ -262,7 +263,7 @@ class RequestRecordAdmin(ModelAdmin):
             },
             "phases": _PHASES,
             "bars": [_bar("request", record, record.total_us)]
-            + [_bar(f"{step.number} {step.kind}", step, record.total_us) for step in steps],
+            + [_bar(f"{step.kind} {step.number}", step, record.total_us) for step in steps],
             "steps": {
                 "headers": [title(field) for field in _STEP],
                 "rows": [[shown(step, field) for field in _STEP] for step in steps],

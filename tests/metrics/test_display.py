@@ -9,7 +9,7 @@ from metrics.display import duration, money, rate
     ("microseconds", "text"),
     [
         (None, "-"),
-        (0, "0.0 ms"),
+        (0, "0 ms"),
         (1_240, "1.2 ms"),
         (340_400, "340 ms"),
         (999_499, "999 ms"),
@@ -43,5 +43,5 @@ def test_money_has_two_digits_that_count(nano: int, text: str) -> None:
 
 
 def test_rate_is_missing_without_tokens_or_time() -> None:
-    assert [rate(100, 2_000_000), rate(3, 1_000_000)] == ["50", "3.0"]
-    assert [rate(0, 5), rate(5, None), rate(5, 0)] == ["-"] * 3
+    assert [rate(100, 2_000_000), rate(3, 1_000_000)] == ["50/s", "3.0/s"]
+    assert [rate(0, 5), rate(5, None), rate(5, 0)] == [""] * 3

@@ -45,10 +45,12 @@ class Version:
     resident_bytes: int
 
 
-OLD: Final = Version("qwen3-8b@q4_k_m", "chat", 1500, 38, 150, 15, 600, 6_900_000_000)
-NEW: Final = Version("qwen3-8b@q5_k_m", "chat", 1700, 44, 150, 15, 600, 7_800_000_000)
-CODER: Final = Version("qwen2.5-coder-0.5b@q8_0", "completion", 7000, 150, 30, 3, 90, 900_000_000)
-EMBEDDER: Final = Version("all-minilm-l6-v2@f16", "embedding", 24_000, 0, 8, 8, 0, 110_000_000)
+OLD: Final = Version("qwen3-8b@q4_k_m", "chat", 1500, 38, 1500, 150, 6000, 6_900_000_000)
+NEW: Final = Version("qwen3-8b@q5_k_m", "chat", 1700, 44, 1500, 150, 6000, 7_800_000_000)
+CODER: Final = Version(
+    "qwen2.5-coder-0.5b@q8_0", "completion", 7000, 150, 300, 30, 900, 900_000_000
+)
+EMBEDDER: Final = Version("all-minilm-l6-v2@f16", "embedding", 24_000, 0, 80, 80, 0, 110_000_000)
 CHAT: Final = "qwen3-8b"
 
 

@@ -314,7 +314,6 @@ class Month:
             prefill_us=record.prefill_us,
             decode_us=decode_us,
             device_us=record.device_us,
-            cost_nano=record.cost_nano,
         )
         return [first, second]
 

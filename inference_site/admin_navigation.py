@@ -23,6 +23,11 @@ def _registry(title: str, icon: str, table: str) -> dict[str, Any]:
     return _rows(title, icon, "models_registry", table)
 
 
+def _own(title: str, icon: str, page: str) -> dict[str, Any]:
+    """A page that shows each user the rows that they may see."""
+    return {"title": title, "icon": icon, "link": reverse_lazy(f"admin:{page}")}
+
+
 def _section(title: str, *items: dict[str, Any], separator: bool = True) -> dict[str, Any]:
     return {"title": title, "separator": separator, "items": items}
 
@@ -47,7 +52,8 @@ _NAVIGATION = [
     ),
     _section(
         "Records",
-        _rows("Requests", "receipt_long", "metrics", "requestrecord"),
+        _own("Requests", "receipt_long", "metrics_requestrecord_changelist"),
+        _rows("Reports by e-mail", "mail", "metrics", "reportsubscription"),
         _registry("Predictions", "online_prediction", "prediction"),
         _rows("Audit trail", "history", "auditlog", "logentry"),
     ),

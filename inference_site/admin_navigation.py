@@ -54,6 +54,7 @@ _NAVIGATION = [
         "Records",
         _own("Requests", "receipt_long", "metrics_requestrecord_changelist"),
         _rows("Reports by e-mail", "mail", "metrics", "reportsubscription"),
+        _rows("Corrections of costs", "price_change", "metrics", "correction"),
         _registry("Predictions", "online_prediction", "prediction"),
         _rows("Audit trail", "history", "auditlog", "logentry"),
     ),

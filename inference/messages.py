@@ -49,7 +49,7 @@ class Generation(Record, frozen=True):
     ``emitted_token_ids`` are tokens the client already has when a generation is continued after
     its host died; ``crashes`` counts the hosts that died under it. ``grammar`` is what the answer
     must match, in Lark as llguidance reads it; ``cache_salt`` separates tenants: a prefix is shared
-    only between generations of the same salt.
+    only between generations of the same salt. ``traceparent`` is the span of the request.
     """
 
     id: str
@@ -66,6 +66,7 @@ class Generation(Record, frozen=True):
     crashes: int = 0
     grammar: str = ""
     cache_salt: str = ""
+    traceparent: str = ""
 
 
 class Embedding(Record, frozen=True):
@@ -77,6 +78,7 @@ class Embedding(Record, frozen=True):
     priority: int = 3
     emitted_frames: int = 0
     crashes: int = 0
+    traceparent: str = ""
 
 
 WorkItem = Generation | Embedding
@@ -113,6 +115,11 @@ def item_ids_of(run_id: str, attempt: int, choices: int) -> list[str]:
     """Ids of the generations of an attempt at an answer, in the order of its choices."""
     name = f"{run_id}-{attempt}" if attempt else run_id
     return [f"{name}.{index}" for index in range(choices)]
+
+
+def run_id_of(item_id: str) -> str:
+    """The run of a generation: ``item_ids_of`` backwards. A run's id has one hyphen."""
+    return "-".join(item_id.rpartition(".")[0].split("-")[:2])
 
 
 class RunHeader(msgspec.Struct, frozen=True):

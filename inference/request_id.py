@@ -1,4 +1,4 @@
-"""The id by which a client, the log and the record of a request name it."""
+"""The ids by which a client, the log, the record and the trace of a request name it."""
 
 import re
 import uuid
@@ -6,6 +6,12 @@ from contextvars import ContextVar
 
 current_request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that is being answered; "" where there is none."""
+
+current_run_id: ContextVar[str] = ContextVar("run_id", default="")
+"""The id of the run that this task began or follows."""
+
+current_traceparent: ContextVar[str] = ContextVar("traceparent", default="")
+"""The span of the request in the form of W3C; "" without tracing."""
 
 _PRINTABLE = re.compile(r"[ -~]{1,128}")
 

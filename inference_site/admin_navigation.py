@@ -55,6 +55,7 @@ _NAVIGATION = [
         _own("Latency", "speed", "latency_page"),
         _own("Cost", "payments", "cost_page"),
         _entry("Fleet over time", "timeline", "fleet_page", "metrics.view"),
+        _rows("Reports by e-mail", "mail", "metrics", "reportsubscription"),
     ),
     _section(
         "Records",

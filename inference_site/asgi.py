@@ -14,6 +14,7 @@ django.setup(set_prefix=False)
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.urls import path, re_path  # noqa: E402
 
+from inference import tracing  # noqa: E402
 from inference.consumers import ChatConsumer  # noqa: E402
 from inference_site.handler import Handler  # noqa: E402
 
@@ -31,6 +32,7 @@ _sockets: list[Any] = [
 ]
 application = ProtocolTypeRouter({"http": django_application, "websocket": URLRouter(_sockets)})
 
+tracing.start()
 # Not only at the first request, whose client waits.
 import_module(settings.ROOT_URLCONF)
 # What is loaded stays: the garbage collector need not look through it again and again.

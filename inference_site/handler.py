@@ -13,6 +13,7 @@ from django.urls import set_script_prefix
 from inference.api.error_renderer import error_response
 from inference.errors import BodyTimeoutError, HeadersTooLargeError, PayloadTooLargeError
 from inference.request_id import current_request_id, id_of_headers
+from inference.tracing import end_request
 from inference_site.exchange import Exchange
 from inference_site.middleware import is_api_path
 
@@ -68,11 +69,16 @@ class Handler(ASGIHandler):
     async def _answer(
         self, request: ASGIRequest | None, refusal: HttpResponseBase | None, send: Any
     ) -> None:
-        response = refusal or await self.run_get_response(cast("ASGIRequest", request))
+        status: int | None = None
         try:
-            await self.send_response(response, send)
+            response = refusal or await self.run_get_response(cast("ASGIRequest", request))
+            status = response.status_code
+            try:
+                await self.send_response(response, send)
+            finally:
+                response.close()
         finally:
-            response.close()
+            end_request(status)
 
     async def send_response(self, response: Any, send: Any) -> None:
         # Unlike Django's, with the length where it is known.

@@ -12,7 +12,13 @@ from inference.conf import InferenceSettings, default_threads
 from inference_site.admin_navigation import UNFOLD as UNFOLD
 from inference_site.embedded.urls import embedded_urls
 from inference_site.env import Environment, read_dotenv
-from inference_site.log_filters import add_request_id, hide_query, is_not_503, is_not_own_poll
+from inference_site.log_filters import (
+    add_ids,
+    add_request_id,
+    hide_query,
+    is_not_503,
+    is_not_own_poll,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read_dotenv(BASE_DIR / ".env")
@@ -139,6 +145,15 @@ WHITENOISE_USE_FINDERS = True
 USAGE_TIME_ZONE = env.time_zone("USAGE_TIME_ZONE", "UTC")
 USAGE_RECORD_DAYS = env.integer("USAGE_RECORD_DAYS", 90, 1, 3650)
 
+# Reports by e-mail; none is sent without EMAIL_HOST.
+EMAIL_HOST = env.text("EMAIL_HOST")
+EMAIL_PORT = env.integer("EMAIL_PORT", 587, 1, 65535)
+EMAIL_HOST_USER = env.text("EMAIL_HOST_USER")
+EMAIL_HOST_PASSWORD = env.text("EMAIL_HOST_PASSWORD")
+EMAIL_USE_TLS = env.boolean("EMAIL_USE_TLS", True)
+EMAIL_TIMEOUT = 30
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "brigade@localhost")
+
 # Sources of model files; botocore reads the AWS_… variables itself.
 HF_TOKEN = env.text("HF_TOKEN").strip()
 HF_ENDPOINT = env.text("HF_ENDPOINT", "https://huggingface.co")
@@ -184,6 +199,12 @@ INFERENCE = InferenceSettings(
     config_preset=env.text("INFERENCE_CONFIG"),
     model_roles=env.word_lists("INFERENCE_MODEL_ROLES"),
     demand_prediction=env.choice("INFERENCE_DEMAND_PREDICTION", "shadow", ("shadow", "act", "off")),
+)
+# OpenTelemetry's SDK reads its variables itself.
+TRACING = (
+    bool(env.text("OTEL_EXPORTER_OTLP_ENDPOINT"))
+    and env.boolean("OTEL_ENABLED", True)
+    and not env.boolean("OTEL_SDK_DISABLED", False)
 )
 # There is only one; see checks.py.
 INFERENCE_BACKEND = env.text("INFERENCE_BACKEND", "llamacpp")
@@ -240,23 +261,31 @@ Q_CLUSTER = {
     },
 }
 
+_LOG_FORMAT = env.choice("INFERENCE_LOG_FORMAT", "line", ("line", "json"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
         "line": {"format": "%(asctime)s %(levelname)s %(name)s %(request_id)s%(message)s"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": ["levelname", "name", "message", "request_id", "run_id", "trace_id"],
+            "rename_fields": {"levelname": "level", "name": "logger"},
+            "timestamp": "time",
+        },
     },
     "filters": {
         "not_own_poll": {"()": "django.utils.log.CallbackFilter", "callback": is_not_own_poll},
         "not_503": {"()": "django.utils.log.CallbackFilter", "callback": is_not_503},
         "no_query": {"()": "django.utils.log.CallbackFilter", "callback": hide_query},
-        "request_id": {"()": "django.utils.log.CallbackFilter", "callback": add_request_id},
+        "line": {"()": "django.utils.log.CallbackFilter", "callback": add_request_id},
+        "json": {"()": "django.utils.log.CallbackFilter", "callback": add_ids},
     },
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
-            "formatter": "line",
-            "filters": ["request_id"],
+            "formatter": _LOG_FORMAT,
+            "filters": [_LOG_FORMAT],
         }
     },
     "root": {
@@ -267,6 +296,8 @@ LOGGING = {
     },
     "loggers": {
         "django-q": {"level": "WARNING"},
+        # Otherwise each try to reach a collector that is away would be a line.
+        "opentelemetry": {"level": "ERROR"},
         # Its lines about WebSockets contain the query, and so the key.
         "uvicorn.error": {"level": "WARNING"},
         # In this order: ``hide_query`` cuts the query that ``is_not_own_poll`` compares.

@@ -49,6 +49,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "errors": set(),
         "messages": set(),
         "request_id": set(),
+        "tracing": {"messages", "request_id"},
         # rows
         "database": set(),
         "models": set(),
@@ -59,12 +60,13 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "streams": {"messages", "errors", "conf", "queue"},
         "engine": {"messages"},
         "redis_figures": {"queue"},
-        "apps": {"redis_figures", "models"},
+        "repricing": set(),
+        "apps": {"redis_figures", "repricing", "models"},
         "ledger": {"messages", "queue", "conf"},
         # the two sides of the queue
         "prompts": {"engine", "errors"},
         "cluster": {"queue"},
-        "replica": {"cluster", "engine", "queue", "messages", "conf"},
+        "replica": {"cluster", "engine", "queue", "messages", "conf", "tracing"},
         "controller": {"cluster", "queue", "messages", "errors", "conf"},
         "orders": {"prompts", "messages", "errors", "conf", "database"},
         "answers": {"orders", "messages"},
@@ -88,11 +90,11 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         },
         "api": {
             *("orders", "answers", "runs", "principal", "queue", "pool_report"),
-            *("model_manager", "messages", "errors", "conf", "database", "request_id"),
+            *("model_manager", "messages", "errors", "conf", "database", "request_id", "tracing"),
         },
         "consumers": {
             *("api", "orders", "answers", "runs", "principal", "messages", "errors"),
-            *("request_id", "database", "conf"),
+            *("request_id", "database", "conf", "tracing"),
         },
         "admin": {
             *("models", "api", "orders", "answers", "runs", "principal", "errors", "database"),

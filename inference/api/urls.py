@@ -2,11 +2,13 @@
 
 from django.urls import path
 
+from inference.api.metrics import CostMetrics, ServiceMetrics, UsageMetrics, VersionMetrics
 from inference.api.openai.chat import ChatCompletions
 from inference.api.openai.completions import Completions
 from inference.api.openai.embeddings import Embeddings
 from inference.api.openai.models import LoadModel, ModelDetail, Models, UnloadModel
 from inference.api.openai.tokenize import Detokenize, Tokenize
+from inference.api.prometheus import Prometheus
 from inference.api.registry.downloads import (
     DownloadDetail,
     Downloads,
@@ -50,6 +52,12 @@ urlpatterns = [
     path("api/models/<str:model_id>", RegisteredModel.as_view()),
     path("api/models/<str:model_id>/versions", Versions.as_view()),
     path("api/models/<str:model_id>/metrics", ModelMetrics.as_view()),
+    path("api/v1/metrics", UsageMetrics.as_view()),
+    path("api/metrics", ServiceMetrics.as_view()),
+    path("api/metrics/usage", UsageMetrics.as_view()),
+    path("api/metrics/cost", CostMetrics.as_view()),
+    path("api/metrics/models/<str:model_id>", VersionMetrics.as_view()),
     path("api/status", Status.as_view()),
     path("api/auth/token", Token.as_view()),
+    path("metrics", Prometheus.as_view()),
 ]

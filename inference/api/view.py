@@ -23,6 +23,7 @@ from inference.orders.hints import hints_in
 from inference.orders.parsing import decode_json, parse
 from inference.orders.requests import OpenAIRequest
 from inference.principal import INFERENCE, Principal
+from inference.tracing import begin_request
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 
@@ -68,6 +69,7 @@ class ApiView(APIView):
         response: Any
         try:
             await in_database(self.initial, request, *args, **kwargs)
+            self._begin_trace(request)
             name = request.method.lower()
             # Any attribute could be named as a method otherwise.
             handler = getattr(self, name, None) if name in self.http_method_names else None
@@ -85,6 +87,12 @@ class ApiView(APIView):
             response = self.handle_exception(error)
         self.response = self.finalize_response(request, response, *args, **kwargs)
         return self.response
+
+    def _begin_trace(self, request: Any) -> None:
+        """Begin the span of a request for inference; the handler ends it with the answer."""
+        if self.required_scope == INFERENCE and request.method == "POST":
+            route = request._request.resolver_match.route
+            begin_request(f"POST /{route}", request.headers.get("traceparent", ""), "POST")
 
     def finalize_response(
         self, request: Request, response: Any, *args: Any, **kwargs: Any

@@ -15,6 +15,9 @@ from inference.cluster.names import MODELS_CLUSTER, cluster_queue_name
 from inference.messages import Drain, encode
 from inference.queue import keys
 from inference.queue.sweep import fence
+from metrics.ledger import store
+from metrics.prometheus.counters import field_of
+from metrics.prometheus.names import LOADS
 from models_registry.fleet.views import HostFacts
 from models_registry.models import Replica
 from models_registry.plan.lifecycle import CRASH_LOOP, Action, backoff_seconds
@@ -47,6 +50,7 @@ class FleetActions:
             load_fraction=0.0,
         )
         self._announce(replica)
+        self._count_load(replica.version.key)
 
     def act(self, replica: Replica, action: Action, host: HostFacts) -> None:
         match action:
@@ -150,6 +154,12 @@ class FleetActions:
             task_name=f"host {replica.version.key}",
         )
         logger.info("starting %s", replica)
+
+    def _count_load(self, version_key: str) -> None:
+        try:
+            self._redis.hincrbyfloat(store.COUNTERS, field_of(LOADS, version_key), 1)
+        except redis.RedisError as error:
+            logger.warning("a load of %s is not counted: %s", version_key, error)
 
     def _set_state(self, replica: Replica, state: str, **fields: object) -> None:
         """Move to ``state``, unless the host has moved on in the meantime."""

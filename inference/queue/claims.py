@@ -24,6 +24,7 @@ from inference.messages import (
     decode_work,
     encode,
     failed_parts,
+    run_id_of,
 )
 from inference.queue import keys
 from inference.queue.scripts import DirectScript, script
@@ -144,7 +145,8 @@ class HostClaims:
             try:
                 items.append((decode_work(payload), float(waited)))
             except msgspec.DecodeError as error:
-                logger.error("generation %s cannot be read: %s", item_id.decode(), error)
+                run = {"run_id": run_id_of(item_id.decode())}
+                logger.error("generation %s cannot be read: %s", item_id.decode(), error, extra=run)
                 ended.append((item_id.decode(), UNREADABLE))
         return items, ended
 

@@ -20,6 +20,7 @@ from inference.messages import (
     decode_frame,
     decode_work,
     encode,
+    run_id_of,
 )
 from inference.queue import keys
 from inference.queue.blame import POISON_CRASHES, Claim, judge
@@ -93,7 +94,10 @@ class Sweep:
         counts = judge(claims) if left is None else {id_: claims[id_].crashes for id_ in claims}
         for item_id, crashes in counts.items():
             if crashes >= POISON_CRASHES:
-                logger.error("generation %s killed its host twice: failed as poison", item_id)
+                run = {"run_id": run_id_of(item_id)}
+                logger.error(
+                    "generation %s killed its host twice: failed as poison", item_id, extra=run
+                )
                 self._fail(item_id, _POISON)
             else:
                 self._return(launch_id, items[item_id], crashes)
@@ -118,7 +122,8 @@ class Sweep:
             try:
                 item = decode_work(payload)
             except msgspec.DecodeError as error:
-                logger.error("generation %s cannot be read: %s", item_id, error)
+                run = {"run_id": run_id_of(item_id)}
+                logger.error("generation %s cannot be read: %s", item_id, error, extra=run)
                 self._fail(item_id, UNREADABLE)
                 continue
             items[item_id] = item

@@ -8,6 +8,7 @@ import msgspec
 from inference.messages import TERMINAL, Delta, Finished, Frame, WorkItem
 from inference.queue.blame import PROVEN_TOKENS, Claim
 from inference.queue.claims import LAST, NOTHING, PROVEN, SERVED, Numbered
+from inference.tracing import record_item
 
 
 @dataclass
@@ -108,6 +109,7 @@ class ClaimedItems:
             del self._claimed[claimed.item.id]
             timings = msgspec.structs.replace(frame.timings, queue_seconds=claimed.waited_seconds)
             frame = msgspec.structs.replace(frame, timings=timings)
+            record_item(claimed.item, claimed.began_at, frame)
         if isinstance(frame, Finished):
             mark = SERVED
             self.served += 1

@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from inference.engine.engine_thread import EngineThread, StepEngine
-from inference.messages import Cancel, Control, Drain, Frame
+from inference.messages import Cancel, Control, Drain, Frame, run_id_of
 from inference.queue.blame import may_claim_fresh, may_claim_suspect
 from inference.queue.claims import LAST, FencedError, HostClaims, Numbered
 from inference.replica.claimed_items import ClaimedItems
@@ -244,7 +244,11 @@ class Host:
         known = {*self._items.proof, *(entry.id for entry in self._unsent)}
         ttl_seconds = self._config.stream_ttl_seconds
         for item_id in self._claims.give_back_unknown(known, ttl_seconds):
-            logger.warning("the reply to a claim of generation %s was lost: requeued", item_id)
+            logger.warning(
+                "the reply to a claim of generation %s was lost: requeued",
+                item_id,
+                extra={"run_id": run_id_of(item_id)},
+            )
 
     def _check_engine(self) -> None:
         if self._thread.failure is not None:

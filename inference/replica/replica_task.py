@@ -16,6 +16,7 @@ import django.db
 import redis
 from django.conf import settings as django_settings
 
+from inference import tracing
 from inference.cluster.host_log import HostLog
 from inference.cluster.liveness import LivenessLock, liveness_folder
 from inference.cluster.sentinel import stop_requested
@@ -54,12 +55,15 @@ def host_replica(replica_id: int, launch_id: str) -> str:
     lock.hold()
     log = HostLog(liveness_folder(), launch_id)
     log.open()
+    tracing.start()
     try:
         ending = Launch(replica, launch_id, settings).run()
     except FencedError:
         # The lock stays held until the process has ended, because its memory is not free before.
         logger.error("%s was fenced and ends", replica)
         return "fenced"
+    finally:
+        tracing.stop()
     # After an exception the files stay: a lock that nobody holds tells the controller at once.
     log.remove()
     lock.remove()

@@ -32,6 +32,7 @@ from inference.messages import (
 from inference.orders.order import Order
 from inference.principal import Principal
 from inference.queue import keys
+from inference.request_id import current_traceparent
 from inference.runs.availability import enqueue, explain_absence, load_fraction
 from inference.runs.run import Run, header_of
 from inference.runs.runtime import Runtime, runtime
@@ -199,7 +200,8 @@ async def hosted(order: Order, principal: Principal) -> AsyncIterator[Run]:
     shared, header = runtime(), header_of(order, principal)
     repeats = RepeatedCalls(header.call_syntax) if header.call_syntax else None
     run = HostRun(header, shared, repeats=repeats)
-    items = work_items(order, header, principal, shared.settings)
+    parent = current_traceparent.get()
+    items = work_items(order, header, principal, shared.settings, parent)
     try:
         await run.open()
         put_into_queue = functools.partial(
@@ -240,12 +242,17 @@ async def _forget(header: RunHeader, shared: Runtime) -> None:
 
 
 def work_items(
-    order: Order, header: RunHeader, principal: Principal, settings: InferenceSettings
+    order: Order,
+    header: RunHeader,
+    principal: Principal,
+    settings: InferenceSettings,
+    traceparent: str = "",
 ) -> list[WorkItem]:
     """The items to queue for an order, one for each choice; pure."""
     version_key = order.spec.version_key
     if order.kind == "embedding":
-        return [Embedding(header.item_ids[0], version_key, order.prompts)]
+        item_id = header.item_ids[0]
+        return [Embedding(item_id, version_key, order.prompts, traceparent=traceparent)]
     # With one queue for all nobody goes before the others.
     fifo = settings.queue_strategy == "fifo"
     salt = cache_salt(principal, settings.prefix_sharing)
@@ -268,6 +275,7 @@ def work_items(
                 ignore_eos=order.ignore_eos,
                 grammar=order.grammar,
                 cache_salt=salt,
+                traceparent=traceparent,
             )
         )
     return items

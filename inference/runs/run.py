@@ -19,6 +19,7 @@ from inference.messages import (
 )
 from inference.orders.order import Order
 from inference.principal import Principal
+from inference.request_id import current_run_id
 
 _PREFIXES: dict[Kind, str] = {"chat": "chatcmpl-", "completion": "cmpl-", "embedding": "embd-"}
 
@@ -89,6 +90,7 @@ class Run(ABC):
         self.error_code = ""
         self.began_at = time.monotonic()
         self.first_token_at: float | None = None
+        current_run_id.set(header.id)
         self._next: tuple[int, int, Frame] | None = None
 
     @abstractmethod

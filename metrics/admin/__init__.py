@@ -1,5 +1,5 @@
 """Pages of the admin: requests, and reports on their totals."""
 
-from metrics.admin import requests
+from metrics.admin import reports, requests
 
-__all__ = ["requests"]
+__all__ = ["reports", "requests"]

@@ -9,6 +9,8 @@ from typing import Final
 
 GAMMA: Final = 1.0408
 _LOG_GAMMA: Final = math.log(GAMMA)
+# More than there are buckets: this one would begin after 19,000 years.
+_NUMBERS: Final = 1024
 
 
 def bucket_of(microseconds: float) -> int:
@@ -38,15 +40,23 @@ def merged_sql(table: str, where: str, by: Mapping[str, str]) -> str:
     """
     names = ", ".join(by)
     columns = ", ".join(f"{expression} AS {name}" for name, expression in by.items())
-    numbers = ", ".join(str(number + 1) for number in range(len(by) + 1))
+    # Millions of entries are summed by one number: by the columns it takes three times as long.
     return f"""
+        WITH histograms AS (
+            SELECT {columns}, buckets, counts,
+                dense_rank() OVER (ORDER BY {", ".join(by.values())}) AS number
+            FROM {table} WHERE {where}
+        ), entries AS (
+            SELECT entry / {_NUMBERS} AS number, mod(entry, {_NUMBERS})::smallint AS bucket,
+                sum(requests)::bigint AS requests
+            FROM (
+                SELECT number * {_NUMBERS} + unnest(buckets) AS entry, unnest(counts) AS requests
+                FROM histograms
+            ) AS numbered GROUP BY entry
+        )
         SELECT {names}, array_agg(bucket ORDER BY bucket) AS buckets,
             array_agg(requests ORDER BY bucket) AS counts
-        FROM (
-            SELECT {columns}, bucket, sum(requests)::bigint AS requests
-            FROM {table}, unnest(buckets, counts) AS entry(bucket, requests)
-            WHERE {where} GROUP BY {numbers}
-        ) AS entries
+        FROM entries JOIN (SELECT DISTINCT number, {names} FROM histograms) AS sums USING (number)
         GROUP BY {names}"""  # noqa: S608 - the callers' constants
 
 

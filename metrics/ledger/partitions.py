@@ -69,6 +69,8 @@ def _create(month: datetime) -> None:
         # The default partition may have records of a month that was not created in time. Others can
         # use the table while a partition is attached, but not while one is created in it.
         cursor.execute(f"LOCK TABLE {DEFAULT_PARTITION}")
+        if month in months():
+            return  # another controller was faster
         cursor.execute(f"CREATE TABLE {name} (LIKE {RECORDS} INCLUDING ALL EXCLUDING IDENTITY)")
         cursor.execute(
             f"WITH moved AS (DELETE FROM {DEFAULT_PARTITION} "  # noqa: S608
@@ -92,7 +94,7 @@ def _drop(month: datetime) -> bool:
         )
         if cursor.fetchone() == (True,):
             return False
-        cursor.execute(f"DROP TABLE {_name(month)}")
+        cursor.execute(f"DROP TABLE IF EXISTS {_name(month)}")
         cursor.execute(
             "DELETE FROM metrics_requeststep WHERE started_at >= %s AND started_at < %s", span
         )

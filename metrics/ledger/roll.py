@@ -93,16 +93,16 @@ _ROLL_SHAPES: Final = f"""
         array_agg(requests ORDER BY bucket)
     FROM counted GROUP BY slot, version_key, measure
 """  # noqa: S608 - constants
-_DAY: Final = "(slot AT TIME ZONE %(zone)s)::date"
+DAY_OF_SLOT: Final = "(slot AT TIME ZONE %(zone)s)::date"
 # A zone's day begins at most 14 hours from that of UTC; the first two conditions are for the index.
 _OF_DAYS: Final = f"""
     slot >= %(first)s::date - 1 AND slot < %(last)s::date + 2
-    AND {_DAY} BETWEEN %(first)s AND %(last)s
+    AND {DAY_OF_SLOT} BETWEEN %(first)s AND %(last)s
 """
 # A day whose slots have been deleted stays, though a late correction may have made a slot in it.
 _ROLL_USAGE_DAYS: Final = f"""
     WITH counted AS (
-        SELECT {_DAY} AS day, {_DIMENSIONS}, {_ADDED}
+        SELECT {DAY_OF_SLOT} AS day, {_DIMENSIONS}, {_ADDED}
         FROM metrics_usageslot WHERE {_OF_DAYS} GROUP BY 1, {_DIMENSIONS}
     ), known AS (
         SELECT day FROM counted GROUP BY day HAVING sum(requests) > 0
@@ -117,7 +117,7 @@ _ROLL_SHAPE_DAYS: Final = f"""
     merged_sql(
         "metrics_shapeslot",
         _OF_DAYS,
-        {"day": _DAY, "version_key": "version_key", "measure": "measure"},
+        {"day": DAY_OF_SLOT, "version_key": "version_key", "measure": "measure"},
     )
 }), old AS (
         DELETE FROM metrics_shapeday WHERE day IN (SELECT day FROM counted)
@@ -179,9 +179,9 @@ def _touched_days(cursor: CursorWrapper, slots: list[datetime], zone: str) -> li
         source = "metrics_usageslot"
         for table in ("metrics_usageday", "metrics_shapeday"):
             cursor.execute(
-                f"DELETE FROM {table} WHERE day >= (SELECT min({_DAY}) FROM {source})",  # noqa: S608
+                f"DELETE FROM {table} WHERE day >= (SELECT min({DAY_OF_SLOT}) FROM {source})",  # noqa: S608
                 values,
             )
         cursor.execute("COMMENT ON TABLE metrics_usageday IS %(zone)s", values)
-    cursor.execute(f"SELECT DISTINCT {_DAY} FROM {source} ORDER BY 1", values)  # noqa: S608
+    cursor.execute(f"SELECT DISTINCT {DAY_OF_SLOT} FROM {source} ORDER BY 1", values)  # noqa: S608
     return [day for (day,) in cursor.fetchall()]

@@ -23,13 +23,13 @@ from django.db.models import (
     Value,
 )
 
+from metrics.ledger.partitions import SLOT_DAYS
 from metrics.ledger.roll import as_of
 from metrics.models import DimensionName, RefusedSlot, UsageDay, UsageSlot
 from metrics.names import Names
 from metrics.reports.query import NONE, BadQueryError, Query
 
 MOST_ROWS: Final = 20_000
-SLOTS_KEPT: Final = timedelta(days=400)
 NAMED: Final = ("user", "key", "team")
 _COLUMNS: Final[dict[str, str]] = {"version": "version_key"} | {
     name: f"{name}_id" for name in NAMED
@@ -186,10 +186,10 @@ def table_for(
     """
     if query.day_edges is not None:
         return days, "day", query.day_edges
-    if query.since < query.asked_at - SLOTS_KEPT:
+    if query.since < query.asked_at - timedelta(days=SLOT_DAYS):
         raise BadQueryError(
             "from",
-            f"Totals of parts of a day are kept for {SLOTS_KEPT.days} days. Ask for whole days "
+            f"Totals of parts of a day are kept for {SLOT_DAYS} days. Ask for whole days "
             f"of the time zone {settings.USAGE_TIME_ZONE}, or for a later time.",
         )
     return slots, "slot", query.edges

@@ -126,7 +126,7 @@ async def test_log_lines_have_the_id(
     (line,) = [one for one in caplog.records if one.name == "uvicorn.access"]
     formatted = logging.Formatter(settings.LOGGING["formatters"]["line"]["format"]).format(line)
     assert "uvicorn.access [mine] 127.0.0.1" in formatted
-    assert settings.LOGGING["handlers"]["console"]["filters"] == ["request_id"]
+    assert settings.LOGGING["handlers"]["console"]["filters"] == ["line"]
 
 
 def test_log_line_outside_of_requests_has_none():

@@ -21,6 +21,8 @@ from inference.controller.controller import (
 from inference.messages import Drain, Failed, Finished, Generation, Usage
 from inference.queue import keys
 from inference.queue.claims import LAST, SERVED, FencedError, HostClaims, Numbered
+from metrics.prometheus.counters import field_of
+from metrics.prometheus.names import LOADS
 from models_registry.fleet import desired, observed
 from models_registry.fleet import views as fleet_module
 from models_registry.fleet.registrations import RELEASED_KEPT
@@ -46,6 +48,17 @@ def test_start_announces_the_replica_to_its_node(fleet: Fleet) -> None:
     assert announced["timeout"] == -1
     fleet.tick()
     assert len(fleet.announced) == 1
+
+
+def test_start_is_counted_as_a_load_where_redis_takes_it(fleet: Fleet) -> None:
+    client, field = fleet.world.redis, field_of(LOADS, fleet.replica.version.key)
+    client.delete("brigade:metrics")
+    fleet.tick()
+    assert client.hget("brigade:metrics", field) == b"1"
+    client.set("brigade:metrics", "no hash")
+    fleet.become(State.STOPPED)
+    assert fleet.tick().state == State.STARTING
+    client.delete("brigade:metrics")
 
 
 def test_a_replica_whose_file_is_not_there_is_not_started(fleet: Fleet) -> None:

@@ -1,0 +1,199 @@
+"""Traces of requests over web, queue and host, for OpenTelemetry.
+
+    POST /v1/chat/completions     SERVER, from authentication to the last byte
+    ├── queue                     until a host claims the generation
+    └── chat smollm2-135m         on the host
+        ├── prefill
+        └── decode
+
+Off unless ``settings.TRACING``; the exporter is not even imported then. Neither tokens nor chunks
+have spans: a host makes its spans when a generation ends, from the times that it has measured.
+"""
+
+import os
+import threading
+import time
+from contextvars import ContextVar
+from typing import Any, Final
+
+from django.conf import settings
+
+from inference.messages import Failed, Finished, Generation, WorkItem, run_id_of
+from inference.request_id import current_request_id, current_traceparent
+
+# Names by the conventions for generative AI, which are still being renamed.
+OPERATION: Final = "gen_ai.operation.name"
+PROVIDER: Final = "gen_ai.provider.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+RESPONSE_ID: Final = "gen_ai.response.id"
+FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+TEMPERATURE: Final = "gen_ai.request.temperature"
+TOP_P: Final = "gen_ai.request.top_p"
+SEED: Final = "gen_ai.request.seed"
+INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+CACHED_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+ERROR_TYPE: Final = "error.type"
+
+# The SDK reads these variables and others of its own.
+DEFAULTS: Final = {
+    "OTEL_SERVICE_NAME": "brigade",
+    "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+    "OTEL_TRACES_SAMPLER_ARG": "0.05",
+    "OTEL_BSP_SCHEDULE_DELAY": "1000",
+}
+# A collector that is away must not delay the end of a process.
+STOP_SECONDS: Final = 1.0
+
+_request_span: ContextVar[Any] = ContextVar("request_span", default=None)
+_provider: Any = None
+_tracer: Any = None
+
+
+def start() -> None:
+    """Begin to export spans, where tracing is on. It starts a thread: call it after the fork."""
+    global _provider, _tracer
+    if not settings.TRACING or _provider is not None:
+        return
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    _provider = TracerProvider(shutdown_on_exit=False)
+    _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    _tracer = _provider.get_tracer("brigade")
+
+
+def stop() -> None:
+    """Send what is left, for at most ``STOP_SECONDS``."""
+    global _provider, _tracer
+    if _provider is None:
+        return
+    thread = threading.Thread(target=_provider.shutdown, name="stop tracing", daemon=True)
+    thread.start()
+    thread.join(STOP_SECONDS)
+    _provider = _tracer = None
+
+
+def begin_request(name: str, traceparent: str, method: str = "") -> None:
+    """Begin the span of the request that this task answers.
+
+    Args:
+        name: takes few values: a route, not an address.
+        traceparent: as the client sent it, or "".
+        method: of HTTP.
+    """
+    if _tracer is None:
+        return
+    from opentelemetry.trace import SpanKind
+
+    attributes = {"brigade.request_id": current_request_id.get()}
+    if method:
+        attributes |= {"http.request.method": method, "http.route": name.partition(" ")[2]}
+    span = _tracer.start_span(name, _context(traceparent), SpanKind.SERVER, attributes)
+    own = span.get_span_context()
+    _request_span.set(span)
+    current_traceparent.set(f"00-{own.trace_id:032x}-{own.span_id:016x}-{own.trace_flags:02x}")
+
+
+def end_request(status: int | None = None) -> None:
+    """End the span of this task's request, if there is one, with the status of its answer."""
+    span = _request_span.get()
+    if span is None:
+        return
+    if status is not None:
+        span.set_attribute("http.response.status_code", status)
+        if status >= 500:
+            _fail(span, str(status))
+    span.end()
+    _request_span.set(None)
+
+
+def record_item(item: WorkItem, began_at: float, last: Finished | Failed) -> None:
+    """Make a host's spans for an item that ends now with ``last``.
+
+    Args:
+        item: names the span of its request; without one there are no spans.
+        began_at: monotonic time of the claim.
+        last: its last frame, with all its times.
+    """
+    if _tracer is None or not item.traceparent:
+        return
+    from opentelemetry.trace import set_span_in_context
+
+    now = time.time_ns()
+    claimed = now - _nanoseconds(time.monotonic() - began_at)
+    request = _context(item.traceparent)
+    _add("queue", request, claimed - _nanoseconds(last.timings.queue_seconds), claimed)
+    attributes = _attributes(item, last)
+    name = f"{attributes[OPERATION]} {attributes[REQUEST_MODEL]}"
+    span = _tracer.start_span(name, request, attributes=attributes, start_time=claimed)
+    inside = set_span_in_context(span)
+    computed = claimed + _nanoseconds(last.timings.prefill_seconds)
+    if last.timings.prefill_seconds:
+        _add("prefill", inside, claimed, computed)
+    if last.timings.decode_seconds:
+        _add("decode", inside, computed, computed + _nanoseconds(last.timings.decode_seconds))
+    if isinstance(last, Failed):
+        _fail(span, last.code)
+    span.end(now)
+
+
+def _attributes(item: WorkItem, last: Finished | Failed) -> dict[str, Any]:
+    run_id = run_id_of(item.id)
+    attributes: dict[str, Any] = {
+        OPERATION: "embeddings",
+        PROVIDER: "brigade",
+        REQUEST_MODEL: item.version_key.partition("@")[0],
+        RESPONSE_MODEL: item.version_key,
+        RESPONSE_ID: run_id,
+    }
+    if isinstance(item, Generation):
+        attributes |= {
+            OPERATION: "text_completion" if run_id.startswith("cmpl-") else "chat",
+            MAX_TOKENS: item.max_tokens,
+            TEMPERATURE: item.sampling.temperature,
+            TOP_P: item.sampling.top_p,
+        }
+        if item.sampling.seed is not None:
+            attributes[SEED] = item.sampling.seed
+    if isinstance(last, Finished):
+        attributes[FINISH_REASONS] = [last.reason]
+    if last.timings.prefill_seconds:
+        attributes[FIRST_CHUNK] = last.timings.queue_seconds + last.timings.prefill_seconds
+    if last.usage is not None:
+        attributes |= {
+            INPUT_TOKENS: last.usage.prompt_tokens,
+            OUTPUT_TOKENS: last.usage.completion_tokens,
+            CACHED_TOKENS: last.usage.cached_tokens,
+        }
+    return attributes
+
+
+def _add(name: str, context: Any, start: int, end: int) -> None:
+    _tracer.start_span(name, context, start_time=start).end(end)
+
+
+def _fail(span: Any, error_type: str) -> None:
+    from opentelemetry.trace import Status, StatusCode
+
+    span.set_status(Status(StatusCode.ERROR))
+    span.set_attribute(ERROR_TYPE, error_type)
+
+
+def _context(traceparent: str) -> Any:
+    """The context of a remote span; an unreadable one counts as none."""
+    from opentelemetry.context import Context
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier = {"traceparent": traceparent}
+    return TraceContextTextMapPropagator().extract(carrier, Context())
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * 1e9)

@@ -1,0 +1,1 @@
+"""Metrics for Prometheus: their names, how requests change them, and their text form."""

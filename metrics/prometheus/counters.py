@@ -1,0 +1,68 @@
+"""The counters that all processes add to: one hash in Redis, so they outlive every process.
+
+A field is ``<metric>|<label>|…``; a histogram's ends in the upper bound of a bucket, ``inf`` or
+``sum``. Values are whole numbers: requests, tokens, microseconds, billionths of a dollar.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from metrics.models import RequestRecord
+from metrics.prometheus import names
+from metrics.prometheus.names import MICROSECONDS, Histogram, Metric
+
+SUM, INFINITE = "sum", "inf"
+
+
+def field_of(metric: Metric | Histogram, *labels: str) -> str:
+    return "|".join((metric.name, *labels))
+
+
+def refusal_field(code: str) -> str:
+    """The field that counts requests refused with this error code."""
+    return field_of(names.REFUSED, code)
+
+
+def deltas_of(records: Iterable[RequestRecord]) -> dict[str, int]:
+    """The amounts that requests which have ended add to fields: pure."""
+    deltas: Counter[str] = Counter()
+    for record in records:
+        version = record.version_key
+        deltas[field_of(names.REQUESTS, version, record.kind, record.outcome)] += 1
+        amounts = (
+            (names.PROMPT_TOKENS, record.prompt_tokens),
+            (names.PREFIX_HITS, record.cached_tokens),
+            (names.GENERATION_TOKENS, record.completion_tokens),
+            (names.COST, record.cost_nano),
+            (names.DEVICE, record.device_us),
+            (names.FALLBACKS, int(record.fallback)),
+        )
+        for metric, amount in amounts:
+            if amount:
+                deltas[field_of(metric, version)] += amount
+        if record.tier:
+            deltas[field_of(names.CACHE_HITS, version, record.tier)] += 1
+        elif record.outcome == RequestRecord.Outcome.FINISHED:
+            for histogram, microseconds in _times(record):
+                deltas[field_of(histogram, version, _bucket(histogram, microseconds))] += 1
+                deltas[field_of(histogram, version, SUM)] += microseconds
+    return dict(deltas)
+
+
+def _times(record: RequestRecord) -> Iterator[tuple[Histogram, int]]:
+    pairs = (
+        (names.TTFT, record.ttft_us),
+        (names.QUEUE, record.queue_us),
+        (names.PREFILL, record.prefill_us),
+        (names.DECODE, record.decode_us),
+        (names.TOTAL, record.total_us),
+    )
+    yield from ((histogram, time) for histogram, time in pairs if time is not None)
+    if record.decode_us is not None and record.completion_tokens > 1:
+        yield names.INTER_TOKEN, record.decode_us // (record.completion_tokens - 1)
+
+
+def _bucket(histogram: Histogram, microseconds: int) -> str:
+    place = bisect_left(histogram.bounds, microseconds / MICROSECONDS)
+    return f"{histogram.bounds[place]:g}" if place < len(histogram.bounds) else INFINITE

@@ -86,7 +86,6 @@ def check(client: redis.Redis) -> list[Finding]:
     roll()
     found = _against_redis(client)
     with transaction.atomic():
-        _query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         _query("SET LOCAL enable_sort = off")
         for name, left, right in (
             ("records = quarters of an hour", _RECORDS, _SLOTS),

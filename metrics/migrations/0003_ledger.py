@@ -284,7 +284,6 @@ class Migration(migrations.Migration):
                 ('prefill_us', models.BigIntegerField(null=True)),
                 ('decode_us', models.BigIntegerField(null=True)),
                 ('device_us', models.BigIntegerField(default=0)),
-                ('cost_nano', models.BigIntegerField(default=0)),
             ],
             options={
                 'ordering': ['started_at', 'run_id', 'number'],

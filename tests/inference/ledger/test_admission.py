@@ -1,6 +1,6 @@
 """Records made from the last frames of a request's streams."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from inference.ledger.admission import Admission, Ending, decode_admission, entry_of
 from inference.messages import Failed, Finished, Timings, Usage
 from metrics.models import RequestRecord
+from models_registry.rules.price import Price
 
 NOW = datetime(2026, 5, 10, 12, tzinfo=UTC)
 USAGE = Usage(8, 3, 2, computed_prompt_tokens=6, computed_completion_tokens=3)
@@ -84,5 +85,22 @@ def test_names_are_those_that_are_known() -> None:
 
 
 def test_admission_comes_back_from_its_bytes() -> None:
-    facts = admission(2, preset="fast", rates=(1, 2, 3, 4), price_id=9)
+    facts = admission(2, preset="fast", prices=(Price(1, NOW, 2, 3, 4, 5),))
     assert decode_admission(facts.encode()) == facts
+
+
+def test_cost_is_that_of_the_price_in_force_at_admission() -> None:
+    noon = NOW - timedelta(hours=1)
+    dear = Price(2, NOW + timedelta(seconds=1), 10**12, 10**12, 10**12, 0)
+    facts = admission(prices=(Price(1, noon, 10**9, 0, 2 * 10**9, 36 * 10**8), dear))
+    ending = Ending([Finished("stop", USAGE, TIMINGS)], NOW + timedelta(minutes=1))
+    before, after = (entry_of(facts, NOW + timedelta(seconds=late), ending) for late in (0, 1))
+    # 6 and 3 tokens at 1,000 and 2,000 nano-dollars, and 0.1 s at 1,000,000 a second.
+    assert (before.record.price_id, before.record.cost_nano) == (1, 112_000)
+    assert (after.record.price_id, after.record.cost_nano) == (2, 11_000_000)
+
+
+def test_request_without_a_price_in_force_costs_nothing() -> None:
+    facts = admission(prices=(Price(1, NOW + timedelta(days=1), 10**9, 0, 0, 0),))
+    found = entry_of(facts, NOW, Ending([Finished("stop", USAGE)], NOW)).record
+    assert (found.price_id, found.cost_nano) == (None, 0)

@@ -7,6 +7,7 @@ from django.test import AsyncClient
 from django.utils import timezone
 
 from inference.database import in_database
+from metrics.ledger.roll import roll
 from models_registry.models import Fallback, Model, ModelVersion
 from tests.stack import Api, FakeModel, record_of
 
@@ -112,6 +113,7 @@ async def test_metrics_count_what_was_served(api: Api, model: FakeModel):
         {"model": model.slug, "messages": [{"role": "user", "content": "x"}]},
     )
     await record_of(answer.json()["id"])
+    await in_database(roll)
     (figures,) = (await api.get(f"/api/models/{model.slug}/metrics")).json()["versions"]
     assert (figures["version"], figures["requests"], figures["error_rate"]) == (model.key, 1, 0)
     assert figures["completion_tokens"] == answer.json()["usage"]["completion_tokens"]

@@ -38,7 +38,7 @@ _TOKENS: Final = ("prompt_tokens", "cached_tokens", "completion_tokens")
 _TIMES: Final = ("queue_us", "prefill_us", "decode_us", "device_us")
 _STEP: Final = (
     *("number", "kind", "version_key", "outcome", "error_code"),
-    *(*_TOKENS, *_TIMES, "cost_nano"),
+    *(*_TOKENS, *_TIMES),
 )
 _FACTS: Final = {
     "Who": ("user_name", "key_name", "team_name", "end_user", "request_id", "run_id"),

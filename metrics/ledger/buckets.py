@@ -3,19 +3,21 @@
 A bucket's value differs from each time in it by at most 2 %, and so do the percentiles.
 """
 
-import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from math import ceil, floor, log
 from typing import Final
 
 GAMMA: Final = 1.0408
-_LOG_GAMMA: Final = math.log(GAMMA)
+_LOG_GAMMA: Final = log(GAMMA)
 # More than there are buckets: this one would begin after 19,000 years.
 _NUMBERS: Final = 1024
 
 
 def bucket_of(microseconds: float) -> int:
     """Return the bucket of a time; bucket ``b`` ends at ``GAMMA ** b``, the first one at 1 µs."""
-    return math.ceil(math.log(max(microseconds, 1.0)) / _LOG_GAMMA)
+    return ceil(log(max(microseconds, 1.0)) / _LOG_GAMMA)
 
 
 def value_of(bucket: int) -> float:
@@ -65,16 +67,14 @@ def percentile(buckets: Sequence[int], counts: Sequence[int], fraction: float) -
 
     It lies between the two nearest ranks, as ``percentile_cont`` has it.
     """
-    rank = fraction * (sum(counts) - 1)
-    if rank < 0:
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"the fraction of a percentile is {fraction}: expected 0 to 1")
+    entries = sorted(zip(buckets, counts, strict=True))
+    ends = list(accumulate(count for _, count in entries))
+    if not ends or ends[-1] == 0:
         return None
-    below, above = (_at(buckets, counts, whole) for whole in (math.floor(rank), math.ceil(rank)))
+    rank = fraction * (ends[-1] - 1)
+    below, above = (
+        value_of(entries[bisect_right(ends, whole)][0]) for whole in (floor(rank), ceil(rank))
+    )
     return below + (above - below) * (rank % 1)
-
-
-def _at(buckets: Sequence[int], counts: Sequence[int], rank: int) -> float:
-    for bucket, count in sorted(zip(buckets, counts, strict=True)):
-        rank -= count
-        if rank < 0:
-            return value_of(bucket)
-    raise ValueError(f"fraction is greater than 1: {rank + 1} values are missing")

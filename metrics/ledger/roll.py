@@ -170,18 +170,18 @@ def _spans(values: Iterable[Point], step: timedelta) -> list[tuple[Point, Point]
 
 def _touched_days(cursor: CursorWrapper, slots: list[datetime], zone: str) -> list[date]:
     """Return the days of the slots; all days when the totals are of another time zone."""
-    values: dict[str, Any] = {"zone": zone, "slots": slots}
     # The comment of the table says which time zone its days have.
     cursor.execute("SELECT obj_description('metrics_usageday'::regclass, 'pg_class')")
-    if cursor.fetchone() == (zone,):
-        source = "unnest(%(slots)s::timestamptz[]) AS marked(slot)"
-    else:
-        source = "metrics_usageslot"
+    ((old_zone,),) = cursor.fetchall()
+    marked = "unnest(%(slots)s::timestamptz[]) AS marked(slot)"
+    if old_zone != zone:
+        marked = "metrics_usageslot"
         for table in ("metrics_usageday", "metrics_shapeday"):
             cursor.execute(
-                f"DELETE FROM {table} WHERE day >= (SELECT min({DAY_OF_SLOT}) FROM {source})",  # noqa: S608
-                values,
+                f"DELETE FROM {table} WHERE day >= (SELECT min({DAY_OF_SLOT}) FROM {marked})",  # noqa: S608
+                {"zone": old_zone or zone},
             )
-        cursor.execute("COMMENT ON TABLE metrics_usageday IS %(zone)s", values)
-    cursor.execute(f"SELECT DISTINCT {DAY_OF_SLOT} FROM {source} ORDER BY 1", values)  # noqa: S608
+        cursor.execute("COMMENT ON TABLE metrics_usageday IS %s", [zone])
+    values: dict[str, Any] = {"zone": zone, "slots": slots}
+    cursor.execute(f"SELECT DISTINCT {DAY_OF_SLOT} FROM {marked} ORDER BY 1", values)  # noqa: S608
     return [day for (day,) in cursor.fetchall()]

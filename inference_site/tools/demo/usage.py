@@ -14,7 +14,10 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 
 from inference.models import ApiKey, Membership, Scope, Team, issue_key
+from metrics.ledger.corrections import Charge, correct
+from metrics.ledger.cost import Rates, cost_nano
 from metrics.ledger.entry import Entry
+from metrics.ledger.partitions import ensure_partitions
 from metrics.ledger.roll import roll
 from metrics.ledger.slots import slot_of
 from metrics.models import FleetSample, RefusedSlot, RequestRecord, RequestStep
@@ -33,24 +36,28 @@ class NotEmptyError(Exception):
 
 @dataclass(frozen=True)
 class Version:
-    """Speeds in tokens a second, prices in nano-dollars a token, memory in bytes."""
+    """Speeds in tokens a second, prices in nano-dollars a million tokens, memory in bytes."""
 
     key: str
     kind: str
     prefill: float
     decode: float
-    prompt_nano: int
-    cached_nano: int
-    completion_nano: int
+    rates: Rates
     resident_bytes: int
 
 
-OLD: Final = Version("qwen3-8b@q4_k_m", "chat", 1500, 38, 1500, 150, 6000, 6_900_000_000)
-NEW: Final = Version("qwen3-8b@q5_k_m", "chat", 1700, 44, 1500, 150, 6000, 7_800_000_000)
+_CHAT_RATES: Final = Rates(1_500_000_000, 150_000_000, 6_000_000_000, 0)
+_CODER_RATES: Final = Rates(300_000_000, 30_000_000, 900_000_000, 0)
+OLD: Final = Version("qwen3-8b@q4_k_m", "chat", 1500, 38, _CHAT_RATES, 6_900_000_000)
+NEW: Final = Version("qwen3-8b@q5_k_m", "chat", 1700, 44, _CHAT_RATES, 7_800_000_000)
 CODER: Final = Version(
-    "qwen2.5-coder-0.5b@q8_0", "completion", 7000, 150, 300, 30, 900, 900_000_000
+    "qwen2.5-coder-0.5b@q8_0", "completion", 7000, 150, _CODER_RATES, 900_000_000
 )
-EMBEDDER: Final = Version("all-minilm-l6-v2@f16", "embedding", 24_000, 0, 80, 80, 0, 110_000_000)
+EMBEDDER: Final = Version(
+    "all-minilm-l6-v2@f16", "embedding", 24_000, 0, Rates(80_000_000, 80_000_000, 0, 0), 110_000_000
+)
+# Until a fifth of the month has passed, the coder has these rates, which are corrected later.
+WRONG: Final = (0.2, _CODER_RATES._replace(completion=90_000_000))
 CHAT: Final = "qwen3-8b"
 
 
@@ -108,6 +115,9 @@ def make_usage(now: datetime, days: int, seed: int) -> int:
         )
     _make_accounts()
     month = Month(now, days, random.Random(seed))  # noqa: S311
+    # This call makes the partition of the month after, too.
+    ensure_partitions(_midnight(month.first))
+    ensure_partitions(now)
     requests = month.requests()
     count = 0
     while batch := list(islice(requests, BATCH)):
@@ -118,6 +128,14 @@ def make_usage(now: datetime, days: int, seed: int) -> int:
         for (slot, code), number in month.refused.items()
     )
     FleetSample.objects.bulk_create(month.samples(), batch_size=2000)
+    correct(
+        CODER.key,
+        [Charge(0, _midnight(month.first), CODER.rates)],
+        _midnight(month.first),
+        _midnight(month.first) + timedelta(days=days * WRONG[0]),
+        reason="The price of completions was typed a tenth of what it is.",
+        made_by="admin",
+    )
     while roll():
         pass
     return count
@@ -223,7 +241,8 @@ class Month:
         elif draw < 0.02 and record.completion_tokens > 2:
             self._cancel(record)
         if not steps:
-            record.cost_nano = _cost(version, record)
+            rates = WRONG[1] if version is CODER and self.part(moment) < WRONG[0] else version.rates
+            record.cost_nano = _cost(rates, record)
         record.settled_at = moment + timedelta(microseconds=record.total_us + 40_000)
         return Entry(record, steps, names)
 
@@ -300,7 +319,7 @@ class Month:
         record.ttft_us = lost_us + (record.prefill_us or 0)
         record.queue_us, record.decode_us = lost_us, decode_us
         record.total_us = record.ttft_us + decode_us + 4_000
-        record.cost_nano = _cost(CODER, record)
+        record.cost_nano = _cost(CODER.rates, record)
         second = RequestStep(
             run_id=record.run_id,
             started_at=record.started_at,
@@ -382,13 +401,15 @@ def _answer_from_cache(record: RequestRecord, chance: random.Random) -> None:
     record.total_us = record.ttft_us + 1_000
 
 
-def _cost(version: Version, record: RequestRecord) -> int:
+def _cost(rates: Rates, record: RequestRecord) -> int:
     if record.tier:
         return 0
-    return (
-        (record.prompt_tokens - record.cached_tokens) * version.prompt_nano
-        + record.cached_tokens * version.cached_nano
-        + record.completion_tokens * version.completion_nano
+    return cost_nano(
+        rates,
+        record.prompt_tokens,
+        record.cached_tokens,
+        record.completion_tokens,
+        record.device_us,
     )
 
 

@@ -1,40 +1,31 @@
-"""Records of requests and the names that they refer to."""
+"""Stored records of requests, and the names that they refer to."""
 
 from datetime import datetime, timedelta
-from itertools import count
 from typing import Any
 
 from django.utils import timezone
 
-from metrics.models import DimensionName, RequestRecord, UsageDay
+from metrics.models import DimensionName, RequestRecord
+from tests.metrics.rows import record
 
-_numbers = count(1)
-ZERO_TOTALS = {
-    field.name: 0
-    for field in UsageDay._meta.concrete_fields
-    if field.name not in {"id", "team_id", "user_id", "key_id"}
-    and field.get_internal_type() == "BigIntegerField"
+_PLAIN = {
+    "user_id": 1,
+    "key_id": None,
+    "end_user": "",
+    "request_id": "",
+    "version_key": "m@v1",
+    "queue_us": None,
+    "ttft_us": None,
+    "decode_us": None,
 }
 
 
 def a_record(**fields: Any) -> RequestRecord:
     """A finished chat of user 1 that was admitted a minute ago, stored."""
     started = fields.pop("started_at", timezone.now() - timedelta(minutes=1))
-    usual = {
-        "run_id": f"chatcmpl-{next(_numbers)}",
-        "settled_at": started + timedelta(seconds=2),
-        "kind": "chat",
-        "user_id": 1,
-        "version_key": "m@v1",
-        "outcome": "finished",
-    }
-    return RequestRecord.objects.create(started_at=started, **usual | fields)
-
-
-def a_day(**fields: Any) -> UsageDay:
-    """Totals of today, all of them 0."""
-    usual = {"day": timezone.now().date(), "version_key": "m@v1", "user_id": 1, "mode": "single"}
-    return UsageDay.objects.create(**ZERO_TOTALS | usual | {"kind": "chat"} | fields)
+    stored = record(started_at=started, settled_at=started, **_PLAIN | fields)
+    stored.save()
+    return stored
 
 
 def a_name(kind: str, number: int, name: str, since: datetime | None = None) -> DimensionName:

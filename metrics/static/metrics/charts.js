@@ -68,8 +68,8 @@ const charts = [...document.querySelectorAll("canvas[data-chart]")].map((canvas)
   draw(canvas, data[canvas.dataset.chart.split("-")[1] - 1]),
 );
 
-function paint() {
-  const isDark = document.documentElement.classList.contains("dark");
+function paint(isPrinted = false) {
+  const isDark = !isPrinted && document.documentElement.classList.contains("dark");
   for (const chart of charts) {
     chart.options.color = chart.options.scales.x.ticks.color = chart.options.scales.y.ticks.color = isDark ? "#d1d5db" : "#4b5563";
     chart.options.scales.y.grid.color = isDark ? "#374151" : "#e5e7eb";
@@ -77,9 +77,15 @@ function paint() {
   }
 }
 paint();
-new MutationObserver(paint).observe(document.documentElement, { attributeFilter: ["class"] });
-addEventListener("beforeprint", () => charts.forEach((chart) => chart.resize(640, 260)));
-addEventListener("afterprint", () => charts.forEach((chart) => chart.resize()));
+new MutationObserver(() => paint()).observe(document.documentElement, { attributeFilter: ["class"] });
+addEventListener("beforeprint", () => {
+  charts.forEach((chart) => chart.resize(640, 260));
+  paint(true);
+});
+addEventListener("afterprint", () => {
+  charts.forEach((chart) => chart.resize());
+  paint();
+});
 
 const form = document.getElementById("report-form");
 document.getElementById("print-report").addEventListener("click", () => print());

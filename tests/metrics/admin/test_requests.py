@@ -12,10 +12,12 @@ from django.utils import timezone
 from inference.models import Membership, Team
 from metrics.models import RequestRecord, RequestStep
 from models_registry.access import VIEWERS
-from tests.metrics.records import a_day, a_name, a_record
+from tests.metrics.records import a_name, a_record
+from tests.metrics.reports.totals import add_day
 from tests.models_registry.admin_users import client_of
 
 pytestmark = pytest.mark.django_db
+TODAY = f"{timezone.now():%Y-%m-%d}"
 LIST = reverse("admin:metrics_requestrecord_changelist")
 
 
@@ -99,8 +101,8 @@ def test_staff_see_their_own_and_owners_their_teams() -> None:
 def test_filters_offer_only_what_the_user_may_see() -> None:
     client = client_of("")
     user = get_user_model().objects.get(username="nobody")
-    a_day(user_id=user.pk, version_key="mine@v1")
-    a_day(user_id=user.pk + 1, version_key="theirs@v1", tier="l1")
+    add_day(TODAY, user_id=user.pk, version_key="mine@v1")
+    add_day(TODAY, user_id=user.pk + 1, version_key="theirs@v1", tier="l1")
     specs = {
         spec.parameter_name: spec
         for spec in client.get(LIST).context["cl"].filter_specs
@@ -111,8 +113,8 @@ def test_filters_offer_only_what_the_user_may_see() -> None:
 
 
 def test_filters_narrow_the_list(viewer: Client) -> None:
-    a_day()
-    a_day(version_key="m@v2", user_id=2, key_id=4, team_id=5, mode="council", tier="l1")
+    add_day(TODAY)
+    add_day(TODAY, version_key="m@v2", user_id=2, key_id=4, team_id=5, mode="council", tier="l1")
     first = a_record().run_id
     second = a_record(
         version_key="m@v2", user_id=2, key_id=4, team_id=5, mode="council", tier="l1",

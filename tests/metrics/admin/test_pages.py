@@ -1,4 +1,4 @@
-"""Usage, latency, cost and the fleet in the admin: charts, tables, CSV, refusals, who sees which."""
+"""Usage, latency, cost and the fleet in the admin: charts, tables, CSV, refusals, visibility."""
 
 import csv
 from datetime import timedelta

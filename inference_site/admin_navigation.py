@@ -60,6 +60,7 @@ _NAVIGATION = [
     _section(
         "Records",
         _own("Requests", "receipt_long", "admin:metrics_requestrecord_changelist"),
+        _rows("Corrections of costs", "price_change", "metrics", "correction"),
         _registry("Predictions", "online_prediction", "prediction"),
         _rows("Audit trail", "history", "auditlog", "logentry"),
     ),

@@ -19,14 +19,14 @@ from metrics.models import RollMark
 
 # Redis keeps its counts of a day for 40 days.
 _KEPT_DAYS: Final = 42
-_LOST: Final = "Accepted requests have no record, or records are of requests nobody accepted."
+_LOST: Final = "Accepted requests have no record, or records have no accepted request."
 _ENGINES: Final = "Engines computed other tokens than the records say."
 _STALE: Final = "Totals are not what they are computed from. A RollMark for the time mends them."
 _STRAYS: Final = (
-    "Nobody made a partition for the month of these records: no controller ran, or the clock of "
-    "Redis was wrong. They count in totals, but are never deleted."
+    "The month of these records has no partition: no controller ran, or the clock of Redis was "
+    "wrong. They count in totals, but are never deleted."
 )
-_UNROLLED: Final = "Totals were to be computed again and were not."
+_UNROLLED: Final = "Totals should have been computed again and were not."
 _MEASURES: Final = ("requests", "tokens", "cost in nano-dollars")
 _GROUP: Final = ", ".join(DIMENSIONS)
 _SUMS: Final = "requests, prompt_tokens + completion_tokens, cost_nano + correction_nano"
@@ -118,13 +118,16 @@ def _against_redis(client: redis.Redis) -> list[Finding]:
         pipeline.hgetall(key)
     (seconds, microseconds), opened, unwritten, *counts = pipeline.execute()
     end = store.moment_of(seconds * 1_000_000 + microseconds)
-    in_progress = {run.decode(): _accepted_at(value) for run, value in opened.items()}
+    in_progress = {
+        run.decode(): store.moment_of(value.split(b" ", 1)[0]) for run, value in opened.items()
+    }
     in_progress |= {run.decode(): _started_at(value) for run, value in unwritten.items()}
     requests: list[_Row] = []
     tokens: list[_Row] = []
+    oldest = months()[0]
     for day, count in zip(days, counts, strict=True):
         begin = store.moment_of(day * 86_400_000_000)
-        if not count.get(b"since") or begin < months()[0]:
+        if not count.get(b"since") or begin < oldest:
             continue
         since = store.moment_of(count[b"since"])
         until = min(begin + timedelta(days=1), end + timedelta(microseconds=1))
@@ -146,10 +149,6 @@ def _against_redis(client: redis.Redis) -> list[Finding]:
     if not in_progress:
         found.append(_finding("computed tokens: engines = records", tokens, _ENGINES))
     return found
-
-
-def _accepted_at(value: bytes) -> datetime:
-    return store.moment_of(value.split(b" ", 1)[0])
 
 
 def _started_at(value: bytes) -> datetime | None:

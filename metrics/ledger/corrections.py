@@ -18,7 +18,8 @@ _DIMENSIONS: Final = "version_key, team_id, user_id, key_id, preset, mode, kind,
 # their cost.
 _WRONG: Final = f"""
     WITH p AS (
-        SELECT *, lead(valid_from, 1, 'infinity') OVER (ORDER BY valid_from) AS valid_until
+        SELECT *, lead(valid_from, 1, 'infinity') OVER (ORDER BY valid_from, price_id)
+            AS valid_until
         FROM unnest(%(ids)s::bigint[], %(moments)s::timestamptz[], %(prompt)s::bigint[],
             %(cached)s::bigint[], %(completion)s::bigint[], %(device_hour)s::bigint[])
             AS p (price_id, valid_from, prompt, cached, completion, device_hour)
@@ -60,7 +61,7 @@ _OLDEST: Final = f"""
 
 
 class Charge(NamedTuple):
-    """The rates of a price, which are in force until the next price begins."""
+    """The rates of a price, in force until the next begins, by time and then by id."""
 
     price_id: int
     valid_from: datetime

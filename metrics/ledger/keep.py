@@ -28,12 +28,12 @@ _due = _Due()
 def keep(now: datetime) -> None:
     """Compute marked totals; once an hour, make partitions ahead and delete what is too old."""
     began = time.monotonic()
-    if began >= _due.tidy:
-        ensure_partitions(now)
-        drop_expired(now, settings.USAGE_RECORD_DAYS)
-        _due.tidy = began + _TIDY_SECONDS
-        began = time.monotonic()
     if began >= _due.roll:
         roll()
         ended = time.monotonic()
         _due.roll = ended + _PAUSES_PER_ROLL * (ended - began)
+    if began >= _due.tidy:
+        # Before the work: while this waits for the lock of a long backup, requests wait behind it.
+        _due.tidy = began + _TIDY_SECONDS
+        ensure_partitions(now)
+        drop_expired(now, settings.USAGE_RECORD_DAYS)

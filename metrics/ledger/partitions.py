@@ -10,17 +10,22 @@ RECORDS: Final = "metrics_requestrecord"
 DEFAULT_PARTITION: Final = f"{RECORDS}_default"
 # Totals by slot, refusals and the fleet's samples; totals by day stay for ever.
 SLOT_DAYS: Final = 400
-# Otherwise all requests would queue behind a change that waits for a long report.
-_LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '3s'"
+# While a change waits for a report or a backup, all records that are written wait behind it.
+_LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '1s'"
+# Tables whose rows are deleted by the time in a column.
+_OLD_ROWS: Final = {
+    "metrics_usageslot": "slot",
+    "metrics_shapeslot": "slot",
+    "metrics_refusedslot": "slot",
+    "metrics_fleetsample": "taken_at",
+}
 
 
 def ensure_partitions(now: datetime) -> None:
     """Create the partitions of this and the next month."""
     begin = _month_of(now)
-    existing = months()
-    for month in (begin, _next(begin)):
-        if month not in existing:
-            _create(month)
+    for month in {begin, _next(begin)} - set(months()):
+        _create(month)
 
 
 def months() -> list[datetime]:
@@ -52,14 +57,6 @@ def drop_expired(now: datetime, days: int) -> list[datetime]:
                 [now - timedelta(days=SLOT_DAYS), settings.USAGE_TIME_ZONE],
             )
     return dropped
-
-
-_OLD_ROWS: Final = {
-    "metrics_usageslot": "slot",
-    "metrics_shapeslot": "slot",
-    "metrics_refusedslot": "slot",
-    "metrics_fleetsample": "taken_at",
-}
 
 
 def _create(month: datetime) -> None:

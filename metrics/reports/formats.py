@@ -108,7 +108,8 @@ def table_of(report: UsageReport) -> Table:
         return [first, *[""] * (len(labels) - 1)][: len(labels)] + _cells(sums)[:width]
 
     lines = []
-    for row in report.rows:
+    by_size = sorted(report.rows, key=lambda row: -row.sums.requests)
+    for row in report.rows if query.period else by_size:
         since = row.since.astimezone(query.zone)
         cells = [since.strftime(_CLOCKS.get(query.period, "%Y-%m-%d"))] if query.period else []
         cells += [str(row.group[group]) or NOTHING for group in query.groups]
@@ -119,7 +120,7 @@ def table_of(report: UsageReport) -> Table:
         labels=len(labels),
         lines=lines,
         total=labelled("Total", report.totals),
-        previous=labelled("Before", report.previous) if report.previous is not None else None,
+        previous=labelled("Previous", report.previous) if report.previous is not None else None,
     )
 
 

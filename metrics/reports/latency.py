@@ -72,8 +72,8 @@ def latency_report(query: Query) -> LatencyReport:
     for name in dict(query.filters):
         where += f" AND {_COLUMNS[name]} = ANY(%({name})s)"
         values[name] = [value for other, value in query.filters if other == name]
-    by = {"bucket_number": f"width_bucket({column}, %(edges)s)"}
     # The query itself has a column "number".
+    by = {"bucket_number": f"width_bucket({column}, %(edges)s)"}
     by |= {f"by_{group}": _COLUMNS[group] for group in groups} | {"measure": "measure"}
     with connection.cursor() as cursor:
         cursor.execute(merged_sql(table._meta.db_table, where, by), values)

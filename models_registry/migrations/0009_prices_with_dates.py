@@ -49,8 +49,7 @@ class Migration(migrations.Migration):
                 ('version', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='prices', to='models_registry.modelversion')),
             ],
             options={
-                'ordering': ['valid_from'],
-                'constraints': [models.UniqueConstraint(fields=('version', 'valid_from'), name='one_price_at_a_time')],
+                'ordering': ['valid_from', 'id'],
             },
         ),
         migrations.RunPython(move, move_back),

@@ -13,6 +13,8 @@ from models_registry.rules import price as rules
 
 # Web processes know the prices of up to a second ago.
 NOTICE: Final = timedelta(seconds=10)
+# Of a row that is not saved yet: after all others.
+_NEXT_ID: Final = models.BigAutoField.MAX_BIGINT
 
 
 def _usd(label: str, **options: Any) -> models.DecimalField:
@@ -26,7 +28,10 @@ def _usd(label: str, **options: Any) -> models.DecimalField:
 
 
 class Price(models.Model):
-    """A price is in force from ``valid_from`` until the next price of its version."""
+    """A price is in force from ``valid_from`` until the next price of its version.
+
+    Of two with the same time the later row counts: it corrects the other.
+    """
 
     version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="prices")
     valid_from = models.DateTimeField(
@@ -40,10 +45,7 @@ class Price(models.Model):
     usd_per_device_hour = _usd("US dollars per hour on one device")
 
     class Meta:
-        ordering = ["valid_from"]
-        constraints = [
-            models.UniqueConstraint(fields=["version", "valid_from"], name="one_price_at_a_time")
-        ]
+        ordering = ["valid_from", "id"]
 
     def __str__(self) -> str:
         return f"{self.version} from {self.valid_from:%Y-%m-%d %H:%M}"
@@ -68,4 +70,6 @@ class Price(models.Model):
             self.usd_per_device_hour,
         )
         # Six decimals make whole numbers of billionths.
-        return rules.Price(self.pk or 0, self.valid_from, *(int(each * rules.NANO) for each in usd))
+        return rules.Price(
+            self.pk or _NEXT_ID, self.valid_from, *(int(each * rules.NANO) for each in usd)
+        )

@@ -21,6 +21,6 @@ class Price:
 
 
 def price_at(prices: Iterable[Price], moment: datetime) -> Price | None:
-    """The price in force; None when all begin later."""
+    """The price in force; None when all begin later. Of two with the same time the later counts."""
     begun = (price for price in prices if price.valid_from <= moment)
-    return max(begun, key=lambda price: price.valid_from, default=None)
+    return max(begun, key=lambda price: (price.valid_from, price.id), default=None)

@@ -2,6 +2,7 @@
 
 import ast
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -14,6 +15,7 @@ from django_q.models import Schedule
 
 from inference.repricing import reprice_again
 from metrics.models import Correction, RequestRecord, RollMark
+from models_registry.catalogue.lookup import spec_of
 from models_registry.models import Model, ModelVersion
 from tests.models_registry.admin_pages import opened
 from tests.models_registry.fleet_rows import a_version
@@ -183,6 +185,18 @@ def test_requests_that_ran_while_a_price_was_corrected_are_corrected_later(
     reprice_again(*arguments)
     assert total() == 10**9
     reprice_again("gone@v1", *arguments[1:])
+
+
+def test_price_with_the_time_of_another_corrects_it(admin: Client, version: ModelVersion) -> None:
+    since = NOW - timedelta(minutes=2)
+    version.prices.create(valid_from=since, prompt_usd_per_million_tokens=2)
+    a_record(version, since, cost=2 * 10**9)
+    fields = {"prompt_usd_per_million_tokens": "1.5"}
+    assert "1 request gets a correction of -0.5 US dollars" in add(admin, version, since, **fields)
+    add(admin, version, since, **fields, is_sure="on")
+    assert total() == -500_000_000
+    spec = spec_of(version, Path("/models"))
+    assert [price.prompt_nano for price in spec.prices] == [2 * 10**9, 15 * 10**8]
 
 
 def test_price_for_a_time_whose_records_are_gone_is_refused(

@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 from rich.console import Console
 from rich.table import Table
 
@@ -21,6 +22,11 @@ from inference_site.tools.demo.service import DemoError, api_key, base_url, runn
 MODELS = ("smollm2-135m", "gemma3-270m")
 # So long the ledger may take to learn the end of everything.
 SETTLE_SECONDS = 180
+PRICE = {
+    "prompt_usd_per_million_tokens": "0.1",
+    "completion_usd_per_million_tokens": "0.4",
+    "usd_per_device_hour": "0.05",
+}
 ENVIRONMENT = {"INFERENCE_PRELOAD_MODELS": ",".join(MODELS), "INFERENCE_MAX_QUEUE_SIZE": "500"}
 
 
@@ -80,7 +86,7 @@ class Command(BaseCommand):
 def _fetch(console: Console) -> None:
     from models_registry.catalogue.lookup import find_version
     from models_registry.files.terminal import fetch_with_bar
-    from models_registry.models import ModelVersion
+    from models_registry.models import ModelVersion, Price
 
     for slug in MODELS:
         version = find_version(slug)
@@ -88,6 +94,7 @@ def _fetch(console: Console) -> None:
             raise DemoError(f"The registry does not know {slug}.")
         if version.file_state != ModelVersion.FileState.READY:
             fetch_with_bar(console, version, settings.INFERENCE.models_dir)
+        Price.objects.create(version=version, valid_from=timezone.now(), **PRICE)
 
 
 async def _soak(options: dict[str, Any], console: Console) -> tuple[MixedTraffic, list[str]]:

@@ -72,7 +72,7 @@ def test_corrections_are_the_exact_difference_and_records_stay() -> None:
     records = [record(NOON + timedelta(minutes=n), TWO, completion_tokens=n) for n in range(60)]
     stored = rows()
     fixed = Charge(3, NOON, dollars(1.5))
-    found = corrected(ONE, fixed, since=NOON)
+    found = corrected(ONE, fixed, TWO, since=NOON)
     expected = sum(
         cost_nano(fixed.rates, r.prompt_tokens, r.cached_tokens, r.completion_tokens, 0)
         - r.cost_nano

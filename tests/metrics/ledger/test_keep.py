@@ -1,8 +1,10 @@
 """The controller's upkeep: totals soon, partitions and old rows once an hour."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import pytest
+from django.db import OperationalError
 
 from metrics.ledger import keep as keep_module
 from metrics.ledger.keep import keep
@@ -35,7 +37,7 @@ def test_the_first_call_rolls_and_makes_partitions(clock: Clock):
     write([entry()])
     keep(MAY)
     assert MAY in months()
-    assert UsageSlot.objects.get().requests == 1
+    assert not RollMark.objects.exists()
 
 
 def test_partitions_are_made_once_an_hour(clock: Clock):
@@ -60,6 +62,18 @@ def test_rolls_take_a_tenth_of_the_time_at_most(clock: Clock, monkeypatch: pytes
         keep(datetime.now(UTC))
         clock.now += 1
     assert rolls == [1000, 1020, 1040, 1060, 1080, 1100]
+
+
+def test_a_lock_that_is_not_free_stops_no_roll(clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    def fail(now: datetime) -> None:
+        raise OperationalError("lock timeout")
+
+    monkeypatch.setattr(keep_module, "ensure_partitions", fail)
+    for number in (1, 2):
+        write([entry()])
+        with pytest.raises(OperationalError) if number == 1 else nullcontext():
+            keep(datetime.now(UTC))
+        assert UsageSlot.objects.get().requests == number
 
 
 def test_a_failed_roll_is_tried_again_at_the_next_call(

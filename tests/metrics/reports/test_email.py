@@ -89,7 +89,7 @@ def test_email_shows_what_its_user_may_see(
     (page, kind) = message.alternatives[0]
     assert kind == "text/html"
     total = next(line for line in message.body.splitlines() if "Total" in line)
-    before = next(line for line in message.body.splitlines() if "Before" in line)
+    before = next(line for line in message.body.splitlines() if "Previous" in line)
     assert (total.split()[1], before.split()[1]) == ("7", "2")
     assert "$1.50" in total
     assert "By model" in page

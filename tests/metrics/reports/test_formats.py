@@ -82,7 +82,7 @@ def test_table_has_totals_and_corrections_only_where_there_are_any() -> None:
     assert first.cells == ["2026-11-20", "m", "3", "0", "0", "0", "1.0 s", "0.0%", "$0.0020"]
     assert (first.percent, second.percent) == (100, 33.3)
     assert table.total[:3] == ["Total", "", "4"]
-    assert table.previous == ["Before", "", "0", "0", "0", "0", "-", "-", "$0.00"]
+    assert table.previous == ["Previous", "", "0", "0", "0", "0", "-", "-", "$0.00"]
     add("2026-11-21T10:00", correction_nano=5_000_000)
     assert table_of(usage_report(query(**asked))).header[-1] == "Corrections"
     assert table_of(usage_report(query())).labels == 0

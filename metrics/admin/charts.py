@@ -54,7 +54,7 @@ def stacked(query: Query, points: Sequence[Point]) -> list[dict[str, Any]]:
 def usage_bars(
     query: Query, rows: Iterable[Row], title: str, unit: str, of: Callable[[Sums], float]
 ) -> dict[str, Any]:
-    """Bars by group; the time before is a line over them."""
+    """Bars by group; the previous period is a line over them."""
 
     def points(rows: Iterable[Row], name: str = "") -> list[Point]:
         return [
@@ -65,7 +65,7 @@ def usage_bars(
     series = stacked(query, points(rows))
     if query.compare:
         past = replace(query.previous, groups=())
-        lines = stacked(past, points(usage_rows(past), "the time before"))
+        lines = stacked(past, points(usage_rows(past), "previous"))
         series += [line | {"line": True} for line in lines]
     return chart(query, title, unit, "bar", series)
 

@@ -112,7 +112,7 @@ def _refuse_unknown(page: Page, query: Query) -> None:
         if name not in page.groups:
             raise BadQueryError(param, f"{page.title} has no {param} {name!r}.")
     if query.compare and not page.can_compare:
-        raise BadQueryError("compare", f"{page.title} is not compared with the time before.")
+        raise BadQueryError("compare", f"{page.title} is not compared with the previous period.")
 
 
 def _usage(query: Query) -> Content:
@@ -276,12 +276,12 @@ def _figure(
     of: Callable[[Sums], float],
     form: Callable[[Any], str],
 ) -> tuple[str, str, str]:
-    """A total, and how it differs from the time before."""
+    """A total, and how it differs from the previous period."""
     now, before = totals
     if before is None:
         return name, form(of(now)), ""
     change = f", {of(now) / of(before) - 1:+.0%}" if of(before) else ""
-    return name, form(of(now)), f"before {form(of(before))}{change}"
+    return name, form(of(now)), f"previous {form(of(before))}{change}"
 
 
 PAGES: Final = {

@@ -68,7 +68,7 @@ class ListFilter(DropdownFilter):
 
 
 class TimeFilter(ListFilter):
-    """Bounds a search, since few columns have an index; the usual bound gives way to a range."""
+    """Bounds a search, since few columns have an index; a range of dates takes its place."""
 
     title = "time"
     parameter_name = "hours"
@@ -78,8 +78,8 @@ class TimeFilter(ListFilter):
         return list(_HOURS.items())
 
     def value(self) -> str:
-        has_range = any(name.startswith("started_at_") for name in self.request.GET)
-        return super().value() or ("any" if has_range else _USUAL_HOURS)
+        dates = [v for name, v in self.request.GET.items() if name.startswith("started_at_")]
+        return "any" if any(dates) else super().value() or _USUAL_HOURS
 
     def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
         if (hours := self.chosen()) == "any":

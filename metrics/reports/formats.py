@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 
 from metrics.display import NOTHING, duration, money
 from metrics.reports.latency import LatencyReport, LatencyRow
-from metrics.reports.query import Query
+from metrics.reports.query import NONE, Query
 from metrics.reports.usage import NAMED, Row, Sums, UsageReport
 
 # A spreadsheet takes such a cell for a formula.
@@ -112,7 +112,7 @@ def table_of(report: UsageReport) -> Table:
     for row in report.rows if query.period else by_size:
         since = row.since.astimezone(query.zone)
         cells = [since.strftime(_CLOCKS.get(query.period, "%Y-%m-%d"))] if query.period else []
-        cells += [str(row.group[group]) or NOTHING for group in query.groups]
+        cells += [str(row.group[group]) or NONE for group in query.groups]
         percent = round(100 * row.sums.requests / most, 1)
         lines.append(Line(cells + _cells(row.sums)[:width], percent))
     return Table(

@@ -1,4 +1,4 @@
-"""Usage, latency, cost and the fleet in the admin: charts, tables, CSV, refusals."""
+"""Usage, latency, cost and the fleet in the admin: charts, tables, CSV, refusals, visibility."""
 
 import csv
 from datetime import timedelta
@@ -73,12 +73,12 @@ def test_usage_has_the_same_numbers_in_figures_charts_and_tables(viewer: Client)
     assert found.refused == {"model_busy": 4}
 
 
-def test_usage_compares_with_the_time_before(viewer: Client) -> None:
+def test_usage_compares_with_the_previous_period(viewer: Client) -> None:
     add(at(1), 6)
     add(at(3), 4)
     found = content(viewer, "usage", last="2d", compare="previous")
-    assert found.figures[0] == ("Requests", "6", "before 4, +50%")
-    assert summed(found.charts[0]) == {"m": 6, "the time before": 4}
+    assert found.figures[0] == ("Requests", "6", "previous 4, +50%")
+    assert summed(found.charts[0]) == {"m": 6, "previous": 4}
 
 
 def test_charts_add_up_the_smallest_of_many_groups(viewer: Client) -> None:

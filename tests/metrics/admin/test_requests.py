@@ -139,7 +139,9 @@ def test_list_shows_a_week_unless_told_otherwise(viewer: Client) -> None:
         "started_at_to_0": f"{old.started_at:%Y-%m-%d}",
         "started_at_to_1": "23:59:59",
     }
-    assert runs(viewer, **range_) == {old.run_id}
+    # The form sends all of its fields.
+    assert runs(viewer, hours=168, **range_) == {old.run_id}
+    assert runs(viewer, hours=1, **dict.fromkeys(range_, "")) == {new}
 
 
 def test_search_finds_a_run_of_any_time_and_other_ids_within_the_filter(viewer: Client) -> None:

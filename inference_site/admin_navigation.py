@@ -11,16 +11,20 @@ def _entry(title: str, icon: str, page: str, permission: str) -> dict[str, Any]:
     def is_permitted(request: HttpRequest) -> bool:
         return bool(request.user.has_perm(permission))
 
-    link = reverse_lazy(f"admin:{page}")
-    return {"title": title, "icon": icon, "link": link, "permission": is_permitted}
+    return {"title": title, "icon": icon, "link": reverse_lazy(page), "permission": is_permitted}
 
 
 def _rows(title: str, icon: str, app: str, table: str) -> dict[str, Any]:
-    return _entry(title, icon, f"{app}_{table}_changelist", f"{app}.view_{table}")
+    return _entry(title, icon, f"admin:{app}_{table}_changelist", f"{app}.view_{table}")
 
 
 def _registry(title: str, icon: str, table: str) -> dict[str, Any]:
     return _rows(title, icon, "models_registry", table)
+
+
+def _own(title: str, icon: str, page: str) -> dict[str, Any]:
+    """A page that shows each user what they may see."""
+    return {"title": title, "icon": icon, "link": reverse_lazy(page)}
 
 
 def _section(title: str, *items: dict[str, Any], separator: bool = True) -> dict[str, Any]:
@@ -30,7 +34,7 @@ def _section(title: str, *items: dict[str, Any], separator: bool = True) -> dict
 _NAVIGATION = [
     _section(
         "Fleet",
-        _entry("Overview", "monitoring", "index", "models_registry.view_replica"),
+        _entry("Overview", "monitoring", "admin:index", "models_registry.view_replica"),
         _registry("Replicas", "memory", "replica"),
         _registry("Nodes", "dns", "node"),
         _registry("Downloads", "download", "download"),
@@ -46,8 +50,17 @@ _NAVIGATION = [
         _registry("Role assignments", "theater_comedy", "roleassignment"),
     ),
     _section(
+        "Reports",
+        _own("Usage", "bar_chart", "usage_page"),
+        _own("Latency", "speed", "latency_page"),
+        _own("Cost", "payments", "cost_page"),
+        _entry("Fleet over time", "timeline", "fleet_page", "metrics.view"),
+        _rows("Reports by e-mail", "mail", "metrics", "reportsubscription"),
+    ),
+    _section(
         "Records",
-        _rows("Requests", "receipt_long", "metrics", "requestrecord"),
+        _own("Requests", "receipt_long", "admin:metrics_requestrecord_changelist"),
+        _rows("Corrections of costs", "price_change", "metrics", "correction"),
         _registry("Predictions", "online_prediction", "prediction"),
         _rows("Audit trail", "history", "auditlog", "logentry"),
     ),

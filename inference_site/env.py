@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -78,6 +79,16 @@ class Environment:
         if value not in allowed:
             raise ImproperlyConfigured(f"{name}={value!r}: expected one of {', '.join(allowed)}")
         return value
+
+    def time_zone(self, name: str, default: str) -> str:
+        value = self.text(name, default)
+        try:
+            return ZoneInfo(value).key
+        # A folder of zones, such as "Europe", gives an OSError.
+        except (KeyError, ValueError, OSError):
+            raise ImproperlyConfigured(
+                f"{name}={value!r}: expected a time zone, such as Europe/Berlin"
+            ) from None
 
     def words(self, name: str, default: str = "") -> list[str]:
         return [word.strip() for word in self.text(name, default).split(",") if word.strip()]

@@ -141,6 +141,19 @@ STATIC_URL = "/static/"
 STATIC_ROOT = env.text("STATIC_ROOT") or None
 WHITENOISE_USE_FINDERS = True
 
+# The zone of the days for which totals are kept, and how long the record of a request is.
+USAGE_TIME_ZONE = env.time_zone("USAGE_TIME_ZONE", "UTC")
+USAGE_RECORD_DAYS = env.integer("USAGE_RECORD_DAYS", 90, 1, 3650)
+
+# Reports by e-mail; none is sent without EMAIL_HOST.
+EMAIL_HOST = env.text("EMAIL_HOST")
+EMAIL_PORT = env.integer("EMAIL_PORT", 587, 1, 65535)
+EMAIL_HOST_USER = env.text("EMAIL_HOST_USER")
+EMAIL_HOST_PASSWORD = env.text("EMAIL_HOST_PASSWORD")
+EMAIL_USE_TLS = env.boolean("EMAIL_USE_TLS", True)
+EMAIL_TIMEOUT = 30
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "brigade@localhost")
+
 # Sources of model files; botocore reads the AWS_… variables itself.
 HF_TOKEN = env.text("HF_TOKEN").strip()
 HF_ENDPOINT = env.text("HF_ENDPOINT", "https://huggingface.co")

@@ -8,6 +8,7 @@ from inference_site.health import live, ready
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
     path("", include("models_registry.admin.urls")),
+    path("", include("metrics.admin.pages")),
     path("admin/try/<str:version_key>/", try_page, name="try_version"),
     path("admin/", admin.site.urls),
     path("health", live),

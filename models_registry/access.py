@@ -27,7 +27,7 @@ OPERATE: Final = f"models_registry.{OPERATE_CODENAME}"
 ADD_VERSION: Final = "models_registry.add_modelversion"
 
 _EDITED: Final = (
-    *("model", "modelversion", "source", "contextbudget", "fallback", "taskroute"),
+    *("model", "modelversion", "source", "contextbudget", "price", "fallback", "taskroute"),
     *("roleassignment", "preset", "presetmember"),
 )
 _VIEWED: Final = (
@@ -48,7 +48,7 @@ def _all(actions: tuple[str, ...], tables: tuple[str, ...]) -> frozenset[str]:
 
 _view: Final = {
     "models_registry": _all(("view",), _VIEWED),
-    "metrics": frozenset({"view_requestrecord", "view"}),
+    "metrics": frozenset({"view_requestrecord", "view_correction", "view"}),
     "auditlog": frozenset({"view_logentry"}),
 }
 _operate: Final = _view | {"models_registry": _view["models_registry"] | {OPERATE_CODENAME}}

@@ -23,6 +23,7 @@ TRACKED: Final = (
     models.ModelVersion,
     models.Source,
     models.ContextBudget,
+    models.Price,
     models.Fallback,
     models.TaskRoute,
     models.RoleAssignment,

@@ -292,6 +292,15 @@ async def record_of(run_id: str) -> RequestRecord:
                 return record
 
 
+async def recorded(count: int = 1) -> list[RequestRecord]:
+    """All records, the oldest first, once there are ``count``."""
+    async with asyncio.timeout(10):
+        while True:
+            records = await in_database(lambda: list(RequestRecord.objects.order_by("id")))
+            if len(records) >= count:
+                return records
+
+
 @pytest.fixture
 def redis_client() -> Iterator["redis.Redis"]:
     """The test Redis."""
@@ -328,9 +337,9 @@ def stranger(database: None) -> Api:
 
 @pytest.fixture
 async def service(
-    shared_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+    database: None, shared_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Runtime]:
-    """The runtime of this test's event loop."""
+    """The runtime of this test's event loop; it ends before its database."""
     monkeypatch.setattr(runtime_module, "_runtime", None)
     service = runtime_module.runtime()
     service.tokenizer = shared_tokenizer

@@ -60,7 +60,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "streams": {"messages", "errors", "conf", "queue"},
         "engine": {"messages"},
         "redis_figures": {"queue"},
-        "apps": {"redis_figures", "models"},
+        "repricing": set(),
+        "apps": {"redis_figures", "repricing", "models"},
         "ledger": {"messages", "queue", "conf"},
         # the two sides of the queue
         "prompts": {"engine", "errors"},

@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from inference.api.metrics import CostMetrics, ServiceMetrics, UsageMetrics, VersionMetrics
 from inference.api.openai.chat import ChatCompletions
 from inference.api.openai.completions import Completions
 from inference.api.openai.embeddings import Embeddings
@@ -51,6 +52,11 @@ urlpatterns = [
     path("api/models/<str:model_id>", RegisteredModel.as_view()),
     path("api/models/<str:model_id>/versions", Versions.as_view()),
     path("api/models/<str:model_id>/metrics", ModelMetrics.as_view()),
+    path("api/v1/metrics", UsageMetrics.as_view()),
+    path("api/metrics", ServiceMetrics.as_view()),
+    path("api/metrics/usage", UsageMetrics.as_view()),
+    path("api/metrics/cost", CostMetrics.as_view()),
+    path("api/metrics/models/<str:model_id>", VersionMetrics.as_view()),
     path("api/status", Status.as_view()),
     path("api/auth/token", Token.as_view()),
     path("metrics", Prometheus.as_view()),

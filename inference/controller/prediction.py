@@ -105,9 +105,10 @@ class DemandPrediction:
         until = now - _SLACK
         after = self._read_until or now - _RECENT
         earliest = self._read_from or after
-        counts = count_arrivals(after, until, "minute")
+        longest = timedelta(seconds=self._grace_seconds)
+        counts = count_arrivals(after, until, "minute", longest)
         if earliest > now - timedelta(days=DAYS):
-            counts += count_arrivals(earliest - _DAY, earliest, "hour")
+            counts += count_arrivals(earliest - _DAY, earliest, "hour", longest)
             earliest -= _DAY
         self._read_from, self._read_until = earliest, until
         return [Arrivals(*count) for count in counts]

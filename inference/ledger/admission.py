@@ -7,8 +7,10 @@ from datetime import datetime
 import msgspec
 
 from inference.messages import Failed, Finished, Kind, Usage
+from metrics.ledger.cost import Rates, cost_nano
 from metrics.ledger.entry import Entry
 from metrics.models import DimensionName, RequestRecord, RequestStep
+from models_registry.rules.price import Price, price_at
 
 _MICROSECONDS = 1_000_000
 _NOTHING = Usage(0, 0)
@@ -19,7 +21,7 @@ class Admission(msgspec.Struct, frozen=True, omit_defaults=True):
     """Facts for the record; kept in Redis until Postgres has it.
 
     ``item_ids`` name the streams of the request's choices; ``choices_per_prompt`` is as in
-    ``RunHeader``. ``rates`` are those of ``metrics.ledger.cost``, None without a price.
+    ``RunHeader``. One of ``prices`` is in force at the moment of admission, or none.
     """
 
     run_id: str
@@ -39,8 +41,7 @@ class Admission(msgspec.Struct, frozen=True, omit_defaults=True):
     preset: str = ""
     priority: int = 2
     streamed: bool = False
-    rates: tuple[int, int, int, int] | None = None
-    price_id: int | None = None
+    prices: tuple[Price, ...] = ()
 
     def encode(self) -> bytes:
         return _encoder.encode(self)
@@ -108,8 +109,16 @@ def entry_of(admission: Admission, started_at: datetime, ending: Ending) -> Entr
         decode_us=decode,
         total_us=ending.total_us if ending.total_us is not None else sum(seen),
         device_us=sum(part.device_us for part in parts),
-        price_id=admission.price_id,
     )
+    price = price_at(admission.prices, started_at)
+    if price is not None:
+        record.price_id = price.id
+        rates = Rates(
+            price.prompt_nano, price.cached_nano, price.completion_nano, price.device_hour_nano
+        )
+        record.cost_nano = cost_nano(
+            rates, record.prompt_tokens, record.cached_tokens, told, record.device_us
+        )
     return Entry(record, parts if len(parts) > 1 else [], _names(admission))
 
 

@@ -11,6 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from inference.conf import InferenceSettings
+from inference.ledger.fleet_samples import FleetSamples
 from inference.ledger.orphans import Orphans
 from metrics.ledger.keep import keep
 from metrics.ledger.refusals import copy_refusals
@@ -23,7 +24,7 @@ SLACK_SECONDS: Final = 300.0
 
 
 class Keeper(threading.Thread):
-    """Settles orphans, writes records that wait, copies refusals and computes totals.
+    """Settles orphans, writes what waits in Redis, computes totals and samples the fleet.
 
     All of it may run in several controllers at once.
     """
@@ -32,12 +33,14 @@ class Keeper(threading.Thread):
         super().__init__(name="ledger", daemon=True)
         longest = settings.queue_timeout_seconds + settings.request_timeout_seconds + SLACK_SECONDS
         orphans = Orphans(client, longest)
+        samples = FleetSamples(client)
         self._stop_requested = threading.Event()
         self._duties: list[Callable[[], object]] = [
             orphans.settle,
             orphans.write,
             lambda: copy_refusals(client),
             lambda: keep(timezone.now()),
+            lambda: samples.take(timezone.now()),
         ]
 
     def run(self) -> None:

@@ -13,6 +13,7 @@ from inference.messages import TERMINAL, Failed, Finished, decode_frame
 from inference.queue import keys
 from metrics.ledger import store
 from metrics.ledger.entry import Entry, decode_entry
+from metrics.prometheus.counters import deltas_of
 from metrics.recorder import write
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Orphans:
 
     def settle(self) -> None:
         """Move ended requests without a web process from "open" to "unwritten"."""
-        seconds, microseconds = self._redis.time()  # type: ignore[misc]
+        seconds, microseconds = self._redis.time()
         now = seconds + microseconds / 1e6
         left: Any = self._redis.smembers(store.LEFT)
         alive: dict[bytes, bool] = {}
@@ -77,7 +78,7 @@ class Orphans:
 
     def _write(self, batch: list[Entry]) -> None:
         try:
-            write(batch)
+            inserted = write(batch)
         except (django.db.DataError, django.db.IntegrityError) as error:
             if len(batch) == 1:
                 logger.error("the record of %s cannot be written: %s", batch[0].run_id, error)
@@ -85,7 +86,11 @@ class Orphans:
             for entry in batch:
                 self._write([entry])
             return
-        self._redis.hdel(store.UNWRITTEN, *(entry.run_id for entry in batch))
+        pipeline = self._redis.pipeline()
+        pipeline.hdel(store.UNWRITTEN, *(entry.run_id for entry in batch))
+        for name, amount in deltas_of(inserted).items():
+            pipeline.hincrby(store.COUNTERS, name, amount)
+        pipeline.execute()
 
     def _ended(self, admission: Admission, started_at: datetime) -> Entry | None:
         """The record of a request; None while one of its streams goes on."""

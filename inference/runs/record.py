@@ -33,6 +33,7 @@ def admission_of(order: Order, principal: Principal) -> Admission:
         preset=order.spec.preset,
         priority=order.priority,
         streamed=bool(order.request and order.request.stream),
+        prices=order.spec.prices,
     )
 
 

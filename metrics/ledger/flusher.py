@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from metrics.ledger import store
 from metrics.ledger.entry import Entry
+from metrics.prometheus.counters import deltas_of, refusal_field
 from metrics.recorder import write
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class Ledger:
         """Count a request that was refused with an error code."""
         slot = int(time.time()) // 900 * 900
         self._refused[f"{slot}|{code}"] += 1
+        self._counters[refusal_field(code)] += 1
         self._start()
         self._work.set()
 
@@ -151,7 +153,7 @@ class Ledger:
                 return False
         else:
             self._written += [entry.run_id for entry in batch]
-            del inserted
+            self._counters.update(deltas_of(inserted))
         done = {each.run_id for each in batch}
         self._waiting = [each for each in self._waiting if each.run_id not in done]
         self._open -= done
@@ -186,7 +188,7 @@ class Ledger:
         for name, count in refused.items():
             pipeline.hincrby(store.REFUSED, name, count)
         for name, amount in counters.items():
-            pipeline.hincrbyfloat(store.COUNTERS, name, amount)
+            pipeline.hincrby(store.COUNTERS, name, amount)
         if self._open and time.monotonic() > self._renew_at:
             pipeline.set(store.process_key(self.process), 1, ex=LEASE_SECONDS)
         try:

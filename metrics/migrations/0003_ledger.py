@@ -166,7 +166,7 @@ class Migration(migrations.Migration):
             name='FleetSample',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('taken_at', models.DateTimeField(db_index=True)),
+                ('taken_at', models.DateTimeField()),
                 ('node', models.CharField(max_length=100)),
                 ('version_key', models.CharField(max_length=160)),
                 ('resident_bytes', models.BigIntegerField()),
@@ -174,6 +174,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('taken_at', 'node', 'version_key'), name='one_sample_at_a_time')],
             },
         ),
         migrations.CreateModel(
@@ -284,7 +285,6 @@ class Migration(migrations.Migration):
                 ('prefill_us', models.BigIntegerField(null=True)),
                 ('decode_us', models.BigIntegerField(null=True)),
                 ('device_us', models.BigIntegerField(default=0)),
-                ('cost_nano', models.BigIntegerField(default=0)),
             ],
             options={
                 'ordering': ['started_at', 'run_id', 'number'],

@@ -103,7 +103,6 @@ class RequestStep(models.Model):
     prefill_us = _microseconds()
     decode_us = _microseconds()
     device_us = models.BigIntegerField(default=0)
-    cost_nano = models.BigIntegerField(default=0)
 
     class Meta:
         ordering = ["started_at", "run_id", "number"]

@@ -56,7 +56,8 @@ class RowForm(forms.ModelForm):
     def save(self, commit: bool = True) -> Any:
         row = super().save(commit=False)
         if commit:
-            row.save(update_fields=None if row._state.adding else self.changed_data)
+            columns = {field.name for field in row._meta.concrete_fields} & {*self.changed_data}
+            row.save(update_fields=None if row._state.adding else columns)
         return row
 
 

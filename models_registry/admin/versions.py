@@ -12,6 +12,7 @@ from unfold.decorators import display
 from models_registry.admin import columns
 from models_registry.admin.base import DeletableAdmin, ReadOnlyAdmin, RowForm
 from models_registry.admin.display import NOTHING, size, sizes, table
+from models_registry.admin.prices import PriceFormSet, PriceInline, amount
 from models_registry.admin.version_actions import VersionActions
 from models_registry.files.inspection import forget_file
 from models_registry.fleet.footprints import (
@@ -105,16 +106,8 @@ class ModelVersionAdmin(DeletableAdmin, VersionActions):
         ),
         ("Memory", _tab("memory", "pinned", ("keep_alive_seconds", "preload_workers"))),
         ("Rollout", _tab(*_ROLLOUT)),
-        (
-            "Prices",
-            _tab(
-                "prompt_usd_per_million_tokens",
-                "completion_usd_per_million_tokens",
-                "usd_per_device_hour",
-            ),
-        ),
     )
-    inlines = (SourceInline, ReplicaInline, ContextBudgetInline)
+    inlines = (SourceInline, ReplicaInline, ContextBudgetInline, PriceInline)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelVersion]:
         return super().get_queryset(request).prefetch_related("replicas__node")
@@ -171,6 +164,14 @@ class ModelVersionAdmin(DeletableAdmin, VersionActions):
         super().save_model(request, version, form, change)
         if change:
             forget_file(version, form.changed_data)
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Save rows of an inline; prices for the past correct the costs of requests."""
+        super().save_formset(request, form, formset, change)
+        if isinstance(formset, PriceFormSet):
+            requests, delta_nano = formset.reprice(request.user.get_username(), is_trial=False)
+            if requests:
+                self.tell(request, f"{amount(requests, delta_nano)}.")
 
 
 def _memory_row(

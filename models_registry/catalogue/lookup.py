@@ -1,10 +1,17 @@
 """Find versions by the names that requests use."""
 
+from datetime import timedelta
 from pathlib import Path
+from typing import Final
+
+from django.utils import timezone
 
 from models_registry.models import ModelVersion, Replica
 from models_registry.rules.names import path_below
+from models_registry.rules.price import Price, price_at
 from models_registry.rules.spec import ModelSpec, Offer
+
+_PAST_PRICES: Final = timedelta(hours=1)
 
 
 def find_version(name: str) -> ModelVersion | None:
@@ -65,4 +72,13 @@ def spec_of(version: ModelVersion, models_dir: Path) -> ModelSpec:
         is_deprecated=version.is_deprecated,
         deprecation_note=version.deprecation_note,
         missing_file_state=missing_file_state,
+        prices=_prices_of(version),
     )
+
+
+def _prices_of(version: ModelVersion) -> tuple[Price, ...]:
+    """The prices from some time before now on, since clocks of machines differ."""
+    since = timezone.now() - _PAST_PRICES
+    prices = [row.value for row in version.prices.all()]
+    first = price_at(prices, since)
+    return tuple(price for price in prices if price.valid_from > since or price == first)

@@ -65,7 +65,7 @@ class ModelStatus:
 
 def model_statuses(slug: str | None = None) -> list[ModelStatus]:
     """All models, or the one named ``slug``, each with its default version."""
-    models = Model.objects.prefetch_related("versions__draft_model__model")
+    models = Model.objects.prefetch_related("versions__draft_model__model", "versions__prices")
     if slug is not None:
         models = models.filter(slug=slug)
     replicas = replica_statuses()

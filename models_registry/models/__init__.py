@@ -7,6 +7,7 @@ from models_registry.models.downloads import ACTIVE, Download
 from models_registry.models.fleet import Node, Replica
 from models_registry.models.predictions import Prediction
 from models_registry.models.presets import Preset, PresetMember
+from models_registry.models.pricing import Price
 from models_registry.models.registrations import Registration
 from models_registry.models.residency import Footprint
 from models_registry.models.routing import Fallback, RoleAssignment, TaskRoute

@@ -4,7 +4,6 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator
 from django.db import models, transaction
 
 from models_registry.models.residency import ResidencyOptions
@@ -68,16 +67,6 @@ class Model(models.Model):
         return list(settings.INFERENCE.model_roles.get(self.slug, self.roles))
 
 
-def _price(label: str) -> models.DecimalField:
-    return models.DecimalField(
-        label,
-        max_digits=12,
-        decimal_places=6,
-        default=0,
-        validators=[MinValueValidator(0)],
-    )
-
-
 class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout):
     """One file of a model, with the options of its replicas."""
 
@@ -131,9 +120,6 @@ class ModelVersion(RuntimeOptions, ResidencyOptions, Rollout):
     default_sampling = models.JSONField(
         default=dict, blank=True, help_text="Sampling values of requests that set none."
     )
-    prompt_usd_per_million_tokens = _price("US dollars per million prompt tokens")
-    completion_usd_per_million_tokens = _price("US dollars per million completion tokens")
-    usd_per_device_hour = _price("US dollars per hour on one device")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

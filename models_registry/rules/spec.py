@@ -6,6 +6,7 @@ from typing import Any
 from django.db.models import TextChoices
 
 from models_registry.rules.mode_settings import ModeSettings
+from models_registry.rules.price import Price
 
 
 class ModelType(TextChoices):
@@ -38,7 +39,8 @@ class ModelSpec:
     ``models_registry.models.runtime``; ``threads`` is None for the service's setting.
     ``missing_file_state`` is the state of the file if it is not here and no replica serves the
     version; "" otherwise. ``limits`` come from the registration that a request names,
-    ``preset`` is the preset that it names.
+    ``preset`` is the preset that it names. ``prices`` are the present one,
+    those to come, and those that ended within the last hour.
     """
 
     model_slug: str
@@ -65,6 +67,7 @@ class ModelSpec:
     missing_file_state: str = ""
     limits: RequestLimits = RequestLimits()
     preset: str = ""
+    prices: tuple[Price, ...] = ()
 
     @property
     def sequence_limit_tokens(self) -> int:

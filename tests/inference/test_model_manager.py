@@ -11,7 +11,6 @@ from inference.model_manager import (
     release_model,
 )
 from inference.runs.runtime import Runtime
-from metrics.models import RequestRecord
 from models_registry.models import ModelVersion, Registration
 from tests.stack import (  # noqa: F401 - fixtures
     EMBEDDING_DIMENSIONS,
@@ -19,6 +18,7 @@ from tests.stack import (  # noqa: F401 - fixtures
     database,
     embedding_model,
     eventually,
+    recorded,
     redis_client,
     service,
     shared_tokenizer,
@@ -84,7 +84,7 @@ async def test_embeddings_come_in_order_and_in_batches(
     assert result.data["version"] == embedding_model.key
     assert result.data["cached"] is False
     assert result.data["worker_id"] == embedding_model.launch_id
-    records = await in_database(list, RequestRecord.objects.values_list("end_user", "user_id"))
+    records = [(each.end_user, each.user_id) for each in await recorded(3)]
     assert records == [("docs", 0)] * 3
     one = await generate_embeddings("one", "docs")
     assert one.data["embeddings"] == [vectors[0]]

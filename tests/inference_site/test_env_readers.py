@@ -69,6 +69,13 @@ def test_word_lists_are_a_json_object(value: str | None, read: dict[str, tuple[s
     assert env(value).word_lists("NAME") == read
 
 
+@pytest.mark.parametrize(
+    ("value", "read"), [(None, "UTC"), ("", "UTC"), ("Asia/Kathmandu", "Asia/Kathmandu")]
+)
+def test_time_zone_of_the_database(value: str | None, read: str):
+    assert env(value).time_zone("NAME", "UTC") == read
+
+
 def test_unread_names_were_set_and_never_read():
     values = {"MY_LONG_NAME": "1", "MY_LONG_NAM": "1", "MY_OTHER": "", "ELSE": "1"}
     environment = Environment(values)
@@ -94,6 +101,10 @@ def test_unread_names_were_set_and_never_read():
         (lambda e: e.number("NAME", 1, 1, 9), "nan"),
         (lambda e: e.number("NAME", 1, 1, 9), "inf"),
         (lambda e: e.choice("NAME", "a", ("a", "b")), "c"),
+        (lambda e: e.time_zone("NAME", "UTC"), "Europe"),
+        (lambda e: e.time_zone("NAME", "UTC"), "Europe/Berlim"),
+        (lambda e: e.time_zone("NAME", "UTC"), "+02:00"),
+        (lambda e: e.time_zone("NAME", "UTC"), "../UTC"),
     ],
 )
 def test_bad_value_is_refused_with_name_and_value(read: Callable[[Environment], Any], value: str):

@@ -1,8 +1,6 @@
 """``/api/models``: models with their versions and statistics, for operators."""
 
-from dataclasses import asdict
-from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from django.http import HttpResponse
 from django.utils import timezone
@@ -12,12 +10,14 @@ from inference.api.openai.models import status_of, version_named
 from inference.api.view import ApiView, json_response
 from inference.database import in_database
 from inference.principal import MODELS_READ
-from metrics.statistics import model_statistics
+from metrics.reports.latency import Percentiles, latency_report
+from metrics.reports.query import read_query
+from metrics.reports.usage import usage_report
+from metrics.visibility import Visibility
 from models_registry.catalogue.routing import fallbacks_of
 from models_registry.catalogue.status import ModelStatus, model_statuses
 from models_registry.models import ModelVersion
-
-_METRICS_HOURS: Final = 24
+from models_registry.rules.price import NANO, price_at
 
 
 class RegisteredModels(ApiView):
@@ -55,23 +55,39 @@ class ModelMetrics(ApiView):
     async def get(self, request: Request, model_id: str) -> HttpResponse:
         """Requests, tokens and latencies of its versions in the last 24 hours."""
         status = await status_of(model_id)
-        since = timezone.now() - timedelta(hours=_METRICS_HOURS)
-        versions = []
-        for one in await in_database(model_statistics, status.model.slug, since):
-            figures = asdict(one)
-            figures["version"] = figures.pop("version_key")
-            figures["total_seconds"] = figures.pop("total")
-            figures["queue_seconds"] = figures.pop("queue")
-            figures["error_rate"] = round(one.failed / one.requests, 4)
-            versions.append(figures)
-        return json_response(
+        return json_response(await in_database(_figures, status.model.slug))
+
+
+def _figures(slug: str) -> dict[str, Any]:
+    """Figures of all users' requests, which every reader of the registry may see."""
+    params = {"last": ["24h"], "group": ["version"], "filter": [f"model:{slug}"]}
+    query = read_query(params, timezone.now(), Visibility(everything=True))
+    times = {row.group["version"]: row.times for row in latency_report(query).rows}
+    return {
+        "object": "model.metrics",
+        "id": slug,
+        "since": int(query.since.timestamp()),
+        "versions": [
             {
-                "object": "model.metrics",
-                "id": status.model.slug,
-                "since": int(since.timestamp()),
-                "versions": versions,
+                "version": (version := row.group["version"]),
+                "requests": row.sums.requests,
+                "failed": row.sums.failed,
+                "cancelled": row.sums.cancelled,
+                "prompt_tokens": row.sums.prompt_tokens,
+                "cached_tokens": row.sums.cached_tokens,
+                "completion_tokens": row.sums.completion_tokens,
+                "total_seconds": _seconds(times.get(version, {}).get("total")),
+                "queue_seconds": _seconds(times.get(version, {}).get("queue")),
+                "error_rate": row.figures()["error_rate"],
             }
-        )
+            for row in usage_report(query).rows
+        ],
+    }
+
+
+def _seconds(found: Percentiles | None) -> dict[str, float | None]:
+    values = {name: getattr(found, name, None) for name in ("p50", "p95", "p99")}
+    return {name: value and value / 1000 for name, value in values.items()}
 
 
 def _summary(status: ModelStatus) -> dict[str, Any]:
@@ -121,13 +137,20 @@ def _version(version: ModelVersion, status: ModelStatus) -> dict[str, Any]:
         "kv_bytes_per_token": version.kv_bytes_per_token,
         "capabilities": version.capabilities,
         "configuration": _configuration(version),
-        "price": {
-            "prompt_usd_per_million_tokens": float(version.prompt_usd_per_million_tokens),
-            "completion_usd_per_million_tokens": float(version.completion_usd_per_million_tokens),
-            "usd_per_device_hour": float(version.usd_per_device_hour),
-        },
+        "price": _price(version),
         "replica_states": states,
         "created": int(version.created_at.timestamp()),
+    }
+
+
+def _price(version: ModelVersion) -> dict[str, float]:
+    """The price in force; without one all is free."""
+    value = price_at((row.value for row in version.prices.all()), timezone.now())
+    return {
+        "prompt_usd_per_million_tokens": value.prompt_nano / NANO if value else 0.0,
+        "cached_usd_per_million_tokens": value.cached_nano / NANO if value else 0.0,
+        "completion_usd_per_million_tokens": value.completion_nano / NANO if value else 0.0,
+        "usd_per_device_hour": value.device_hour_nano / NANO if value else 0.0,
     }
 
 

@@ -4,11 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
 import shutil
-import socket
-import sys
-import tempfile
 import time
 from argparse import ArgumentParser
 from typing import Any
@@ -17,6 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
+from inference_site.tools.demo.home import enter_own_home
 from inference_site.tools.demo.report import Report, WaitLimits, make_report
 from inference_site.tools.demo.service import DemoError, api_key, base_url, running_service
 from inference_site.tools.demo.traffic import Traffic
@@ -24,7 +21,6 @@ from inference_site.tools.demo.watch import Watch
 
 MODELS = ("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b")
 EMBEDDING_MODEL = "all-minilm-l6-v2"
-HOME_VARIABLE = "DEMO_SWAP_HOME"
 ENVIRONMENT = {
     "INFERENCE_HEARTBEAT": "0.5",
     "INFERENCE_MINIMUM_DWELL": "4",
@@ -57,8 +53,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if os.environ.get(HOME_VARIABLE) != str(settings.BRIGADE_HOME):
-            self._run_again_in_a_home_of_its_own()
+        enter_own_home(ENVIRONMENT)
         console = Console(stderr=True)
         try:
             with running_service() as log:
@@ -92,24 +87,6 @@ class Command(BaseCommand):
         for error in report.errors:
             console.print(error, style="red", markup=False)
         self.stdout.write(json.dumps(report.as_json()))
-
-    @staticmethod
-    def _run_again_in_a_home_of_its_own() -> None:
-        """Replace this process: the addresses of the databases are read at the start."""
-        home = tempfile.mkdtemp(prefix="brigade-demo-")
-        taken = ("DATABASE_URL", "REDIS_URL", "INFERENCE_CONFIG", "INFERENCE_PRELOAD_MODELS")
-        kept = {name: value for name, value in os.environ.items() if name not in taken}
-        environment = {
-            **kept,
-            **ENVIRONMENT,
-            "BRIGADE_HOME": home,
-            HOME_VARIABLE: home,
-            "INFERENCE_MODELS_DIR": str(settings.INFERENCE.models_dir),
-            "INFERENCE_PORT": str(_free_port()),
-        }
-        os.execve(  # noqa: S606 - the same program again
-            sys.executable, [sys.executable, *sys.orig_argv[1:]], environment
-        )
 
 
 def _prepare(console: Console) -> int:
@@ -170,9 +147,3 @@ async def _demonstrate(budget_bytes: int, options: dict[str, Any]) -> Report:
         ),
         embedding_model=EMBEDDING_MODEL,
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -11,15 +11,22 @@ import redis
 from asgiref.testing import ApplicationCommunicator
 from openai._streaming import SSEDecoder
 
-from inference.database import in_database
 from inference.messages import Delta, Failed, Finished, Generation, Started, Usage
 from inference.queue import keys
 from inference.runs.host_run import HostRun
 from inference.runs.runtime import Runtime
 from inference_site.asgi import application
-from metrics.models import RequestRecord
 from models_registry.models import ModelVersion
-from tests.stack import Api, FakeModel, ScriptedHost, body_of, eventually, record_of, sse_events
+from tests.stack import (
+    Api,
+    FakeModel,
+    ScriptedHost,
+    body_of,
+    eventually,
+    record_of,
+    recorded,
+    sse_events,
+)
 
 PATH = "/v1/chat/completions"
 
@@ -312,7 +319,8 @@ async def test_stream_that_is_never_read_stops_its_generation(
     assert len(service.streaming) == 1
     await eventually(lambda: model.engine.is_idle)
     await eventually(lambda: not service.streaming)
-    record = await in_database(RequestRecord.objects.get, end_user="unread")
+    (record,) = await recorded()
+    assert record.end_user == "unread"
     assert record.outcome == "cancelled"
     assert record.completion_tokens > 0
 

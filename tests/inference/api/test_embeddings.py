@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 import redis
 
-from inference.database import in_database
 from inference.queue import keys
-from metrics.models import RequestRecord
-from tests.stack import Api, FakeModel
+from tests.stack import Api, FakeModel, recorded
 
 PATH = "/v1/embeddings"
 
@@ -79,7 +77,8 @@ async def test_embeddings_of_a_text_model_are_404(api: Api, model: FakeModel):
 async def test_embeddings_are_recorded(api: Api, embedding_model: FakeModel):
     request = api.post(PATH, embedding(embedding_model, [[1, 2]], user="u"))
     assert (await request).status_code == 200
-    record = await in_database(RequestRecord.objects.get, end_user="u")
+    (record,) = await recorded()
+    assert record.end_user == "u"
     assert (record.kind, record.prompt_tokens, record.completion_tokens) == ("embedding", 2, 0)
 
 

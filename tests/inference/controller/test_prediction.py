@@ -18,16 +18,13 @@ from models_registry.plan.history import DAYS, HORIZON_SECONDS
 from models_registry.plan.prediction import Outcome
 from tests.inference.controller.controlled_fleet import Fleet
 from tests.inference.controller.test_controller import asked
-from tests.metrics.test_recorder import record
+from tests.metrics.records import a_record
 from tests.models_registry.fleet_rows import a_version
 
 
 def came(version: ModelVersion, at: datetime, seconds: float = 1.0) -> None:
     """A request for a version that came at a time, and ended."""
-    run_id = f"run-{RequestRecord.objects.count()}"
-    record(run_id=run_id, version_key=version.key, total_seconds=seconds)
-    ended = at + timedelta(seconds=seconds)
-    RequestRecord.objects.filter(run_id=run_id).update(created_at=ended)
+    a_record(version_key=version.key, started_at=at, settled_at=at + timedelta(seconds=seconds))
 
 
 def likely_version() -> ModelVersion:
@@ -240,7 +237,7 @@ def test_history_is_read_once_a_minute_and_each_request_once(
     )
     spans: list[tuple[datetime, datetime]] = []
 
-    def count(after: datetime, until: datetime, _resolution: str) -> list[object]:
+    def count(after: datetime, until: datetime, *_: object) -> list[object]:
         spans.append((after, until))
         return []
 

@@ -4,6 +4,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import pytest
@@ -52,6 +53,7 @@ async def on_another_version(
     assert isinstance(order.request, ChatRequest)
     spec = await in_database(spec_of, other, runtime().settings.models_dir)
     again = await chat_order(runtime(), order.request, spec)
+    again = replace(again, run_id=order.run_id, attempt=order.attempt + 1)
     async with onward(again, principal) as run:
         yield run
 

@@ -1,8 +1,11 @@
 """Versions by name, and the status of models and replicas."""
 
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
 from models_registry.catalogue.lookup import find_offer
 from models_registry.catalogue.status import model_statuses, replica_statuses
@@ -108,7 +111,7 @@ def test_lists_need_few_queries(django_assert_max_num_queries: object) -> None:
     node = a_node(max_replicas=10)
     for _ in range(5):
         desired.load(a_version(is_default=True), node)
-    with django_assert_max_num_queries(3):  # type: ignore[operator]
+    with django_assert_max_num_queries(4):  # type: ignore[operator]
         assert len(model_statuses()) == 5
 
 
@@ -116,3 +119,27 @@ def test_the_end_of_a_log_is_not_told_to_other_apps() -> None:
     desired.load(a_version(), a_node())
     Replica.objects.update(reason="It died.\nIts log ends:\nTraceback: out of memory")
     assert [status.reason for status in replica_statuses()] == ["It died."]
+
+
+def test_offer_has_the_prices_of_the_last_hour_and_those_to_come() -> None:
+    version = a_version(is_default=True)
+    now = timezone.now()
+    for hours in (-50, -30, -0.5, 3):
+        version.prices.create(
+            valid_from=now + timedelta(hours=hours),
+            prompt_usd_per_million_tokens=Decimal("0.123457"),
+            completion_usd_per_million_tokens=Decimal(999_999),
+            cached_usd_per_million_tokens=Decimal("0.01") if hours > 0 else None,
+        )
+    offer = find_offer(version.model.slug, MODELS_DIR)
+    assert offer is not None
+    prices = offer.spec.prices
+    assert [round((price.valid_from - now) / timedelta(hours=1), 1) for price in prices] == [
+        -30,
+        -0.5,
+        3,
+    ]
+    assert [price.prompt_nano for price in prices] == [123_457_000] * 3
+    assert [price.cached_nano for price in prices] == [123_457_000, 123_457_000, 10_000_000]
+    assert {price.completion_nano for price in prices} == {999_999 * 10**9}
+    assert [price.id for price in prices] == [row.pk for row in version.prices.all()[1:]]

@@ -1,8 +1,13 @@
 """``/api/models``: models, versions, figures."""
 
+from datetime import timedelta
+from decimal import Decimal
+
 from django.test import AsyncClient
+from django.utils import timezone
 
 from inference.database import in_database
+from metrics.ledger.roll import roll
 from models_registry.models import Fallback, Model, ModelVersion
 from tests.stack import Api, FakeModel, record_of
 
@@ -68,6 +73,31 @@ async def test_versions_show_how_they_run(api: Api, version: ModelVersion):
     )
 
 
+async def test_versions_show_the_price_in_force(api: Api, version: ModelVersion):
+    path = f"/api/models/{version.model.slug}/versions"
+    free = (await api.get(path)).json()["data"][0]["price"]
+    assert set(free.values()) == {0.0}
+
+    def arrange() -> None:
+        now = timezone.now()
+        for hours, usd in ((-2, "9.5"), (-1, "0.15"), (1, "7")):
+            version.prices.create(
+                valid_from=now + timedelta(hours=hours),
+                prompt_usd_per_million_tokens=Decimal(usd),
+                completion_usd_per_million_tokens=Decimal("0.6"),
+                usd_per_device_hour=Decimal("1.25"),
+            )
+
+    await in_database(arrange)
+    assert (await api.get(path)).json()["data"][0]["price"] == {
+        "prompt_usd_per_million_tokens": 0.15,
+        "cached_usd_per_million_tokens": 0.15,
+        "completion_usd_per_million_tokens": 0.6,
+        "usd_per_device_hour": 1.25,
+    }
+    assert free.keys() == (await api.get(path)).json()["data"][0]["price"].keys()
+
+
 async def test_unknown_models_are_404(api: Api):
     for path in ("x", "x/versions", "x/metrics", "a%00b"):
         response = await api.get(f"/api/models/{path}")
@@ -83,6 +113,7 @@ async def test_metrics_count_what_was_served(api: Api, model: FakeModel):
         {"model": model.slug, "messages": [{"role": "user", "content": "x"}]},
     )
     await record_of(answer.json()["id"])
+    await in_database(roll)
     (figures,) = (await api.get(f"/api/models/{model.slug}/metrics")).json()["versions"]
     assert (figures["version"], figures["requests"], figures["error_rate"]) == (model.key, 1, 0)
     assert figures["completion_tokens"] == answer.json()["usage"]["completion_tokens"]

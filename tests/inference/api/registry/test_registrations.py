@@ -10,9 +10,8 @@ from django.test import AsyncClient
 from inference.database import in_database
 from inference.models import Scope
 from inference.runs.runtime import Runtime, runtime
-from metrics.models import RequestRecord
 from models_registry.models import ModelVersion, Registration
-from tests.stack import Api, FakeModel, make_api
+from tests.stack import Api, FakeModel, make_api, recorded
 
 ROUTE = "/api/models/registrations"
 UNKNOWN = f"{ROUTE}/{uuid.uuid4()}"
@@ -168,7 +167,7 @@ async def test_batch_size_and_dimension_hold_for_openais_route_too(
     wanted = {"model": "registration:mine", "input": ["a", "a b", "a b c"]}
     answer = (await api.post("/v1/embeddings", wanted)).json()
     assert [len(one["embedding"]) for one in answer["data"]] == [4, 4, 4]
-    assert await in_database(RequestRecord.objects.count) == 2
+    assert len(await recorded(2)) == 2
     await in_database(ModelVersion.objects.update, embedding_dimensions=8)
     runtime().resolver._kept.clear()
     refused = await api.post("/v1/embeddings", wanted)
@@ -192,7 +191,7 @@ async def test_embeddings_have_a_route_with_the_result_that_programs_get(
         "cached": False,
         "worker_id": embedding_model.launch_id,
     }
-    records = await in_database(list, RequestRecord.objects.values_list("user_id", flat=True))
+    records = [each.user_id for each in await recorded()]
     assert records == [api.user.pk]
     one = await api.post(f"{ROUTE}/embeddings", sent | {"texts": "a"})
     assert len(one.json()["embeddings"]) == 1

@@ -1,0 +1,29 @@
+"""``manage.py demo_usage``: a believable month of usage, to look at the reports."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from rich.console import Console
+
+from inference_site.tools.demo.usage import NotEmptyError, make_usage
+
+
+class Command(BaseCommand):
+    help = (
+        "Fill an empty installation with invented teams, users, keys and a month of requests, and "
+        "compute their totals. Nothing is sent to a model."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--days", type=int, default=30, help="length of the past that is made")
+        parser.add_argument("--seed", type=int, default=1, help="of the random numbers")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        console = Console(stderr=True)
+        try:
+            made = make_usage(timezone.now(), options["days"], options["seed"])
+        except NotEmptyError as error:
+            raise CommandError(str(error)) from error
+        console.print(f"{made:,} requests were made up. See the pages under Reports in the admin.")

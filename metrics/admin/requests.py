@@ -1,0 +1,279 @@
+"""Requests in the admin: a list that stays fast with millions of rows, and a page for each."""
+
+from datetime import timedelta
+from typing import Any, ClassVar, Final
+
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import (
+    ChoicesDropdownFilter,
+    DropdownFilter,
+    RangeDateTimeFilter,
+)
+from unfold.decorators import display
+from unfold.paginator import InfinitePaginator
+from unfold.views import ChangeList
+
+from metrics.display import duration, rate, shown, title
+from metrics.models import RequestRecord, RequestStep, UsageDay
+from metrics.names import Names
+from metrics.visibility import visible_to
+
+_HOURS: Final = {
+    "1": "Last hour",
+    "24": "Last 24 hours",
+    "168": "Last 7 days",
+    "720": "Last 30 days",
+    "any": "Any time",
+}
+_USUAL_HOURS: Final = "168"
+_NONE: Final = "-"
+_PHASES: Final = ("queue", "prefill", "decode")
+_TOKENS: Final = ("prompt_tokens", "cached_tokens", "completion_tokens")
+_TIMES: Final = ("queue_us", "prefill_us", "decode_us", "device_us")
+_STEP: Final = (
+    *("number", "kind", "version_key", "outcome", "error_code"),
+    *(*_TOKENS, *_TIMES),
+)
+_FACTS: Final = {
+    "Who": ("user_name", "key_name", "team_name", "end_user", "request_id", "run_id"),
+    "Asked": (
+        *("started_at", "kind", "requested_model", "version_key", "preset", "mode"),
+        *("priority", "streamed"),
+    ),
+    "Answered": (
+        *("outcome", "error_code", "tier", "fallback", "attempts", "cost_nano", "settled_at"),
+    ),
+    "Tokens": (*_TOKENS, "computed_prompt_tokens", "computed_completion_tokens"),
+    "Times": ("ttft_us", *_TIMES, "total_us"),
+}
+
+
+class ListFilter(DropdownFilter):
+    """Refuses a value that is not offered, and is there even if none is."""
+
+    def has_output(self) -> bool:
+        return True
+
+    def chosen(self) -> str:
+        value = self.value() or ""
+        if value and value not in {offered for offered, _ in self.lookup_choices}:
+            raise IncorrectLookupParameters(f"{self.parameter_name}: {value!r} is unknown.")
+        return value
+
+
+class TimeFilter(ListFilter):
+    """Bounds a search, since few columns have an index; a range of dates takes its place."""
+
+    title = "time"
+    parameter_name = "hours"
+    all_option = None
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return list(_HOURS.items())
+
+    def value(self) -> str:
+        dates = [v for name, v in self.request.GET.items() if name.startswith("started_at_")]
+        return "any" if any(dates) else super().value() or _USUAL_HOURS
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        if (hours := self.chosen()) == "any":
+            return rows
+        return rows.filter(started_at__gte=timezone.now() - timedelta(hours=int(hours)))
+
+
+class DimensionFilter(ListFilter):
+    """Offers the values that occur in the daily totals: records are too many to look for them."""
+
+    kind = ""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        seen = UsageDay.objects.filter(visible_to(request.user).condition())
+        values = set(seen.values_list(self.parameter_name, flat=True).distinct())
+        known = values - {None, ""}
+        names = Names({self.kind: known} if self.kind else {})
+        texts = {str(v): names.at(self.kind, v) if self.kind else v for v in known}
+        pairs = sorted(texts.items(), key=lambda pair: pair[1].lower())
+        return [*pairs, (_NONE, "None")] if values > known else pairs
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.chosen()
+        if value == _NONE:
+            return rows.filter(**{self.parameter_name: None if self.kind else ""})
+        return rows.filter(**{self.parameter_name: value}) if value else rows
+
+
+def _dimension(field: str, name: str, kind_of_name: str = "") -> type[DimensionFilter]:
+    members = {"parameter_name": field, "title": name, "kind": kind_of_name}
+    return type(f"{name}_filter", (DimensionFilter,), members)
+
+
+class NamedList(ChangeList):
+    """Reads the names of the rows of a page in one query."""
+
+    result_list: Any
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        _give_names(self.result_list)
+
+
+def _give_names(records: list[Any]) -> None:
+    kinds = ("user", "key", "team")
+    names = Names(
+        {
+            kind: {n for r in records if (n := getattr(r, f"{kind}_id")) is not None}
+            for kind in kinds
+        }
+    )
+    for record in records:
+        for kind in kinds:
+            name = names.at(kind, getattr(record, f"{kind}_id"), record.started_at)
+            setattr(record, f"{kind}_name", name)
+
+
+@display(description="Started at (UTC), run id", ordering="started_at", header=True)
+def started(record: RequestRecord) -> tuple[str, str]:
+    return f"{record.started_at:%Y-%m-%d %H:%M:%S}", record.run_id
+
+
+@display(description="User, key", header=True)
+def caller(record: Any) -> tuple[str, str]:
+    return record.user_name, _joined(record.key_name, record.team_name)
+
+
+@display(description="Version, kind", header=True)
+def model(record: RequestRecord) -> tuple[str, str]:
+    mode = record.mode if record.mode != "single" else ""
+    return record.version_key, _joined(record.kind, record.preset, mode)
+
+
+@display(description="Outcome", header=True)
+def outcome(record: RequestRecord) -> tuple[str, str]:
+    return shown(record, "outcome"), record.error_code
+
+
+@display(description="Tokens, per second", header=True)
+def tokens(record: RequestRecord) -> tuple[str, str]:
+    per_second = rate(record.completion_tokens, record.decode_us)
+    return f"{record.prompt_tokens:,} → {record.completion_tokens:,}", per_second
+
+
+@display(description="TTFT, total", header=True)
+def times(record: RequestRecord) -> tuple[str, str]:
+    return duration(record.ttft_us), duration(record.total_us)
+
+
+@display(description="Cost")
+def cost(record: RequestRecord) -> str:
+    return shown(record, "cost_nano")
+
+
+def _joined(*parts: str) -> str:
+    return " · ".join(filter(None, parts))
+
+
+@admin.register(RequestRecord)
+class RequestRecordAdmin(ModelAdmin):
+    list_display = (started, caller, model, outcome, tokens, times, cost, "tier")
+    sortable_by = (started,)
+    list_display_links = (started,)
+    list_filter = (
+        TimeFilter,
+        ("started_at", RangeDateTimeFilter),
+        ("outcome", ChoicesDropdownFilter),
+        _dimension("kind", "kind"),
+        _dimension("version_key", "version"),
+        _dimension("user_id", "user", "user"),
+        _dimension("key_id", "key", "key"),
+        _dimension("team_id", "team", "team"),
+        _dimension("mode", "mode"),
+        _dimension("tier", "tier"),
+    )
+    list_filter_submit = True
+    list_fullwidth = True
+    list_per_page = 50
+    show_facets = admin.ShowFacets.NEVER
+    show_full_result_count = False
+    paginator = InfinitePaginator
+    search_fields = ("run_id",)
+    search_help_text = "Whole run id, request id or end user"
+
+    class Media:
+        css: ClassVar[dict[str, list[str]]] = {"all": ["metrics/ledger.css"]}
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return NamedList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RequestRecord]:
+        return super().get_queryset(request).filter(visible_to(request.user).condition())
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        text = search_term.strip()
+        if not text:
+            return queryset, False
+        # Only run ids have an index.
+        by_run = self.get_queryset(request).filter(run_id=text)
+        if by_run.exists():
+            return by_run, False
+        return queryset.filter(Q(request_id=text) | Q(end_user=text)), False
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_staff)
+
+    def has_view_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """Each member of the staff sees rows: ``get_queryset`` decides which."""
+        return bool(request.user.is_staff)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        record = self.get_object(request, object_id)
+        if record is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        _give_names([record])
+        steps = RequestStep.objects.filter(run_id=record.run_id, started_at=record.started_at)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Request {record.run_id}",
+            "opts": self.opts,
+            "groups": {
+                name: [(title(f), shown(record, f)) for f in _FACTS[name]] for name in _FACTS
+            },
+            "phases": _PHASES,
+            "bars": [_bar("request", record, record.total_us)]
+            + [_bar(f"{step.kind} {step.number}", step, record.total_us) for step in steps],
+            "steps": {
+                "headers": [title(field) for field in _STEP],
+                "rows": [[shown(step, field) for field in _STEP] for step in steps],
+            },
+        }
+        return TemplateResponse(request, "metrics/request.html", context)
+
+
+def _bar(name: str, row: Any, whole_us: int) -> dict[str, Any]:
+    """The phases of a request or step, as percentages of the request's total time."""
+    phases = [(phase, getattr(row, f"{phase}_us")) for phase in _PHASES]
+    parts = [(p, duration(us), f"{100 * us / (whole_us or us):.2f}") for p, us in phases if us]
+    return {"name": name, "parts": parts}

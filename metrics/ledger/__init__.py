@@ -1,0 +1,1 @@
+"""Totals of the records: computed from rows, kept, and compared with other counts."""

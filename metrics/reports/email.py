@@ -1,0 +1,122 @@
+"""Usage reports by e-mail: each at most once per week or month."""
+
+import logging
+from datetime import date, datetime, timedelta
+from smtplib import SMTPException
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives, get_connection
+from django.utils import timezone
+from django_q.models import Schedule
+
+from metrics.models import ReportDelivery, ReportSubscription
+from metrics.reports.formats import table_of, usage_html
+from metrics.reports.query import read_query
+from metrics.reports.usage import UsageReport, usage_report
+from metrics.visibility import visible_to
+
+logger = logging.getLogger(__name__)
+
+_SECTIONS: Final[dict[str, dict[str, list[str]]]] = {
+    "By day": {"period": ["day"]},
+    "By model": {"group": ["model"]},
+    "By user": {"group": ["user"]},
+    "By team": {"group": ["team"]},
+}
+
+
+def send_due(now: datetime | None = None) -> int:
+    """Send the reports on the last whole week or month that were not sent; return their number.
+
+    Several workers may do this at once. Nothing is sent without EMAIL_HOST.
+    """
+    now = now or timezone.now()
+    today = now.astimezone(ZoneInfo(settings.USAGE_TIME_ZONE)).date()
+    subscriptions = ReportSubscription.objects.filter(is_active=True, user__is_active=True)
+    sent = 0
+    for subscription in subscriptions.select_related("user") if settings.EMAIL_HOST else ():
+        first, last = last_whole(subscription.period, today)
+        if not subscription.deliveries.filter(period_start=first).exists():
+            sent += _send(subscription, first, last, now)
+    return sent
+
+
+def last_whole(period: str, today: date) -> tuple[date, date]:
+    """The first and last day of the week or month before that of ``today``."""
+    if period == ReportSubscription.Period.WEEK:
+        last = today - timedelta(days=today.weekday() + 1)
+        return last - timedelta(days=6), last
+    last = today.replace(day=1) - timedelta(days=1)
+    return last.replace(day=1), last
+
+
+def schedule_reports(**_: Any) -> None:
+    """Call ``send_due`` every hour in the cluster for jobs."""
+    Schedule.objects.update_or_create(
+        name="reports",
+        defaults={
+            "func": "metrics.reports.email.send_due",
+            "cluster": settings.Q_CLUSTER["name"],
+            "schedule_type": Schedule.HOURLY,
+            "kwargs": "{'q_options': {'save': False}}",
+        },
+    )
+
+
+def _send(subscription: ReportSubscription, first: date, last: date, now: datetime) -> bool:
+    visible = visible_to(subscription.user)
+    span = {"from": [str(first)], "to": [str(last)], "compare": ["previous"]}
+    sections = [
+        (name, usage_report(read_query(span | params, now, visible)))
+        for name, params in _SECTIONS.items()
+    ]
+    report = sections[0][1]
+    if report.as_of < report.query.until:
+        logger.info("%s waits until the totals of its time are complete", subscription)
+        return False
+    title = f"Usage from {first} to {last}"
+    connection = get_connection()
+    try:
+        connection.open()
+    except (OSError, SMTPException) as error:
+        logger.warning("%s is not sent, and tried again later: %s", subscription, error)
+        return False
+    try:
+        # From here on the report counts as sent, whatever happens: twice would be worse.
+        delivery, is_new = ReportDelivery.objects.get_or_create(
+            subscription=subscription, period_start=first
+        )
+        if not is_new:
+            return False
+        message = EmailMultiAlternatives(
+            title, _text(sections), to=[subscription.email], connection=connection
+        )
+        message.attach_alternative(usage_html(title, sections), "text/html")
+        try:
+            message.send()
+            delivery.sent_at = timezone.now()
+        except (OSError, SMTPException) as error:
+            logger.error("%s was not sent: %s", subscription, error)
+            delivery.error = str(error)
+        delivery.save(update_fields=["sent_at", "error"])
+        return delivery.sent_at is not None
+    finally:
+        connection.close()
+
+
+def _text(sections: list[tuple[str, UsageReport]]) -> str:
+    """The tables as plain text."""
+    parts = []
+    for name, report in sections:
+        table = table_of(report)
+        lines = [table.header, *(line.cells for line in table.lines), table.total]
+        lines += [table.previous] if table.previous else []
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        rows = [
+            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+            for line in lines
+        ]
+        parts.append("\n".join([name, "", *rows]))
+    return "\n\n\n".join(parts)

@@ -1,0 +1,162 @@
+"""Reports as JSON, CSV, tables for people, and a page that prints."""
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any, Final
+
+from django.template.loader import render_to_string
+
+from metrics.display import NOTHING, duration, money
+from metrics.reports.latency import LatencyReport, LatencyRow
+from metrics.reports.query import NONE, Query
+from metrics.reports.usage import NAMED, Row, Sums, UsageReport
+
+# A spreadsheet takes such a cell for a formula.
+_FORMULA: Final = re.compile(r"[=+\-@\t\r\n]")
+_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_CLOCKS: Final = {"hour": "%Y-%m-%d %H:%M", "month": "%Y-%m"}
+_HEADER: Final = (
+    *("Requests", "Tokens in", "Cached", "Tokens out", "Mean time", "Errors", "Cost"),
+    "Corrections",
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """The cells of a row, and its share of the most requests that a row has, from 0 to 100."""
+
+    cells: list[str]
+    percent: float
+
+
+@dataclass(frozen=True)
+class Table:
+    """A report for people; the first ``labels`` columns say what a row is about."""
+
+    header: list[str]
+    labels: int
+    lines: list[Line]
+    total: list[str]
+    previous: list[str] | None
+
+
+def range_of(query: Query) -> dict[str, str]:
+    """The range that a query covers, in its time zone."""
+    since, until = (edge.astimezone(query.zone) for edge in (query.since, query.until))
+    return {"from": since.isoformat(), "to": until.isoformat(), "tz": query.zone.key}
+
+
+def usage_object(report: UsageReport) -> dict[str, Any]:
+    """A report as the API answers it; a row is flat, as in CSV."""
+    query = report.query
+    previous = None
+    if report.previous is not None:
+        previous = range_of(query.previous) | report.previous.figures()
+    return {
+        "object": "usage.report",
+        **range_of(query),
+        "period": query.period or None,
+        "group": query.groups,
+        "as_of": report.as_of.astimezone(query.zone).isoformat(),
+        "data": flat_rows(report),
+        "totals": report.totals.figures(),
+        "previous": previous,
+        "refused": report.refused,
+    }
+
+
+def flat_rows(report: UsageReport | LatencyReport) -> list[dict[str, Any]]:
+    zone = report.query.zone
+
+    def flat(row: Row | LatencyRow) -> dict[str, Any]:
+        since, until = (moment.astimezone(zone) for moment in (row.since, row.until))
+        return {"from": since.isoformat(), "to": until.isoformat()} | row.group | row.figures()
+
+    return [flat(row) for row in report.rows]
+
+
+def usage_csv(report: UsageReport) -> str:
+    """A report as CSV, with a header even if there is no row."""
+    columns = ["from", "to"]
+    for group in report.query.groups:
+        columns += [group, f"{group}_id"] if group in NAMED else [group]
+    return csv_of([*columns, *Sums().figures()], flat_rows(report))
+
+
+def csv_of(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as CSV; a text that a spreadsheet would take for a formula gets a quote before it."""
+    file = StringIO()
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    writer.writerows([_cell(row[column]) for column in columns] for row in rows)
+    return file.getvalue()
+
+
+def table_of(report: UsageReport) -> Table:
+    """A report in numbers that people read."""
+    query = report.query
+    labels = ["Time"] if query.period else []
+    labels += [group.capitalize() for group in query.groups]
+    most = max((row.sums.requests for row in report.rows), default=0) or 1
+    has_corrections = any(row.sums.correction_nano for row in report.rows)
+    width = len(_HEADER) if has_corrections else len(_HEADER) - 1
+
+    def labelled(first: str, sums: Sums) -> list[str]:
+        return [first, *[""] * (len(labels) - 1)][: len(labels)] + _cells(sums)[:width]
+
+    lines = []
+    by_size = sorted(report.rows, key=lambda row: -row.sums.requests)
+    for row in report.rows if query.period else by_size:
+        since = row.since.astimezone(query.zone)
+        cells = [since.strftime(_CLOCKS.get(query.period, "%Y-%m-%d"))] if query.period else []
+        cells += [str(row.group[group]) or NONE for group in query.groups]
+        percent = round(100 * row.sums.requests / most, 1)
+        lines.append(Line(cells + _cells(row.sums)[:width], percent))
+    return Table(
+        header=labels + list(_HEADER[:width]),
+        labels=len(labels),
+        lines=lines,
+        total=labelled("Total", report.totals),
+        previous=labelled("Previous", report.previous) if report.previous is not None else None,
+    )
+
+
+def usage_html(title: str, sections: Sequence[tuple[str, UsageReport]]) -> str:
+    """A page of reports of one range under a heading each; it needs no other file."""
+    first = sections[0][1]
+    query = first.query
+    # As texts: a template would show moments in UTC.
+    moments = {"since": query.since, "until": query.until, "as_of": first.as_of}
+    context = {
+        **{
+            name: f"{moment.astimezone(query.zone):%Y-%m-%d %H:%M}"
+            for name, moment in moments.items()
+        },
+        "title": title,
+        "zone": query.zone.key,
+        "sections": [{"title": name, "table": table_of(report)} for name, report in sections],
+        "refused": first.refused,
+    }
+    return render_to_string("metrics/report.html", context)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
+
+
+def _cells(sums: Sums) -> list[str]:
+    return [
+        f"{sums.requests:,}",
+        f"{sums.prompt_tokens:,}",
+        f"{sums.cached_tokens:,}",
+        f"{sums.completion_tokens:,}",
+        duration(sums.finished_us / sums.finished if sums.finished else None),
+        f"{sums.failed / sums.requests:.1%}" if sums.requests else NOTHING,
+        money(sums.cost_nano),
+        money(sums.correction_nano),
+    ]

@@ -1,0 +1,75 @@
+"""Prices of versions, each from a moment on."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.utils import timezone
+
+from models_registry.models.catalogue import ModelVersion
+from models_registry.rules import price as rules
+
+# Web processes know the prices of up to a second ago.
+NOTICE: Final = timedelta(seconds=10)
+# Of a row that is not saved yet: after all others.
+_NEXT_ID: Final = models.BigAutoField.MAX_BIGINT
+
+
+def _usd(label: str, **options: Any) -> models.DecimalField:
+    return models.DecimalField(
+        label,
+        max_digits=12,
+        decimal_places=6,
+        validators=[MinValueValidator(0)],
+        **{"default": 0, **options},
+    )
+
+
+class Price(models.Model):
+    """A price is in force from ``valid_from`` until the next price of its version.
+
+    Of two with the same time the later row counts: it corrects the other.
+    """
+
+    version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="prices")
+    valid_from = models.DateTimeField(
+        "valid from (UTC)", blank=True, help_text="Empty: from now on."
+    )
+    prompt_usd_per_million_tokens = _usd("US dollars per million prompt tokens")
+    cached_usd_per_million_tokens = _usd(
+        "US dollars per million cached prompt tokens", default=None, null=True, blank=True
+    )
+    completion_usd_per_million_tokens = _usd("US dollars per million completion tokens")
+    usd_per_device_hour = _usd("US dollars per hour on one device")
+
+    class Meta:
+        ordering = ["valid_from", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.version} from {self.valid_from:%Y-%m-%d %H:%M}"
+
+    def clean(self) -> None:
+        super().clean()
+        if not self.valid_from:
+            self.valid_from = timezone.now().replace(microsecond=0) + 2 * NOTICE
+
+    @property
+    def cached_in_force(self) -> Decimal:
+        """The price of cached prompt tokens; that of others unless it is set."""
+        cached = self.cached_usd_per_million_tokens
+        return self.prompt_usd_per_million_tokens if cached is None else cached
+
+    @property
+    def value(self) -> rules.Price:
+        usd = (
+            self.prompt_usd_per_million_tokens,
+            self.cached_in_force,
+            self.completion_usd_per_million_tokens,
+            self.usd_per_device_hour,
+        )
+        # Six decimals make whole numbers of billionths.
+        return rules.Price(
+            self.pk or _NEXT_ID, self.valid_from, *(int(each * rules.NANO) for each in usd)
+        )

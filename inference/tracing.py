@@ -118,11 +118,12 @@ def record_item(item: WorkItem, began_at: float, last: Finished | Failed) -> Non
     """Make a host's spans for an item that ends now with ``last``.
 
     Args:
-        item: names the span of its request; without one there are no spans.
+        item: names the span of its request; without one that is sampled there are no spans.
         began_at: monotonic time of the claim.
         last: its last frame, with all its times.
     """
-    if _tracer is None or not item.traceparent:
+    # The lowest bit of the last digit: sampled.
+    if _tracer is None or not int(item.traceparent[-1:] or "0", 16) & 1:
         return
     from opentelemetry.trace import set_span_in_context
 

@@ -11,6 +11,7 @@ from metrics.ledger.cost import Rates
 from models_registry.catalogue.lookup import find_version
 from models_registry.catalogue.repricing import Repricing
 from models_registry.errors import RegistryError
+from models_registry.files.downloads import JOBS_CLUSTER
 
 
 def reprice(repricing: Repricing, is_trial: bool) -> tuple[int, int]:
@@ -21,7 +22,7 @@ def reprice(repricing: Repricing, is_trial: bool) -> tuple[int, int]:
         until = repricing.until and repricing.until.timestamp()
         Schedule.objects.create(
             func="inference.repricing.reprice_again",
-            cluster="jobs",
+            cluster=JOBS_CLUSTER,
             args=repr(
                 (repricing.version_key, repricing.since.timestamp(), until, repricing.made_by)
             ),

@@ -30,19 +30,19 @@ _PERIODS: Final = {
 
 
 class UsageMetrics(ApiView):
-    """The requests that the caller may see, by what the address asks; 30 days in sum if nothing."""
+    """The requests that the caller may see, in the last 30 days if the address names no range."""
 
     required_scope = METRICS_READ
-    # Parameters of an address that has none.
-    usual: dict[str, list[str]] = {}
+    usual_last = "30d"
+    usual_group: tuple[str, ...] = ()
 
     async def get(self, request: Request) -> HttpResponse:
-        params = dict(request.query_params.lists()) or self.usual
+        params = {"group": list(self.usual_group)} | dict(request.query_params.lists())
         return await in_database(self._answer, params, principal_in(request).user_id)
 
     def _answer(self, params: dict[str, list[str]], user_id: int) -> HttpResponse:
         try:
-            query = _query(params, user_id)
+            query = _query(params, user_id, self.usual_last)
             report = usage_report(query)
             if query.format == "json":
                 return json_response(usage_object(report) | self._more(query))
@@ -64,7 +64,8 @@ class UsageMetrics(ApiView):
 class ServiceMetrics(UsageMetrics):
     """The last 24 hours by model."""
 
-    usual = {"last": ["24h"], "group": ["model"]}
+    usual_last = "24h"
+    usual_group = ("model",)
 
 
 class CostMetrics(UsageMetrics):
@@ -83,7 +84,7 @@ class VersionMetrics(ApiView):
         status = await status_of(model_id)
         if "@" in model_id:
             version_named(status, model_id)
-        params = dict(request.query_params.lists()) or {"last": ["24h"]}
+        params = dict(request.query_params.lists())
         for name in ("group", "filter", "compare", "format"):
             if name in params:
                 raise InvalidRequestError(f"{name!r} has no meaning for one model.", param=name)
@@ -91,16 +92,16 @@ class VersionMetrics(ApiView):
         return json_response(content)
 
 
-def _query(params: dict[str, list[str]], user_id: int) -> Query:
+def _query(params: dict[str, list[str]], user_id: int, usual_last: str) -> Query:
     user = get_user_model().objects.get(pk=user_id)
-    return read_query(params, timezone.now(), visible_to(user))
+    return read_query(params, timezone.now(), visible_to(user), usual_last)
 
 
 def _of_model(model_id: str, params: dict[str, list[str]], user_id: int) -> dict[str, Any]:
     slug, _, label = model_id.partition("@")
     kind = "version" if label else "model"
     try:
-        query = _query(params, user_id)
+        query = _query(params, user_id, "24h")
         query = replace(query, groups=("version",), filters=((kind, model_id),))
         report, latency = usage_report(query), latency_report(query)
     except BadQueryError as error:

@@ -46,7 +46,6 @@ class CorrectionAdmin(ModelAdmin):
     list_display = ("made_at", slot, "version_key", user, amount, "reason", "made_by")
     search_fields = ("version_key", "reason", "made_by")
     date_hierarchy = "made_at"
-    show_full_result_count = False
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return NamedCorrections

@@ -55,11 +55,14 @@ def merged_sql(table: str, where: str, by: Mapping[str, str]) -> str:
                 SELECT number * {_NUMBERS} + unnest(buckets) AS entry, unnest(counts) AS requests
                 FROM histograms
             ) AS numbered GROUP BY entry
+        ), sums AS (
+            SELECT number, array_agg(bucket ORDER BY bucket) AS buckets,
+                array_agg(requests ORDER BY bucket) AS counts
+            FROM entries GROUP BY number
         )
-        SELECT {names}, array_agg(bucket ORDER BY bucket) AS buckets,
-            array_agg(requests ORDER BY bucket) AS counts
-        FROM entries JOIN (SELECT DISTINCT number, {names} FROM histograms) AS sums USING (number)
-        GROUP BY {names}"""  # noqa: S608 - the callers' constants
+        SELECT {names}, buckets, counts
+        FROM sums JOIN (SELECT DISTINCT number, {names} FROM histograms) AS named USING (number)
+        """  # noqa: S608 - the callers' constants
 
 
 def percentile(buckets: Sequence[int], counts: Sequence[int], fraction: float) -> float | None:

@@ -31,16 +31,16 @@ _MEASURES: Final = ("requests", "tokens", "cost in nano-dollars")
 _GROUP: Final = ", ".join(DIMENSIONS)
 _SUMS: Final = "requests, prompt_tokens + completion_tokens, cost_nano + correction_nano"
 # Records of a slot with a mark came after the roll.
-_ROLLED: Final = "NOT IN (SELECT slot FROM metrics_rollmark)"
+_rolled = "NOT EXISTS (SELECT FROM metrics_rollmark WHERE metrics_rollmark.slot = {})".format
 _RECORDS: Final = f"""
     SELECT {SLOT_OF_RECORD}, {_GROUP}, 1, prompt_tokens + completion_tokens, cost_nano
     FROM metrics_requestrecord
-    WHERE started_at >= %(oldest)s AND {SLOT_OF_RECORD} {_ROLLED}
+    WHERE started_at >= %(oldest)s AND {_rolled(SLOT_OF_RECORD)}
     UNION ALL SELECT slot, {_GROUP}, 0, 0, delta_nano FROM metrics_correction
-    WHERE slot >= %(oldest)s AND slot {_ROLLED}"""  # noqa: S608 - constants
+    WHERE slot >= %(oldest)s AND {_rolled("metrics_correction.slot")}"""  # noqa: S608 - constants
 _SLOTS: Final = f"""
     SELECT slot, {_GROUP}, {_SUMS} FROM metrics_usageslot
-    WHERE slot >= %(oldest)s AND slot {_ROLLED}"""  # noqa: S608 - constants
+    WHERE slot >= %(oldest)s AND {_rolled("metrics_usageslot.slot")}"""  # noqa: S608 - constants
 _SLOTS_BY_DAY: Final = f"SELECT {DAY_OF_SLOT}, {_GROUP}, {_SUMS} FROM metrics_usageslot"  # noqa: S608
 _DAYS: Final = f"""
     SELECT day, {_GROUP}, {_SUMS} FROM metrics_usageday

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from django.db import connection, transaction
 
 from metrics.ledger.cost import COST_SQL, Rates
+from metrics.ledger.partitions import months
 from metrics.models import Correction, RequestRecord, RollMark
 
 _RECORDS, _CORRECTIONS, _MARKS = (
@@ -53,11 +54,6 @@ _ADD: Final = f"""
     )
 """  # noqa: S608
 _SUM: Final = "SELECT coalesce(sum(requests), 0), coalesce(sum(nano), 0) FROM wrong"
-_OLDEST: Final = f"""
-    SELECT min(right(child.relname, 7)) FROM pg_inherits
-    JOIN pg_class child ON child.oid = inhrelid
-    WHERE inhparent = '{_RECORDS}'::regclass AND child.relname ~ '_[0-9]{{4}}_[0-9]{{2}}$'
-"""  # noqa: S608
 
 
 class Charge(NamedTuple):
@@ -115,9 +111,9 @@ def correct(
         "made_by": made_by,
     }
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_OLDEST)
-        year, month = map(int, cursor.fetchone()[0].split("_"))
-        oldest = datetime(year, month, 1, tzinfo=UTC)
+        # A month that is dropped meanwhile would leave corrections without records.
+        cursor.execute(f"LOCK TABLE {_RECORDS} IN ACCESS SHARE MODE")
+        oldest = months()[0]
         if since < oldest:
             raise TooOldError(
                 f"There are no records from before {oldest:%Y-%m-%d} (UTC), so costs cannot be "

@@ -12,8 +12,10 @@ from metrics.ledger.roll import roll
 
 _TIDY_SECONDS: Final = 3600.0
 # Each roll computes the slot of the present again. At 500 requests/s this takes more than a second
-# at the end of the slot; the pauses keep it at a tenth of the time.
+# at the end of the slot; the pauses keep it at a tenth of the time. A roll of many old slots takes
+# minutes, but the next one does not.
 _PAUSES_PER_ROLL: Final = 9.0
+_LONGEST_PAUSE_SECONDS: Final = 60.0
 
 
 @dataclass
@@ -31,7 +33,7 @@ def keep(now: datetime) -> None:
     if began >= _due.roll:
         roll()
         ended = time.monotonic()
-        _due.roll = ended + _PAUSES_PER_ROLL * (ended - began)
+        _due.roll = ended + min(_PAUSES_PER_ROLL * (ended - began), _LONGEST_PAUSE_SECONDS)
     if began >= _due.tidy:
         # Before the work: while this waits for the lock of a long backup, requests wait behind it.
         _due.tidy = began + _TIDY_SECONDS

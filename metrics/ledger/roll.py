@@ -55,7 +55,7 @@ _ROLL_USAGE: Final = f"""
         SELECT *, 0 AS correction_nano FROM counted
         UNION ALL
         SELECT slot, {_DIMENSIONS}, {_COLUMNS}, 0 FROM old
-        WHERE requests > 0 AND slot NOT IN (SELECT slot FROM counted)
+        WHERE requests > 0 AND NOT EXISTS (SELECT FROM counted WHERE counted.slot = old.slot)
         UNION ALL
         SELECT slot, {_DIMENSIONS}, {", ".join("0" for _ in SUMS)}, delta_nano
         FROM metrics_correction WHERE slot >= %(first)s AND slot < %(end)s

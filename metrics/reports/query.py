@@ -15,7 +15,6 @@ from metrics.visibility import Visibility
 PERIODS: Final = ("hour", "day", "week", "month")
 GROUPS: Final = ("version", "model", "preset", "mode", "kind", "tier", "user", "key", "team")
 FORMATS: Final = ("json", "csv", "html")
-USUAL_DAYS: Final = 30
 LONGEST: Final = timedelta(days=5 * 366)
 MOST_BUCKETS: Final = 2000
 NONE: Final = "none"
@@ -117,10 +116,16 @@ def day_start(day: date, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
-def read_query(params: Mapping[str, Sequence[str]], now: datetime, visible: Visibility) -> Query:
+def read_query(
+    params: Mapping[str, Sequence[str]],
+    now: datetime,
+    visible: Visibility,
+    usual_last: str = "30d",
+) -> Query:
     """The query that the parameters of an address ask; empty ones count as absent.
 
     Dates are days of ``tz``, ``to`` included; a moment without an offset is in ``tz``, too.
+    ``usual_last`` is the range if they name none.
 
     Raises:
         BadQueryError: a parameter is unknown or makes no sense.
@@ -132,6 +137,8 @@ def read_query(params: Mapping[str, Sequence[str]], now: datetime, visible: Visi
         if name in _SINGLE and len(values) > 1:
             raise BadQueryError(name, f"{name!r} is given {len(values)} times: give it once.")
     given = {name: values[0] for name, values in params.items() if name in _SINGLE and any(values)}
+    if not given.keys() & {"from", "to"}:
+        given.setdefault("last", usual_last)
     zone = _zone(given.get("tz") or settings.USAGE_TIME_ZONE)
     since, until = _range(given, zone, now)
     query = Query(
@@ -194,8 +201,7 @@ def _range(given: dict[str, str], zone: ZoneInfo, now: datetime) -> tuple[dateti
     elif "from" in given:
         since = _moment("from", given["from"], zone)
     else:
-        last_day = min(until - SLOT, now).astimezone(zone).date()
-        since = day_start(last_day - timedelta(days=USUAL_DAYS - 1), zone)
+        raise BadQueryError("from", "'from' is missing: 'to' alone is no range.")
     if since >= until:
         raise BadQueryError("from", "'from' must be before 'to', and not in the future.")
     if until - since > LONGEST:

@@ -1,7 +1,7 @@
 """Prices on the page of a version: added, and changed or deleted only before they are in force."""
 
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -28,6 +28,15 @@ def is_in_force(price: Price) -> bool:
 
 
 class PriceForm(RowForm):
+    class Meta:
+        # Short, so that all of a price is in view.
+        labels: ClassVar[dict[str, str]] = {
+            "prompt_usd_per_million_tokens": "Prompt, $/million",
+            "cached_usd_per_million_tokens": "Cached, $/million",
+            "completion_usd_per_million_tokens": "Completion, $/million",
+            "usd_per_device_hour": "Device, $/hour",
+        }
+
     is_sure = forms.BooleanField(
         label="sure", required=False, help_text="Tick when the page asks whether it is right."
     )
@@ -107,6 +116,7 @@ class PriceInline(TabularInline):
     formset = PriceFormSet
     extra = 0
     tab = True
+    hide_title = True
     fields = ("valid_from", *_PER_MILLION, "usd_per_device_hour", "is_sure")
 
 

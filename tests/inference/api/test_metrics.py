@@ -74,6 +74,10 @@ async def test_metrics_of_the_service_are_of_a_day_by_model(viewer: Api):
     found = (await viewer.get("/api/metrics")).json()
     assert (found["object"], found["group"]) == ("usage.report", ["model"])
     assert [(row["model"], row["requests_count"]) for row in found["data"]] == [("m", 3)]
+    other = (await viewer.get("/api/metrics?tz=Asia/Tokyo")).json()
+    assert other["from"].endswith("+09:00")
+    assert other["group"] == ["model"]
+    assert (await viewer.get("/api/metrics?group=kind")).json()["group"] == ["kind"]
 
 
 async def test_metrics_name_bad_input(api: Api, version: ModelVersion):

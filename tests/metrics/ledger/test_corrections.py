@@ -11,7 +11,9 @@ from django.db.models import Sum
 
 from metrics.ledger.corrections import Charge, Corrected, TooOldError, correct
 from metrics.ledger.cost import Rates, cost_nano
-from metrics.models import Correction, RequestRecord, RollMark
+from metrics.ledger.partitions import months
+from metrics.ledger.roll import roll
+from metrics.models import Correction, RequestRecord, RollMark, UsageDay, UsageSlot
 
 pytestmark = pytest.mark.django_db
 VERSION = "m@v1"
@@ -143,6 +145,16 @@ def test_correction_of_requests_without_a_price_is_their_whole_cost() -> None:
     assert corrected(hourly, since=NOON) == Corrected(1, 1_500_000_000)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_corrections_are_in_the_totals_beside_the_costs() -> None:
+    cost = record(NOON).cost_nano + record(NOON + timedelta(hours=2), user_id=8).cost_nano
+    delta = corrected(TWO, since=NOON).delta_nano
+    roll()
+    for table in (UsageSlot, UsageDay):
+        sums = table.objects.aggregate(cost=Sum("cost_nano"), correction=Sum("correction_nano"))
+        assert sums == {"cost": cost, "correction": delta}
+
+
 def test_trial_of_a_correction_tells_and_writes_nothing() -> None:
     record(NOON)
     found = correct(VERSION, [TWO], NOON, None, reason="", made_by="", is_trial=True)
@@ -153,13 +165,7 @@ def test_trial_of_a_correction_tells_and_writes_nothing() -> None:
 
 
 def test_correction_of_a_time_whose_records_are_gone_is_refused() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT min(right(relname, 7)) FROM pg_class WHERE relname ~ "
-            "'^metrics_requestrecord_[0-9]{4}_[0-9]{2}$'"
-        )
-        year, month = map(int, cursor.fetchone()[0].split("_"))
-    oldest = datetime(year, month, 1, tzinfo=UTC)
+    oldest = months()[0]
     with pytest.raises(TooOldError, match=f"before {oldest:%Y-%m-%d}"):
         corrected(TWO, since=oldest - timedelta(microseconds=1))
     assert corrected(TWO, since=oldest) == Corrected(0, 0)

@@ -50,18 +50,23 @@ def test_partitions_are_made_once_an_hour(clock: Clock):
     assert MAY in months()
 
 
-def test_rolls_take_a_tenth_of_the_time_at_most(clock: Clock, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("roll_seconds", "expected"), [(2, [1000, 1020, 1040, 1060]), (100, [1000, 1160, 1320, 1480])]
+)
+def test_rolls_take_a_tenth_of_the_time_but_pause_a_minute_at_most(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, roll_seconds: float, expected: list[float]
+):
     rolls: list[float] = []
 
     def slow_roll() -> None:
         rolls.append(clock.now)
-        clock.now += 2
+        clock.now += roll_seconds
 
     monkeypatch.setattr(keep_module, "roll", slow_roll)
-    for _ in range(100):
+    while len(rolls) < 4:
         keep(datetime.now(UTC))
         clock.now += 1
-    assert rolls == [1000, 1020, 1040, 1060, 1080, 1100]
+    assert rolls == expected
 
 
 def test_a_lock_that_is_not_free_stops_no_roll(clock: Clock, monkeypatch: pytest.MonkeyPatch):

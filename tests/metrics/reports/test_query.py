@@ -25,6 +25,7 @@ from tests.metrics.reports.totals import moment, query
         ("from", {"from_": "0001-01-01", "tz": "Asia/Tokyo"}, "0001-01-01"),
         ("to", {"to": "2026-11-31"}, "2026-11-31"),
         ("to", {"to": "9999-12-31"}, "9999-12-31"),
+        ("from", {"to": "2026-11-01"}, "missing"),
         ("from", {"from_": "2026-11-02", "to": "2026-11-01"}, "before 'to'"),
         ("from", {"from_": "2026-11-02T10:00", "to": "2026-11-02T10:00"}, "before 'to'"),
         ("from", {"from_": "2027-01-01"}, "future"),

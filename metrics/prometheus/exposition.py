@@ -45,7 +45,7 @@ def exposition(fields: Mapping[str, float], gauges: Gauges, versions: Collection
     samples: dict[str, _Samples] = defaultdict(lambda: defaultdict(float))
     for field, value in fields.items():
         name, *labels = field.split("|")
-        if name != REFUSED.name and labels[0] not in versions:
+        if labels and name != REFUSED.name and labels[0] not in versions:
             labels[0] = OTHER
         samples[name][tuple(labels)] += value
     families = [_counter(metric, samples[metric.name]) for metric in COUNTERS]

@@ -91,7 +91,7 @@ def test_unknown_models_are_refusals_of_one_series():
 
 
 def test_gauges_and_fields_of_other_releases():
-    fields = {field_of(LOADS, VERSION): 3.0, "brigade_unheard_of|x": 1.0}
+    fields = {field_of(LOADS, VERSION): 3.0, "brigade_unheard_of|x": 1.0, "brigade_unlabelled": 1.0}
     found = samples_of(exposition(fields, {QUEUE_DEPTH: {(VERSION,): 7}}, (VERSION,)))
     assert found == {
         "brigade_loads_total": {(VERSION,): 3},

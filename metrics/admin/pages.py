@@ -21,12 +21,13 @@ from metrics.reports.formats import csv_of, flat_rows, table_of, usage_csv
 from metrics.reports.latency import LatencyReport, latency_report
 from metrics.reports.projection import Projection, projections
 from metrics.reports.query import GROUPS, PERIODS, BadQueryError, Query, read_query
-from metrics.reports.usage import Sums, usage_report
+from metrics.reports.usage import Sums, UsageReport, usage_report
 from metrics.visibility import visible_to
 
 RANGES: Final = {
     "24h": "Last 24 hours",
     "7d": "Last 7 days",
+    "14d": "Last 14 days",
     "30d": "Last 30 days",
     "90d": "Last 90 days",
     "52w": "Last 52 weeks",
@@ -126,7 +127,7 @@ def _usage(query: Query) -> Content:
             usage_bars(query, report.rows, "Cost", "usd", _dollars),
             usage_bars(query, report.rows, "Failed requests", "count", lambda s: s.failed),
         ],
-        tables=_usage_tables(query),
+        tables=_usage_tables(report),
         figures=[
             _figure("Requests", totals, lambda s: s.requests, "{:,}".format),
             _figure("Tokens in", totals, lambda s: s.prompt_tokens, "{:,}".format),
@@ -159,7 +160,7 @@ def _cost(query: Query) -> Content:
     return Content(
         csv=usage_csv(report),
         charts=[usage_bars(query, report.rows, "Cost, corrections included", "usd", _dollars)],
-        tables=[*tables, *_usage_tables(query)],
+        tables=[*tables, *_usage_tables(report)],
         figures=[
             (f"{month} so far", so_far, "corrections included"),
             (f"Expected at the end of {month}", expected, f"80 % band: {band}"),
@@ -178,12 +179,16 @@ def _month_cells(row: Projection) -> list[str]:
     return [*cells, money(row.outlook.expected), f"{low} to {high}"]
 
 
-def _usage_tables(query: Query) -> list[dict[str, Any]]:
+def _usage_tables(report: UsageReport) -> list[dict[str, Any]]:
+    """The sums of the range by group, the largest first, and those of each bucket."""
     found = []
-    for title, asked in (("Totals", replace(query, period="")), ("Over time", query)):
-        table = table_of(usage_report(asked))
-        lines = table.lines if asked.period else sorted(table.lines, key=lambda r: -r.percent)
-        found.append(
+    if report.query.groups:
+        found.append(("Totals", usage_report(replace(report.query, period=""))))
+    tables = []
+    for title, one in (*found, ("Over time", report)):
+        table = table_of(one)
+        lines = table.lines if one.query.period else sorted(table.lines, key=lambda x: -x.percent)
+        tables.append(
             {
                 "title": title,
                 "labels": table.labels,
@@ -192,7 +197,7 @@ def _usage_tables(query: Query) -> list[dict[str, Any]]:
                 "last": [row for row in (table.total, table.previous) if row],
             }
         )
-    return found[1:] if not query.groups else found
+    return tables
 
 
 def _latency(query: Query) -> Content:
@@ -280,6 +285,8 @@ def _figure(
     now, before = totals
     if before is None:
         return name, form(of(now)), ""
+    if not before.requests:
+        return name, form(of(now)), "previous: no requests"
     change = f", {of(now) / of(before) - 1:+.0%}" if of(before) else ""
     return name, form(of(now)), f"previous {form(of(before))}{change}"
 

@@ -23,7 +23,7 @@ _PLAIN = {
 def a_record(**fields: Any) -> RequestRecord:
     """A finished chat of user 1 that was admitted a minute ago, stored."""
     started = fields.pop("started_at", timezone.now() - timedelta(minutes=1))
-    stored = record(started_at=started, settled_at=started, **_PLAIN | fields)
+    stored = record(**_PLAIN | {"started_at": started, "settled_at": started} | fields)
     stored.save()
     return stored
 

@@ -127,7 +127,8 @@ def make_usage(now: datetime, days: int, seed: int) -> int:
         RefusedSlot(slot=slot, code=code, requests=number)
         for (slot, code), number in month.refused.items()
     )
-    FleetSample.objects.bulk_create(month.samples(), batch_size=2000)
+    # The controller has sampled the fleet since the service was started.
+    FleetSample.objects.bulk_create(month.samples(), batch_size=2000, ignore_conflicts=True)
     correct(
         CODER.key,
         [Charge(0, _midnight(month.first), CODER.rates)],

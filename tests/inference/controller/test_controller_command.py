@@ -35,7 +35,15 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
             def note_outage(self) -> None:
                 outages.append(1)
 
+        class Idle:
+            def __init__(self, *_: object) -> None: ...
+
+            def start(self) -> None: ...
+
+            def stop(self) -> None: ...
+
         monkeypatch.setattr(command, "Controller", Failing)
+        monkeypatch.setattr(command, "Keeper", Idle)
         monkeypatch.setattr(command.threading, "Event", lambda: stop)
         call_command("controller")
         return len(ticks), len(outages)

@@ -1,4 +1,4 @@
-"""What each generation has cost its host: time of the device, and tokens that were computed."""
+"""The cost of each generation to its host: time of the device, and tokens that were computed."""
 
 from typing import Any
 

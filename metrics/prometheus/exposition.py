@@ -23,7 +23,6 @@ from metrics.prometheus.names import (
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
 Gauges = Mapping[Metric, Mapping[tuple[str, ...], float]]
-_Samples = dict[tuple[str, ...], float]
 
 
 class _Families(Collector):
@@ -42,29 +41,26 @@ def exposition(fields: Mapping[str, float], gauges: Gauges, versions: Collection
         gauges: the value of each by its labels.
         versions: keys in the registry; counts of all others become ``other``.
     """
-    samples: dict[str, _Samples] = defaultdict(lambda: defaultdict(float))
+    samples: dict[str, dict[tuple[str, ...], float]] = defaultdict(lambda: defaultdict(float))
     for field, value in fields.items():
         name, *labels = field.split("|")
         if labels and name != REFUSED.name and labels[0] not in versions:
             labels[0] = OTHER
         samples[name][tuple(labels)] += value
-    families = [_counter(metric, samples[metric.name]) for metric in COUNTERS]
+    families = [_simple(CounterMetricFamily, each, samples[each.name]) for each in COUNTERS]
     families += [_histogram(each, samples[each.name]) for each in HISTOGRAMS]
-    families += [_gauge(metric, gauges.get(metric, {})) for metric in GAUGES]
+    families += [_simple(GaugeMetricFamily, each, gauges.get(each, {})) for each in GAUGES]
     return generate_latest(_Families(families))
 
 
-def _counter(metric: Metric, samples: Mapping[tuple[str, ...], float]) -> Family:
-    family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+def _simple(
+    kind: type[CounterMetricFamily | GaugeMetricFamily],
+    metric: Metric,
+    samples: Mapping[tuple[str, ...], float],
+) -> Family:
+    family = kind(metric.name, metric.help, labels=metric.labels)
     for labels, value in samples.items():
         family.add_metric(labels, value / metric.per)
-    return family
-
-
-def _gauge(metric: Metric, samples: Mapping[tuple[str, ...], float]) -> Family:
-    family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
-    for labels, value in samples.items():
-        family.add_metric(labels, value)
     return family
 
 

@@ -53,7 +53,8 @@ async def recorded(onward: Generate, order: Order, principal: Principal) -> Asyn
         except InferenceError:
             ledger.withdraw(order.run_id)
             raise
-        except BaseException:
+        except BaseException as error:
+            error.add_note(_ACCEPTED)
             ledger.leave(order.run_id)
             raise
         yield run

@@ -111,7 +111,7 @@ class Ledger:
     async def _run(self) -> None:
         while not self._is_closing:
             try:
-                async with asyncio.timeout(RENEW_SECONDS if self._open else None):
+                async with asyncio.timeout(RENEW_SECONDS):
                     await self._work.wait()
                 if not self._is_closing:
                     await asyncio.sleep(FLUSH_SECONDS)
@@ -189,7 +189,8 @@ class Ledger:
             pipeline.hincrby(store.REFUSED, name, count)
         for name, amount in counters.items():
             pipeline.hincrby(store.COUNTERS, name, amount)
-        if self._open and time.monotonic() > self._renew_at:
+        if self._open and time.monotonic() >= self._renew_at:
+            self._renew_at = time.monotonic() + RENEW_SECONDS
             pipeline.set(store.process_key(self.process), 1, ex=LEASE_SECONDS)
         try:
             if pipeline.command_stack:
@@ -199,5 +200,6 @@ class Ledger:
             self._refused += refused
             self._counters += counters
             self._left += left
+            self._renew_at = 0.0
             raise
         self._open -= set(left)

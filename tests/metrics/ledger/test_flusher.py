@@ -77,6 +77,17 @@ async def test_record_replaces_the_open_request(
     assert await count(client, one) == 1
 
 
+async def test_process_lives_on_while_its_requests_take_long(
+    client: "redis.asyncio.Redis", ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flusher, "RENEW_SECONDS", 0.02)
+    await accepted(client, ledger, "a")
+    lease = store.process_key(ledger.process)
+    for _ in range(2):
+        await client.delete(lease)
+        await until(lambda: client.exists(lease))
+
+
 async def test_refused_request_is_not_counted_as_accepted(
     client: "redis.asyncio.Redis", ledger: Ledger
 ) -> None:

@@ -114,6 +114,8 @@ def _host_gauges(
         gauges[names.RESIDENT][version,] += max(0.0, held - before)
         capacity[version,] += kv_cells[version]
     gauges[names.KV_USAGE] = {
-        version: gauges[names.KV_CELLS][version] / cells for version, cells in capacity.items()
+        version: gauges[names.KV_CELLS][version] / cells
+        for version, cells in capacity.items()
+        if cells
     }
     return dict(gauges)

@@ -15,7 +15,7 @@ from inference.conf import InferenceSettings
 from inference.ledger.fleet_samples import FleetSamples
 from inference.ledger.late_prices import correct_late_prices
 from inference.ledger.orphans import Orphans
-from metrics.ledger.keep import keep
+from metrics.ledger.keep import Upkeep
 from metrics.ledger.refusals import copy_refusals
 
 logger = logging.getLogger(__name__)
@@ -37,13 +37,14 @@ class Keeper(threading.Thread):
         orphans = Orphans(client, longest)
         written = timedelta(seconds=longest + SLACK_SECONDS)
         samples = FleetSamples(client)
+        upkeep = Upkeep()
         self._stop_requested = threading.Event()
         self._duties: list[Callable[[], object]] = [
             orphans.settle,
             orphans.write,
             lambda: correct_late_prices(timezone.now(), written),
             lambda: copy_refusals(client),
-            lambda: keep(timezone.now()),
+            lambda: upkeep.run(timezone.now()),
             lambda: samples.take(timezone.now()),
         ]
 

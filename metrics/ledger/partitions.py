@@ -47,12 +47,14 @@ def drop_expired(now: datetime, days: int) -> None:
     for month in months():
         if _next(month) <= now - timedelta(days=days):
             _drop(month)
+    # Totals of a slot stay at least as long as its records, which go by whole months.
+    oldest = now - timedelta(days=max(SLOT_DAYS, days + 31))
     with connection.cursor() as cursor:
         for table, column in _OLD_ROWS.items():
             # Whole days, since a day's totals are computed from all of its slots.
             cursor.execute(
                 f"DELETE FROM {table} WHERE {column} < date_trunc('day', %s, %s)",  # noqa: S608
-                [now - timedelta(days=SLOT_DAYS), settings.USAGE_TIME_ZONE],
+                [oldest, settings.USAGE_TIME_ZONE],
             )
 
 

@@ -157,6 +157,8 @@ def test_old_totals_by_slot_are_deleted_by_whole_days(settings: Any):
         RefusedSlot.objects.create(slot=slot, code="full", requests=1)
         FleetSample.objects.create(taken_at=slot, node="n", version_key="m@v", resident_bytes=1)
     UsageDay.objects.create(day=datetime(2030, 1, 1, tzinfo=UTC).date(), **sums)
+    drop_expired(now, 370)
+    assert UsageSlot.objects.count() == 2
     drop_expired(now, 90)
     assert UsageSlot.objects.get().slot == first
     assert RefusedSlot.objects.get().slot == first

@@ -1,5 +1,6 @@
 """Corrections by prices that were added when requests of their time had come already."""
 
+from dataclasses import astuple
 from datetime import datetime, timedelta
 
 from django.db.models import F, Q
@@ -28,16 +29,7 @@ def _correct(price: Price) -> None:
     prices = [each.value for each in price.version.prices.all()]
     correct(
         price.version.key,
-        [
-            Charge(
-                each.id,
-                each.valid_from,
-                Rates(
-                    each.prompt_nano, each.cached_nano, each.completion_nano, each.device_hour_nano
-                ),
-            )
-            for each in prices
-        ],
+        [Charge(id_, since, Rates(*rates)) for id_, since, *rates in map(astuple, prices)],
         price.valid_from,
         min((x.valid_from for x in prices if x.valid_from > price.valid_from), default=None),
         reason=f"price from {price.valid_from:%Y-%m-%d %H:%M:%S} UTC",

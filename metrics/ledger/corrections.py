@@ -8,12 +8,14 @@ from django.db import connection, transaction
 
 from metrics.ledger.cost import COST_SQL, Rates
 from metrics.ledger.partitions import months
+from metrics.ledger.roll import DIMENSIONS
+from metrics.ledger.slots import SLOT, SLOT_OF_RECORD, slot_of
 from metrics.models import Correction, RequestRecord, RollMark
 
 _RECORDS, _CORRECTIONS, _MARKS = (
     table._meta.db_table for table in (RequestRecord, Correction, RollMark)
 )
-_DIMENSIONS: Final = "version_key, team_id, user_id, key_id, preset, mode, kind, tier"
+_DIMENSIONS: Final = ", ".join(DIMENSIONS)
 # Whole slots: a correction does not tell which records of its slot it is for. A slot owes what its
 # records cost by the prices, less what they and earlier corrections have. Answers from caches keep
 # their cost.
@@ -24,21 +26,16 @@ _CORRECT: Final = f"""
         FROM unnest(%(ids)s::bigint[], %(moments)s::timestamptz[], %(prompt)s::bigint[],
             %(cached)s::bigint[], %(completion)s::bigint[], %(device_hour)s::bigint[])
             AS p (price_id, valid_from, prompt, cached, completion, device_hour)
-    ), span AS (
-        SELECT date_bin('15 minutes', %(since)s::timestamptz, 'epoch') AS first,
-            date_bin('15 minutes', %(until)s::timestamptz, 'epoch') + interval '15 minutes' AS after
     ), owed AS (
-        SELECT date_bin('15 minutes', r.started_at, 'epoch') AS slot, {_DIMENSIONS}, p.price_id,
+        SELECT {SLOT_OF_RECORD} AS slot, {_DIMENSIONS}, p.price_id,
             {COST_SQL} - r.cost_nano AS nano
         FROM {_RECORDS} r JOIN p ON r.started_at >= p.valid_from AND r.started_at < p.valid_until
         WHERE r.version_key = %(version_key)s AND r.tier = ''
-            AND r.started_at >= (SELECT first FROM span)
-            AND r.started_at < (SELECT after FROM span)
+            AND r.started_at >= %(first)s AND r.started_at < %(end)s
         UNION ALL
         SELECT slot, {_DIMENSIONS}, price_id, -delta_nano
         FROM {_CORRECTIONS}
-        WHERE version_key = %(version_key)s
-            AND slot >= (SELECT first FROM span) AND slot < (SELECT after FROM span)
+        WHERE version_key = %(version_key)s AND slot >= %(first)s AND slot < %(end)s
     ), added AS (
         INSERT INTO {_CORRECTIONS}
             (slot, {_DIMENSIONS}, price_id, delta_nano, reason, made_by, made_at)
@@ -83,7 +80,7 @@ def correct(
         "ids": [charge.price_id for charge in charges],
         "moments": [charge.valid_from for charge in charges],
         **{name: [getattr(each, name) for each in rates] for name in Rates._fields},
-        "until": until or datetime.max.replace(tzinfo=UTC),
+        "end": slot_of(until) + SLOT if until else datetime.max.replace(tzinfo=UTC),
         "reason": reason,
         "made_by": made_by,
     }
@@ -93,4 +90,4 @@ def correct(
         # Of two at once, the second must see what the first has added.
         cursor.execute(f"LOCK TABLE {_CORRECTIONS} IN SHARE ROW EXCLUSIVE MODE")
         # Before, earlier corrections would be taken back, since there are no records to need them.
-        cursor.execute(_CORRECT, values | {"since": max(since, months()[0])})
+        cursor.execute(_CORRECT, values | {"first": max(slot_of(since), months()[0])})

@@ -11,11 +11,8 @@ class InferenceConfig(AppConfig):
     def ready(self) -> None:
         from inference.models import teams_owned_by
         from inference.redis_figures import redis_figures
-        from inference.repricing import reprice
         from metrics.visibility import register_teams
-        from models_registry.catalogue.repricing import register_reprice
         from models_registry.fleet.live_figures import register_figures
 
         register_figures(redis_figures)
-        register_reprice(reprice)
         register_teams(teams_owned_by)

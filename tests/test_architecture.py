@@ -60,8 +60,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "streams": {"messages", "errors", "conf", "queue"},
         "engine": {"messages"},
         "redis_figures": {"queue"},
-        "repricing": set(),
-        "apps": {"redis_figures", "repricing", "models"},
+        "apps": {"redis_figures", "models"},
         "ledger": {"messages", "queue", "conf"},
         # the two sides of the queue
         "prompts": {"engine", "errors"},

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Final
 
 import django.db
@@ -12,8 +13,9 @@ from redis.exceptions import RedisError
 
 from inference.conf import InferenceSettings
 from inference.ledger.fleet_samples import FleetSamples
+from inference.ledger.late_prices import correct_late_prices
 from inference.ledger.orphans import Orphans
-from metrics.ledger.keep import keep
+from metrics.ledger.keep import Upkeep
 from metrics.ledger.refusals import copy_refusals
 
 logger = logging.getLogger(__name__)
@@ -33,13 +35,16 @@ class Keeper(threading.Thread):
         super().__init__(name="ledger", daemon=True)
         longest = settings.queue_timeout_seconds + settings.request_timeout_seconds + SLACK_SECONDS
         orphans = Orphans(client, longest)
+        written = timedelta(seconds=longest + SLACK_SECONDS)
         samples = FleetSamples(client)
+        upkeep = Upkeep()
         self._stop_requested = threading.Event()
         self._duties: list[Callable[[], object]] = [
             orphans.settle,
             orphans.write,
+            lambda: correct_late_prices(timezone.now(), written),
             lambda: copy_refusals(client),
-            lambda: keep(timezone.now()),
+            lambda: upkeep.run(timezone.now()),
             lambda: samples.take(timezone.now()),
         ]
 

@@ -15,18 +15,16 @@ _LOG_GAMMA: Final = log(GAMMA)
 _NUMBERS: Final = 1024
 
 
-def bucket_of(microseconds: float) -> int:
-    """Return the bucket of a time; bucket ``b`` ends at ``GAMMA ** b``, the first one at 1 µs."""
-    return ceil(log(max(microseconds, 1.0)) / _LOG_GAMMA)
-
-
 def value_of(bucket: int) -> float:
     """Return the time in microseconds that has the same ratio to both ends of a bucket."""
     return 2 * GAMMA**bucket / (GAMMA + 1)
 
 
 def bucket_sql(microseconds: str) -> str:
-    """Return the SQL expression for the bucket of a numeric expression, which must not be null."""
+    """Return the SQL expression for the bucket of a numeric expression, which must not be null.
+
+    Bucket ``b`` ends at ``GAMMA ** b``, the first one at 1 µs.
+    """
     # greatest() ignores a null.
     return f"ceil(ln(greatest({microseconds}, 1)::float8) / {_LOG_GAMMA!r}::float8)::smallint"
 
@@ -70,8 +68,6 @@ def percentile(buckets: Sequence[int], counts: Sequence[int], fraction: float) -
 
     It lies between the two nearest ranks, as ``percentile_cont`` has it.
     """
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"the fraction of a percentile is {fraction}: expected 0 to 1")
     entries = sorted(zip(buckets, counts, strict=True))
     ends = list(accumulate(count for _, count in entries))
     if not ends or ends[-1] == 0:

@@ -12,24 +12,17 @@ from django.db import connection, transaction
 
 from metrics.ledger import store
 from metrics.ledger.entry import decode_entry
-from metrics.ledger.partitions import DEFAULT_PARTITION, months
-from metrics.ledger.roll import DAY_OF_SLOT, DIMENSIONS, roll
+from metrics.ledger.partitions import months
+from metrics.ledger.roll import DIMENSIONS, roll
 from metrics.ledger.slots import SLOT_OF_RECORD
-from metrics.models import RollMark
 
-# Redis keeps its counts of a day for 40 days.
-_KEPT_DAYS: Final = 42
 _LOST: Final = "Accepted requests have no record, or records have no accepted request."
 _ENGINES: Final = "Engines computed other tokens than the records say."
 _STALE: Final = "Totals are not what they are computed from. A RollMark for the time mends them."
-_STRAYS: Final = (
-    "The month of these records has no partition: no controller ran, or the clock of Redis was "
-    "wrong. They count in totals, but are never deleted."
-)
-_UNROLLED: Final = "Totals should have been computed again and were not."
-_MEASURES: Final = ("requests", "tokens", "cost in nano-dollars")
 _GROUP: Final = ", ".join(DIMENSIONS)
+_DAY: Final = "(slot AT TIME ZONE %(zone)s)::date"
 _SUMS: Final = "requests, prompt_tokens + completion_tokens, cost_nano + correction_nano"
+_COLUMNS: Final = f"place, {_GROUP}, requests, tokens, nano"
 # Records of a slot with a mark came after the roll.
 _rolled = "NOT EXISTS (SELECT FROM metrics_rollmark WHERE metrics_rollmark.slot = {})".format
 _RECORDS: Final = f"""
@@ -41,19 +34,19 @@ _RECORDS: Final = f"""
 _SLOTS: Final = f"""
     SELECT slot, {_GROUP}, {_SUMS} FROM metrics_usageslot
     WHERE slot >= %(oldest)s AND {_rolled("metrics_usageslot.slot")}"""  # noqa: S608 - constants
-_SLOTS_BY_DAY: Final = f"SELECT {DAY_OF_SLOT}, {_GROUP}, {_SUMS} FROM metrics_usageslot"  # noqa: S608
+_SLOTS_BY_DAY: Final = f"SELECT {_DAY}, {_GROUP}, {_SUMS} FROM metrics_usageslot"  # noqa: S608
 _DAYS: Final = f"""
     SELECT day, {_GROUP}, {_SUMS} FROM metrics_usageday
-    WHERE day >= (SELECT min({DAY_OF_SLOT}) FROM metrics_usageslot)"""  # noqa: S608 - constants
+    WHERE day >= (SELECT min({_DAY}) FROM metrics_usageslot)"""  # noqa: S608 - constants
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Two counts of the same thing, which agree when ``difference`` is 0.
-
-    The difference is the sum of those of all groups: they do not cancel each other.
+    """Two counts of the same thing.
 
     Attributes:
+        difference: the sum over the times at which they were compared, so differences do not cancel
+            each other; for totals the number of groups whose requests, tokens or cost differ.
         places: the times at which the counts differ.
         meaning: of a difference.
     """
@@ -82,35 +75,24 @@ def check(client: redis.Redis) -> list[Finding]:
     Tokens that engines computed are compared only while no request is in progress: those of a
     request in progress may be counted already, or not.
     """
-    marks = list(RollMark.objects.values_list("id", flat=True))
     roll()
     found = _against_redis(client)
+    values = {"oldest": months()[0], "zone": settings.USAGE_TIME_ZONE}
     with transaction.atomic():
+        # Postgres expects a group for each record, and would sort all records on disk.
         _query("SET LOCAL enable_sort = off")
-        for name, left, right in (
-            ("records = quarters of an hour", _RECORDS, _SLOTS),
-            ("quarters of an hour = days", _SLOTS_BY_DAY, _DAYS),
-        ):
-            rows = _query(
-                _difference(left, right), zone=settings.USAGE_TIME_ZONE, oldest=months()[0]
-            )
-            found += [
-                _finding(f"{measure}: {name}", [(r[0], *r[i : i + 3]) for r in rows], _STALE)
-                for measure, i in zip(_MEASURES, (1, 4, 7), strict=True)
-            ]
-        strays = _query(f"SELECT count(*) FROM {DEFAULT_PARTITION}")[0][0]  # noqa: S608
-    left_over = RollMark.objects.filter(id__in=marks).count()
+        slots = _query(_compared(_RECORDS, _SLOTS), **values)
+        days = _query(_compared(_SLOTS_BY_DAY, _DAYS), **values)
     return [
         *found,
-        _finding("records without a partition of their month", [("", strays, 0, strays)], _STRAYS),
-        _finding("marks that were not rolled", [("", left_over, 0, left_over)], _UNROLLED),
+        _finding("totals: records = quarters of an hour", slots, _STALE),
+        _finding("totals: quarters of an hour = days", days, _STALE),
     ]
 
 
 def _against_redis(client: redis.Redis) -> list[Finding]:
     """Compare the records with what Redis has counted since its counts of a day began."""
-    now: Any = client.time()
-    days = [now[0] // 86_400 - age for age in range(_KEPT_DAYS)]
+    days = [int(key.rpartition(b":")[2]) for key in client.scan_iter(store.day_key("*"))]
     # One moment for all: then a run is in progress, or it has a record, or it is accepted later.
     pipeline = client.pipeline(transaction=True)
     pipeline.time()
@@ -127,7 +109,7 @@ def _against_redis(client: redis.Redis) -> list[Finding]:
     oldest = months()[0]
     for day, count in zip(days, counts, strict=True):
         begin = store.moment_of(day * 86_400_000_000)
-        if not count.get(b"since") or begin < oldest:
+        if b"since" not in count or begin < oldest:
             continue
         since = store.moment_of(count[b"since"])
         until = min(begin + timedelta(days=1), end + timedelta(microseconds=1))
@@ -159,21 +141,19 @@ def _started_at(value: bytes) -> datetime | None:
         return None
 
 
-def _difference(left: str, right: str) -> str:
-    """Return the query for the sums of both sides by time, and those of the groups' differences."""
-    columns = f"place, {_GROUP}, a, b, c"
-    totals = ", ".join(f"sum(l{x}), sum(r{x}), sum(abs(l{x} - r{x}))" for x in "abc")
-    sides = ", ".join(
-        f"coalesce(sum({x}) FILTER (WHERE {side}), 0) AS {name}{x}"
-        for x in "abc"
-        for side, name in (("is_left", "l"), ("NOT is_left", "r"))
-    )
+def _compared(left: str, right: str) -> str:
+    """Return the query for the requests on both sides by time, and the groups that differ."""
     return f"""
-        SELECT place, {totals} FROM (
-            SELECT place, {sides} FROM (
-                SELECT true AS is_left, * FROM ({left}) AS one ({columns})
-                UNION ALL SELECT false, * FROM ({right}) AS two ({columns})
-            ) AS both_sides GROUP BY place, {_GROUP}
+        SELECT place, sum(one), sum(two), count(*) FILTER (WHERE differs) FROM (
+            SELECT place,
+                coalesce(sum(requests) FILTER (WHERE side = 1), 0) AS one,
+                coalesce(sum(requests) FILTER (WHERE side = -1), 0) AS two,
+                sum(side * requests) <> 0 OR sum(side * tokens) <> 0 OR sum(side * nano) <> 0
+                    AS differs
+            FROM (
+                SELECT 1 AS side, * FROM ({left}) AS one ({_COLUMNS})
+                UNION ALL SELECT -1, * FROM ({right}) AS two ({_COLUMNS})
+            ) AS sides GROUP BY place, {_GROUP}
         ) AS groups GROUP BY place"""  # noqa: S608 - constants
 
 

@@ -1,7 +1,6 @@
-"""Upkeep of the ledger, which the controller calls every few seconds."""
+"""Upkeep of the ledger."""
 
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -11,31 +10,19 @@ from metrics.ledger.partitions import drop_expired, ensure_partitions
 from metrics.ledger.roll import roll
 
 _TIDY_SECONDS: Final = 3600.0
-# Each roll computes the slot of the present again. At 500 requests/s this takes more than a second
-# at the end of the slot; the pauses keep it at a tenth of the time. A roll of many old slots takes
-# minutes, but the next one does not.
-_PAUSES_PER_ROLL: Final = 9.0
-_LONGEST_PAUSE_SECONDS: Final = 60.0
 
 
-@dataclass
-class _Due:
-    roll: float = 0.0
-    tidy: float = 0.0
+class Upkeep:
+    """Computes marked totals; once an hour, makes partitions ahead and deletes what is too old."""
 
+    def __init__(self) -> None:
+        self._tidy_at = 0.0
 
-_due = _Due()
-
-
-def keep(now: datetime) -> None:
-    """Compute marked totals; once an hour, make partitions ahead and delete what is too old."""
-    began = time.monotonic()
-    if began >= _due.roll:
+    def run(self, now: datetime) -> None:
         roll()
-        ended = time.monotonic()
-        _due.roll = ended + min(_PAUSES_PER_ROLL * (ended - began), _LONGEST_PAUSE_SECONDS)
-    if began >= _due.tidy:
+        if time.monotonic() < self._tidy_at:
+            return
         # Before the work: while this waits for the lock of a long backup, requests wait behind it.
-        _due.tidy = began + _TIDY_SECONDS
+        self._tidy_at = time.monotonic() + _TIDY_SECONDS
         ensure_partitions(now)
         drop_expired(now, settings.USAGE_RECORD_DAYS)

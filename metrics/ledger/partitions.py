@@ -39,24 +39,23 @@ def months() -> list[datetime]:
         return [datetime.strptime(f"{name}+0000", "%Y_%m%z") for (name,) in cursor.fetchall()]
 
 
-def drop_expired(now: datetime, days: int) -> list[datetime]:
+def drop_expired(now: datetime, days: int) -> None:
     """Drop the months whose records are all more than ``days`` old, and totals by old slots.
 
     A month that has a mark stays: its totals are not complete yet.
-
-    Returns:
-        The months that were dropped.
     """
-    oldest = now - timedelta(days=days)
-    dropped = [month for month in months() if _next(month) <= oldest and _drop(month)]
+    for month in months():
+        if _next(month) <= now - timedelta(days=days):
+            _drop(month)
+    # Totals of a slot stay at least as long as its records, which go by whole months.
+    oldest = now - timedelta(days=max(SLOT_DAYS, days + 31))
     with connection.cursor() as cursor:
         for table, column in _OLD_ROWS.items():
             # Whole days, since a day's totals are computed from all of its slots.
             cursor.execute(
                 f"DELETE FROM {table} WHERE {column} < date_trunc('day', %s, %s)",  # noqa: S608
-                [now - timedelta(days=SLOT_DAYS), settings.USAGE_TIME_ZONE],
+                [oldest, settings.USAGE_TIME_ZONE],
             )
-    return dropped
 
 
 def _create(month: datetime) -> None:
@@ -80,7 +79,7 @@ def _create(month: datetime) -> None:
         )
 
 
-def _drop(month: datetime) -> bool:
+def _drop(month: datetime) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_LOCK_TIMEOUT)
         # Records and their marks are written in one transaction: after this none is under way.
@@ -90,12 +89,11 @@ def _drop(month: datetime) -> bool:
             "SELECT EXISTS (SELECT FROM metrics_rollmark WHERE slot >= %s AND slot < %s)", span
         )
         if cursor.fetchone() == (True,):
-            return False
+            return
         cursor.execute(f"DROP TABLE IF EXISTS {_name(month)}")
         cursor.execute(
             "DELETE FROM metrics_requeststep WHERE started_at >= %s AND started_at < %s", span
         )
-    return True
 
 
 def _name(month: datetime) -> str:

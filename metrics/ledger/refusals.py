@@ -8,18 +8,16 @@ from django.db import connection
 from redis import Redis
 
 from metrics.ledger import store
-from metrics.models import RefusedSlot
 
 # Until then web processes may still add to a slot's count.
 _KEPT_SECONDS: Final = 86_400
-# A Redis that was emptied begins again at 0.
-_UPSERT: Final = f"""
-    INSERT INTO "{RefusedSlot._meta.db_table}" (slot, code, requests)
+# A Redis that was emptied begins again at 0. Rows that stay the same are not written again.
+_UPSERT: Final = """
+    INSERT INTO metrics_refusedslot AS kept (slot, code, requests)
     SELECT * FROM unnest(%s::timestamptz[], %s::varchar[], %s::bigint[])
-    ON CONFLICT (slot, code) DO UPDATE SET requests = greatest(
-        "{RefusedSlot._meta.db_table}".requests, excluded.requests
-    )
-"""  # noqa: S608 - a constant
+    ON CONFLICT (slot, code) DO UPDATE SET requests = excluded.requests
+    WHERE kept.requests < excluded.requests
+"""
 
 
 def copy_refusals(client: Redis) -> None:

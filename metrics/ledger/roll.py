@@ -4,17 +4,17 @@ Nothing is ever added to a total. A batch of records commits its marks with it, 
 only the marks that it has read, so records that come meanwhile are counted by the next roll.
 """
 
-from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, TypeVar
+from datetime import UTC, datetime, time, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from metrics.ledger.buckets import bucket_sql, merged_sql
-from metrics.ledger.slots import SLOT, SLOT_OF_RECORD, slot_of
-from metrics.models import RollMark
+from metrics.ledger.slots import SLOT, slot_of
+from metrics.models import RollMark, ShapeDay, UsageDay, UsageSlot
 
 DIMENSIONS: Final = (
     *("version_key", "team_id", "user_id", "key_id", "preset", "mode", "kind", "tier"),
@@ -35,7 +35,6 @@ SUMS: Final = {
     "device_us": "sum(device_us)",
     "cost_nano": "sum(cost_nano)",
 }
-Point = TypeVar("Point", date, datetime)
 # Unique in this project.
 _LOCK: Final = 0x726F6C6C
 _DIMENSIONS: Final = ", ".join(DIMENSIONS)
@@ -45,24 +44,23 @@ _ADDED: Final = ", ".join(f"sum({name}) AS {name}" for name in (*SUMS, "correcti
 # Records of a dropped month are gone: then the old sums stay, and only corrections are summed anew.
 _ROLL_USAGE: Final = f"""
     WITH counted AS (
-        SELECT {SLOT_OF_RECORD} AS slot, {_DIMENSIONS},
+        SELECT {_DIMENSIONS},
             {", ".join(f"{expression} AS {name}" for name, expression in SUMS.items())}
-        FROM metrics_requestrecord WHERE started_at >= %(first)s AND started_at < %(end)s
-        GROUP BY 1, {_DIMENSIONS}
+        FROM metrics_requestrecord WHERE started_at >= %(slot)s AND started_at < %(end)s
+        GROUP BY {_DIMENSIONS}
     ), old AS (
-        DELETE FROM metrics_usageslot WHERE slot >= %(first)s AND slot < %(end)s RETURNING *
+        DELETE FROM metrics_usageslot WHERE slot = %(slot)s RETURNING *
     ), parts AS (
         SELECT *, 0 AS correction_nano FROM counted
         UNION ALL
-        SELECT slot, {_DIMENSIONS}, {_COLUMNS}, 0 FROM old
-        WHERE requests > 0 AND NOT EXISTS (SELECT FROM counted WHERE counted.slot = old.slot)
+        SELECT {_DIMENSIONS}, {_COLUMNS}, 0 FROM old
+        WHERE requests > 0 AND NOT EXISTS (SELECT FROM counted)
         UNION ALL
-        SELECT slot, {_DIMENSIONS}, {", ".join("0" for _ in SUMS)}, delta_nano
-        FROM metrics_correction WHERE slot >= %(first)s AND slot < %(end)s
+        SELECT {_DIMENSIONS}, {", ".join("0" for _ in SUMS)}, delta_nano
+        FROM metrics_correction WHERE slot = %(slot)s
     )
     INSERT INTO metrics_usageslot (slot, {_DIMENSIONS}, {_COLUMNS}, correction_nano)
-    SELECT slot, {_DIMENSIONS}, {_ADDED}
-    FROM parts GROUP BY slot, {_DIMENSIONS}
+    SELECT %(slot)s, {_DIMENSIONS}, {_ADDED} FROM parts GROUP BY {_DIMENSIONS}
 """  # noqa: S608 - constants
 # The times of which there are histograms, in microseconds; ``itl`` is the time between two tokens.
 _MEASURES: Final = {
@@ -74,76 +72,71 @@ _MEASURES: Final = {
 # One scan per measure is faster than one scan that makes four rows of each record.
 _COUNTED_TIMES: Final = " UNION ALL ".join(
     f"""
-        SELECT {SLOT_OF_RECORD} AS slot, version_key, '{measure}' AS measure,
-            {bucket_sql(time)} AS bucket, count(*) AS requests
+        SELECT version_key, '{measure}' AS measure, {bucket_sql(time)} AS bucket,
+            count(*) AS requests
         FROM metrics_requestrecord
-        WHERE started_at >= %(first)s AND started_at < %(end)s
+        WHERE started_at >= %(slot)s AND started_at < %(end)s
             AND outcome = 'finished' AND tier = '' AND {time} IS NOT NULL
-        GROUP BY 1, 2, 4
+        GROUP BY 1, 3
     """  # noqa: S608 - constants
     for measure, time in _MEASURES.items()
 )
 _ROLL_SHAPES: Final = f"""
     WITH counted AS ({_COUNTED_TIMES}
     ), old AS (
-        DELETE FROM metrics_shapeslot WHERE slot IN (SELECT slot FROM counted)
+        DELETE FROM metrics_shapeslot WHERE slot = %(slot)s AND EXISTS (SELECT FROM counted)
     )
     INSERT INTO metrics_shapeslot (slot, version_key, measure, buckets, counts)
-    SELECT slot, version_key, measure, array_agg(bucket ORDER BY bucket),
+    SELECT %(slot)s, version_key, measure, array_agg(bucket ORDER BY bucket),
         array_agg(requests ORDER BY bucket)
-    FROM counted GROUP BY slot, version_key, measure
+    FROM counted GROUP BY version_key, measure
 """  # noqa: S608 - constants
-DAY_OF_SLOT: Final = "(slot AT TIME ZONE %(zone)s)::date"
-# A zone's day begins at most 14 hours from that of UTC; the first two conditions are for the index.
-_OF_DAYS: Final = f"""
-    slot >= %(first)s::date - 1 AND slot < %(last)s::date + 2
-    AND {DAY_OF_SLOT} BETWEEN %(first)s AND %(last)s
-"""
+_OF_DAY: Final = "slot >= %(begin)s AND slot < %(end)s"
 # A day whose slots have been deleted stays, though a late correction may have made a slot in it.
-_ROLL_USAGE_DAYS: Final = f"""
+_ROLL_USAGE_DAY: Final = f"""
     WITH counted AS (
-        SELECT {DAY_OF_SLOT} AS day, {_DIMENSIONS}, {_ADDED}
-        FROM metrics_usageslot WHERE {_OF_DAYS} GROUP BY 1, {_DIMENSIONS}
+        SELECT {_DIMENSIONS}, {_ADDED}
+        FROM metrics_usageslot WHERE {_OF_DAY} GROUP BY {_DIMENSIONS}
     ), known AS (
-        SELECT day FROM counted GROUP BY day HAVING sum(requests) > 0
+        SELECT FROM counted HAVING sum(requests) > 0
     ), old AS (
-        DELETE FROM metrics_usageday WHERE day IN (SELECT day FROM known)
+        DELETE FROM metrics_usageday WHERE day = %(day)s AND EXISTS (SELECT FROM known)
     )
     INSERT INTO metrics_usageday (day, {_DIMENSIONS}, {_COLUMNS}, correction_nano)
-    SELECT * FROM counted WHERE day IN (SELECT day FROM known)
+    SELECT %(day)s, * FROM counted WHERE EXISTS (SELECT FROM known)
 """  # noqa: S608 - constants
-_ROLL_SHAPE_DAYS: Final = f"""
+_ROLL_SHAPE_DAY: Final = f"""
     WITH counted AS ({
-    merged_sql(
-        "metrics_shapeslot",
-        _OF_DAYS,
-        {"day": DAY_OF_SLOT, "version_key": "version_key", "measure": "measure"},
-    )
+    merged_sql("metrics_shapeslot", _OF_DAY, {name: name for name in ("version_key", "measure")})
 }), old AS (
-        DELETE FROM metrics_shapeday WHERE day IN (SELECT day FROM counted)
+        DELETE FROM metrics_shapeday WHERE day = %(day)s AND EXISTS (SELECT FROM counted)
     )
-    INSERT INTO metrics_shapeday (day, version_key, measure, buckets, counts) SELECT * FROM counted
+    INSERT INTO metrics_shapeday (day, version_key, measure, buckets, counts)
+    SELECT %(day)s, * FROM counted
 """  # noqa: S608 - constants
 
 
 def roll() -> int:
     """Compute the totals of all marked slots and their days; return the number of slots."""
-    zone = settings.USAGE_TIME_ZONE
+    zone = ZoneInfo(settings.USAGE_TIME_ZONE)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         # Postgres expects a group for each record, and would sort all records on disk.
         cursor.execute("SET LOCAL enable_sort = off")
         # Each statement sees all that was committed before it: the records of these marks.
         marks = dict(RollMark.objects.values_list("id", "slot"))
-        slots = sorted({slot_of(slot) for slot in marks.values()})
-        for first_slot, last_slot in _spans(slots, SLOT):
-            span = {"first": first_slot, "end": last_slot + SLOT}
+        slots = {slot_of(slot) for slot in marks.values()}
+        for slot in slots:
+            span = {"slot": slot, "end": slot + SLOT}
             cursor.execute(_ROLL_USAGE, span)
             cursor.execute(_ROLL_SHAPES, span)
-        for first, last in _spans(_touched_days(cursor, slots, zone), timedelta(days=1)):
-            days: dict[str, Any] = {"first": first, "last": last, "zone": zone}
-            cursor.execute(_ROLL_USAGE_DAYS, days)
-            cursor.execute(_ROLL_SHAPE_DAYS, days)
+        for day in {slot.astimezone(zone).date() for slot in _slots_of_days(cursor, slots, zone)}:
+            begin, end = (
+                datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1))
+            )
+            of_day = {"day": day, "begin": begin, "end": end}
+            cursor.execute(_ROLL_USAGE_DAY, of_day)
+            cursor.execute(_ROLL_SHAPE_DAY, of_day)
         cursor.execute("DELETE FROM metrics_rollmark WHERE id = ANY(%s)", [list(marks)])
     return len(slots)
 
@@ -157,31 +150,17 @@ def as_of() -> datetime:
     return oldest or datetime.now(UTC)
 
 
-def _spans(values: Iterable[Point], step: timedelta) -> list[tuple[Point, Point]]:
-    """Join ascending values that follow each other to spans, given by the first and the last."""
-    spans: list[tuple[Point, Point]] = []
-    for value in values:
-        if spans and value == spans[-1][1] + step:
-            spans[-1] = (spans[-1][0], value)
-        else:
-            spans.append((value, value))
-    return spans
-
-
-def _touched_days(cursor: CursorWrapper, slots: list[datetime], zone: str) -> list[date]:
-    """Return the days of the slots; all days when the totals are of another time zone."""
+def _slots_of_days(cursor: CursorWrapper, slots: set[datetime], zone: ZoneInfo) -> set[datetime]:
+    """Return the slots; all slots when the days in the tables are of another time zone."""
     # The comment of the table says which time zone its days have.
     cursor.execute("SELECT obj_description('metrics_usageday'::regclass, 'pg_class')")
     ((old_zone,),) = cursor.fetchall()
-    marked = "unnest(%(slots)s::timestamptz[]) AS marked(slot)"
-    if old_zone != zone:
-        marked = "metrics_usageslot"
-        for table in ("metrics_usageday", "metrics_shapeday"):
-            cursor.execute(
-                f"DELETE FROM {table} WHERE day >= (SELECT min({DAY_OF_SLOT}) FROM {marked})",  # noqa: S608
-                {"zone": old_zone or zone},
-            )
-        cursor.execute("COMMENT ON TABLE metrics_usageday IS %s", [zone])
-    values: dict[str, Any] = {"zone": zone, "slots": slots}
-    cursor.execute(f"SELECT DISTINCT {DAY_OF_SLOT} FROM {marked} ORDER BY 1", values)  # noqa: S608
-    return [day for (day,) in cursor.fetchall()]
+    if old_zone == zone.key:
+        return slots
+    slots = set(UsageSlot.objects.values_list("slot", flat=True).distinct())
+    if old_zone and slots:
+        first_day = min(slots).astimezone(ZoneInfo(old_zone)).date()
+        for table in (UsageDay, ShapeDay):
+            table.objects.filter(day__gte=first_day).delete()
+    cursor.execute("COMMENT ON TABLE metrics_usageday IS %s", [zone.key])
+    return slots

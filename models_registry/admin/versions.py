@@ -12,7 +12,7 @@ from unfold.decorators import display
 from models_registry.admin import columns
 from models_registry.admin.base import DeletableAdmin, ReadOnlyAdmin, RowForm
 from models_registry.admin.display import NOTHING, size, sizes, table
-from models_registry.admin.prices import PriceFormSet, PriceInline, amount
+from models_registry.admin.prices import PriceInline
 from models_registry.admin.version_actions import VersionActions
 from models_registry.files.inspection import forget_file
 from models_registry.fleet.footprints import (
@@ -22,7 +22,7 @@ from models_registry.fleet.footprints import (
     options_of,
     placements_of,
 )
-from models_registry.models import ContextBudget, ModelVersion, Node, Replica, Source
+from models_registry.models import ContextBudget, ModelVersion, Node, Price, Replica, Source
 from models_registry.plan.facts import Placement
 from models_registry.plan.reasons import format_bytes
 
@@ -166,12 +166,11 @@ class ModelVersionAdmin(DeletableAdmin, VersionActions):
             forget_file(version, form.changed_data)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Save rows of an inline; prices for the past correct the costs of requests."""
+        """Save rows of an inline; a price keeps who has added it."""
+        if formset.model is Price:
+            for added in formset.extra_forms:
+                added.instance.added_by = request.user.get_username()
         super().save_formset(request, form, formset, change)
-        if isinstance(formset, PriceFormSet):
-            requests, delta_nano = formset.reprice(request.user.get_username(), is_trial=False)
-            if requests:
-                self.tell(request, f"{amount(requests, delta_nano)}.")
 
 
 def _memory_row(

@@ -42,10 +42,13 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('valid_from', models.DateTimeField(blank=True, help_text='Empty: from now on.', verbose_name='valid from (UTC)')),
-                ('prompt_usd_per_million_tokens', models.DecimalField(decimal_places=6, default=0, max_digits=12, validators=[django.core.validators.MinValueValidator(0)], verbose_name='US dollars per million prompt tokens')),
-                ('cached_usd_per_million_tokens', models.DecimalField(blank=True, decimal_places=6, default=None, max_digits=12, null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='US dollars per million cached prompt tokens')),
-                ('completion_usd_per_million_tokens', models.DecimalField(decimal_places=6, default=0, max_digits=12, validators=[django.core.validators.MinValueValidator(0)], verbose_name='US dollars per million completion tokens')),
-                ('usd_per_device_hour', models.DecimalField(decimal_places=6, default=0, max_digits=12, validators=[django.core.validators.MinValueValidator(0)], verbose_name='US dollars per hour on one device')),
+                ('prompt_usd_per_million_tokens', models.DecimalField(decimal_places=6, default=0, max_digits=12, validators=[django.core.validators.MinValueValidator(0)], verbose_name='Prompt, $/million')),
+                ('cached_usd_per_million_tokens', models.DecimalField(blank=True, decimal_places=6, default=None, max_digits=12, null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='Cached, $/million')),
+                ('completion_usd_per_million_tokens', models.DecimalField(decimal_places=6, default=0, max_digits=12, validators=[django.core.validators.MinValueValidator(0)], verbose_name='Completion, $/million')),
+                ('usd_per_device_hour', models.DecimalField(decimal_places=6, default=0, max_digits=12, validators=[django.core.validators.MinValueValidator(0)], verbose_name='Device, $/hour')),
+                ('added_by', models.CharField(blank=True, editable=False, max_length=150)),
+                ('late_at', models.DateTimeField(editable=False, null=True)),
+                ('corrected_at', models.DateTimeField(editable=False, null=True)),
                 ('version', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='prices', to='models_registry.modelversion')),
             ],
             options={

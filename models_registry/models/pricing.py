@@ -1,7 +1,6 @@
 """Prices of versions, each from a moment on."""
 
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any, Final
 
 from django.core.validators import MinValueValidator
@@ -13,8 +12,6 @@ from models_registry.rules import price as rules
 
 # Web processes know the prices of up to a second ago.
 NOTICE: Final = timedelta(seconds=10)
-# Of a row that is not saved yet: after all others.
-_NEXT_ID: Final = models.BigAutoField.MAX_BIGINT
 
 
 def _usd(label: str, **options: Any) -> models.DecimalField:
@@ -30,19 +27,22 @@ def _usd(label: str, **options: Any) -> models.DecimalField:
 class Price(models.Model):
     """A price is in force from ``valid_from`` until the next price of its version.
 
-    Of two with the same time the later row counts: it corrects the other.
+    Of two with the same time the later row counts: it corrects the other. When ``late_at`` is set,
+    the row was added then, and requests may have had another price already: see ``corrected_at``.
     """
 
     version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="prices")
     valid_from = models.DateTimeField(
         "valid from (UTC)", blank=True, help_text="Empty: from now on."
     )
-    prompt_usd_per_million_tokens = _usd("US dollars per million prompt tokens")
-    cached_usd_per_million_tokens = _usd(
-        "US dollars per million cached prompt tokens", default=None, null=True, blank=True
-    )
-    completion_usd_per_million_tokens = _usd("US dollars per million completion tokens")
-    usd_per_device_hour = _usd("US dollars per hour on one device")
+    # Short labels, so that all of a price is in view.
+    prompt_usd_per_million_tokens = _usd("Prompt, $/million")
+    cached_usd_per_million_tokens = _usd("Cached, $/million", default=None, null=True, blank=True)
+    completion_usd_per_million_tokens = _usd("Completion, $/million")
+    usd_per_device_hour = _usd("Device, $/hour")
+    added_by = models.CharField(max_length=150, blank=True, editable=False)
+    late_at = models.DateTimeField(null=True, editable=False)
+    corrected_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         ordering = ["valid_from", "id"]
@@ -56,20 +56,13 @@ class Price(models.Model):
             self.valid_from = timezone.now().replace(microsecond=0) + 2 * NOTICE
 
     @property
-    def cached_in_force(self) -> Decimal:
-        """The price of cached prompt tokens; that of others unless it is set."""
-        cached = self.cached_usd_per_million_tokens
-        return self.prompt_usd_per_million_tokens if cached is None else cached
-
-    @property
     def value(self) -> rules.Price:
+        cached = self.cached_usd_per_million_tokens
         usd = (
             self.prompt_usd_per_million_tokens,
-            self.cached_in_force,
+            self.prompt_usd_per_million_tokens if cached is None else cached,
             self.completion_usd_per_million_tokens,
             self.usd_per_device_hour,
         )
         # Six decimals make whole numbers of billionths.
-        return rules.Price(
-            self.pk or _NEXT_ID, self.valid_from, *(int(each * rules.NANO) for each in usd)
-        )
+        return rules.Price(self.pk, self.valid_from, *(int(each * rules.NANO) for each in usd))

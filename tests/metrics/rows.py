@@ -1,9 +1,11 @@
 """Records for tests."""
 
 import itertools
+import math
 from datetime import UTC, datetime
 from typing import Any
 
+from metrics.ledger.buckets import GAMMA
 from metrics.ledger.entry import Entry
 from metrics.models import RequestRecord
 
@@ -41,3 +43,8 @@ def record(**fields: Any) -> RequestRecord:
 def entry(*names: tuple[str, int, str], **fields: Any) -> Entry:
     """``record`` as an entry."""
     return Entry(record(**fields), names=list(names))
+
+
+def bucket_of(microseconds: float) -> int:
+    """The bucket of a time."""
+    return math.ceil(math.log(max(microseconds, 1.0)) / math.log(GAMMA))

@@ -1,16 +1,12 @@
 """``manage.py ledger_check``: whether the ledger is exact."""
 
-import json
 import time
 from argparse import ArgumentParser
-from dataclasses import asdict
 from typing import Any, Final
 
 import redis
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from rich.console import Console
-from rich.table import Table
 
 from metrics.ledger.check import Finding, check, count_in_progress
 
@@ -32,15 +28,14 @@ class Command(BaseCommand):
             metavar="SECONDS",
             help="first wait until no request is in progress; fail after so many seconds",
         )
-        parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
 
-    def handle(self, *args: Any, wait: float, json: bool, **options: Any) -> None:
+    def handle(self, *args: Any, wait: float, **options: Any) -> None:
         with redis.Redis.from_url(settings.REDIS_URL) as client:
             deadline = time.monotonic() + wait
             while (in_progress := count_in_progress(client)) and time.monotonic() < deadline:
                 time.sleep(_POLL_SECONDS)
             findings = check(client)
-        self._print(in_progress, findings, json)
+        self._print(in_progress, findings)
         if wait and in_progress:
             raise CommandError(f"{in_progress} requests are in progress after {wait:g} s.")
         if wrong := sum(finding.difference != 0 for finding in findings):
@@ -48,21 +43,14 @@ class Command(BaseCommand):
                 f"The ledger is not exact: {wrong} of {len(findings)} checks differ."
             )
 
-    def _print(self, in_progress: int, findings: list[Finding], as_json: bool) -> None:
-        if as_json:
-            found = [asdict(finding) for finding in findings]
-            self.stdout.write(json.dumps({"in_progress": in_progress, "findings": found}))
-            return
-        table = Table("check", "left", "right", "difference")
-        for column in table.columns[1:]:
-            column.justify = "right"
+    def _print(self, in_progress: int, findings: list[Finding]) -> None:
+        row = "{:43} {:>15} {:>15} {:>12}".format
+        self.stdout.write(row("check", "left", "right", "difference"))
         for each in findings:
-            table.add_row(each.name, f"{each.left:,}", f"{each.right:,}", f"{each.difference:,}")
-        console = Console(file=self.stdout)  # type: ignore[arg-type]
-        console.print(table)
-        for each in findings:
+            counts = (f"{count:,}" for count in (each.left, each.right, each.difference))
+            self.stdout.write(row(each.name, *counts))
             if each.difference:
                 places = ", ".join(each.places[:5]) + ("…" if len(each.places) > 5 else "")
-                console.print(f"{each.name}: {each.meaning} {places}", markup=False)
+                self.stdout.write(f"  {each.meaning} {places}")
         waits = " Tokens of the engines are compared when there are none." if in_progress else ""
-        console.print(f"Requests in progress: {in_progress}.{waits}")
+        self.stdout.write(f"Requests in progress: {in_progress}.{waits}")

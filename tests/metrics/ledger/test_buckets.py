@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from django.db import connection
 
-from metrics.ledger.buckets import GAMMA, bucket_of, bucket_sql, merged_sql, percentile, value_of
+from metrics.ledger.buckets import GAMMA, bucket_sql, merged_sql, percentile, value_of
 from metrics.models import ShapeSlot
+from tests.metrics.rows import bucket_of
 
 FRACTIONS = (0.0, 0.5, 0.95, 0.99, 1.0)
 
@@ -28,12 +29,8 @@ def test_percentiles_are_within_two_percent(mean: float, sigma: float, number: i
         assert found == pytest.approx(np.quantile(times, fraction), rel=0.02)
 
 
-def test_percentile_of_nothing_and_beyond_the_last():
+def test_percentile_of_nothing_is_none():
     assert percentile([], [], 0.5) is None
-    with pytest.raises(ValueError, match="fraction"):
-        percentile([3], [1], 1.5)
-    with pytest.raises(ValueError, match="fraction"):
-        percentile([3], [2], -0.1)
 
 
 def test_values_of_buckets_are_within_two_percent_of_their_ends():

@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from metrics.ledger.buckets import bucket_of
 from metrics.models import ShapeSlot, UsageDay, UsageSlot
 from metrics.reports.query import Query, read_query
 from metrics.reports.usage import Sums
 from metrics.visibility import Visibility
+from tests.metrics.rows import bucket_of
 
 EVERYTHING = Visibility(everything=True)
 DIMENSIONS: dict[str, Any] = {

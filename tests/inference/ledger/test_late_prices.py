@@ -1,6 +1,5 @@
 """The prices of a version's page, and the costs that a price for the past corrects."""
 
-import ast
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,9 +10,8 @@ from django.db.models import Sum
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from django_q.models import Schedule
 
-from inference.repricing import reprice_again
+from inference.ledger.late_prices import correct_late_prices
 from metrics.models import Correction, RequestRecord, RollMark
 from models_registry.catalogue.lookup import spec_of
 from models_registry.models import Model, ModelVersion
@@ -21,6 +19,7 @@ from tests.models_registry.admin_pages import opened
 from tests.models_registry.fleet_rows import a_version
 
 pytestmark = pytest.mark.django_db
+LONGEST = timedelta(minutes=20)
 NOW = timezone.now().replace(microsecond=0)
 ADD = reverse("admin:models_registry_modelversion_add")
 
@@ -90,6 +89,11 @@ def a_record(version: ModelVersion, started_at: datetime, cost: int = 0) -> None
     )
 
 
+def correct(later: timedelta = timedelta(0)) -> None:
+    """Do as the controller does."""
+    correct_late_prices(timezone.now() + later, LONGEST)
+
+
 def total() -> int:
     return Correction.objects.aggregate(total=Sum("delta_nano"))["total"] or 0
 
@@ -99,7 +103,7 @@ def test_price_without_a_time_is_in_force_soon(admin: Client, version: ModelVers
     price = version.prices.get()
     assert timedelta(seconds=5) < price.valid_from - NOW < timedelta(minutes=2)
     assert price.value.completion_nano == 250_000_000
-    assert not Schedule.objects.filter(func__startswith="inference.repricing").exists()
+    assert price.late_at is None
 
 
 @pytest.mark.parametrize("usd", ["1000.01", "0.0005"])
@@ -148,7 +152,7 @@ def test_price_to_come_can_be_changed_and_deleted(admin: Client, version: ModelV
     assert not version.prices.exists()
 
 
-def test_price_for_the_past_shows_the_correction_and_then_makes_it(
+def test_price_for_the_past_is_asked_about_and_corrects_costs(
     admin: Client, version: ModelVersion
 ) -> None:
     since, until = NOW - timedelta(minutes=2), NOW + timedelta(minutes=2)
@@ -156,12 +160,10 @@ def test_price_for_the_past_shows_the_correction_and_then_makes_it(
     for seconds in (1, 60, 119, 121):
         a_record(version, NOW - timedelta(seconds=seconds), cost=10**9)
     fields = {"prompt_usd_per_million_tokens": "1.5", "usd_per_device_hour": "7"}
-    page = add(admin, version, since, **fields)
-    assert "This price is for the past: 3 requests get corrections of +1.5 US dollars" in page
-    assert not Correction.objects.exists()
+    assert "This price is for the past" in add(admin, version, since, **fields)
     assert version.prices.count() == 1
-    page = add(admin, version, since, **fields, is_sure="on")
-    assert "3 requests get corrections of +1.5 US dollars." in page
+    add(admin, version, since, **fields, is_sure="on")
+    correct()
     assert total() == 3 * 500_000_000
     price = version.prices.get(valid_from=since)
     made = Correction.objects.values_list("price_id", "made_by", "reason")
@@ -175,16 +177,24 @@ def test_requests_that_ran_while_a_price_was_corrected_are_corrected_later(
 ) -> None:
     since = NOW - timedelta(minutes=2)
     add(admin, version, since, prompt_usd_per_million_tokens="1", is_sure="on")
+    correct()
     assert not Correction.objects.exists()
     a_record(version, NOW - timedelta(minutes=1))
-    schedule = Schedule.objects.get(func="inference.repricing.reprice_again")
-    assert schedule.next_run > timezone.now() + timedelta(minutes=10)
-    # As django-q reads them.
-    arguments = ast.literal_eval(schedule.args)
-    reprice_again(*arguments)
-    reprice_again(*arguments)
+    correct(LONGEST - timedelta(minutes=1))
+    assert not Correction.objects.exists()
+    for _ in range(2):
+        correct(LONGEST)
+        assert total() == 10**9
+    a_record(version, NOW - timedelta(seconds=59))
+    correct(2 * LONGEST)
     assert total() == 10**9
-    reprice_again("gone@v1", *arguments[1:])
+
+
+def test_price_to_come_is_not_moved_into_the_past(admin: Client, version: ModelVersion) -> None:
+    version.prices.create(valid_from=NOW + timedelta(days=1), prompt_usd_per_million_tokens=1)
+    edit = {"prices-0-valid_from_0": f"{NOW:%Y-%m-%d}", "prices-0-is_sure": "on"}
+    assert "Add another price" in post(admin, page_of(version), edit)
+    assert version.prices.get().valid_from > NOW
 
 
 def test_price_with_the_time_of_another_corrects_it(admin: Client, version: ModelVersion) -> None:
@@ -192,8 +202,8 @@ def test_price_with_the_time_of_another_corrects_it(admin: Client, version: Mode
     version.prices.create(valid_from=since, prompt_usd_per_million_tokens=2)
     a_record(version, since, cost=2 * 10**9)
     fields = {"prompt_usd_per_million_tokens": "1.5"}
-    assert "1 request gets a correction of -0.5 US dollars" in add(admin, version, since, **fields)
     add(admin, version, since, **fields, is_sure="on")
+    correct()
     assert total() == -500_000_000
     spec = spec_of(version, Path("/models"))
     assert [price.prompt_nano for price in spec.prices] == [2 * 10**9, 15 * 10**8]
@@ -203,7 +213,7 @@ def test_price_for_a_time_whose_records_are_gone_is_refused(
     admin: Client, version: ModelVersion
 ) -> None:
     page = add(admin, version, datetime(2019, 1, 1, tzinfo=UTC), is_sure="on")
-    assert "There are no records from before" in page
+    assert "Records are kept for 90 days" in page
     assert not version.prices.exists()
 
 

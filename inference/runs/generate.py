@@ -91,7 +91,7 @@ async def within_limits(onward: Generate, order: Order, principal: Principal) ->
 _ACCEPTED: Final = "The request was accepted before it failed."
 
 
-STEPS: Final[list[Step]] = [recorded, within_limits]
+STEPS: Final[list[Step]] = [within_limits, recorded]
 
 
 @asynccontextmanager

@@ -5,6 +5,9 @@
 local time = redis.call('TIME')
 local moment = time[1] .. string.format('%06d', tonumber(time[2]))
 local day = 'brigade:ledger:' .. math.floor(tonumber(time[1]) / 86400)
+local known = redis.call('HGET', KEYS[1], ARGV[1])
+-- The reply to an earlier attempt was lost.
+if known then return string.match(known, '^%d+') end
 redis.call('HSET', KEYS[1], ARGV[1], moment .. ' ' .. ARGV[2] .. ' ' .. ARGV[4])
 if redis.call('HINCRBY', day, 'accepted', 1) == 1 then
   redis.call('HSETNX', day, 'since', moment)

@@ -1,6 +1,7 @@
 """The web process's side of the ledger: accept requests, and write their records in batches."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -110,13 +111,11 @@ class Ledger:
 
     async def _run(self) -> None:
         while not self._is_closing:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RENEW_SECONDS):
                     await self._work.wait()
-                if not self._is_closing:
-                    await asyncio.sleep(FLUSH_SECONDS)
-            except TimeoutError:
-                pass
+            if not self._is_closing:
+                await asyncio.sleep(FLUSH_SECONDS)
             self._work.clear()
             if not await self._flush() and not self._is_closing:
                 await asyncio.sleep(RETRY_SECONDS)
@@ -125,6 +124,14 @@ class Ledger:
 
     async def _flush(self) -> bool:
         """Write all that waits; False when a part of it must wait longer."""
+        try:
+            return await self._try_to_flush()
+        except Exception:
+            # This task must go on: nothing else writes the records of this process while it lives.
+            logger.exception("a part of the ledger failed, will retry")
+            return False
+
+    async def _try_to_flush(self) -> bool:
         is_done = True
         while self._waiting and is_done:
             is_done = await self._write(self._waiting[:BATCH])

@@ -30,24 +30,19 @@ def deltas_of(records: Iterable[RequestRecord]) -> dict[str, int]:
     for record in records:
         version = record.version_key
         deltas[field_of(names.REQUESTS, version, record.kind, record.outcome)] += 1
-        amounts = (
-            (names.PROMPT_TOKENS, record.prompt_tokens),
-            (names.PREFIX_HITS, record.cached_tokens),
-            (names.GENERATION_TOKENS, record.completion_tokens),
-            (names.COST, record.cost_nano),
-            (names.DEVICE, record.device_us),
-            (names.FALLBACKS, int(record.fallback)),
-        )
-        for metric, amount in amounts:
-            if amount:
-                deltas[field_of(metric, version)] += amount
+        deltas[field_of(names.PROMPT_TOKENS, version)] += record.prompt_tokens
+        deltas[field_of(names.PREFIX_HITS, version)] += record.cached_tokens
+        deltas[field_of(names.GENERATION_TOKENS, version)] += record.completion_tokens
+        deltas[field_of(names.COST, version)] += record.cost_nano
+        deltas[field_of(names.DEVICE, version)] += record.device_us
+        deltas[field_of(names.FALLBACKS, version)] += record.fallback
         if record.tier:
             deltas[field_of(names.CACHE_HITS, version, record.tier)] += 1
         elif record.outcome == RequestRecord.Outcome.FINISHED:
             for histogram, microseconds in _times(record):
                 deltas[field_of(histogram, version, _bucket(histogram, microseconds))] += 1
                 deltas[field_of(histogram, version, SUM)] += microseconds
-    return dict(deltas)
+    return {field: amount for field, amount in deltas.items() if amount}
 
 
 def _times(record: RequestRecord) -> Iterator[tuple[Histogram, int]]:

@@ -66,7 +66,6 @@ TOTAL = Histogram("brigade_e2e_request_latency_seconds", "Time from admission to
 
 RUNNING = Metric("brigade_num_requests_running", "Generations that hosts compute now.")
 WAITING = Metric("brigade_num_requests_waiting", "Generations that wait inside hosts.")
-KV_CELLS = Metric("brigade_kv_cells_used", "KV cells in use.")
 KV_USAGE = Metric("brigade_kv_cache_usage_perc", "Part of the KV cells in use, 0 to 1.")
 RESIDENT = Metric("brigade_resident_bytes", "Main memory that the hosts of a version hold.")
 QUEUE_DEPTH = Metric("brigade_queue_depth", "Generations that wait for a host.")
@@ -88,6 +87,6 @@ COUNTERS = (
 )
 HISTOGRAMS = (TTFT, INTER_TOKEN, QUEUE, PREFILL, DECODE, TOTAL)
 GAUGES = (
-    *(RUNNING, WAITING, KV_CELLS, KV_USAGE, RESIDENT, QUEUE_DEPTH, READY),
+    *(RUNNING, WAITING, KV_USAGE, RESIDENT, QUEUE_DEPTH, READY),
     *(OPEN, UNWRITTEN, ROLL_LAG, CONTROLLER),
 )

@@ -78,14 +78,9 @@ def test_single_choice_is_no_step() -> None:
     assert entry_of(admission(), NOW, Ending([Finished("stop", USAGE)], NOW)).steps == []
 
 
-def test_names_are_those_that_are_known() -> None:
-    facts = admission(user_name="ann", key_id=3, key_name="laptop", team_name="nobody")
-    found = entry_of(facts, NOW, Ending([None], NOW)).names
-    assert found == [("user", 7, "ann"), ("key", 3, "laptop")]
-
-
 def test_admission_comes_back_from_its_bytes() -> None:
-    facts = admission(2, preset="fast", prices=(Price(1, NOW, 2, 3, 4, 5),))
+    prices = (Price(1, NOW, 2, 3, 4, 5),)
+    facts = admission(2, preset="fast", names=[("user", 7, "ann")], prices=prices)
     assert decode_admission(facts.encode()) == facts
 
 

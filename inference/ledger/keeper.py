@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import django.db
@@ -12,7 +13,7 @@ from redis.exceptions import RedisError
 
 from inference.conf import InferenceSettings
 from inference.ledger.fleet_samples import FleetSamples
-from inference.ledger.orphans import Orphans
+from inference.ledger.orphans import settle_orphans, write_unwritten
 from metrics.ledger.keep import keep
 from metrics.ledger.refusals import copy_refusals
 
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 EVERY_SECONDS: Final = 5.0
 # A run, its time in the queue, and some minutes for web processes that lag behind.
 SLACK_SECONDS: Final = 300.0
+# Postgres takes back what a duty of the thread has not committed by then.
+STOP_SECONDS: Final = 5.0
 
 
 class Keeper(threading.Thread):
@@ -32,13 +35,12 @@ class Keeper(threading.Thread):
     def __init__(self, client: Redis, settings: InferenceSettings) -> None:
         super().__init__(name="ledger", daemon=True)
         longest = settings.queue_timeout_seconds + settings.request_timeout_seconds + SLACK_SECONDS
-        orphans = Orphans(client, longest)
-        samples = FleetSamples(client)
+        samples = FleetSamples()
         self._stop_requested = threading.Event()
         self._duties: list[Callable[[], object]] = [
-            orphans.settle,
-            orphans.write,
-            lambda: copy_refusals(client),
+            partial(settle_orphans, client, longest),
+            partial(write_unwritten, client),
+            partial(copy_refusals, client),
             lambda: keep(timezone.now()),
             lambda: samples.take(timezone.now()),
         ]
@@ -51,7 +53,7 @@ class Keeper(threading.Thread):
 
     def stop(self) -> None:
         self._stop_requested.set()
-        self.join()
+        self.join(STOP_SECONDS)
 
     def _do(self, duty: Callable[[], object]) -> None:
         try:

@@ -31,7 +31,6 @@ CREATE TABLE metrics_requestrecord (
     mode varchar(20) NOT NULL,
     tier varchar(10) NOT NULL,
     fallback boolean NOT NULL,
-    attempts smallint NOT NULL,
     priority smallint NOT NULL,
     streamed boolean NOT NULL,
     outcome varchar(10) NOT NULL,
@@ -59,12 +58,12 @@ CREATE TABLE metrics_requestrecord_default PARTITION OF metrics_requestrecord DE
 COPY = """
 INSERT INTO metrics_requestrecord (
     run_id, started_at, settled_at, request_id, kind, user_id, key_id, end_user, requested_model,
-    version_key, preset, mode, tier, fallback, attempts, priority, streamed, outcome, error_code,
+    version_key, preset, mode, tier, fallback, priority, streamed, outcome, error_code,
     prompt_tokens, cached_tokens, completion_tokens, computed_prompt_tokens,
     computed_completion_tokens, queue_us, prefill_us, decode_us, total_us, device_us, cost_nano
 )
 SELECT run_id, created_at - make_interval(secs => total_seconds), created_at, request_id, kind,
-    user_id, key_id, end_user, '', version_key, '', 'single', '', false, 1, 2, false, outcome,
+    user_id, key_id, end_user, '', version_key, '', 'single', '', false, 2, false, outcome,
     error_code, prompt_tokens, cached_tokens, completion_tokens, prompt_tokens - cached_tokens,
     completion_tokens, queue_seconds * 1000000, prefill_seconds * 1000000,
     decode_seconds * 1000000, total_seconds * 1000000, 0, 0
@@ -132,7 +131,6 @@ class Migration(migrations.Migration):
                         ('mode', models.CharField(default='single', max_length=20)),
                         ('tier', models.CharField(blank=True, help_text='The cache that answered; empty for a model.', max_length=10)),
                         ('fallback', models.BooleanField(default=False)),
-                        ('attempts', models.PositiveSmallIntegerField(default=1)),
                         ('priority', models.PositiveSmallIntegerField(default=2)),
                         ('streamed', models.BooleanField(default=False)),
                         ('outcome', models.CharField(choices=[('finished', 'Finished'), ('cancelled', 'Cancelled'), ('failed', 'Failed'), ('lost', 'lost: nobody knows how it ended')], max_length=10)),

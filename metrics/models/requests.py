@@ -41,7 +41,6 @@ class RequestRecord(models.Model):
         max_length=10, blank=True, help_text="The cache that answered; empty for a model."
     )
     fallback = models.BooleanField(default=False)
-    attempts = models.PositiveSmallIntegerField(default=1)
     priority = models.PositiveSmallIntegerField(default=2)
     streamed = models.BooleanField(default=False)
     outcome = models.CharField(max_length=10, choices=Outcome.choices)
@@ -112,9 +111,6 @@ class RequestStep(models.Model):
         ]
         indexes = [models.Index(fields=["started_at"], name="step_started")]
 
-    def __str__(self) -> str:
-        return f"{self.run_id} {self.kind} {self.number}"
-
 
 class RollMark(models.Model):
     """A quarter of an hour whose totals must be computed again; written with the rows.
@@ -126,9 +122,6 @@ class RollMark(models.Model):
 
     class Meta:
         default_permissions = ()
-
-    def __str__(self) -> str:
-        return f"{self.slot:%Y-%m-%d %H:%M}"
 
 
 class DimensionName(models.Model):
@@ -151,6 +144,3 @@ class DimensionName(models.Model):
                 fields=["kind", "dimension_id", "valid_from"], name="one_name_at_a_time"
             )
         ]
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.dimension_id}: {self.name}"

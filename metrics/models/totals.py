@@ -1,4 +1,4 @@
-"""Totals of requests by time. They are computed from records, never incremented."""
+"""Figures by time: totals of requests, computed from records and never incremented, and others."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -111,6 +111,24 @@ class RefusedSlot(models.Model):
         default_permissions = ()
         constraints = [
             models.UniqueConstraint(fields=["slot", "code"], name="one_count_per_slot_and_code")
+        ]
+
+
+class FleetSample(models.Model):
+    """The memory that a version held on a node at a moment, and the loads begun until the next."""
+
+    taken_at = models.DateTimeField()
+    node = models.CharField(max_length=100)
+    version_key = models.CharField(max_length=160)
+    resident_bytes = models.BigIntegerField()
+    loads = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["taken_at", "node", "version_key"], name="one_sample_at_a_time"
+            )
         ]
 
 

@@ -1,9 +1,8 @@
-"""The thread of the controller that keeps the ledger complete."""
+"""The work of the controller that keeps the ledger complete."""
 
 import logging
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import django.db
@@ -22,44 +21,29 @@ logger = logging.getLogger(__name__)
 EVERY_SECONDS: Final = 5.0
 # A run, its time in the queue, and some minutes for web processes that lag behind.
 SLACK_SECONDS: Final = 300.0
-# Postgres takes back what a duty of the thread has not committed by then.
-STOP_SECONDS: Final = 5.0
 
 
-class Keeper(threading.Thread):
-    """Settles orphans, writes what waits in Redis, computes totals and samples the fleet.
+def keep_ledger(client: Redis, settings: InferenceSettings, stop: threading.Event) -> None:
+    """Settle orphans, write what waits in Redis, compute totals and sample the fleet, until a stop.
 
     All of it may run in several controllers at once.
     """
-
-    def __init__(self, client: Redis, settings: InferenceSettings) -> None:
-        super().__init__(name="ledger", daemon=True)
-        longest = settings.queue_timeout_seconds + settings.request_timeout_seconds + SLACK_SECONDS
-        samples = FleetSamples()
-        self._stop_requested = threading.Event()
-        self._duties: list[Callable[[], object]] = [
-            partial(settle_orphans, client, longest),
-            partial(write_unwritten, client),
-            partial(copy_refusals, client),
-            lambda: keep(timezone.now()),
-            lambda: samples.take(timezone.now()),
-        ]
-
-    def run(self) -> None:
-        while not self._stop_requested.wait(EVERY_SECONDS):
-            for duty in self._duties:
-                self._do(duty)
-        django.db.connection.close()
-
-    def stop(self) -> None:
-        self._stop_requested.set()
-        self.join(STOP_SECONDS)
-
-    def _do(self, duty: Callable[[], object]) -> None:
-        try:
-            duty()
-        except (django.db.OperationalError, django.db.InterfaceError, RedisError) as error:
-            logger.warning("the ledger waits for Postgres and Redis: %s", error)
-            django.db.connection.close()
-        except Exception:
-            logger.exception("a part of the ledger failed, will retry")
+    longest = settings.queue_timeout_seconds + settings.request_timeout_seconds + SLACK_SECONDS
+    samples = FleetSamples()
+    duties: list[Callable[[], object]] = [
+        lambda: settle_orphans(client, longest),
+        lambda: write_unwritten(client),
+        lambda: copy_refusals(client),
+        lambda: keep(timezone.now()),
+        lambda: samples.take(timezone.now()),
+    ]
+    while not stop.wait(EVERY_SECONDS):
+        for duty in duties:
+            try:
+                duty()
+            except (django.db.OperationalError, django.db.InterfaceError, RedisError) as error:
+                logger.warning("the ledger waits for Postgres and Redis: %s", error)
+                django.db.connection.close()
+            except Exception:
+                logger.exception("a part of the ledger failed, will retry")
+    django.db.connection.close()

@@ -197,7 +197,7 @@ class Migration(migrations.Migration):
                 ('mode', models.CharField(max_length=20)),
                 ('kind', models.CharField(max_length=16)),
                 ('tier', models.CharField(blank=True, max_length=10)),
-                ('slot', models.DateTimeField()),
+                ('slot', models.DateTimeField(db_index=True)),
                 ('delta_nano', models.BigIntegerField()),
                 ('price_id', models.BigIntegerField(help_text='The price that the records should have had.')),
                 ('reason', models.CharField(max_length=200)),
@@ -207,7 +207,6 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['-made_at', '-slot'],
                 'default_permissions': ('view',),
-                'indexes': [models.Index(fields=['slot'], name='correction_slot')],
             },
         ),
         migrations.CreateModel(
@@ -270,7 +269,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('run_id', models.CharField(max_length=64)),
-                ('started_at', models.DateTimeField()),
+                ('started_at', models.DateTimeField(db_index=True)),
                 ('number', models.PositiveSmallIntegerField()),
                 ('kind', models.CharField(max_length=16)),
                 ('version_key', models.CharField(max_length=160)),
@@ -287,7 +286,6 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['started_at', 'run_id', 'number'],
                 'default_permissions': (),
-                'indexes': [models.Index(fields=['started_at'], name='step_started')],
                 'constraints': [models.UniqueConstraint(fields=('run_id', 'number'), name='one_step_per_number')],
             },
         ),
@@ -299,11 +297,10 @@ class Migration(migrations.Migration):
                 ('measure', models.CharField(choices=[('ttft', 'Ttft'), ('itl', 'Inter Token'), ('queue', 'Queue'), ('total', 'Total')], max_length=8)),
                 ('buckets', ArrayField(base_field=models.SmallIntegerField(), size=None)),
                 ('counts', ArrayField(base_field=models.IntegerField(), size=None)),
-                ('day', models.DateField()),
+                ('day', models.DateField(db_index=True)),
             ],
             options={
                 'default_permissions': (),
-                'indexes': [models.Index(fields=['day'], name='shape_day')],
             },
         ),
         migrations.CreateModel(
@@ -314,11 +311,10 @@ class Migration(migrations.Migration):
                 ('measure', models.CharField(choices=[('ttft', 'Ttft'), ('itl', 'Inter Token'), ('queue', 'Queue'), ('total', 'Total')], max_length=8)),
                 ('buckets', ArrayField(base_field=models.SmallIntegerField(), size=None)),
                 ('counts', ArrayField(base_field=models.IntegerField(), size=None)),
-                ('slot', models.DateTimeField()),
+                ('slot', models.DateTimeField(db_index=True)),
             ],
             options={
                 'default_permissions': (),
-                'indexes': [models.Index(fields=['slot'], name='shape_slot')],
             },
         ),
         migrations.CreateModel(
@@ -347,11 +343,10 @@ class Migration(migrations.Migration):
                 ('device_us', models.BigIntegerField()),
                 ('cost_nano', models.BigIntegerField()),
                 ('correction_nano', models.BigIntegerField()),
-                ('day', models.DateField()),
+                ('day', models.DateField(db_index=True)),
             ],
             options={
                 'default_permissions': (),
-                'indexes': [models.Index(fields=['day'], name='usage_day')],
             },
         ),
         migrations.CreateModel(
@@ -380,11 +375,10 @@ class Migration(migrations.Migration):
                 ('device_us', models.BigIntegerField()),
                 ('cost_nano', models.BigIntegerField()),
                 ('correction_nano', models.BigIntegerField()),
-                ('slot', models.DateTimeField()),
+                ('slot', models.DateTimeField(db_index=True)),
             ],
             options={
                 'default_permissions': (),
-                'indexes': [models.Index(fields=['slot'], name='usage_slot')],
             },
         ),
         migrations.AddConstraint(

@@ -89,7 +89,7 @@ class RequestStep(models.Model):
     """A part of a request that has several: a choice, an attempt, a phase."""
 
     run_id = models.CharField(max_length=64)
-    started_at = models.DateTimeField()
+    started_at = models.DateTimeField(db_index=True)
     number = models.PositiveSmallIntegerField()
     kind = models.CharField(max_length=16)
     version_key = models.CharField(max_length=160)
@@ -109,7 +109,6 @@ class RequestStep(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["run_id", "number"], name="one_step_per_number")
         ]
-        indexes = [models.Index(fields=["started_at"], name="step_started")]
 
 
 class RollMark(models.Model):

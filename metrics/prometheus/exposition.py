@@ -55,10 +55,9 @@ def exposition(fields: Mapping[str, float], versions: Collection[str]) -> bytes:
 
 def _histogram(histogram: Histogram, samples: Mapping[tuple[str, ...], float]) -> Family:
     family = HistogramMetricFamily(histogram.name, histogram.help, labels=("version",))
-    bounds = [f"{bound:g}" for bound in histogram.bounds]
+    bounds = [*(f"{bound:g}" for bound in histogram.bounds), INFINITE]
     for version in {version for version, _ in samples}:
-        counts = [samples.get((version, bound), 0.0) for bound in (*bounds, INFINITE)]
-        buckets = zip((*bounds, "+Inf"), accumulate(counts), strict=True)
+        counts = accumulate(samples.get((version, bound), 0.0) for bound in bounds)
         total = samples.get((version, SUM), 0.0) / MICROSECONDS
-        family.add_metric([version], list(buckets), total)
+        family.add_metric([version], list(zip(bounds, counts, strict=True)), total)
     return family

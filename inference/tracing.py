@@ -143,13 +143,8 @@ def _attributes(item: WorkItem, last: Finished | Failed) -> dict[str, Any]:
             "gen_ai.request.temperature": item.sampling.temperature,
             "gen_ai.request.top_p": item.sampling.top_p,
         }
-        if item.sampling.seed is not None:
-            attributes["gen_ai.request.seed"] = item.sampling.seed
     if isinstance(last, Finished):
         attributes["gen_ai.response.finish_reasons"] = [last.reason]
-    if last.timings.prefill_seconds:
-        first_chunk_seconds = last.timings.queue_seconds + last.timings.prefill_seconds
-        attributes["gen_ai.response.time_to_first_chunk"] = first_chunk_seconds
     if last.usage is not None:
         attributes |= {
             "gen_ai.usage.input_tokens": last.usage.prompt_tokens,

@@ -1,7 +1,6 @@
 """The facts of a request that are known when it is accepted, and its record when it has ended."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -52,38 +51,41 @@ _SHARED = {field.attname for field in stored_fields(RequestRecord)} & set(
 )
 
 
-@dataclass(frozen=True)
-class Ending:
-    """How an accepted request ended.
+Last = Finished | Failed | None
+"""The last frame of a choice; None where there is none."""
 
-    Attributes:
-        frames: the last frame of each choice; None where there is none.
-        settled_at: now.
+
+def entry_of(
+    admission: Admission,
+    started_at: datetime,
+    settled_at: datetime,
+    frames: Sequence[Last],
+    *,
+    total_us: int | None = None,
+    ttft_us: int | None = None,
+    error_code: str = "",
+) -> Entry:
+    """The record of an ended request; with a failed and a cancelled choice it has failed.
+
+    Args:
+        admission: its facts.
+        started_at, settled_at: the moment of admission, and now.
+        frames: one for each choice.
         total_us, ttft_us: from admission, as the caller saw it; None: from the frames' timings.
         error_code: of an error that is in no frame.
     """
-
-    frames: Sequence[Finished | Failed | None]
-    settled_at: datetime
-    total_us: int | None = None
-    ttft_us: int | None = None
-    error_code: str = ""
-
-
-def entry_of(admission: Admission, started_at: datetime, ending: Ending) -> Entry:
-    """The record of an ended request; with a failed and a cancelled choice it has failed."""
-    steps = [_step(admission, started_at, *each) for each in enumerate(ending.frames)]
+    steps = [_step(admission, started_at, *each) for each in enumerate(frames)]
     firsts = steps[:: admission.choices_per_prompt]
-    usages = [_usage(frame) for frame in ending.frames]
-    codes = (frame.code for frame in ending.frames if isinstance(frame, Failed))
-    error_code = next(codes, ending.error_code)
+    usages = [_usage(frame) for frame in frames]
+    codes = (frame.code for frame in frames if isinstance(frame, Failed))
+    error_code = next(codes, error_code)
     phases = {name: _longest(steps, name) for name in ("queue_us", "prefill_us", "decode_us")}
     record = RequestRecord(
         **{name: getattr(admission, name) for name in _SHARED},
         **phases,
         started_at=started_at,
-        settled_at=ending.settled_at,
-        outcome=_outcome(ending.frames, error_code),
+        settled_at=settled_at,
+        outcome=_outcome(frames, error_code),
         error_code=error_code,
         prompt_tokens=sum(step.prompt_tokens for step in firsts),
         cached_tokens=sum(step.cached_tokens for step in firsts),
@@ -92,8 +94,8 @@ def entry_of(admission: Admission, started_at: datetime, ending: Ending) -> Entr
         computed_completion_tokens=sum(usage.computed_completion_tokens for usage in usages),
         device_us=sum(step.device_us for step in steps),
     )
-    if ending.total_us is not None:
-        record.total_us, record.ttft_us = ending.total_us, ending.ttft_us
+    if total_us is not None:
+        record.total_us, record.ttft_us = total_us, ttft_us
     else:
         queue, prefill, decode = (value or 0 for value in phases.values())
         record.total_us = queue + prefill + decode
@@ -113,9 +115,7 @@ def entry_of(admission: Admission, started_at: datetime, ending: Ending) -> Entr
     return Entry(record, steps if len(steps) > 1 else [], admission.names)
 
 
-def _step(
-    admission: Admission, started_at: datetime, number: int, frame: Finished | Failed | None
-) -> RequestStep:
+def _step(admission: Admission, started_at: datetime, number: int, frame: Last) -> RequestStep:
     usage = _usage(frame)
     code = frame.code if isinstance(frame, Failed) else ""
     step = RequestStep(
@@ -137,7 +137,7 @@ def _step(
     return step
 
 
-def _outcome(frames: Sequence[Finished | Failed | None], error_code: str) -> str:
+def _outcome(frames: Sequence[Last], error_code: str) -> str:
     if error_code:
         return RequestRecord.Outcome.FAILED
     if not any(frames):
@@ -147,7 +147,7 @@ def _outcome(frames: Sequence[Finished | Failed | None], error_code: str) -> str
     return RequestRecord.Outcome.FINISHED
 
 
-def _usage(frame: Finished | Failed | None) -> Usage:
+def _usage(frame: Last) -> Usage:
     return (frame.usage if frame else None) or _NOTHING
 
 

@@ -11,8 +11,8 @@ import django.db
 import msgspec
 from redis import Redis
 
-from inference.ledger.admission import Admission, Ending, decode_admission, entry_of
-from inference.messages import TERMINAL, Failed, Finished, decode_frame
+from inference.ledger.admission import Admission, Last, decode_admission, entry_of
+from inference.messages import TERMINAL, decode_frame
 from inference.queue import keys
 from metrics.ledger import store
 from metrics.ledger.entry import Entry, decode_entry
@@ -92,7 +92,7 @@ def _write(client: Redis, batch: list[Entry]) -> None:
 
 def _ended(client: Redis, admission: Admission, started_at: datetime) -> Entry | None:
     """The record of a request; None while one of its streams goes on."""
-    frames: list[Finished | Failed | None] = []
+    frames: list[Last] = []
     for item_id in admission.item_ids:
         # In this order: the item goes when its last frame is there.
         waits = client.exists(keys.item(item_id))
@@ -104,4 +104,4 @@ def _ended(client: Redis, admission: Admission, started_at: datetime) -> Entry |
             return None
         else:
             frames.append(None)
-    return entry_of(admission, started_at, Ending(frames, datetime.now(UTC)))
+    return entry_of(admission, started_at, datetime.now(UTC), frames)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from inference.ledger.admission import Admission, Ending, entry_of
+from inference.ledger.admission import Admission, entry_of
 from inference.messages import item_ids_of
 from inference.orders.order import Order
 from inference.principal import Principal
@@ -61,11 +61,9 @@ def record_of(
     return entry_of(
         version,
         started_at,
-        Ending(
-            frames=[choice.finished or choice.failed for choice in run.choices],
-            settled_at=datetime.now(UTC),
-            total_us=round((time.monotonic() - accepted_at) * _MICROSECONDS),
-            ttft_us=None if first is None else round((first - accepted_at) * _MICROSECONDS),
-            error_code=run.error_code,
-        ),
+        datetime.now(UTC),
+        [choice.finished or choice.failed for choice in run.choices],
+        total_us=round((time.monotonic() - accepted_at) * _MICROSECONDS),
+        ttft_us=None if first is None else round((first - accepted_at) * _MICROSECONDS),
+        error_code=run.error_code,
     )

@@ -1,7 +1,5 @@
 """One durable record per accepted request, the source of all reports."""
 
-from typing import Any
-
 from django.db import models
 
 
@@ -12,8 +10,8 @@ class Outcome(models.TextChoices):
     LOST = "lost", "lost: nobody knows how it ended"
 
 
-def _microseconds(**options: Any) -> models.BigIntegerField:
-    return models.BigIntegerField(null=True, **options)
+def _microseconds() -> models.BigIntegerField:
+    return models.BigIntegerField(null=True)
 
 
 class RequestRecord(models.Model):
@@ -21,25 +19,28 @@ class RequestRecord(models.Model):
 
     The table is partitioned by the month of ``started_at``, the moment of admission by the clock of
     Redis; all accounting uses this moment. Times are in microseconds, and null when the request
-    ended before that phase. Rows are never changed: ``Correction`` has what is added later.
+    ended before that phase; cost is in billionths of a US dollar. Rows are never changed:
+    ``Correction`` has what is added later.
+
+    ``tier`` is the cache that answered, empty for a model. ``cached_tokens`` are the part of the
+    prompt that was not computed again; the computed tokens are the engines' work for this request,
+    0 for the answer of a cache.
     """
 
     run_id = models.CharField(max_length=64)
-    started_at = models.DateTimeField(help_text="When the request was admitted.")
-    settled_at = models.DateTimeField(help_text="When its record was made.")
+    started_at = models.DateTimeField()
+    settled_at = models.DateTimeField()
     request_id = models.CharField(max_length=128, blank=True)
     kind = models.CharField(max_length=16)
     user_id = models.BigIntegerField()
     key_id = models.BigIntegerField(null=True)
     team_id = models.BigIntegerField(null=True)
-    end_user = models.CharField(max_length=200, blank=True, help_text="The request's 'user'.")
+    end_user = models.CharField(max_length=200, blank=True)
     requested_model = models.CharField(max_length=200, blank=True)
     version_key = models.CharField(max_length=160)
     preset = models.CharField(max_length=100, blank=True)
     mode = models.CharField(max_length=20, default="single")
-    tier = models.CharField(
-        max_length=10, blank=True, help_text="The cache that answered; empty for a model."
-    )
+    tier = models.CharField(max_length=10, blank=True)
     fallback = models.BooleanField(default=False)
     priority = models.PositiveSmallIntegerField(default=2)
     streamed = models.BooleanField(default=False)
@@ -47,23 +48,17 @@ class RequestRecord(models.Model):
     error_code = models.CharField(max_length=64, blank=True)
 
     prompt_tokens = models.IntegerField(default=0)
-    cached_tokens = models.IntegerField(
-        default=0, help_text="The part of the prompt that was not computed again."
-    )
+    cached_tokens = models.IntegerField(default=0)
     completion_tokens = models.IntegerField(default=0)
-    computed_prompt_tokens = models.IntegerField(
-        default=0, help_text="Prompt tokens that engines computed for this request."
-    )
-    computed_completion_tokens = models.IntegerField(
-        default=0, help_text="Tokens that engines generated for this request."
-    )
+    computed_prompt_tokens = models.IntegerField(default=0)
+    computed_completion_tokens = models.IntegerField(default=0)
     queue_us = _microseconds()
-    ttft_us = _microseconds(help_text="From admission to the first token.")
+    ttft_us = _microseconds()
     prefill_us = _microseconds()
     decode_us = _microseconds()
     total_us = models.BigIntegerField(default=0)
     device_us = models.BigIntegerField(default=0)
-    cost_nano = models.BigIntegerField(default=0, help_text="In billionths of a US dollar.")
+    cost_nano = models.BigIntegerField(default=0)
     price_id = models.BigIntegerField(null=True)
 
     Outcome = Outcome

@@ -76,7 +76,7 @@ async def test_stream_of_many_chunks_is_one_trace_of_five_spans(
     collector: Collector,
 ):
     model.take_time(0.002)
-    body = chat(model.slug, stream=True, max_tokens=300, ignore_eos=True, seed=7)
+    body = chat(model.slug, stream=True, max_tokens=300, ignore_eos=True)
     _, events = await post(
         api, "/v1/chat/completions", body, f"traceparent: {TRACEPARENT}", "X-Request-Id: mine"
     )
@@ -94,14 +94,13 @@ async def test_stream_of_many_chunks_is_one_trace_of_five_spans(
     assert web.attributes["http.response.status_code"] == 200
     expected = {
         "gen_ai.operation.name": "chat", "gen_ai.provider.name": "brigade",
-        "gen_ai.request.model": model.slug, "gen_ai.request.seed": 7,
+        "gen_ai.request.model": model.slug,
         "gen_ai.request.max_tokens": 300, "gen_ai.response.model": model.key,
         "gen_ai.response.id": run_id, "gen_ai.response.finish_reasons": ["length"],
         "gen_ai.usage.output_tokens": 300,
     }  # fmt: skip
     assert expected.items() <= host.attributes.items()
     assert host.attributes["gen_ai.usage.input_tokens"] > 0
-    assert 0 < host.attributes["gen_ai.response.time_to_first_chunk"] < 60
     times = [found[each] for each in ("queue", "prefill", "decode")]
     assert all(web.start - 10**7 <= span.start <= span.end <= web.end for span in times)
     assert found["decode"].end - found["decode"].start > 300 * 2 * 10**6

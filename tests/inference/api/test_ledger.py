@@ -156,6 +156,7 @@ async def test_refused_requests_are_counted_by_code_and_have_no_record(
 ):
     for change in ({"temperature": 99}, {"model": "nobody"}, {"model": "nobody"}):
         assert (await api.post(PATH, chat(model) | change)).status_code in (400, 404)
+    assert (await api.get("/v1/streams/chatcmpl-unknown")).status_code == 404
     configure(max_concurrent_requests=0)
     assert (await api.post(PATH, chat(model))).status_code == 503
     await service.ledger.close()

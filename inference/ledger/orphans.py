@@ -47,7 +47,11 @@ def settle_orphans(client: Redis, longest_seconds: float) -> None:
         is_left = run_id in left or not alive[process] or age_seconds > longest_seconds
         if not is_left or age_seconds < YOUNGEST_SECONDS:
             continue
-        entry = _ended(client, decode_admission(facts), started_at)
+        try:
+            entry = _ended(client, decode_admission(facts), started_at)
+        except msgspec.DecodeError as error:
+            logger.error("the facts of %s cannot be read: %s", run_id.decode(), error)
+            continue
         if entry is None:
             continue
         logger.info("the request %s is settled by its last frames", entry.run_id)

@@ -81,8 +81,10 @@ async def test_request_that_nobody_knows_any_more_is_lost(
     run_id = await dead_request(service, version)
     item = scripted_host.claim()
     await service.redis.delete(keys.item(item.id))
+    redis_client.hset(store.OPEN, "of another release", b"1 dead-process nonsense")
     (record,) = await records(redis_client)
     assert (record.run_id, record.outcome) == (run_id, "lost")
+    redis_client.delete(store.OPEN)
 
 
 async def test_request_of_a_living_process_is_left_alone(

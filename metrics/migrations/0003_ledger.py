@@ -269,7 +269,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('run_id', models.CharField(max_length=64)),
-                ('started_at', models.DateTimeField(db_index=True)),
+                ('started_at', models.DateTimeField()),
                 ('number', models.PositiveSmallIntegerField()),
                 ('kind', models.CharField(max_length=16)),
                 ('version_key', models.CharField(max_length=160)),
@@ -286,6 +286,7 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['started_at', 'run_id', 'number'],
                 'default_permissions': (),
+                'indexes': [models.Index(fields=['started_at'], name='step_started')],
                 'constraints': [models.UniqueConstraint(fields=('run_id', 'number'), name='one_step_per_number')],
             },
         ),

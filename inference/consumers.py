@@ -42,8 +42,6 @@ logger = logging.getLogger(__name__)
 CLOSE_UNAUTHENTICATED = 4401
 CLOSE_FORBIDDEN = 4403
 MAX_STREAMS_PER_CONNECTION = 32
-# Fields of a chat message that are not about the answer.
-OUTSIDE = ("request_id", "traceparent")
 
 FrameNumber = Annotated[int, Meta(ge=0, le=10**9)]
 
@@ -153,7 +151,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
             fields = _chat_fields(content)
             body = parse(fields, ChatRequest)
             await self._authenticate(INFERENCE)
-            begin_request("WS stream_chat", _traceparent(self.scope, content))
+            handshake = dict(self.scope["headers"])
+            begin_request("WS stream_chat", handshake.get(b"traceparent", b"").decode("latin-1"))
             order = await chat_order(runtime(), body)
             ignored = [*hints_in(fields), *order.ignored]
             report_ignored(self.principal, ignored)
@@ -289,18 +288,11 @@ def _credential(scope: Any) -> str:
     return credential or tokens[0]  # type: ignore[index]
 
 
-def _traceparent(scope: Any, content: dict[str, Any]) -> str:
-    """The span that the message, or else the connection, belongs to; browsers set no headers."""
-    given = content.get("traceparent")
-    of_connection = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
-    return given if isinstance(given, str) else of_connection
-
-
 def _chat_fields(content: Any) -> dict[str, Any]:
     """The fields of a chat request in ``data``; ``prompt`` stands for one user message."""
     if not isinstance(content, dict):
         raise InvalidRequestError("'data' must be a JSON object.", param="data")
-    fields = {name: value for name, value in content.items() if name not in OUTSIDE}
+    fields = {name: value for name, value in content.items() if name != "request_id"}
     prompt = fields.pop("prompt", None)
     if prompt is not None:
         if "messages" in fields:

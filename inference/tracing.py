@@ -8,6 +8,7 @@
 
 Off unless ``settings.TRACING``; the exporter is not even imported then. Neither tokens nor chunks
 have spans: a host makes its spans when a generation ends, from the times that it has measured.
+Names of attributes are by the conventions for generative AI, which are still being renamed.
 """
 
 import os
@@ -17,27 +18,15 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from django.conf import settings
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from inference.messages import Failed, Finished, Generation, WorkItem, run_id_of
 from inference.request_id import current_request_id, current_traceparent
 
-# Names by the conventions for generative AI, which are still being renamed.
 OPERATION: Final = "gen_ai.operation.name"
-PROVIDER: Final = "gen_ai.provider.name"
-REQUEST_MODEL: Final = "gen_ai.request.model"
-RESPONSE_MODEL: Final = "gen_ai.response.model"
-RESPONSE_ID: Final = "gen_ai.response.id"
-FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
-FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
-MAX_TOKENS: Final = "gen_ai.request.max_tokens"
-TEMPERATURE: Final = "gen_ai.request.temperature"
-TOP_P: Final = "gen_ai.request.top_p"
-SEED: Final = "gen_ai.request.seed"
-INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
-OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
-CACHED_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
-ERROR_TYPE: Final = "error.type"
-
+MODEL: Final = "gen_ai.request.model"
 # The SDK reads these variables and others of its own.
 DEFAULTS: Final = {
     "OTEL_SERVICE_NAME": "brigade",
@@ -48,7 +37,7 @@ DEFAULTS: Final = {
 # A collector that is away must not delay the end of a process.
 STOP_SECONDS: Final = 1.0
 
-_request_span: ContextVar[Any] = ContextVar("request_span", default=None)
+_request_span: ContextVar[Span | None] = ContextVar("request_span", default=None)
 _provider: Any = None
 _tracer: Any = None
 
@@ -80,24 +69,19 @@ def stop() -> None:
     _provider = _tracer = None
 
 
-def begin_request(name: str, traceparent: str, method: str = "") -> None:
+def begin_request(name: str, traceparent: str) -> None:
     """Begin the span of the request that this task answers.
 
     Args:
         name: takes few values: a route, not an address.
         traceparent: as the client sent it, or "".
-        method: of HTTP.
     """
     if _tracer is None:
         return
-    from opentelemetry.trace import SpanKind
-
     attributes = {"brigade.request_id": current_request_id.get()}
-    if method:
-        attributes |= {"http.request.method": method, "http.route": name.partition(" ")[2]}
     span = _tracer.start_span(name, _context(traceparent), SpanKind.SERVER, attributes)
-    own = span.get_span_context()
     _request_span.set(span)
+    own = span.get_span_context()
     current_traceparent.set(f"00-{own.trace_id:032x}-{own.span_id:016x}-{own.trace_flags:02x}")
 
 
@@ -125,21 +109,20 @@ def record_item(item: WorkItem, began_at: float, last: Finished | Failed) -> Non
     # The lowest bit of the last digit: sampled.
     if _tracer is None or not int(item.traceparent[-1:] or "0", 16) & 1:
         return
-    from opentelemetry.trace import set_span_in_context
-
     now = time.time_ns()
     claimed = now - _nanoseconds(time.monotonic() - began_at)
+    prefilled = claimed + _nanoseconds(last.timings.prefill_seconds)
+    decoded = prefilled + _nanoseconds(last.timings.decode_seconds)
     request = _context(item.traceparent)
     _add("queue", request, claimed - _nanoseconds(last.timings.queue_seconds), claimed)
     attributes = _attributes(item, last)
-    name = f"{attributes[OPERATION]} {attributes[REQUEST_MODEL]}"
+    name = f"{attributes[OPERATION]} {attributes[MODEL]}"
     span = _tracer.start_span(name, request, attributes=attributes, start_time=claimed)
     inside = set_span_in_context(span)
-    computed = claimed + _nanoseconds(last.timings.prefill_seconds)
-    if last.timings.prefill_seconds:
-        _add("prefill", inside, claimed, computed)
-    if last.timings.decode_seconds:
-        _add("decode", inside, computed, computed + _nanoseconds(last.timings.decode_seconds))
+    if prefilled > claimed:
+        _add("prefill", inside, claimed, prefilled)
+    if decoded > prefilled:
+        _add("decode", inside, prefilled, decoded)
     if isinstance(last, Failed):
         _fail(span, last.code)
     span.end(now)
@@ -149,51 +132,41 @@ def _attributes(item: WorkItem, last: Finished | Failed) -> dict[str, Any]:
     run_id = run_id_of(item.id)
     attributes: dict[str, Any] = {
         OPERATION: "embeddings",
-        PROVIDER: "brigade",
-        REQUEST_MODEL: item.version_key.partition("@")[0],
-        RESPONSE_MODEL: item.version_key,
-        RESPONSE_ID: run_id,
+        MODEL: item.version_key.partition("@")[0],
+        "gen_ai.provider.name": "brigade",
+        "gen_ai.response.model": item.version_key,
+        "gen_ai.response.id": run_id,
     }
     if isinstance(item, Generation):
         attributes |= {
             OPERATION: "text_completion" if run_id.startswith("cmpl-") else "chat",
-            MAX_TOKENS: item.max_tokens,
-            TEMPERATURE: item.sampling.temperature,
-            TOP_P: item.sampling.top_p,
+            "gen_ai.request.max_tokens": item.max_tokens,
+            "gen_ai.request.temperature": item.sampling.temperature,
+            "gen_ai.request.top_p": item.sampling.top_p,
         }
-        if item.sampling.seed is not None:
-            attributes[SEED] = item.sampling.seed
     if isinstance(last, Finished):
-        attributes[FINISH_REASONS] = [last.reason]
-    if last.timings.prefill_seconds:
-        attributes[FIRST_CHUNK] = last.timings.queue_seconds + last.timings.prefill_seconds
+        attributes["gen_ai.response.finish_reasons"] = [last.reason]
     if last.usage is not None:
         attributes |= {
-            INPUT_TOKENS: last.usage.prompt_tokens,
-            OUTPUT_TOKENS: last.usage.completion_tokens,
-            CACHED_TOKENS: last.usage.cached_tokens,
+            "gen_ai.usage.input_tokens": last.usage.prompt_tokens,
+            "gen_ai.usage.output_tokens": last.usage.completion_tokens,
+            "gen_ai.usage.cache_read.input_tokens": last.usage.cached_tokens,
         }
     return attributes
 
 
-def _add(name: str, context: Any, start: int, end: int) -> None:
+def _add(name: str, context: Context, start: int, end: int) -> None:
     _tracer.start_span(name, context, start_time=start).end(end)
 
 
-def _fail(span: Any, error_type: str) -> None:
-    from opentelemetry.trace import Status, StatusCode
-
+def _fail(span: Span, error_type: str) -> None:
     span.set_status(Status(StatusCode.ERROR))
-    span.set_attribute(ERROR_TYPE, error_type)
+    span.set_attribute("error.type", error_type)
 
 
-def _context(traceparent: str) -> Any:
+def _context(traceparent: str) -> Context:
     """The context of a remote span; an unreadable one counts as none."""
-    from opentelemetry.context import Context
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-    carrier = {"traceparent": traceparent}
-    return TraceContextTextMapPropagator().extract(carrier, Context())
+    return TraceContextTextMapPropagator().extract({"traceparent": traceparent}, Context())
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -66,7 +66,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "prompts": {"engine", "errors"},
         "cluster": {"queue"},
         "replica": {"cluster", "engine", "queue", "messages", "conf", "tracing"},
-        "controller": {"cluster", "queue", "messages", "errors", "conf"},
+        "controller": {"ledger", "cluster", "queue", "messages", "errors", "conf"},
         "orders": {"prompts", "messages", "errors", "conf", "database"},
         "answers": {"orders", "messages"},
         "runs": {

@@ -100,7 +100,10 @@ def error_headers(error: InferenceError) -> dict[str, str]:
 def handle_exception(error: Exception, context: dict[str, Any]) -> Response:
     """DRF's exception handler; counts requests for inference that were refused."""
     known = as_inference_error(error)
-    if context["view"].required_scope == INFERENCE and not was_accepted(error):
+    is_inference = (
+        context["view"].required_scope == INFERENCE and context["request"].method == "POST"
+    )
+    if is_inference and not was_accepted(error):
         runtime().ledger.refuse(known.code)
     return Response(error_body(known), status=known.status, headers=error_headers(known))
 

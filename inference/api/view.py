@@ -92,7 +92,7 @@ class ApiView(APIView):
         """Begin the span of a request for inference; the handler ends it with the answer."""
         if self.required_scope == INFERENCE and request.method == "POST":
             route = request._request.resolver_match.route
-            begin_request(f"POST /{route}", request.headers.get("traceparent", ""), "POST")
+            begin_request(f"POST /{route}", request.headers.get("traceparent", ""))
 
     def finalize_response(
         self, request: Request, response: Any, *args: Any, **kwargs: Any

@@ -6,12 +6,14 @@ import uuid
 import redis
 from django.db.models import QuerySet
 from django.db.models.functions import Now
+from django.utils import timezone
 from django_q.brokers import get_broker
 from django_q.tasks import async_task
 
 from inference.cluster.host_log import HostLog, published_lines
 from inference.cluster.liveness import LivenessLock, liveness_folder
 from inference.cluster.names import MODELS_CLUSTER, cluster_queue_name
+from inference.ledger.fleet_samples import count_load
 from inference.messages import Drain, encode
 from inference.queue import keys
 from inference.queue.sweep import fence
@@ -50,7 +52,7 @@ class FleetActions:
             load_fraction=0.0,
         )
         self._announce(replica)
-        self._count_load(replica.version.key)
+        self._count_load(replica)
 
     def act(self, replica: Replica, action: Action, host: HostFacts) -> None:
         match action:
@@ -155,11 +157,12 @@ class FleetActions:
         )
         logger.info("starting %s", replica)
 
-    def _count_load(self, version_key: str) -> None:
+    def _count_load(self, replica: Replica) -> None:
+        count_load(replica, timezone.now())
         try:
-            self._redis.hincrbyfloat(store.COUNTERS, field_of(LOADS, version_key), 1)
+            self._redis.hincrby(store.COUNTERS, field_of(LOADS, replica.version.key), 1)
         except redis.RedisError as error:
-            logger.warning("a load of %s is not counted: %s", version_key, error)
+            logger.warning("a load of %s is not counted: %s", replica.version.key, error)
 
     def _set_state(self, replica: Replica, state: str, **fields: object) -> None:
         """Move to ``state``, unless the host has moved on in the meantime."""

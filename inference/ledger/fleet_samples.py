@@ -2,66 +2,50 @@
 
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from redis import Redis
+from django.db.models import F
 
-from metrics.ledger import store
 from metrics.models import FleetSample
-from metrics.prometheus.counters import field_of
-from metrics.prometheus.names import LOADS
 from models_registry.models import Replica
 
 EVERY_SECONDS: Final = 300
+_PLACE: Final = ("taken_at", "node", "version_key")
 
 
 class FleetSamples:
-    """Takes a sample at each multiple of ``EVERY_SECONDS``; of several controllers' the first."""
+    """Samples the memory once in each interval; of several controllers' the last stays."""
 
-    def __init__(self, client: Redis) -> None:
-        self._redis = client
-        self._taken = 0
-        self._loads: dict[str, int] | None = None
+    def __init__(self) -> None:
+        self._taken: datetime | None = None
 
     def take(self, now: datetime) -> None:
         """Write the sample of the present interval, unless this process has."""
-        interval = int(now.timestamp()) // EVERY_SECONDS
+        interval = _interval(now)
         if interval == self._taken:
             return
         held: Counter[tuple[str, str]] = Counter()
         replicas = Replica.objects.filter(state__in=(Replica.State.READY, Replica.State.DRAINING))
         for replica in replicas.select_related("node", "version__model"):
             held[replica.node.name, replica.version.key] += replica.resident_bytes or 0
-        loads = self._counted_loads()
-        before = loads if self._loads is None else self._loads
-        self._loads = loads
-        nodes = {version: node for node, version in held}
-        begun = {
-            (nodes.get(version, ""), version): count - before.get(version, 0)
-            for version, count in loads.items()
-            if count > before.get(version, 0)
-        }
         FleetSample.objects.bulk_create(
             [
-                FleetSample(
-                    taken_at=datetime.fromtimestamp(interval * EVERY_SECONDS, UTC),
-                    node=node,
-                    version_key=version,
-                    resident_bytes=held[node, version],
-                    loads=begun.get((node, version), 0),
-                )
-                for node, version in held.keys() | begun.keys()
+                FleetSample(taken_at=interval, node=node, version_key=version, resident_bytes=size)
+                for (node, version), size in held.items()
             ],
-            ignore_conflicts=True,
+            update_conflicts=True,
+            unique_fields=_PLACE,
+            update_fields=["resident_bytes"],
         )
         self._taken = interval
 
-    def _counted_loads(self) -> dict[str, int]:
-        """Loads of each version since Redis counts."""
-        counters: Any = self._redis.hgetall(store.COUNTERS)
-        prefix = field_of(LOADS, "")
-        return {
-            name.removeprefix(prefix): int(float(count))
-            for raw, count in counters.items()
-            if (name := raw.decode()).startswith(prefix)
-        }
+
+def count_load(replica: Replica, now: datetime) -> None:
+    """Count a load that begins, in the interval of ``now``."""
+    place = dict(zip(_PLACE, (_interval(now), replica.node.name, replica.version.key), strict=True))
+    FleetSample.objects.get_or_create(**place, defaults={"resident_bytes": 0})
+    FleetSample.objects.filter(**place).update(loads=F("loads") + 1)
+
+
+def _interval(now: datetime) -> datetime:
+    return datetime.fromtimestamp(now.timestamp() // EVERY_SECONDS * EVERY_SECONDS, UTC)

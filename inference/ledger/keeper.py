@@ -1,4 +1,4 @@
-"""The thread of the controller that keeps the ledger complete."""
+"""The work of the controller that keeps the ledger complete."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from inference.conf import InferenceSettings
 from inference.ledger.fleet_samples import FleetSamples
 from inference.ledger.late_prices import correct_late_prices
-from inference.ledger.orphans import Orphans
+from inference.ledger.orphans import settle_orphans, write_unwritten
 from metrics.ledger.keep import Upkeep
 from metrics.ledger.refusals import copy_refusals
 
@@ -25,44 +25,30 @@ EVERY_SECONDS: Final = 5.0
 SLACK_SECONDS: Final = 300.0
 
 
-class Keeper(threading.Thread):
-    """Settles orphans, writes what waits in Redis, computes totals and samples the fleet.
+def keep_ledger(client: Redis, settings: InferenceSettings, stop: threading.Event) -> None:
+    """Settle orphans, write what waits in Redis, compute totals and sample the fleet, until a stop.
 
     All of it may run in several controllers at once.
     """
-
-    def __init__(self, client: Redis, settings: InferenceSettings) -> None:
-        super().__init__(name="ledger", daemon=True)
-        longest = settings.queue_timeout_seconds + settings.request_timeout_seconds + SLACK_SECONDS
-        orphans = Orphans(client, longest)
-        written = timedelta(seconds=longest + SLACK_SECONDS)
-        samples = FleetSamples(client)
-        upkeep = Upkeep()
-        self._stop_requested = threading.Event()
-        self._duties: list[Callable[[], object]] = [
-            orphans.settle,
-            orphans.write,
-            lambda: correct_late_prices(timezone.now(), written),
-            lambda: copy_refusals(client),
-            lambda: upkeep.run(timezone.now()),
-            lambda: samples.take(timezone.now()),
-        ]
-
-    def run(self) -> None:
-        while not self._stop_requested.wait(EVERY_SECONDS):
-            for duty in self._duties:
-                self._do(duty)
-        django.db.connection.close()
-
-    def stop(self) -> None:
-        self._stop_requested.set()
-        self.join()
-
-    def _do(self, duty: Callable[[], object]) -> None:
-        try:
-            duty()
-        except (django.db.OperationalError, django.db.InterfaceError, RedisError) as error:
-            logger.warning("the ledger waits for Postgres and Redis: %s", error)
-            django.db.connection.close()
-        except Exception:
-            logger.exception("a part of the ledger failed, will retry")
+    longest = settings.queue_timeout_seconds + settings.request_timeout_seconds + SLACK_SECONDS
+    written = timedelta(seconds=longest + SLACK_SECONDS)
+    samples, upkeep = FleetSamples(), Upkeep()
+    duties: list[Callable[[], object]] = [
+        lambda: settle_orphans(client, longest),
+        lambda: write_unwritten(client),
+        lambda: correct_late_prices(timezone.now(), written),
+        lambda: copy_refusals(client),
+        lambda: upkeep.run(timezone.now()),
+        lambda: samples.take(timezone.now()),
+    ]
+    while not stop.wait(EVERY_SECONDS):
+        for duty in duties:
+            try:
+                duty()
+            except (django.db.OperationalError, django.db.InterfaceError, RedisError) as error:
+                logger.warning("the ledger waits for Postgres and Redis: %s", error)
+                django.db.connection.close()
+                break
+            except Exception:
+                logger.exception("a part of the ledger failed, will retry")
+    django.db.connection.close()

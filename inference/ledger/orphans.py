@@ -1,4 +1,7 @@
-"""Records of requests that their web process did not settle: it died, or left them."""
+"""Records of requests that their web process did not settle: it died, or left them.
+
+Running it twice, or beside the web process, does no harm: a run has one record.
+"""
 
 import logging
 from datetime import UTC, datetime
@@ -8,8 +11,8 @@ import django.db
 import msgspec
 from redis import Redis
 
-from inference.ledger.admission import Admission, Ending, decode_admission, entry_of
-from inference.messages import TERMINAL, Failed, Finished, decode_frame
+from inference.ledger.admission import Admission, Last, decode_admission, entry_of
+from inference.messages import TERMINAL, decode_frame
 from inference.queue import keys
 from metrics.ledger import store
 from metrics.ledger.entry import Entry, decode_entry
@@ -23,87 +26,86 @@ BATCH: Final = 500
 YOUNGEST_SECONDS: Final = 10.0
 
 
-class Orphans:
-    """Settles requests from the last frames of their streams, and writes records that wait.
-
-    Running it twice, or beside the web process, does no harm: a run has one record.
+def settle_orphans(client: Redis, longest_seconds: float) -> None:
+    """Move ended requests without a web process from "open" to "unwritten".
 
     Args:
         client: of Redis.
         longest_seconds: longer than any request lasts; then it is settled even if its web process
             lives.
     """
-
-    def __init__(self, client: Redis, longest_seconds: float) -> None:
-        self._redis = client
-        self._longest_seconds = longest_seconds
-
-    def settle(self) -> None:
-        """Move ended requests without a web process from "open" to "unwritten"."""
-        seconds, microseconds = self._redis.time()
-        now = seconds + microseconds / 1e6
-        left: Any = self._redis.smembers(store.LEFT)
-        alive: dict[bytes, bool] = {}
-        for run_id, value in self._redis.hscan_iter(store.OPEN):
-            moment, process, facts = value.split(b" ", 2)
-            age_seconds = now - int(moment) / 1e6
-            if process not in alive:
-                alive[process] = bool(self._redis.exists(store.process_key(process.decode())))
-            is_left = run_id in left or not alive[process] or age_seconds > self._longest_seconds
-            if not is_left or age_seconds < YOUNGEST_SECONDS:
-                continue
-            entry = self._ended(decode_admission(facts), store.moment_of(moment))
-            if entry is None:
-                continue
-            logger.info("the request %s is settled by its last frames", entry.run_id)
-            pipeline = self._redis.pipeline()
-            pipeline.hset(store.UNWRITTEN, entry.run_id, entry.encode())
-            pipeline.hdel(store.OPEN, entry.run_id)
-            pipeline.srem(store.LEFT, entry.run_id)
-            pipeline.execute()
-
-    def write(self) -> None:
-        """Write the records that Redis keeps for Postgres."""
-        batch: list[Entry] = []
-        for run_id, value in self._redis.hscan_iter(store.UNWRITTEN, count=BATCH):
-            try:
-                batch.append(decode_entry(value))
-            except (msgspec.DecodeError, TypeError, ValueError) as error:
-                logger.error("the record of %s cannot be read: %s", run_id.decode(), error)
-            if len(batch) >= BATCH:
-                self._write(batch)
-                batch = []
-        if batch:
-            self._write(batch)
-
-    def _write(self, batch: list[Entry]) -> None:
+    seconds, microseconds = client.time()
+    now = store.moment_of(seconds * 1_000_000 + microseconds)
+    left: Any = client.smembers(store.LEFT)
+    alive: dict[bytes, bool] = {}
+    for run_id, value in client.hscan_iter(store.OPEN):
+        moment, process, facts = value.split(b" ", 2)
+        started_at = store.moment_of(moment)
+        age_seconds = (now - started_at).total_seconds()
+        if process not in alive:
+            alive[process] = bool(client.exists(store.process_key(process.decode())))
+        is_left = run_id in left or not alive[process] or age_seconds > longest_seconds
+        if not is_left or age_seconds < YOUNGEST_SECONDS:
+            continue
         try:
-            inserted = write(batch)
-        except (django.db.DataError, django.db.IntegrityError) as error:
-            if len(batch) == 1:
-                logger.error("the record of %s cannot be written: %s", batch[0].run_id, error)
-                return
-            for entry in batch:
-                self._write([entry])
-            return
-        pipeline = self._redis.pipeline()
-        pipeline.hdel(store.UNWRITTEN, *(entry.run_id for entry in batch))
-        for name, amount in deltas_of(inserted).items():
-            pipeline.hincrby(store.COUNTERS, name, amount)
+            entry = _ended(client, decode_admission(facts), started_at)
+        except msgspec.DecodeError as error:
+            logger.error("the facts of %s cannot be read: %s", run_id.decode(), error)
+            continue
+        if entry is None:
+            continue
+        logger.info("the request %s is settled by its last frames", entry.run_id)
+        pipeline = client.pipeline()
+        pipeline.hset(store.UNWRITTEN, entry.run_id, entry.encode())
+        pipeline.hdel(store.OPEN, entry.run_id)
+        pipeline.srem(store.LEFT, entry.run_id)
         pipeline.execute()
 
-    def _ended(self, admission: Admission, started_at: datetime) -> Entry | None:
-        """The record of a request; None while one of its streams goes on."""
-        frames: list[Finished | Failed | None] = []
-        for item_id in admission.item_ids:
-            # In this order: the item goes when its last frame is there.
-            waits = self._redis.exists(keys.item(item_id))
-            entries: Any = self._redis.xrevrange(keys.stream(item_id), count=1)
-            frame = decode_frame(entries[0][1][b"f"]) if entries else None
-            if isinstance(frame, TERMINAL):
-                frames.append(frame)
-            elif waits:
-                return None
-            else:
-                frames.append(None)
-        return entry_of(admission, started_at, Ending(frames, datetime.now(UTC)))
+
+def write_unwritten(client: Redis) -> None:
+    """Write the records that Redis keeps for Postgres."""
+    batch: list[Entry] = []
+    for run_id, value in client.hscan_iter(store.UNWRITTEN, count=BATCH):
+        try:
+            batch.append(decode_entry(value))
+        except (msgspec.DecodeError, TypeError, ValueError) as error:
+            logger.error("the record of %s cannot be read: %s", run_id.decode(), error)
+        if len(batch) >= BATCH:
+            _write(client, batch)
+            batch = []
+    if batch:
+        _write(client, batch)
+
+
+def _write(client: Redis, batch: list[Entry]) -> None:
+    try:
+        inserted = write(batch)
+    except (django.db.DataError, django.db.IntegrityError) as error:
+        if len(batch) == 1:
+            logger.error("the record of %s cannot be written: %s", batch[0].run_id, error)
+            return
+        for entry in batch:
+            _write(client, [entry])
+        return
+    pipeline = client.pipeline()
+    pipeline.hdel(store.UNWRITTEN, *(entry.run_id for entry in batch))
+    for name, amount in deltas_of(inserted).items():
+        pipeline.hincrby(store.COUNTERS, name, amount)
+    pipeline.execute()
+
+
+def _ended(client: Redis, admission: Admission, started_at: datetime) -> Entry | None:
+    """The record of a request; None while one of its streams goes on."""
+    frames: list[Last] = []
+    for item_id in admission.item_ids:
+        # In this order: the item goes when its last frame is there.
+        waits = client.exists(keys.item(item_id))
+        entries: Any = client.xrevrange(keys.stream(item_id), count=1)
+        frame = decode_frame(entries[0][1][b"f"]) if entries else None
+        if isinstance(frame, TERMINAL):
+            frames.append(frame)
+        elif waits:
+            return None
+        else:
+            frames.append(None)
+    return entry_of(admission, started_at, datetime.now(UTC), frames)

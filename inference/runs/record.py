@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from inference.ledger.admission import Admission, Ending, entry_of
+from inference.ledger.admission import Admission, entry_of
 from inference.messages import item_ids_of
 from inference.orders.order import Order
 from inference.principal import Principal
@@ -18,6 +18,11 @@ _MICROSECONDS = 1_000_000
 
 def admission_of(order: Order, principal: Principal) -> Admission:
     """The facts about an accepted order, which has its run id."""
+    names = (
+        ("user", principal.user_id, principal.username),
+        ("key", principal.key_id, principal.key_name),
+        ("team", principal.team_id, principal.team_name),
+    )
     return Admission(
         run_id=order.run_id,
         kind=order.kind,
@@ -25,8 +30,9 @@ def admission_of(order: Order, principal: Principal) -> Admission:
         version_key=order.spec.version_key,
         item_ids=item_ids_of(order.run_id, order.attempt, order.choices),
         choices_per_prompt=order.n,
-        user_name=principal.username,
+        names=[(kind, number, name) for kind, number, name in names if number and name],
         key_id=principal.key_id,
+        team_id=principal.team_id,
         request_id=current_request_id.get(),
         end_user=order.end_user,
         requested_model=order.request.model if order.request else order.spec.model_slug,
@@ -55,11 +61,9 @@ def record_of(
     return entry_of(
         version,
         started_at,
-        Ending(
-            frames=[choice.finished or choice.failed for choice in run.choices],
-            settled_at=datetime.now(UTC),
-            total_us=round((time.monotonic() - accepted_at) * _MICROSECONDS),
-            ttft_us=None if first is None else round((first - accepted_at) * _MICROSECONDS),
-            error_code=run.error_code,
-        ),
+        datetime.now(UTC),
+        [choice.finished or choice.failed for choice in run.choices],
+        total_us=round((time.monotonic() - accepted_at) * _MICROSECONDS),
+        ttft_us=None if first is None else round((first - accepted_at) * _MICROSECONDS),
+        error_code=run.error_code,
     )

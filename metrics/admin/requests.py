@@ -46,9 +46,7 @@ _FACTS: Final = {
         *("started_at", "kind", "requested_model", "version_key", "preset", "mode"),
         *("priority", "streamed"),
     ),
-    "Answered": (
-        *("outcome", "error_code", "tier", "fallback", "attempts", "cost_nano", "settled_at"),
-    ),
+    "Answered": (*("outcome", "error_code", "tier", "fallback", "cost_nano", "settled_at"),),
     "Tokens": (*_TOKENS, "computed_prompt_tokens", "computed_completion_tokens"),
     "Times": ("ttft_us", *_TIMES, "total_us"),
 }

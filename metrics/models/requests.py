@@ -1,7 +1,5 @@
 """One durable record per accepted request, the source of all reports."""
 
-from typing import Any
-
 from django.db import models
 
 
@@ -12,59 +10,61 @@ class Outcome(models.TextChoices):
     LOST = "lost", "lost: nobody knows how it ended"
 
 
-def _microseconds(**options: Any) -> models.BigIntegerField:
-    return models.BigIntegerField(null=True, **options)
+def _microseconds() -> models.BigIntegerField:
+    return models.BigIntegerField(null=True)
 
 
-class RequestRecord(models.Model):
-    """An accepted request. Users, keys and versions are stored by value: a record outlives them.
+class Work(models.Model):
+    """A request, or a part of one. Times are in microseconds, null where there was no such phase.
 
-    The table is partitioned by the month of ``started_at``, the moment of admission by the clock of
-    Redis; all accounting uses this moment. Times are in microseconds, and null when the request
-    ended before that phase. Rows are never changed: ``Correction`` has what is added later.
+    ``cached_tokens`` are the part of the prompt that was not computed again.
     """
 
     run_id = models.CharField(max_length=64)
-    started_at = models.DateTimeField(help_text="When the request was admitted.")
-    settled_at = models.DateTimeField(help_text="When its record was made.")
-    request_id = models.CharField(max_length=128, blank=True)
+    started_at = models.DateTimeField()
     kind = models.CharField(max_length=16)
+    version_key = models.CharField(max_length=160)
+    outcome = models.CharField(max_length=10, choices=Outcome.choices)
+    error_code = models.CharField(max_length=64, blank=True)
+    prompt_tokens = models.IntegerField(default=0)
+    cached_tokens = models.IntegerField(default=0)
+    completion_tokens = models.IntegerField(default=0)
+    queue_us = _microseconds()
+    prefill_us = _microseconds()
+    decode_us = _microseconds()
+    device_us = models.BigIntegerField(default=0)
+
+    class Meta:
+        abstract = True
+
+
+class RequestRecord(Work):
+    """An accepted request. Users, keys and versions are stored by value: a record outlives them.
+
+    The table is partitioned by the month of ``started_at``, the moment of admission by the clock of
+    Redis; all accounting uses this moment. Rows are never changed: ``Correction`` has what is added
+    later. ``tier`` is the cache that answered, empty for a model. The computed tokens are the
+    engines' work for this request; cost is in billionths of a US dollar.
+    """
+
+    settled_at = models.DateTimeField()
+    request_id = models.CharField(max_length=128, blank=True)
     user_id = models.BigIntegerField()
     key_id = models.BigIntegerField(null=True)
     team_id = models.BigIntegerField(null=True)
-    end_user = models.CharField(max_length=200, blank=True, help_text="The request's 'user'.")
+    end_user = models.CharField(max_length=200, blank=True)
     requested_model = models.CharField(max_length=200, blank=True)
-    version_key = models.CharField(max_length=160)
     preset = models.CharField(max_length=100, blank=True)
     mode = models.CharField(max_length=20, default="single")
-    tier = models.CharField(
-        max_length=10, blank=True, help_text="The cache that answered; empty for a model."
-    )
+    tier = models.CharField(max_length=10, blank=True)
     fallback = models.BooleanField(default=False)
-    attempts = models.PositiveSmallIntegerField(default=1)
     priority = models.PositiveSmallIntegerField(default=2)
     streamed = models.BooleanField(default=False)
-    outcome = models.CharField(max_length=10, choices=Outcome.choices)
-    error_code = models.CharField(max_length=64, blank=True)
-
-    prompt_tokens = models.IntegerField(default=0)
-    cached_tokens = models.IntegerField(
-        default=0, help_text="The part of the prompt that was not computed again."
-    )
-    completion_tokens = models.IntegerField(default=0)
-    computed_prompt_tokens = models.IntegerField(
-        default=0, help_text="Prompt tokens that engines computed for this request."
-    )
-    computed_completion_tokens = models.IntegerField(
-        default=0, help_text="Tokens that engines generated for this request."
-    )
-    queue_us = _microseconds()
-    ttft_us = _microseconds(help_text="From admission to the first token.")
-    prefill_us = _microseconds()
-    decode_us = _microseconds()
+    computed_prompt_tokens = models.IntegerField(default=0)
+    computed_completion_tokens = models.IntegerField(default=0)
+    ttft_us = _microseconds()
     total_us = models.BigIntegerField(default=0)
-    device_us = models.BigIntegerField(default=0)
-    cost_nano = models.BigIntegerField(default=0, help_text="In billionths of a US dollar.")
+    cost_nano = models.BigIntegerField(default=0)
     price_id = models.BigIntegerField(null=True)
 
     Outcome = Outcome
@@ -86,23 +86,10 @@ class RequestRecord(models.Model):
         return f"{self.run_id} {self.outcome}"
 
 
-class RequestStep(models.Model):
+class RequestStep(Work):
     """A part of a request that has several: a choice, an attempt, a phase."""
 
-    run_id = models.CharField(max_length=64)
-    started_at = models.DateTimeField()
     number = models.PositiveSmallIntegerField()
-    kind = models.CharField(max_length=16)
-    version_key = models.CharField(max_length=160)
-    outcome = models.CharField(max_length=10, choices=Outcome.choices)
-    error_code = models.CharField(max_length=64, blank=True)
-    prompt_tokens = models.IntegerField(default=0)
-    cached_tokens = models.IntegerField(default=0)
-    completion_tokens = models.IntegerField(default=0)
-    queue_us = _microseconds()
-    prefill_us = _microseconds()
-    decode_us = _microseconds()
-    device_us = models.BigIntegerField(default=0)
 
     class Meta:
         ordering = ["started_at", "run_id", "number"]
@@ -111,9 +98,6 @@ class RequestStep(models.Model):
             models.UniqueConstraint(fields=["run_id", "number"], name="one_step_per_number")
         ]
         indexes = [models.Index(fields=["started_at"], name="step_started")]
-
-    def __str__(self) -> str:
-        return f"{self.run_id} {self.kind} {self.number}"
 
 
 class RollMark(models.Model):
@@ -126,9 +110,6 @@ class RollMark(models.Model):
 
     class Meta:
         default_permissions = ()
-
-    def __str__(self) -> str:
-        return f"{self.slot:%Y-%m-%d %H:%M}"
 
 
 class DimensionName(models.Model):
@@ -151,6 +132,3 @@ class DimensionName(models.Model):
                 fields=["kind", "dimension_id", "valid_from"], name="one_name_at_a_time"
             )
         ]
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.dimension_id}: {self.name}"

@@ -1,4 +1,4 @@
-"""Totals of requests by time. They are computed from records, never incremented."""
+"""Figures by time: totals of requests, computed from records and never incremented, and others."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -40,26 +40,19 @@ class Usage(Dimensions):
 
     class Meta:
         abstract = True
+        default_permissions = ()
 
 
 class UsageSlot(Usage):
     """15 minutes that begin at ``slot``; every time zone's days consist of whole ones."""
 
-    slot = models.DateTimeField()
-
-    class Meta:
-        default_permissions = ()
-        indexes = [models.Index(fields=["slot"], name="usage_slot")]
+    slot = models.DateTimeField(db_index=True)
 
 
 class UsageDay(Usage):
     """A day of the time zone of the setting USAGE_TIME_ZONE."""
 
-    day = models.DateField()
-
-    class Meta:
-        default_permissions = ()
-        indexes = [models.Index(fields=["day"], name="usage_day")]
+    day = models.DateField(db_index=True)
 
 
 class Shape(models.Model):
@@ -82,22 +75,15 @@ class Shape(models.Model):
 
     class Meta:
         abstract = True
+        default_permissions = ()
 
 
 class ShapeSlot(Shape):
-    slot = models.DateTimeField()
-
-    class Meta:
-        default_permissions = ()
-        indexes = [models.Index(fields=["slot"], name="shape_slot")]
+    slot = models.DateTimeField(db_index=True)
 
 
 class ShapeDay(Shape):
-    day = models.DateField()
-
-    class Meta:
-        default_permissions = ()
-        indexes = [models.Index(fields=["day"], name="shape_day")]
+    day = models.DateField(db_index=True)
 
 
 class RefusedSlot(models.Model):
@@ -114,10 +100,28 @@ class RefusedSlot(models.Model):
         ]
 
 
+class FleetSample(models.Model):
+    """The memory that a version held on a node at a moment, and the loads begun until the next."""
+
+    taken_at = models.DateTimeField()
+    node = models.CharField(max_length=100)
+    version_key = models.CharField(max_length=160)
+    resident_bytes = models.BigIntegerField()
+    loads = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["taken_at", "node", "version_key"], name="one_sample_at_a_time"
+            )
+        ]
+
+
 class Correction(Dimensions):
     """An amount added to the cost of a slot when a price was wrong; append-only."""
 
-    slot = models.DateTimeField()
+    slot = models.DateTimeField(db_index=True)
     delta_nano = models.BigIntegerField()
     price_id = models.BigIntegerField(help_text="The price that the records should have had.")
     reason = models.CharField(max_length=200)
@@ -127,7 +131,6 @@ class Correction(Dimensions):
     class Meta:
         default_permissions = ("view",)
         ordering = ["-made_at", "-slot"]
-        indexes = [models.Index(fields=["slot"], name="correction_slot")]
 
     def __str__(self) -> str:
         return f"{self.version_key} {self.slot:%Y-%m-%d %H:%M}"

@@ -1,7 +1,7 @@
 """Metrics as text in the format of Prometheus: pure."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from itertools import accumulate
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -17,59 +17,47 @@ from metrics.prometheus.names import (
     MICROSECONDS,
     REFUSED,
     Histogram,
-    Metric,
 )
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
-Gauges = Mapping[Metric, Mapping[tuple[str, ...], float]]
 
 
-class _Families(Collector):
-    def __init__(self, families: Iterable[Family]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Family]:
-        return self._families
+class _Families(list[Family], Collector):
+    def collect(self) -> list[Family]:
+        return self
 
 
-def exposition(fields: Mapping[str, float], gauges: Gauges, versions: Collection[str]) -> bytes:
+def exposition(fields: Mapping[str, float], versions: Collection[str]) -> bytes:
     """The text of all metrics.
 
     Args:
-        fields: the hash of counters.
-        gauges: the value of each by its labels.
+        fields: counters and gauges, named as in the hash of counters.
         versions: keys in the registry; counts of all others become ``other``.
     """
-    samples: dict[str, dict[tuple[str, ...], float]] = defaultdict(lambda: defaultdict(float))
+    samples: dict[str, dict[tuple[str, ...], float]]
+    samples = defaultdict(lambda: defaultdict(float))
     for field, value in fields.items():
         name, *labels = field.split("|")
         if labels and name != REFUSED.name and labels[0] not in versions:
             labels[0] = OTHER
         samples[name][tuple(labels)] += value
-    families = [_simple(CounterMetricFamily, each, samples[each.name]) for each in COUNTERS]
+    families = _Families()
+    for kind, metrics in ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES)):
+        for metric in metrics:
+            family = kind(metric.name, metric.help, labels=metric.labels)
+            for values, amount in samples[metric.name].items():
+                family.add_metric(values, amount / metric.per)
+            families.append(family)
     families += [_histogram(each, samples[each.name]) for each in HISTOGRAMS]
-    families += [_simple(GaugeMetricFamily, each, gauges.get(each, {})) for each in GAUGES]
-    return generate_latest(_Families(families))
-
-
-def _simple(
-    kind: type[CounterMetricFamily | GaugeMetricFamily],
-    metric: Metric,
-    samples: Mapping[tuple[str, ...], float],
-) -> Family:
-    family = kind(metric.name, metric.help, labels=metric.labels)
-    for labels, value in samples.items():
-        family.add_metric(labels, value / metric.per)
-    return family
+    return generate_latest(families)
 
 
 def _histogram(histogram: Histogram, samples: Mapping[tuple[str, ...], float]) -> Family:
     family = HistogramMetricFamily(histogram.name, histogram.help, labels=("version",))
-    bounds = [f"{bound:g}" for bound in histogram.bounds]
-    for version in dict.fromkeys(version for version, _ in samples):
-        counts = [samples.get((version, bound), 0.0) for bound in (*bounds, INFINITE)]
-        buckets = zip((*bounds, "+Inf"), accumulate(counts), strict=True)
+    bounds = [*(f"{bound:g}" for bound in histogram.bounds), INFINITE]
+    for version in {version for version, _ in samples}:
+        counts = accumulate(samples.get((version, bound), 0.0) for bound in bounds)
         total = samples.get((version, SUM), 0.0) / MICROSECONDS
-        family.add_metric([version], list(buckets), total)
+        family.add_metric([version], list(zip(bounds, counts, strict=True)), total)
     return family

@@ -12,7 +12,7 @@ NANODOLLARS = 1e9
 
 @dataclass(frozen=True)
 class Metric:
-    """A counter or a gauge; the stored whole number counts parts, ``per`` of them in a unit."""
+    """A stored whole number counts parts, ``per`` of them in a unit."""
 
     name: str
     help: str
@@ -32,25 +32,15 @@ class Histogram:
     )
 
 
-REQUESTS = Metric(
-    "brigade_requests",
-    "Accepted requests that have ended, by outcome.",
-    ("version", "kind", "outcome"),
-)
-REFUSED = Metric(
-    "brigade_requests_refused",
-    "Requests that were refused before they were accepted, by error code.",
-    ("reason",),
-)
+REQUESTS = Metric("brigade_requests", "Accepted requests, ended.", ("version", "kind", "outcome"))
+REFUSED = Metric("brigade_requests_refused", "Refused requests, by error code.", ("reason",))
 PROMPT_TOKENS = Metric("brigade_prompt_tokens", "Tokens of prompts.")
 PREFIX_HITS = Metric("brigade_prefix_cache_hits", "Tokens of prompts that were not computed again.")
 GENERATION_TOKENS = Metric("brigade_generation_tokens", "Tokens of answers.")
 COST = Metric("brigade_cost_usd", "Cost of requests in US dollars.", per=NANODOLLARS)
 DEVICE = Metric("brigade_device_seconds", "Time of devices spent on requests.", per=MICROSECONDS)
 FALLBACKS = Metric("brigade_fallbacks", "Requests that a fallback version answered.")
-CACHE_HITS = Metric(
-    "brigade_cache_hits", "Requests that a cache answered, by tier.", ("version", "tier")
-)
+CACHE_HITS = Metric("brigade_cache_hits", "Requests that a cache answered.", ("version", "tier"))
 LOADS = Metric("brigade_loads", "Loads of a version into memory that were begun.")
 
 TTFT = Histogram("brigade_time_to_first_token_seconds", "Time from admission to the first token.")
@@ -66,20 +56,13 @@ TOTAL = Histogram("brigade_e2e_request_latency_seconds", "Time from admission to
 
 RUNNING = Metric("brigade_num_requests_running", "Generations that hosts compute now.")
 WAITING = Metric("brigade_num_requests_waiting", "Generations that wait inside hosts.")
-KV_CELLS = Metric("brigade_kv_cells_used", "KV cells in use.")
 KV_USAGE = Metric("brigade_kv_cache_usage_perc", "Part of the KV cells in use, 0 to 1.")
 RESIDENT = Metric("brigade_resident_bytes", "Main memory that the hosts of a version hold.")
 QUEUE_DEPTH = Metric("brigade_queue_depth", "Generations that wait for a host.")
 READY = Metric("brigade_ready_replicas", "Hosts that serve the version.")
 OPEN = Metric("brigade_open_requests", "Accepted requests without a record yet.", ())
-UNWRITTEN = Metric(
-    "brigade_unwritten_records", "Records that only Redis has, because Postgres was away.", ()
-)
-ROLL_LAG = Metric(
-    "brigade_roll_lag_seconds",
-    "Time since the end of the oldest quarter of an hour whose totals are out of date.",
-    (),
-)
+UNWRITTEN = Metric("brigade_unwritten_records", "Records that only Redis has.", ())
+ROLL_LAG = Metric("brigade_roll_lag_seconds", "Age of the oldest totals that are out of date.", ())
 CONTROLLER = Metric("brigade_controller_up", "Whether a controller acts: 1, else 0.", ())
 
 COUNTERS = (
@@ -88,6 +71,6 @@ COUNTERS = (
 )
 HISTOGRAMS = (TTFT, INTER_TOKEN, QUEUE, PREFILL, DECODE, TOTAL)
 GAUGES = (
-    *(RUNNING, WAITING, KV_CELLS, KV_USAGE, RESIDENT, QUEUE_DEPTH, READY),
+    *(RUNNING, WAITING, KV_USAGE, RESIDENT, QUEUE_DEPTH, READY),
     *(OPEN, UNWRITTEN, ROLL_LAG, CONTROLLER),
 )

@@ -13,11 +13,12 @@ from django.core.management.base import BaseCommand
 
 from inference.conf import inference_settings
 from inference.controller.controller import Controller
-from inference.ledger.keeper import Keeper
+from inference.ledger.keeper import keep_ledger
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.5
+STOP_SECONDS = 5.0
 
 
 class Command(BaseCommand):
@@ -35,8 +36,10 @@ class Command(BaseCommand):
             settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=2
         )
         controller = Controller(client, inference_settings())
-        keeper = Keeper(client, inference_settings())
-        keeper.start()
+        ledger = threading.Thread(
+            target=keep_ledger, args=(client, inference_settings(), stop), daemon=True
+        )
+        ledger.start()
         in_outage = False
         while not stop.wait(TICK_SECONDS):
             try:
@@ -56,4 +59,5 @@ class Command(BaseCommand):
                 logger.exception("a tick of the controller failed, will retry")
             else:
                 in_outage = False
-        keeper.stop()
+        # Postgres takes back what the thread has not committed by then.
+        ledger.join(STOP_SECONDS)

@@ -315,7 +315,7 @@ class Month:
             error_code="host_lost",
             queue_us=lost_us,
         )
-        record.fallback, record.attempts, record.version_key = True, 2, CODER.key
+        record.fallback, record.version_key = True, CODER.key
         decode_us = round(record.completion_tokens / CODER.decode * self._noise() * _SECOND)
         record.ttft_us = lost_us + (record.prefill_us or 0)
         record.queue_us, record.decode_us = lost_us, decode_us

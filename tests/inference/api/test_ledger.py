@@ -11,12 +11,13 @@ from django.utils import timezone
 
 from inference.database import in_database
 from inference.messages import Delta, Failed, Started, Usage, decode_frame
+from inference.models import ApiKey, Team
 from inference.queue import keys
 from inference.request_id import current_request_id
 from inference.runs.runtime import Runtime
 from metrics.ledger import store
 from metrics.ledger.check import check
-from metrics.models import RequestRecord, RequestStep
+from metrics.models import DimensionName, RequestRecord, RequestStep
 from models_registry.models import ModelVersion, Price
 from tests.inference.api.test_delivery import http_request
 from tests.stack import Api, FakeModel, ScriptedHost, body_of, eventually, recorded, sse_events
@@ -96,6 +97,23 @@ async def test_record_says_who_asked_for_which_model_and_when(api: Api, model: F
     assert not record.streamed
 
 
+async def test_record_belongs_to_the_team_of_the_key_and_keeps_all_names(
+    api: Api, model: FakeModel
+):
+    def join() -> Team:
+        team = Team.objects.create(slug="physics", name="Physics")
+        ApiKey.objects.filter(user=api.user).update(team=team)
+        return team
+
+    team = await in_database(join)
+    model.say("four")
+    await api.post(PATH, chat(model))
+    (record,) = await recorded()
+    assert record.team_id == team.pk
+    names = await in_database(lambda: set(DimensionName.objects.values_list("kind", "name")))
+    assert {("user", api.user.username), ("key", "test"), ("team", "Physics")} <= names
+
+
 async def test_reading_a_stream_again_makes_no_record(api: Api, model: FakeModel):
     model.say("hello")
     body = await body_of(await api.post(PATH, chat(model, stream=True)))
@@ -138,6 +156,7 @@ async def test_refused_requests_are_counted_by_code_and_have_no_record(
 ):
     for change in ({"temperature": 99}, {"model": "nobody"}, {"model": "nobody"}):
         assert (await api.post(PATH, chat(model) | change)).status_code in (400, 404)
+    assert (await api.get("/v1/streams/chatcmpl-unknown")).status_code == 404
     configure(max_concurrent_requests=0)
     assert (await api.post(PATH, chat(model))).status_code == 503
     await service.ledger.close()

@@ -36,14 +36,14 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
                 outages.append(1)
 
         class Idle:
-            def __init__(self, *_: object) -> None: ...
+            def __init__(self, **_: object) -> None: ...
 
             def start(self) -> None: ...
 
-            def stop(self) -> None: ...
+            def join(self, _timeout: float) -> None: ...
 
         monkeypatch.setattr(command, "Controller", Failing)
-        monkeypatch.setattr(command, "Keeper", Idle)
+        monkeypatch.setattr(command.threading, "Thread", Idle)
         monkeypatch.setattr(command.threading, "Event", lambda: stop)
         call_command("controller")
         return len(ticks), len(outages)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from inference.ledger.admission import Admission, Ending, decode_admission, entry_of
+from inference.ledger.admission import Admission, decode_admission, entry_of
 from inference.messages import Failed, Finished, Timings, Usage
 from metrics.models import RequestRecord
 from models_registry.rules.price import Price
@@ -24,7 +24,7 @@ def admission(choices: int = 1, **fields: Any) -> Admission:
 def record(*frames: Finished | Failed | None, **ending: Any) -> RequestRecord:
     """The record of a request whose choices have these last frames."""
     facts = admission(len(frames), choices_per_prompt=max(1, len(frames)))
-    return entry_of(facts, NOW, Ending(frames, NOW, **ending)).record
+    return entry_of(facts, NOW, NOW, frames, **ending).record
 
 
 def test_record_has_tokens_and_times_in_microseconds() -> None:
@@ -68,24 +68,19 @@ def test_prompt_counts_once_for_all_its_answers() -> None:
     usages = [Usage(8, 3, 2, computed_prompt_tokens=6), Usage(8, 4, 8)]
     facts = admission(4, choices_per_prompt=2)
     frames = [Finished("stop", usage) for usage in usages * 2]
-    one = entry_of(facts, NOW, Ending(frames, NOW))
+    one = entry_of(facts, NOW, NOW, frames)
     assert (one.record.prompt_tokens, one.record.completion_tokens) == (16, 14)
     assert one.record.computed_prompt_tokens == 12
     assert [step.completion_tokens for step in one.steps] == [3, 4, 3, 4]
 
 
 def test_single_choice_is_no_step() -> None:
-    assert entry_of(admission(), NOW, Ending([Finished("stop", USAGE)], NOW)).steps == []
-
-
-def test_names_are_those_that_are_known() -> None:
-    facts = admission(user_name="ann", key_id=3, key_name="laptop", team_name="nobody")
-    found = entry_of(facts, NOW, Ending([None], NOW)).names
-    assert found == [("user", 7, "ann"), ("key", 3, "laptop")]
+    assert entry_of(admission(), NOW, NOW, [Finished("stop", USAGE)]).steps == []
 
 
 def test_admission_comes_back_from_its_bytes() -> None:
-    facts = admission(2, preset="fast", prices=(Price(1, NOW, 2, 3, 4, 5),))
+    prices = (Price(1, NOW, 2, 3, 4, 5),)
+    facts = admission(2, preset="fast", names=[("user", 7, "ann")], prices=prices)
     assert decode_admission(facts.encode()) == facts
 
 
@@ -93,8 +88,9 @@ def test_cost_is_that_of_the_price_in_force_at_admission() -> None:
     noon = NOW - timedelta(hours=1)
     dear = Price(2, NOW + timedelta(seconds=1), 10**12, 10**12, 10**12, 0)
     facts = admission(prices=(Price(1, noon, 10**9, 0, 2 * 10**9, 36 * 10**8), dear))
-    ending = Ending([Finished("stop", USAGE, TIMINGS)], NOW + timedelta(minutes=1))
-    before, after = (entry_of(facts, NOW + timedelta(seconds=late), ending) for late in (0, 1))
+    frames = [Finished("stop", USAGE, TIMINGS)]
+    later = NOW + timedelta(seconds=1)
+    before, after = (entry_of(facts, started_at, later, frames) for started_at in (NOW, later))
     # 6 and 3 tokens at 1,000 and 2,000 nano-dollars, and 0.1 s at 1,000,000 a second.
     assert (before.record.price_id, before.record.cost_nano) == (1, 112_000)
     assert (after.record.price_id, after.record.cost_nano) == (2, 11_000_000)
@@ -102,5 +98,5 @@ def test_cost_is_that_of_the_price_in_force_at_admission() -> None:
 
 def test_request_without_a_price_in_force_costs_nothing() -> None:
     facts = admission(prices=(Price(1, NOW + timedelta(days=1), 10**9, 0, 0, 0),))
-    found = entry_of(facts, NOW, Ending([Finished("stop", USAGE)], NOW)).record
+    found = entry_of(facts, NOW, NOW, [Finished("stop", USAGE)]).record
     assert (found.price_id, found.cost_nano) == (None, 0)

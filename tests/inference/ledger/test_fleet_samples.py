@@ -3,13 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import redis
 
-from inference.ledger.fleet_samples import EVERY_SECONDS, FleetSamples
-from metrics.ledger import store
+from inference.ledger.fleet_samples import EVERY_SECONDS, FleetSamples, count_load
 from metrics.models import FleetSample
-from metrics.prometheus.counters import field_of
-from metrics.prometheus.names import LOADS
 from models_registry.models import ModelVersion, Node, Replica
 
 NOW = datetime(2026, 5, 10, 12, 1, tzinfo=UTC)
@@ -17,9 +13,8 @@ STEP = timedelta(seconds=EVERY_SECONDS)
 
 
 @pytest.fixture
-def node(database: None, redis_client: "redis.Redis") -> Node:
-    """A node, and a Redis without counters of other tests."""
-    redis_client.delete(store.COUNTERS)
+def node(database: None) -> Node:
+    """A node."""
     return Node.objects.create(name="gpu1")
 
 
@@ -29,21 +24,17 @@ def rows() -> list[tuple[datetime, str, str, int, int]]:
     return list(FleetSample.objects.order_by("taken_at", "version_key").values_list(*fields))
 
 
-def test_sample_has_the_memory_of_a_version_on_a_node(
-    node: Node, version: ModelVersion, redis_client: "redis.Redis"
-) -> None:
+def test_sample_has_the_memory_of_a_version_on_a_node(node: Node, version: ModelVersion) -> None:
     for size in (100, 20):
         Replica.objects.create(version=version, node=node, state="ready", resident_bytes=size)
     Replica.objects.create(version=version, node=node, state="loading", resident_bytes=5)
-    FleetSamples(redis_client).take(NOW)
+    FleetSamples().take(NOW)
     assert rows() == [(NOW - timedelta(minutes=1), "gpu1", version.key, 120, 0)]
 
 
-def test_interval_has_one_sample_whoever_takes_it(
-    node: Node, version: ModelVersion, redis_client: "redis.Redis"
-) -> None:
+def test_interval_has_one_sample_whoever_takes_it(node: Node, version: ModelVersion) -> None:
     Replica.objects.create(version=version, node=node, state="ready", resident_bytes=7)
-    first, second = FleetSamples(redis_client), FleetSamples(redis_client)
+    first, second = FleetSamples(), FleetSamples()
     for samples in (first, second, first):
         samples.take(NOW)
     assert len(rows()) == 1
@@ -51,17 +42,16 @@ def test_interval_has_one_sample_whoever_takes_it(
     assert len(rows()) == 2
 
 
-@pytest.mark.parametrize("before", [{}, {"it": 4}])
-def test_loads_are_those_since_the_sample_before(
-    node: Node, version: ModelVersion, redis_client: "redis.Redis", before: dict[str, int]
-) -> None:
-    name = field_of(LOADS, version.key)
-    for count in before.values():
-        redis_client.hincrby(store.COUNTERS, name, count)
-    samples = FleetSamples(redis_client)
-    samples.take(NOW)
-    assert rows() == []
-    redis_client.hincrby(store.COUNTERS, name, 3)
-    samples.take(NOW + STEP)
-    # It has left memory again.
-    assert [row[1:] for row in rows()] == [("", version.key, 0, 3)]
+def test_loads_count_in_the_interval_in_which_they_begin(node: Node, version: ModelVersion) -> None:
+    replica = Replica.objects.create(version=version, node=node, state="starting")
+    samples = FleetSamples()
+    for moment in (NOW, NOW, NOW + STEP):
+        count_load(replica, moment)
+        samples.take(moment)
+    Replica.objects.update(state="ready", resident_bytes=5)
+    FleetSamples().take(NOW + STEP)
+    first = NOW - timedelta(minutes=1)
+    assert rows() == [
+        (first, "gpu1", version.key, 0, 2),
+        (first + STEP, "gpu1", version.key, 5, 1),
+    ]

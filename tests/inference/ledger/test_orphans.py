@@ -5,7 +5,7 @@ import redis
 
 from inference.database import in_database
 from inference.ledger import orphans as orphans_module
-from inference.ledger.orphans import Orphans
+from inference.ledger.orphans import settle_orphans, write_unwritten
 from inference.messages import Delta, Finished, Started, Usage
 from inference.orders.order import Order
 from inference.principal import Principal
@@ -25,11 +25,10 @@ def _of_any_age(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orphans_module, "YOUNGEST_SECONDS", 0.0)
 
 
-@pytest.fixture
-def orphans(database: None, redis_client: "redis.Redis") -> Orphans:
-    """The sweep, over a ledger without requests of other tests."""
+@pytest.fixture(autouse=True)
+def _new_ledger(database: None, redis_client: "redis.Redis") -> None:
+    """A ledger without requests of other tests."""
     redis_client.delete(store.OPEN, store.UNWRITTEN, store.LEFT)
-    return Orphans(redis_client, longest_seconds=1000)
 
 
 async def dead_request(service: Runtime, version: ModelVersion) -> str:
@@ -46,10 +45,10 @@ async def dead_request(service: Runtime, version: ModelVersion) -> str:
 _dying: list[object] = []
 
 
-async def records(orphans: Orphans) -> list[RequestRecord]:
+async def records(client: "redis.Redis") -> list[RequestRecord]:
     """All records after a sweep."""
-    orphans.settle()
-    await in_database(orphans.write)
+    settle_orphans(client, longest_seconds=1000)
+    await in_database(write_unwritten, client)
     return await in_database(lambda: list(RequestRecord.objects.all()))
 
 
@@ -58,40 +57,47 @@ async def test_answer_that_nobody_read_is_recorded_when_it_ends(
     version: ModelVersion,
     scripted_host: ScriptedHost,
     redis_client: "redis.Redis",
-    orphans: Orphans,
 ) -> None:
     run_id = await dead_request(service, version)
-    assert await records(orphans) == []
+    assert await records(redis_client) == []
     item = scripted_host.claim()
     scripted_host.publish(item, [Started(2), Delta("a", [5])])
-    assert await records(orphans) == []
+    assert await records(redis_client) == []
     end = Finished("stop", Usage(2, 1, computed_prompt_tokens=2, computed_completion_tokens=1))
     scripted_host.publish(item, [end], after=2)
-    (record,) = await records(orphans)
+    (record,) = await records(redis_client)
     assert (record.run_id, record.outcome) == (run_id, "finished")
     assert (record.completion_tokens, record.key_id) == (1, 3)
     assert not redis_client.exists(store.OPEN, store.UNWRITTEN)
-    assert await records(orphans) == [record]
+    assert await records(redis_client) == [record]
 
 
 async def test_request_that_nobody_knows_any_more_is_lost(
-    service: Runtime, version: ModelVersion, scripted_host: ScriptedHost, orphans: Orphans
+    service: Runtime,
+    version: ModelVersion,
+    scripted_host: ScriptedHost,
+    redis_client: "redis.Redis",
 ) -> None:
     run_id = await dead_request(service, version)
     item = scripted_host.claim()
     await service.redis.delete(keys.item(item.id))
-    (record,) = await records(orphans)
+    redis_client.hset(store.OPEN, "of another release", b"1 dead-process nonsense")
+    (record,) = await records(redis_client)
     assert (record.run_id, record.outcome) == (run_id, "lost")
+    redis_client.delete(store.OPEN)
 
 
 async def test_request_of_a_living_process_is_left_alone(
-    service: Runtime, version: ModelVersion, scripted_host: ScriptedHost, orphans: Orphans
+    service: Runtime,
+    version: ModelVersion,
+    scripted_host: ScriptedHost,
+    redis_client: "redis.Redis",
 ) -> None:
     spec = await service.resolver.resolve(version.model.slug, "text_generation")
     async with generate(Order("chat", spec, [[1, 2]], max_tokens=4), ANN) as run:
         item = scripted_host.claim()
         scripted_host.publish(item, [Finished("stop", Usage(2, 0))])
-        assert await records(orphans) == []
+        assert await records(redis_client) == []
     await service.ledger.close()
-    (record,) = await records(orphans)
+    (record,) = await records(redis_client)
     assert record.run_id == run.header.id

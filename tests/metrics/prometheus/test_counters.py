@@ -34,7 +34,7 @@ def samples_of(text: bytes) -> dict[str, dict[tuple[str, ...], float]]:
 
 
 def shown(*records: RequestRecord, versions: tuple[str, ...] = (VERSION,)) -> Any:
-    return samples_of(exposition(deltas_of(records), {}, versions))
+    return samples_of(exposition(deltas_of(records), versions))
 
 
 def test_request_adds_to_each_counter():
@@ -86,13 +86,16 @@ def test_versions_that_the_registry_does_not_have_are_one_series():
 
 def test_unknown_models_are_refusals_of_one_series():
     fields = Counter(refusal_field("model_not_found") for _ in range(5000))
-    found = samples_of(exposition(fields, {}, ()))
+    found = samples_of(exposition(fields, ()))
     assert found == {"brigade_requests_refused_total": {("model_not_found",): 5000}}
 
 
 def test_gauges_and_fields_of_other_releases():
-    fields = {field_of(LOADS, VERSION): 3.0, "brigade_unheard_of|x": 1.0, "brigade_unlabelled": 1.0}
-    found = samples_of(exposition(fields, {QUEUE_DEPTH: {(VERSION,): 7}}, (VERSION,)))
+    fields = {
+        field_of(LOADS, VERSION): 3.0, field_of(QUEUE_DEPTH, VERSION): 7.0,
+        "brigade_unheard_of|x": 1.0, "brigade_unlabelled": 1.0,
+    }  # fmt: skip
+    found = samples_of(exposition(fields, (VERSION,)))
     assert found == {
         "brigade_loads_total": {(VERSION,): 3},
         "brigade_queue_depth": {(VERSION,): 7},

@@ -27,7 +27,7 @@ def alert_expressions() -> list[str]:
 
 def exposed() -> set[str]:
     """Names of all samples that Prometheus gets."""
-    text = exposition({}, {}, ()).decode()
+    text = exposition({}, ()).decode()
     names = set(re.findall(r"^# TYPE (\w+) (?:counter|gauge)$", text, re.M))
     for name in re.findall(r"^# TYPE (\w+) histogram$", text, re.M):
         names |= {name + suffix for suffix in ("_bucket", "_sum", "_count")}

@@ -17,6 +17,7 @@ from metrics.reports.usage import NAMED, Row, Sums, UsageReport
 # A spreadsheet takes such a cell for a formula.
 _FORMULA: Final = re.compile(r"[=+\-@\t\r\n]")
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_BAR: Final = 8
 _CLOCKS: Final = {"hour": "%Y-%m-%d %H:%M", "month": "%Y-%m"}
 _HEADER: Final = (
     *("Requests", "Tokens in", "Cached", "Tokens out", "Mean time", "Errors", "Cost"),
@@ -122,6 +123,26 @@ def table_of(report: UsageReport) -> Table:
         total=labelled("Total", report.totals),
         previous=labelled("Previous", report.previous) if report.previous is not None else None,
     )
+
+
+def usage_text(report: UsageReport) -> str:
+    """A table with bars, for terminals and for mail programs without HTML."""
+    table = table_of(report)
+    # A terminal has no room for all columns.
+    shown = [number for number, name in enumerate(table.header) if name != "Cached"]
+    sums = [cells for cells in (table.total, table.previous) if cells]
+    rows = [table.header, *(line.cells for line in table.lines), *sums]
+    bars = [
+        "",
+        *("█" * round(line.percent / 100 * _BAR) for line in table.lines),
+        *("" for _ in sums),
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for cells, bar in zip(rows, bars, strict=True):
+        padded = [f"{cells[n]:{'<' if n < table.labels else '>'}{widths[n]}}" for n in shown]
+        lines.append("  ".join([*padded, bar]).rstrip())
+    return "\n".join(lines)
 
 
 def usage_html(title: str, sections: Sequence[tuple[str, UsageReport]]) -> str:

@@ -33,7 +33,8 @@ def send_due(now: datetime | None = None) -> int:
     Several workers may do this at once. Nothing is sent without EMAIL_HOST.
     """
     now = now or timezone.now()
-    today = now.astimezone(ZoneInfo(settings.USAGE_TIME_ZONE)).date()
+    # Requests that came before midnight may still run.
+    today = (now - timedelta(hours=1)).astimezone(ZoneInfo(settings.USAGE_TIME_ZONE)).date()
     subscriptions = ReportSubscription.objects.filter(is_active=True, user__is_active=True)
     sent = 0
     for subscription in subscriptions.select_related("user") if settings.EMAIL_HOST else ():

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any, Final
@@ -19,10 +19,16 @@ _FORMULA: Final = re.compile(r"[=+\-@\t\r\n]")
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _BAR: Final = 8
 _CLOCKS: Final = {"hour": "%Y-%m-%d %H:%M", "month": "%Y-%m"}
-_HEADER: Final = (
-    *("Requests", "Tokens in", "Cached", "Tokens out", "Mean time", "Errors", "Cost"),
-    "Corrections",
-)
+_FIGURES: Final[dict[str, Callable[[Sums], str]]] = {
+    "Requests": lambda sums: f"{sums.requests:,}",
+    "Tokens in": lambda sums: f"{sums.prompt_tokens:,}",
+    "Cached": lambda sums: f"{sums.cached_tokens:,}",
+    "Tokens out": lambda sums: f"{sums.completion_tokens:,}",
+    "Mean time": lambda sums: duration(sums.finished_us / sums.finished if sums.finished else None),
+    "Errors": lambda sums: f"{sums.failed / sums.requests:.1%}" if sums.requests else NOTHING,
+    "Cost": lambda sums: money(sums.cost_nano),
+    "Corrections": lambda sums: money(sums.correction_nano),
+}
 
 
 @dataclass(frozen=True)
@@ -97,31 +103,30 @@ def csv_of(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
 
 
 def table_of(report: UsageReport) -> Table:
-    """A report in numbers that people read."""
-    query = report.query
+    """A report in numbers that people read; without a period the largest row is the first."""
+    query, rows = report.query, report.rows
     labels = ["Time"] if query.period else []
     labels += [group.capitalize() for group in query.groups]
-    most = max((row.sums.requests for row in report.rows), default=0) or 1
-    has_corrections = any(row.sums.correction_nano for row in report.rows)
-    width = len(_HEADER) if has_corrections else len(_HEADER) - 1
+    has_corrections = any(row.sums.correction_nano for row in rows)
+    figures = [name for name in _FIGURES if name != "Corrections" or has_corrections]
+    most = max((row.sums.requests for row in rows), default=0) or 1
 
-    def labelled(first: str, sums: Sums) -> list[str]:
-        return [first, *[""] * (len(labels) - 1)][: len(labels)] + _cells(sums)[:width]
+    def cells(names: Sequence[str], sums: Sums) -> list[str]:
+        padded = [*names, *[""] * len(labels)][: len(labels)]
+        return padded + [_FIGURES[name](sums) for name in figures]
 
     lines = []
-    by_size = sorted(report.rows, key=lambda row: -row.sums.requests)
-    for row in report.rows if query.period else by_size:
+    for row in rows if query.period else sorted(rows, key=lambda row: -row.sums.requests):
         since = row.since.astimezone(query.zone)
-        cells = [since.strftime(_CLOCKS.get(query.period, "%Y-%m-%d"))] if query.period else []
-        cells += [str(row.group[group]) or NONE for group in query.groups]
-        percent = round(100 * row.sums.requests / most, 1)
-        lines.append(Line(cells + _cells(row.sums)[:width], percent))
+        names = [since.strftime(_CLOCKS.get(query.period, "%Y-%m-%d"))] if query.period else []
+        names += [str(row.group[group]) or NONE for group in query.groups]
+        lines.append(Line(cells(names, row.sums), round(100 * row.sums.requests / most, 1)))
     return Table(
-        header=labels + list(_HEADER[:width]),
+        header=labels + figures,
         labels=len(labels),
         lines=lines,
-        total=labelled("Total", report.totals),
-        previous=labelled("Previous", report.previous) if report.previous is not None else None,
+        total=cells(["Total"], report.totals),
+        previous=cells(["Previous"], report.previous) if report.previous else None,
     )
 
 
@@ -147,20 +152,8 @@ def usage_text(report: UsageReport) -> str:
 
 def usage_html(title: str, sections: Sequence[tuple[str, UsageReport]]) -> str:
     """A page of reports of one range under a heading each; it needs no other file."""
-    first = sections[0][1]
-    query = first.query
-    # As texts: a template would show moments in UTC.
-    moments = {"since": query.since, "until": query.until, "as_of": first.as_of}
-    context = {
-        **{
-            name: f"{moment.astimezone(query.zone):%Y-%m-%d %H:%M}"
-            for name, moment in moments.items()
-        },
-        "title": title,
-        "zone": query.zone.key,
-        "sections": [{"title": name, "table": table_of(report)} for name, report in sections],
-        "refused": first.refused,
-    }
+    tables = [(name, table_of(report)) for name, report in sections]
+    context = {"title": title, "first": sections[0][1], "tables": tables}
     return render_to_string("metrics/report.html", context)
 
 
@@ -168,16 +161,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     return value
-
-
-def _cells(sums: Sums) -> list[str]:
-    return [
-        f"{sums.requests:,}",
-        f"{sums.prompt_tokens:,}",
-        f"{sums.cached_tokens:,}",
-        f"{sums.completion_tokens:,}",
-        duration(sums.finished_us / sums.finished if sums.finished else None),
-        f"{sums.failed / sums.requests:.1%}" if sums.requests else NOTHING,
-        money(sums.cost_nano),
-        money(sums.correction_nano),
-    ]

@@ -67,25 +67,26 @@ def projections(query: Query) -> list[Projection]:
     month, window = today.replace(day=1), today - PAST_DAYS * _DAY
     tomorrow = day_start(today + _DAY, zone)
     left_of_today = (tomorrow - now) / (tomorrow - day_start(today, zone))
-    span = {"since": day_start(min(month, window), zone), "until": slot_of(now) + SLOT}
+    since, until = day_start(min(month, window), zone), slot_of(now) + SLOT
+    by_day = replace(query, since=since, until=until, period="day")
     groups: dict[tuple[Any, ...], Mapping[str, Any]] = {(): {}}
     costs: dict[tuple[Any, ...], Counter[date]] = {(): Counter()}
-    for row in usage_rows(replace(query, **span, period="day"), _MOST_ROWS):
+    for row in usage_rows(by_day, _MOST_ROWS):
         own = tuple(row.group.values())
         groups[own] = row.group
         for key in {(), own}:
             day = row.since.astimezone(zone).date()
             costs.setdefault(key, Counter())[day] += row.sums.total_nano
     found = []
-    for key, by_day in costs.items():
-        begin = min(by_day, default=today)
+    for key, costs_by_day in costs.items():
+        begin = min(costs_by_day, default=today)
         # The day of the first use is no whole one.
         begin = window if begin <= window else begin + _DAY
         past = {
-            begin + number * _DAY: by_day[begin + number * _DAY]
+            begin + number * _DAY: costs_by_day[begin + number * _DAY]
             for number in range((today - begin).days)
         }
-        so_far = sum(cost for day, cost in by_day.items() if day >= month)
+        so_far = sum(cost for day, cost in costs_by_day.items() if day >= month)
         outlook = None
         if len(past) >= FEWEST_DAYS:
             outlook = look_ahead(past, today, left_of_today, so_far)

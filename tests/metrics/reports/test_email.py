@@ -14,7 +14,7 @@ from metrics.reports.email import last_whole, send_due
 from tests.metrics.reports.totals import add, moment
 
 pytestmark = pytest.mark.django_db
-MONDAY = moment("2025-12-01T00:30")
+MONDAY = moment("2025-12-01T01:30")
 
 
 class Disconnecting(EmailBackend):
@@ -71,14 +71,14 @@ def test_email_is_about_the_last_whole_period(
 
 
 def test_email_is_sent_once_per_period(subscription: ReportSubscription, mailoutbox: Any) -> None:
-    assert [send_due(MONDAY), send_due(MONDAY), send_due(moment("2025-12-07T23:59"))] == [1, 0, 0]
+    assert [send_due(MONDAY), send_due(MONDAY), send_due(moment("2025-12-08T00:59"))] == [1, 0, 0]
     (message,) = mailoutbox
     assert (message.to, message.subject) == (
         ["ann@example.org"],
         "Usage from 2025-11-24 to 2025-11-30",
     )
     assert ReportDelivery.objects.get().sent_at is not None
-    assert send_due(moment("2025-12-08T00:15")) == 1
+    assert send_due(moment("2025-12-08T01:00")) == 1
 
 
 def test_email_shows_what_its_user_may_see(

@@ -1,15 +1,13 @@
 """Requests in the admin: a list that stays fast with millions of rows, and a page for each."""
 
 from datetime import timedelta
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils import timezone
-from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import (
     ChoicesDropdownFilter,
     DropdownFilter,
@@ -17,8 +15,8 @@ from unfold.contrib.filters.admin import (
 )
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
-from unfold.views import ChangeList
 
+from metrics.admin.records import RecordAdmin, give_names
 from metrics.display import duration, rate, shown, title
 from metrics.models import RequestRecord, RequestStep, UsageDay
 from metrics.names import Names
@@ -33,7 +31,7 @@ _HOURS: Final = {
 }
 _USUAL_HOURS: Final = "168"
 _NONE: Final = "-"
-_PHASES: Final = ("queue", "prefill", "decode")
+_PHASES: Final = {"queue": "#d97706", "prefill": "#2563eb", "decode": "#059669"}
 _TOKENS: Final = ("prompt_tokens", "cached_tokens", "completion_tokens")
 _TIMES: Final = ("queue_us", "prefill_us", "decode_us", "device_us")
 _STEP: Final = (
@@ -113,34 +111,9 @@ def _dimension(field: str, name: str, kind_of_name: str = "") -> type[DimensionF
     return type(f"{name}_filter", (DimensionFilter,), members)
 
 
-class NamedList(ChangeList):
-    """Reads the names of the rows of a page in one query."""
-
-    result_list: Any
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        self.result_list = list(self.result_list)
-        _give_names(self.result_list)
-
-
-def _give_names(records: list[Any]) -> None:
-    kinds = ("user", "key", "team")
-    names = Names(
-        {
-            kind: {n for r in records if (n := getattr(r, f"{kind}_id")) is not None}
-            for kind in kinds
-        }
-    )
-    for record in records:
-        for kind in kinds:
-            name = names.at(kind, getattr(record, f"{kind}_id"), record.started_at)
-            setattr(record, f"{kind}_name", name)
-
-
-@display(description="Started at (UTC), run id", ordering="started_at", header=True)
-def started(record: RequestRecord) -> tuple[str, str]:
-    return f"{record.started_at:%Y-%m-%d %H:%M:%S}", record.run_id
+@display(description="Started at (UTC)", ordering="started_at")
+def started(record: RequestRecord) -> str:
+    return f"{record.started_at:%Y-%m-%d %H:%M:%S}"
 
 
 @display(description="User, key", header=True)
@@ -180,7 +153,8 @@ def _joined(*parts: str) -> str:
 
 
 @admin.register(RequestRecord)
-class RequestRecordAdmin(ModelAdmin):
+class RequestRecordAdmin(RecordAdmin):
+    change_form_template = "metrics/request.html"
     list_display = (started, caller, model, outcome, tokens, times, cost, "tier")
     sortable_by = (started,)
     list_display_links = (started,)
@@ -205,12 +179,6 @@ class RequestRecordAdmin(ModelAdmin):
     search_fields = ("run_id",)
     search_help_text = "Whole run id, request id or end user"
 
-    class Media:
-        css: ClassVar[dict[str, list[str]]] = {"all": ["metrics/ledger.css"]}
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return NamedList
-
     def get_queryset(self, request: HttpRequest) -> QuerySet[RequestRecord]:
         return super().get_queryset(request).filter(visible_to(request.user).condition())
 
@@ -233,47 +201,36 @@ class RequestRecordAdmin(ModelAdmin):
         """Each member of the staff sees rows: ``get_queryset`` decides which."""
         return bool(request.user.is_staff)
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], **options: Any
     ) -> HttpResponse:
-        record = self.get_object(request, object_id)
-        if record is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-        _give_names([record])
+        record = options["obj"]
+        give_names([record])
         steps = RequestStep.objects.filter(run_id=record.run_id, started_at=record.started_at)
-        context = {
-            **self.admin_site.each_context(request),
+        context |= {
             "title": f"Request {record.run_id}",
-            "opts": self.opts,
             "groups": {
-                name: [(title(f), shown(record, f)) for f in _FACTS[name]] for name in _FACTS
+                name: [(title(f), shown(record, f)) for f in fields]
+                for name, fields in _FACTS.items()
             },
-            "phases": _PHASES,
-            "bars": [_bar("request", record, record.total_us)]
-            + [_bar(f"{step.kind} {step.number}", step, record.total_us) for step in steps],
+            "bars": [
+                _bar("request", record, record.total_us),
+                *(_bar(f"{step.kind} {step.number}", step, record.total_us) for step in steps),
+            ],
             "steps": {
                 "headers": [title(field) for field in _STEP],
                 "rows": [[shown(step, field) for field in _STEP] for step in steps],
             },
         }
-        return TemplateResponse(request, "metrics/request.html", context)
+        return super().render_change_form(request, context, **options)
 
 
 def _bar(name: str, row: Any, whole_us: int) -> dict[str, Any]:
     """The phases of a request or step, as percentages of the request's total time."""
-    phases = [(phase, getattr(row, f"{phase}_us")) for phase in _PHASES]
-    parts = [(p, duration(us), f"{100 * us / (whole_us or us):.2f}") for p, us in phases if us]
+    times = {phase: getattr(row, f"{phase}_us") for phase in _PHASES}
+    parts = [
+        (phase, _PHASES[phase], duration(us), f"{100 * us / (whole_us or us):.2f}")
+        for phase, us in times.items()
+        if us
+    ]
     return {"name": name, "parts": parts}

@@ -12,7 +12,7 @@ from inference.api.view import ApiView, json_response, principal_in
 from inference.database import in_database
 from inference.errors import InvalidRequestError
 from inference.principal import METRICS_READ
-from metrics.reports.formats import flat_rows, usage_csv, usage_html, usage_object
+from metrics.reports.formats import csv_of, flat_rows, usage_html, usage_object
 from metrics.reports.latency import latency_report
 from metrics.reports.projection import projections
 from metrics.reports.query import BadQueryError, Query, read_query
@@ -44,7 +44,7 @@ class UsageMetrics(ApiView):
         if query.format == "html":
             return HttpResponse(usage_html("Usage", [("Usage", report)]))
         return HttpResponse(
-            usage_csv(report),
+            csv_of(query, report.rows),
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": 'attachment; filename="usage.csv"'},
         )
@@ -87,7 +87,8 @@ class VersionMetrics(UsageMetrics):
 
     def _more(self, query: Query, answer: dict[str, Any]) -> dict[str, Any]:
         ((kind, model_id),) = query.filters
-        times = {(row["from"], row["version"]): row for row in flat_rows(latency_report(query))}
+        rows = flat_rows(query, latency_report(query).rows)
+        times = {(row["from"], row["version"]): row for row in rows}
         return {
             "object": "model.metrics",
             "model_id": model_id.partition("@")[0],

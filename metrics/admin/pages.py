@@ -1,7 +1,7 @@
 """Usage, latency, cost and the fleet over time: pages with a form, charts, tables and CSV."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -26,11 +26,11 @@ from metrics.admin.charts import (
     usage_charts,
 )
 from metrics.display import NOTHING, duration, money
-from metrics.reports.fleet import FleetRow, fleet_report
-from metrics.reports.formats import csv_of, flat_rows, table_of, usage_csv
+from metrics.reports.fleet import fleet_report
+from metrics.reports.formats import csv_of, table_of
 from metrics.reports.latency import LatencyReport, latency_report
 from metrics.reports.projection import Projection, projections
-from metrics.reports.query import GROUPS, PERIODS, BadQueryError, Query, read_query
+from metrics.reports.query import GROUPS, PERIODS, BadQueryError, Query, ReportRow, read_query
 from metrics.reports.usage import Sums, UsageReport, usage_report
 from metrics.visibility import visible_to
 
@@ -45,7 +45,7 @@ _PERCENTILES: Final = ("p50", "p95", "p99")
 class Content:
     """The parts of a page; a figure has a name, a value and a remark."""
 
-    csv: Callable[[], str]
+    rows: Sequence[ReportRow]
     as_of: datetime
     charts: list[dict[str, Any]]
     tables: list[dict[str, Any]]
@@ -87,7 +87,9 @@ def report_page(request: HttpRequest, name: str) -> HttpResponse:
         return TemplateResponse(request, "metrics/report_page.html", context, status=400)
     if query.format == "csv":
         file = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
-        return HttpResponse(content.csv(), content_type="text/csv; charset=utf-8", headers=file)
+        return HttpResponse(
+            csv_of(query, content.rows), content_type="text/csv; charset=utf-8", headers=file
+        )
     since, until, as_of = (
         f"{moment.astimezone(query.zone):%Y-%m-%d %H:%M}"
         for moment in (query.since, query.until, content.as_of)
@@ -128,7 +130,7 @@ def _usage(query: Query) -> Content:
     report = usage_report(query)
     totals = (report.totals, report.previous)
     return Content(
-        csv=partial(usage_csv, report),
+        rows=report.rows,
         charts=usage_charts(
             report,
             [
@@ -169,7 +171,7 @@ def _cost(query: Query) -> Content:
         for name, rows in months.items()
     ]
     return Content(
-        csv=partial(usage_csv, report),
+        rows=report.rows,
         charts=usage_charts(report, [("Cost, corrections included", "usd", _dollars)]),
         tables=[*tables, *_usage_tables(report)],
         figures=[
@@ -197,17 +199,14 @@ def _usage_tables(report: UsageReport) -> list[dict[str, Any]]:
     tables = []
     for title, one in reports.items():
         found = table_of(one)
-        rows = [line.cells for line in found.lines]
-        last = [row for row in (found.total, found.previous) if row]
-        tables.append(_table(title, found.labels, found.header, rows, last))
+        tables.append(_table(title, found.labels, found.header, found.rows, found.last))
     return tables
 
 
 def _latency(query: Query) -> Content:
     report, whole = latency_report(query), latency_report(replace(query, period=""))
-    rows = flat_rows(report)
     return Content(
-        csv=lambda: csv_of(list(rows[0]) if rows else ["from", "to", *query.groups], rows),
+        rows=report.rows,
         charts=[percentile_chart(query, report.rows, name, _PERCENTILES) for name in _TIMES],
         tables=[
             _latency_table("Totals", whole, _TIMES),
@@ -231,21 +230,21 @@ def _latency_table(title: str, report: LatencyReport, measures: Sequence[str]) -
 
 def _fleet(query: Query) -> Content:
     rows, waits = fleet_report(query), latency_report(query)
-    names = heaviest((row.version, row.resident_bytes) for row in rows)
-    memory = [(row.since, row.version, row.resident_bytes / 2**30) for row in rows]
-    loads = [(row.since, row.version, row.loads) for row in rows]
+    names = heaviest((row.group["version"], row.resident_bytes) for row in rows)
+    memory = [(row.since, row.group["version"], row.resident_bytes / 2**30) for row in rows]
+    loads = [(row.since, row.group["version"], row.loads) for row in rows]
     cells = [
         [
             clock(query, row.since),
-            row.node,
-            row.version,
+            row.group["node"],
+            row.group["version"],
             f"{row.resident_bytes / 2**30:.2f} GiB",
             f"{row.loads}",
         ]
         for row in rows
     ]
     return Content(
-        csv=lambda: csv_of([one.name for one in fields(FleetRow)], [asdict(row) for row in rows]),
+        rows=rows,
         charts=[
             chart(query, "Memory held", "GiB", bars(query, names, memory)),
             chart(query, "Loads", "count", bars(query, names, loads)),

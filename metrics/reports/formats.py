@@ -2,17 +2,17 @@
 
 import csv
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from itertools import zip_longest
 from typing import Any, Final
 
 from django.template.loader import render_to_string
 
 from metrics.display import NOTHING, duration, money
-from metrics.reports.latency import LatencyReport, LatencyRow
-from metrics.reports.query import NONE, Query
-from metrics.reports.usage import NAMED, Row, Sums, UsageReport
+from metrics.reports.query import NONE, Query, ReportRow
+from metrics.reports.usage import Sums, UsageReport
 
 # A spreadsheet takes such a cell for a formula.
 _FORMULA: Final = re.compile(r"[=+\-@\t\r\n]")
@@ -32,22 +32,16 @@ _FIGURES: Final[dict[str, Callable[[Sums], str]]] = {
 
 
 @dataclass(frozen=True)
-class Line:
-    """The cells of a row, and its share of the most requests that a row has, from 0 to 100."""
-
-    cells: list[str]
-    percent: float
-
-
-@dataclass(frozen=True)
 class Table:
-    """A report for people; the first ``labels`` columns say what a row is about."""
+    """A report for people; the first ``labels`` columns say what a row is about.
+
+    ``last`` has the totals and, where it was asked for, those of the time before.
+    """
 
     header: list[str]
     labels: int
-    lines: list[Line]
-    total: list[str]
-    previous: list[str] | None
+    rows: list[list[str]]
+    last: list[list[str]]
 
 
 def range_of(query: Query) -> dict[str, str]:
@@ -68,66 +62,57 @@ def usage_object(report: UsageReport) -> dict[str, Any]:
         "period": query.period or None,
         "group": query.groups,
         "as_of": report.as_of.astimezone(query.zone).isoformat(),
-        "data": flat_rows(report),
+        "data": flat_rows(query, report.rows),
         "totals": report.totals.figures(),
         "previous": previous,
         "refused": report.refused,
     }
 
 
-def flat_rows(report: UsageReport | LatencyReport) -> list[dict[str, Any]]:
-    zone = report.query.zone
-
-    def flat(row: Row | LatencyRow) -> dict[str, Any]:
-        since, until = (moment.astimezone(zone) for moment in (row.since, row.until))
-        return {"from": since.isoformat(), "to": until.isoformat()} | row.group | row.figures()
-
-    return [flat(row) for row in report.rows]
-
-
-def usage_csv(report: UsageReport) -> str:
-    """A report as CSV, with a header even if there is no row."""
-    columns = ["from", "to"]
-    for group in report.query.groups:
-        columns += [group, f"{group}_id"] if group in NAMED else [group]
-    return csv_of([*columns, *Sums().figures()], flat_rows(report))
+def flat_rows(query: Query, rows: Iterable[ReportRow]) -> list[dict[str, Any]]:
+    zone = query.zone
+    return [
+        {
+            "from": row.since.astimezone(zone).isoformat(),
+            "to": row.until.astimezone(zone).isoformat(),
+            **row.group,
+            **row.figures(),
+        }
+        for row in rows
+    ]
 
 
-def csv_of(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+def csv_of(query: Query, rows: Iterable[ReportRow]) -> str:
     """Rows as CSV; a text that a spreadsheet would take for a formula gets a quote before it."""
+    flat = flat_rows(query, rows)
     file = StringIO()
     writer = csv.writer(file)
-    writer.writerow(columns)
-    writer.writerows([_cell(row[column]) for column in columns] for row in rows)
+    writer.writerow(flat[0] if flat else ["from", "to", *query.groups])
+    writer.writerows(map(_cell, row.values()) for row in flat)
     return file.getvalue()
 
 
 def table_of(report: UsageReport) -> Table:
-    """A report in numbers that people read; without a period the largest row is the first."""
-    query, rows = report.query, report.rows
+    """A report in numbers that people read."""
+    query = report.query
     labels = ["Time"] if query.period else []
     labels += [group.capitalize() for group in query.groups]
-    has_corrections = any(row.sums.correction_nano for row in rows)
+    has_corrections = any(row.sums.correction_nano for row in report.rows)
     figures = [name for name in _FIGURES if name != "Corrections" or has_corrections]
-    most = max((row.sums.requests for row in rows), default=0) or 1
 
     def cells(names: Sequence[str], sums: Sums) -> list[str]:
         padded = [*names, *[""] * len(labels)][: len(labels)]
         return padded + [_FIGURES[name](sums) for name in figures]
 
-    lines = []
-    for row in rows if query.period else sorted(rows, key=lambda row: -row.sums.requests):
+    rows = []
+    for row in report.rows:
         since = row.since.astimezone(query.zone)
         names = [since.strftime(_CLOCKS.get(query.period, "%Y-%m-%d"))] if query.period else []
         names += [str(row.group[group]) or NONE for group in query.groups]
-        lines.append(Line(cells(names, row.sums), round(100 * row.sums.requests / most, 1)))
-    return Table(
-        header=labels + figures,
-        labels=len(labels),
-        lines=lines,
-        total=cells(["Total"], report.totals),
-        previous=cells(["Previous"], report.previous) if report.previous else None,
-    )
+        rows.append(cells(names, row.sums))
+    last = [cells(["Total"], report.totals)]
+    last += [cells(["Previous"], report.previous)] if report.previous else []
+    return Table(labels + figures, len(labels), rows, last)
 
 
 def usage_text(report: UsageReport) -> str:
@@ -135,16 +120,12 @@ def usage_text(report: UsageReport) -> str:
     table = table_of(report)
     # A terminal has no room for all columns.
     shown = [number for number, name in enumerate(table.header) if name != "Cached"]
-    sums = [cells for cells in (table.total, table.previous) if cells]
-    rows = [table.header, *(line.cells for line in table.lines), *sums]
-    bars = [
-        "",
-        *("█" * round(line.percent / 100 * _BAR) for line in table.lines),
-        *("" for _ in sums),
-    ]
+    rows = [table.header, *table.rows, *table.last]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    most = max((row.sums.requests for row in report.rows), default=0) or 1
+    bars = ["", *("█" * round(_BAR * row.sums.requests / most) for row in report.rows)]
     lines = []
-    for cells, bar in zip(rows, bars, strict=True):
+    for cells, bar in zip_longest(rows, bars, fillvalue=""):
         padded = [f"{cells[n]:{'<' if n < table.labels else '>'}{widths[n]}}" for n in shown]
         lines.append("  ".join([*padded, bar]).rstrip())
     return "\n".join(lines)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
@@ -96,6 +96,18 @@ class Query:
             "month": (day.replace(day=1) + 32 * _DAY).replace(day=1),
         }
         return day_start(nexts[self.period], self.zone) if self.period else self.until
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """One group in one bucket; ``group`` has a name for each, and ids where there are any."""
+
+    since: datetime
+    until: datetime
+    group: dict[str, Any]
+
+    def figures(self) -> dict[str, Any]:
+        raise NotImplementedError
 
 
 def day_start(day: date, zone: ZoneInfo) -> datetime:

@@ -16,7 +16,7 @@ from metrics.ledger.partitions import SLOT_DAYS
 from metrics.ledger.roll import as_of
 from metrics.models import DimensionName, RefusedSlot, UsageDay, UsageSlot
 from metrics.names import Names
-from metrics.reports.query import NONE, BadQueryError, Query
+from metrics.reports.query import NONE, BadQueryError, Query, ReportRow
 
 MOST_ROWS: Final = 20_000
 NAMED: Final = ("user", "key", "team")
@@ -78,12 +78,7 @@ _SUMS: Final = tuple(field.name for field in fields(Sums))
 
 
 @dataclass(frozen=True)
-class Row:
-    """One group in one bucket; ``group`` has a name for each, and ids where there are any."""
-
-    since: datetime
-    until: datetime
-    group: dict[str, Any]
+class Row(ReportRow):
     sums: Sums
 
     def figures(self) -> dict[str, Any]:
@@ -92,7 +87,7 @@ class Row:
 
 @dataclass(frozen=True)
 class UsageReport:
-    """Totals by bucket and group, most recent buckets last; groups without requests are left out.
+    """Totals by bucket and group, most recent buckets last, largest groups first.
 
     ``refused`` counts requests that were refused, by error code: they belong to no user, so only
     readers of everything get them, and no filter applies to them. ``as_of`` is the moment until
@@ -144,7 +139,7 @@ def usage_rows(query: Query, most: int = 0) -> list[Row]:
         .filter(_condition_of(query.filters))
         .values("number", *groups)
         .annotate(**sums)
-        .order_by("number", *groups)[: most + 1]
+        .order_by("number", "-sum_requests", *groups)[: most + 1]
     )
     if len(found) > most:
         raise BadQueryError(

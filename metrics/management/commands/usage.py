@@ -6,7 +6,7 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from metrics.reports.formats import usage_csv, usage_text
+from metrics.reports.formats import csv_of, usage_text
 from metrics.reports.query import GROUPS, PERIODS, BadQueryError, read_query
 from metrics.reports.usage import usage_report
 from metrics.visibility import Visibility
@@ -42,6 +42,6 @@ class Command(BaseCommand):
                 f"--{'by' if error.param == 'group' else error.param}: {error}"
             ) from error
         if options["csv"]:
-            self.stdout.write(usage_csv(report), ending="")
+            self.stdout.write(csv_of(report.query, report.rows), ending="")
         else:
             self.stdout.write(usage_text(report))

@@ -143,7 +143,7 @@ async def test_metrics_of_a_model_have_the_form_of_their_design(api: Api, versio
     found = (await api.get(f"/api/metrics/models/{version.model.slug}")).json()
     assert (found["model_id"], found["version"]) == (version.model.slug, None)
     assert found["metrics"]["requests_count"] == 3
-    first, second = found["data"]
+    second, first = found["data"]
     assert first["version"] == version.key
     assert first["ttft_p50_ms"] == pytest.approx(80, rel=0.02)
     assert {

@@ -17,11 +17,12 @@ MEASURES: Final = {
     "total": "Total time",
     "queue": "Wait in the queue",
 }
+Value = Callable[[Sums], float]
 _STROKES: Final = {"p50": "solid", "p95": "dashed", "p99": "dotted"}
 
 
 def usage_charts(
-    report: UsageReport, shown: Iterable[tuple[str, str, Callable[[Sums], float]]]
+    report: UsageReport, shown: Iterable[tuple[str, str, Value]]
 ) -> list[dict[str, Any]]:
     """Bars by group for each title, unit and value; the previous period is a line over them."""
     query = report.query

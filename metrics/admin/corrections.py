@@ -15,11 +15,6 @@ def user(correction: Any) -> str:
     return correction.user_name
 
 
-@display(description="Quarter of an hour (UTC)", ordering="slot")
-def slot(correction: Correction) -> str:
-    return f"{correction.slot:%Y-%m-%d %H:%M}"
-
-
 @display(description="Amount", ordering="delta_nano")
 def amount(correction: Correction) -> str:
     return money(correction.delta_nano)
@@ -27,6 +22,6 @@ def amount(correction: Correction) -> str:
 
 @admin.register(Correction)
 class CorrectionAdmin(RecordAdmin):
-    list_display = ("made_at", slot, "version_key", user, amount, "reason", "made_by")
+    list_display = ("made_at", "slot", "version_key", user, amount, "reason", "made_by")
     search_fields = ("version_key", "reason", "made_by")
     date_hierarchy = "made_at"

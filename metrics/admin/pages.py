@@ -1,8 +1,7 @@
 """Usage, latency, cost and the fleet over time: pages with a form, charts, tables and CSV."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -15,22 +14,13 @@ from django.urls import path
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from metrics.admin.charts import (
-    MEASURES,
-    bars,
-    chart,
-    clock,
-    group_name,
-    heaviest,
-    percentile_chart,
-    usage_charts,
-)
+from metrics.admin import charts
 from metrics.display import NOTHING, duration, money
 from metrics.reports.fleet import fleet_report
-from metrics.reports.formats import csv_of, table_of
+from metrics.reports.formats import Table, csv_of, table_of
 from metrics.reports.latency import LatencyReport, latency_report
 from metrics.reports.projection import Projection, projections
-from metrics.reports.query import GROUPS, PERIODS, BadQueryError, Query, ReportRow, read_query
+from metrics.reports.query import GROUPS, PERIODS, BadQueryError, Query, read_query
 from metrics.reports.usage import Sums, UsageReport, usage_report
 from metrics.visibility import visible_to
 
@@ -41,16 +31,8 @@ _TIMES: Final = ("ttft", "itl", "total")
 _PERCENTILES: Final = ("p50", "p95", "p99")
 
 
-@dataclass
-class Content:
-    """The parts of a page; a figure has a name, a value and a remark."""
-
-    rows: Sequence[ReportRow]
-    as_of: datetime
-    charts: list[dict[str, Any]]
-    tables: list[dict[str, Any]]
-    figures: list[tuple[str, str, str]] = field(default_factory=list)
-    refused: dict[str, int] | None = None
+Content = dict[str, Any]
+"""The parts of a page for its template; a figure has a name, a value and a remark."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +69,11 @@ def report_page(request: HttpRequest, name: str) -> HttpResponse:
         return TemplateResponse(request, "metrics/report_page.html", context, status=400)
     if query.format == "csv":
         file = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
-        return HttpResponse(
-            csv_of(query, content.rows), content_type="text/csv; charset=utf-8", headers=file
-        )
+        text = csv_of(query, content["rows"])
+        return HttpResponse(text, content_type="text/csv; charset=utf-8", headers=file)
     since, until, as_of = (
         f"{moment.astimezone(query.zone):%Y-%m-%d %H:%M}"
-        for moment in (query.since, query.until, content.as_of)
+        for moment in (query.since, query.until, content["as_of"])
     )
     context["content"] = content
     context["range"] = f"{since} to {until}, {query.zone.key}. Complete until {as_of}."
@@ -128,41 +109,35 @@ def _inputs(page: Page, params: Mapping[str, Sequence[str]]) -> list[tuple[str, 
 
 def _usage(query: Query) -> Content:
     report = usage_report(query)
-    totals = (report.totals, report.previous)
-    return Content(
-        rows=report.rows,
-        charts=usage_charts(
-            report,
-            [
-                ("Requests", "count", lambda sums: sums.requests),
-                ("Tokens, in and out", "count", _tokens),
-                ("Cost", "usd", _dollars),
-                ("Failed requests", "count", lambda sums: sums.failed),
-            ],
-        ),
-        tables=_usage_tables(report),
-        figures=[
-            _figure("Requests", totals, lambda s: s.requests, "{:,}".format),
-            _figure("Tokens in", totals, lambda s: s.prompt_tokens, "{:,}".format),
-            _figure("Tokens out", totals, lambda s: s.completion_tokens, "{:,}".format),
-            _figure("Cost", totals, lambda s: s.total_nano, money),
-            _figure("Errors", totals, lambda s: s.failed / (s.requests or 1), "{:.2%}".format),
-            _figure("Mean time", totals, lambda s: s.finished_us / (s.finished or 1), duration),
+    shown = [
+        ("Requests", "count", lambda sums: sums.requests),
+        ("Tokens, in and out", "count", lambda sums: sums.prompt_tokens + sums.completion_tokens),
+        ("Cost", "usd", _dollars),
+        ("Failed requests", "count", lambda sums: sums.failed),
+    ]
+    figure = partial(_figure, report)
+    return _usage_content(report, shown) | {
+        "figures": [
+            figure("Requests", lambda sums: sums.requests, "{:,}".format),
+            figure("Tokens in", lambda sums: sums.prompt_tokens, "{:,}".format),
+            figure("Tokens out", lambda sums: sums.completion_tokens, "{:,}".format),
+            figure("Cost", lambda sums: sums.total_nano, money),
+            figure("Errors", lambda sums: sums.failed / (sums.requests or 1), "{:.2%}".format),
+            figure("Mean time", lambda sums: sums.finished_us / (sums.finished or 1), duration),
         ],
-        as_of=report.as_of,
-        refused=report.refused,
-    )
+        "refused": report.refused,
+    }
 
 
 def _cost(query: Query) -> Content:
     report = usage_report(query)
+    content = _usage_content(report, [("Cost, corrections included", "usd", _dollars)])
     months = {name: projections(replace(query, groups=(name,))) for name in ("team", "key")}
     whole = months["team"][0]
     _, so_far, expected, band = _month_cells(whole)
     month = f"{whole.month:%B}"
-    totals = (report.totals, report.previous)
     tables = [
-        _table(
+        Table(
             f"{month} by {name}",
             1,
             [name.capitalize(), "So far", "Expected at its end", "80 % band"],
@@ -170,72 +145,78 @@ def _cost(query: Query) -> Content:
         )
         for name, rows in months.items()
     ]
-    return Content(
-        rows=report.rows,
-        charts=usage_charts(report, [("Cost, corrections included", "usd", _dollars)]),
-        tables=[*tables, *_usage_tables(report)],
-        figures=[
+    return content | {
+        "tables": [*tables, *content["tables"]],
+        "figures": [
             (f"{month} so far", so_far, "corrections included"),
             (f"Expected at the end of {month}", expected, f"80 % band: {band}"),
-            _figure("Cost in the range", totals, lambda sums: sums.total_nano, money),
+            _figure(report, "Cost in the range", lambda sums: sums.total_nano, money),
         ],
-        as_of=report.as_of,
-    )
+    }
 
 
 def _month_cells(row: Projection) -> list[str]:
-    cells = [group_name(dict(row.group)), money(row.so_far_nano)]
+    cells = [charts.group_name(dict(row.group)), money(row.so_far_nano)]
     if row.outlook is None:
         return [*cells, NOTHING, "too little data"]
     low, high = money(row.outlook.low), money(row.outlook.high)
     return [*cells, money(row.outlook.expected), f"{low} to {high}"]
 
 
-def _usage_tables(report: UsageReport) -> list[dict[str, Any]]:
-    """The sums of the range by group, the largest first, and those of each bucket."""
+def _usage_content(report: UsageReport, shown: list[tuple[str, str, charts.Value]]) -> Content:
+    """Charts, and the sums of the range by group, the largest first, and those of each bucket."""
     reports = {"Over time": report}
     if report.query.groups:
         reports = {"Totals": usage_report(replace(report.query, period="")), **reports}
-    tables = []
-    for title, one in reports.items():
-        found = table_of(one)
-        tables.append(_table(title, found.labels, found.header, found.rows, found.last))
-    return tables
+    tables = [table_of(one, title) for title, one in reports.items()]
+    return {
+        "rows": report.rows,
+        "charts": charts.usage_charts(report, shown),
+        "tables": tables,
+        "as_of": report.as_of,
+    }
 
 
 def _latency(query: Query) -> Content:
     report, whole = latency_report(query), latency_report(replace(query, period=""))
-    return Content(
-        rows=report.rows,
-        charts=[percentile_chart(query, report.rows, name, _PERCENTILES) for name in _TIMES],
-        tables=[
+    return {
+        "rows": report.rows,
+        "charts": [
+            charts.percentile_chart(query, report.rows, name, _PERCENTILES) for name in _TIMES
+        ],
+        "tables": [
             _latency_table("Totals", whole, _TIMES),
             _latency_table("Over time", report, _TIMES),
         ],
-        as_of=report.as_of,
-    )
+        "as_of": report.as_of,
+    }
 
 
-def _latency_table(title: str, report: LatencyReport, measures: Sequence[str]) -> dict[str, Any]:
+def _latency_table(title: str, report: LatencyReport, measures: Sequence[str]) -> Table:
     times = [(measure, level) for measure in measures for level in _PERCENTILES]
-    header = ["From", "Group", "Requests", *(f"{MEASURES[one]} {level}" for one, level in times)]
+    header = [
+        "From",
+        "Group",
+        "Requests",
+        *(f"{charts.MEASURES[one]} {level}" for one, level in times),
+    ]
     rows = []
     for row in report.rows:
         found = [getattr(row.times[one], level) for one, level in times]
-        cells = [clock(report.query, row.since), group_name(row.group)]
+        cells = [charts.clock(report.query, row.since), charts.group_name(row.group)]
         cells += [f"{row.times['total'].count:,}", *(duration(ms and ms * 1000) for ms in found)]
         rows.append(cells)
-    return _table(title, 2, header, rows)
+    return Table(title, 2, header, rows)
 
 
 def _fleet(query: Query) -> Content:
     rows, waits = fleet_report(query), latency_report(query)
-    names = heaviest((row.group["version"], row.resident_bytes) for row in rows)
+    names = charts.heaviest((row.group["version"], row.resident_bytes) for row in rows)
     memory = [(row.since, row.group["version"], row.resident_bytes / 2**30) for row in rows]
     loads = [(row.since, row.group["version"], row.loads) for row in rows]
     cells = [
         [
-            clock(query, row.since),
+            charts.clock(query, row.since),
             row.group["node"],
             row.group["version"],
             f"{row.resident_bytes / 2**30:.2f} GiB",
@@ -243,35 +224,19 @@ def _fleet(query: Query) -> Content:
         ]
         for row in rows
     ]
-    return Content(
-        rows=rows,
-        charts=[
-            chart(query, "Memory held", "GiB", bars(query, names, memory)),
-            chart(query, "Loads", "count", bars(query, names, loads)),
-            percentile_chart(query, waits.rows, "queue", ("p50", "p95")),
+    return {
+        "rows": rows,
+        "charts": [
+            charts.chart(query, "Memory held", "GiB", charts.bars(query, names, memory)),
+            charts.chart(query, "Loads", "count", charts.bars(query, names, loads)),
+            charts.percentile_chart(query, waits.rows, "queue", ("p50", "p95")),
         ],
-        tables=[
+        "tables": [
             _latency_table("Waits", latency_report(replace(query, period="")), ("queue",)),
-            _table("Over time", 3, ["From", "Node", "Version", "Memory", "Loads"], cells),
+            Table("Over time", 3, ["From", "Node", "Version", "Memory", "Loads"], cells),
         ],
-        as_of=waits.as_of,
-    )
-
-
-def _table(
-    title: str,
-    labels: int,
-    header: list[str],
-    rows: list[list[str]],
-    last: Sequence[list[str]] = (),
-) -> dict[str, Any]:
-    """A table whose first columns are labels, and the others numbers."""
-    parts = [("thead", "th", [header]), ("tbody", "td", rows), ("tfoot", "td", last)]
-    return {"title": title, "labels": labels, "parts": parts}
-
-
-def _tokens(sums: Sums) -> int:
-    return sums.prompt_tokens + sums.completion_tokens
+        "as_of": waits.as_of,
+    }
 
 
 def _dollars(sums: Sums) -> float:
@@ -279,13 +244,10 @@ def _dollars(sums: Sums) -> float:
 
 
 def _figure(
-    name: str,
-    totals: tuple[Sums, Sums | None],
-    of: Callable[[Sums], float],
-    form: Callable[[Any], str],
+    report: UsageReport, name: str, of: charts.Value, form: Callable[[Any], str]
 ) -> tuple[str, str, str]:
     """A total, and how it differs from the previous period."""
-    now, before = totals
+    now, before = report.totals, report.previous
     if before is None:
         return name, form(of(now)), ""
     if not before.requests:

@@ -32,12 +32,6 @@ _HOURS: Final = {
 _USUAL_HOURS: Final = "168"
 _NONE: Final = "-"
 _PHASES: Final = {"queue": "#d97706", "prefill": "#2563eb", "decode": "#059669"}
-_TOKENS: Final = ("prompt_tokens", "cached_tokens", "completion_tokens")
-_TIMES: Final = ("queue_us", "prefill_us", "decode_us", "device_us")
-_STEP: Final = (
-    *("number", "kind", "version_key", "outcome", "error_code"),
-    *(*_TOKENS, *_TIMES),
-)
 _FACTS: Final = {
     "Who": ("user_name", "key_name", "team_name", "end_user", "request_id", "run_id"),
     "Asked": (
@@ -47,8 +41,11 @@ _FACTS: Final = {
     "Answered": (
         *("outcome", "error_code", "tier", "fallback", "attempts", "cost_nano", "settled_at"),
     ),
-    "Tokens": (*_TOKENS, "computed_prompt_tokens", "computed_completion_tokens"),
-    "Times": ("ttft_us", *_TIMES, "total_us"),
+    "Tokens": (
+        *("prompt_tokens", "cached_tokens", "completion_tokens"),
+        *("computed_prompt_tokens", "computed_completion_tokens"),
+    ),
+    "Times": ("ttft_us", "queue_us", "prefill_us", "decode_us", "device_us", "total_us"),
 }
 
 
@@ -106,9 +103,10 @@ class DimensionFilter(ListFilter):
         return rows.filter(**{self.parameter_name: value}) if value else rows
 
 
-def _dimension(field: str, name: str, kind_of_name: str = "") -> type[DimensionFilter]:
-    members = {"parameter_name": field, "title": name, "kind": kind_of_name}
-    return type(f"{name}_filter", (DimensionFilter,), members)
+def _dimension(field: str) -> type[DimensionFilter]:
+    kind = field.removesuffix("_id") if field.endswith("_id") else ""
+    members = {"parameter_name": field, "title": kind or title(field), "kind": kind}
+    return type(f"{field}_filter", (DimensionFilter,), members)
 
 
 @display(description="Started at (UTC)", ordering="started_at")
@@ -135,7 +133,7 @@ def outcome(record: RequestRecord) -> tuple[str, str]:
 @display(description="Tokens, per second", header=True)
 def tokens(record: RequestRecord) -> tuple[str, str]:
     per_second = rate(record.completion_tokens, record.decode_us)
-    return f"{record.prompt_tokens:,} → {record.completion_tokens:,}", per_second
+    return _tokens(record), per_second
 
 
 @display(description="TTFT, total", header=True)
@@ -146,6 +144,10 @@ def times(record: RequestRecord) -> tuple[str, str]:
 @display(description="Cost")
 def cost(record: RequestRecord) -> str:
     return shown(record, "cost_nano")
+
+
+def _tokens(row: RequestRecord | RequestStep) -> str:
+    return f"{row.prompt_tokens:,} → {row.completion_tokens:,}"
 
 
 def _joined(*parts: str) -> str:
@@ -162,13 +164,10 @@ class RequestRecordAdmin(RecordAdmin):
         TimeFilter,
         ("started_at", RangeDateTimeFilter),
         ("outcome", ChoicesDropdownFilter),
-        _dimension("kind", "kind"),
-        _dimension("version_key", "version"),
-        _dimension("user_id", "user", "user"),
-        _dimension("key_id", "key", "key"),
-        _dimension("team_id", "team", "team"),
-        _dimension("mode", "mode"),
-        _dimension("tier", "tier"),
+        *map(
+            _dimension,
+            ("kind", "version_key", "user_id", "key_id", "team_id", "mode", "tier"),
+        ),
     )
     list_filter_submit = True
     list_fullwidth = True
@@ -194,9 +193,6 @@ class RequestRecordAdmin(RecordAdmin):
             return by_run, False
         return queryset.filter(Q(request_id=text) | Q(end_user=text)), False
 
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.is_staff)
-
     def has_view_permission(self, request: HttpRequest, obj: object = None) -> bool:
         """Each member of the staff sees rows: ``get_queryset`` decides which."""
         return bool(request.user.is_staff)
@@ -214,15 +210,16 @@ class RequestRecordAdmin(RecordAdmin):
                 for name, fields in _FACTS.items()
             },
             "bars": [
-                _bar("request", record, record.total_us),
-                *(_bar(f"{step.kind} {step.number}", step, record.total_us) for step in steps),
+                _bar("Request", record, record.total_us),
+                *(_bar(_summary(step), step, record.total_us) for step in steps),
             ],
-            "steps": {
-                "headers": [title(field) for field in _STEP],
-                "rows": [[shown(step, field) for field in _STEP] for step in steps],
-            },
         }
         return super().render_change_form(request, context, **options)
+
+
+def _summary(step: RequestStep) -> str:
+    facts = (step.version_key, step.outcome, step.error_code, _tokens(step))
+    return f"{step.kind} {step.number}: {_joined(*facts)}"
 
 
 def _bar(name: str, row: Any, whole_us: int) -> dict[str, Any]:

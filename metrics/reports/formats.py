@@ -33,15 +33,25 @@ _FIGURES: Final[dict[str, Callable[[Sums], str]]] = {
 
 @dataclass(frozen=True)
 class Table:
-    """A report for people; the first ``labels`` columns say what a row is about.
+    """A table for people; the first ``labels`` columns say what a row is about, others are numbers.
 
-    ``last`` has the totals and, where it was asked for, those of the time before.
+    ``last`` has sums of the rows.
     """
 
-    header: list[str]
+    title: str
     labels: int
+    header: list[str]
     rows: list[list[str]]
-    last: list[list[str]]
+    last: Sequence[list[str]] = ()
+
+    @property
+    def parts(self) -> list[tuple[str, str, Sequence[list[str]]]]:
+        """The parts of the table in HTML, with the kinds of their cells."""
+        return [
+            ("thead", "th", [self.header]),
+            ("tbody", "td", self.rows),
+            ("tfoot", "td", self.last),
+        ]
 
 
 def range_of(query: Query) -> dict[str, str]:
@@ -92,8 +102,8 @@ def csv_of(query: Query, rows: Iterable[ReportRow]) -> str:
     return file.getvalue()
 
 
-def table_of(report: UsageReport) -> Table:
-    """A report in numbers that people read."""
+def table_of(report: UsageReport, title: str = "") -> Table:
+    """A report in numbers that people read, with the totals and those of the time before."""
     query = report.query
     labels = ["Time"] if query.period else []
     labels += [group.capitalize() for group in query.groups]
@@ -112,7 +122,7 @@ def table_of(report: UsageReport) -> Table:
         rows.append(cells(names, row.sums))
     last = [cells(["Total"], report.totals)]
     last += [cells(["Previous"], report.previous)] if report.previous else []
-    return Table(labels + figures, len(labels), rows, last)
+    return Table(title, len(labels), labels + figures, rows, last)
 
 
 def usage_text(report: UsageReport) -> str:
@@ -133,7 +143,7 @@ def usage_text(report: UsageReport) -> str:
 
 def usage_html(title: str, sections: Sequence[tuple[str, UsageReport]]) -> str:
     """A page of reports of one range under a heading each; it needs no other file."""
-    tables = [(name, table_of(report)) for name, report in sections]
+    tables = [table_of(report, name) for name, report in sections]
     context = {"title": title, "first": sections[0][1], "tables": tables}
     return render_to_string("metrics/report.html", context)
 

@@ -1,6 +1,6 @@
 """The cost of a month: so far, and expected at its end with a band."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -38,7 +38,7 @@ class Projection:
     is made from. It is None when there are fewer than three.
     """
 
-    group: Mapping[str, Any]
+    group: dict[str, Any]
     month: date
     so_far_nano: int
     days: int
@@ -69,28 +69,21 @@ def projections(query: Query) -> list[Projection]:
     left_of_today = (tomorrow - now) / (tomorrow - day_start(today, zone))
     since, until = day_start(min(month, window), zone), slot_of(now) + SLOT
     by_day = replace(query, since=since, until=until, period="day")
-    groups: dict[tuple[Any, ...], Mapping[str, Any]] = {(): {}}
-    costs: dict[tuple[Any, ...], Counter[date]] = {(): Counter()}
+    costs: dict[tuple[Any, ...], Counter[date]] = defaultdict(Counter, {(): Counter()})
     for row in usage_rows(by_day, _MOST_ROWS):
-        own = tuple(row.group.values())
-        groups[own] = row.group
-        for key in {(), own}:
-            day = row.since.astimezone(zone).date()
-            costs.setdefault(key, Counter())[day] += row.sums.total_nano
+        for group in {(), tuple(row.group.items())}:
+            costs[group][row.since.astimezone(zone).date()] += row.sums.total_nano
     found = []
-    for key, costs_by_day in costs.items():
-        begin = min(costs_by_day, default=today)
+    for group, by_date in costs.items():
+        begin = min(by_date, default=today)
         # The day of the first use is no whole one.
         begin = window if begin <= window else begin + _DAY
-        past = {
-            begin + number * _DAY: costs_by_day[begin + number * _DAY]
-            for number in range((today - begin).days)
-        }
-        so_far = sum(cost for day, cost in costs_by_day.items() if day >= month)
-        outlook = None
-        if len(past) >= FEWEST_DAYS:
-            outlook = look_ahead(past, today, left_of_today, so_far)
-        found.append(Projection(groups[key], month, so_far, len(past), outlook))
+        days = (today - number * _DAY for number in range(PAST_DAYS, 0, -1))
+        past = {day: by_date[day] for day in days if day >= begin}
+        so_far = sum(cost for day, cost in by_date.items() if day >= month)
+        is_enough = len(past) >= FEWEST_DAYS
+        outlook = look_ahead(past, today, left_of_today, so_far) if is_enough else None
+        found.append(Projection(dict(group), month, so_far, len(past), outlook))
     return found
 
 

@@ -13,7 +13,7 @@ from django_q.models import Schedule
 
 from metrics.models import ReportSubscription
 from metrics.reports.formats import usage_html, usage_text
-from metrics.reports.query import read_query
+from metrics.reports.query import BadQueryError, read_query
 from metrics.reports.usage import usage_report
 from metrics.visibility import visible_to
 
@@ -39,8 +39,12 @@ def send_due(now: datetime | None = None) -> int:
     sent = 0
     for subscription in subscriptions.select_related("user") if settings.EMAIL_HOST else ():
         first, last = last_whole(subscription.period, today)
-        if not subscription.deliveries.filter(period_start=first).exists():
+        if subscription.deliveries.filter(period_start=first).exists():
+            continue
+        try:
             sent += _send(subscription, first, last, now)
+        except BadQueryError as error:
+            logger.error("%s cannot be made: %s", subscription, error)
     return sent
 
 

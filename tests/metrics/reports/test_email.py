@@ -10,6 +10,7 @@ from django.core.mail.backends.locmem import EmailBackend
 from django_q.models import Schedule
 
 from metrics.models import ReportDelivery, ReportSubscription, RollMark
+from metrics.reports import usage as usage_module
 from metrics.reports.email import last_whole, send_due
 from tests.metrics.reports.totals import add, moment
 
@@ -146,6 +147,17 @@ def test_email_that_may_have_been_sent_is_not_sent_again(
     assert (delivery.sent_at, delivery.error) == (None, "Connection unexpectedly closed")
     settings.EMAIL_BACKEND = backend(EmailBackend)
     assert (send_due(MONDAY), mailoutbox) == (0, [])
+
+
+def test_email_with_too_many_rows_does_not_stop_the_others(
+    subscription: ReportSubscription, mailoutbox: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = get_user_model().objects.create_superuser("root")
+    ReportSubscription.objects.create(user=root, email="root@example.org")
+    monkeypatch.setattr(usage_module, "MOST_ROWS", 2)
+    add("2025-11-26T10:00", 1, user_id=root.pk)
+    assert send_due(MONDAY) == 1
+    assert [message.to for message in mailoutbox] == [["ann@example.org"]]
 
 
 def test_email_is_left_to_the_worker_that_was_faster(

@@ -172,7 +172,7 @@ def _usage_content(report: UsageReport, shown: list[tuple[str, str, charts.Value
         found = table_of(one)
         rows = [line.cells for line in found.lines]
         last = [row for row in (found.total, found.previous) if row]
-        tables.append(_table(title, found.labels, found.header, rows, last))
+        tables.append(_table(title, found.labels, found.header, rows, *last))
     return {
         "csv": partial(usage_csv, report),
         "charts": charts.usage_charts(report, shown),
@@ -200,12 +200,8 @@ def _latency(query: Query) -> Content:
 
 def _latency_table(title: str, report: LatencyReport, measures: Sequence[str]) -> dict[str, Any]:
     times = [(measure, level) for measure in measures for level in _PERCENTILES]
-    header = [
-        "From",
-        "Group",
-        "Requests",
-        *(f"{charts.MEASURES[one]} {level}" for one, level in times),
-    ]
+    header = ["From", "Group", "Requests"]
+    header += [f"{charts.MEASURES[one]} {level}" for one, level in times]
     rows = []
     for row in report.rows:
         found = [getattr(row.times[one], level) for one, level in times]
@@ -246,14 +242,10 @@ def _fleet(query: Query) -> Content:
 
 
 def _table(
-    title: str,
-    labels: int,
-    header: list[str],
-    rows: list[list[str]],
-    last: Sequence[list[str]] = (),
+    title: str, labels: int, header: list[str], rows: list[list[str]], *last: list[str]
 ) -> dict[str, Any]:
     """A table whose first columns are labels, and the others numbers."""
-    parts = [("thead", "th", [header]), ("tbody", "td", rows), ("tfoot", "td", last)]
+    parts = [("thead", "th", [header]), ("tbody", "td", rows), ("tfoot", "th", last)]
     return {"title": title, "labels": labels, "parts": parts}
 
 

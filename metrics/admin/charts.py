@@ -33,9 +33,9 @@ def usage_charts(
     for title, unit, of in shown:
         rows = [(row.since, group_name(row.group), of(row.sums)) for row in report.rows]
         before = [(row.since, "previous", of(row.sums)) for row in past_rows]
-        series = bars(query, names, rows)
-        series += [line | {"detail": "previous"} for line in bars(past, ["previous"], before)]
-        charts.append(chart(query, title, unit, series))
+        # Chart.js draws the first on top.
+        series = [line | {"detail": "previous"} for line in bars(past, ["previous"], before)]
+        charts.append(chart(query, title, unit, series + bars(query, names, rows)))
     return charts
 
 

@@ -194,12 +194,8 @@ def _latency(query: Query) -> Content:
 
 def _latency_table(title: str, report: LatencyReport, measures: Sequence[str]) -> Table:
     times = [(measure, level) for measure in measures for level in _PERCENTILES]
-    header = [
-        "From",
-        "Group",
-        "Requests",
-        *(f"{charts.MEASURES[one]} {level}" for one, level in times),
-    ]
+    header = ["From", "Group", "Requests"]
+    header += [f"{charts.MEASURES[one]} {level}" for one, level in times]
     rows = []
     for row in report.rows:
         found = [getattr(row.times[one], level) for one, level in times]

@@ -41,11 +41,11 @@ _FACTS: Final = {
     "Answered": (
         *("outcome", "error_code", "tier", "fallback", "attempts", "cost_nano", "settled_at"),
     ),
-    "Tokens": (
+    "Tokens and times": (
         *("prompt_tokens", "cached_tokens", "completion_tokens"),
         *("computed_prompt_tokens", "computed_completion_tokens"),
+        *("ttft_us", "queue_us", "prefill_us", "decode_us", "device_us", "total_us"),
     ),
-    "Times": ("ttft_us", "queue_us", "prefill_us", "decode_us", "device_us", "total_us"),
 }
 
 
@@ -132,8 +132,7 @@ def outcome(record: RequestRecord) -> tuple[str, str]:
 
 @display(description="Tokens, per second", header=True)
 def tokens(record: RequestRecord) -> tuple[str, str]:
-    per_second = rate(record.completion_tokens, record.decode_us)
-    return _tokens(record), per_second
+    return _tokens(record), rate(record.completion_tokens, record.decode_us)
 
 
 @display(description="TTFT, total", header=True)
@@ -204,7 +203,6 @@ class RequestRecordAdmin(RecordAdmin):
         give_names([record])
         steps = RequestStep.objects.filter(run_id=record.run_id, started_at=record.started_at)
         context |= {
-            "title": f"Request {record.run_id}",
             "groups": {
                 name: [(title(f), shown(record, f)) for f in fields]
                 for name, fields in _FACTS.items()
@@ -224,10 +222,9 @@ def _summary(step: RequestStep) -> str:
 
 def _bar(name: str, row: Any, whole_us: int) -> dict[str, Any]:
     """The phases of a request or step, as percentages of the request's total time."""
-    times = {phase: getattr(row, f"{phase}_us") for phase in _PHASES}
     parts = [
-        (phase, _PHASES[phase], duration(us), f"{100 * us / (whole_us or us):.2f}")
-        for phase, us in times.items()
-        if us
+        (phase, colour, duration(us), f"{100 * us / (whole_us or us):.2f}")
+        for phase, colour in _PHASES.items()
+        if (us := getattr(row, f"{phase}_us"))
     ]
     return {"name": name, "parts": parts}

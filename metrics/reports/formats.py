@@ -50,7 +50,7 @@ class Table:
         return [
             ("thead", "th", [self.header]),
             ("tbody", "td", self.rows),
-            ("tfoot", "td", self.last),
+            ("tfoot", "th", self.last),
         ]
 
 

@@ -22,7 +22,6 @@ function dataset({ name, detail, colour, values }) {
     borderWidth: detail ? 2 : 0,
     borderDash: DASHES[detail] ?? [],
     stack: detail ? name + detail : "bars",
-    order: detail ? 0 : 1,
     categoryPercentage: 1,
     pointBorderWidth: 0,
     pointRadius: 1,
@@ -31,10 +30,10 @@ function dataset({ name, detail, colour, values }) {
 }
 
 // The lines of a name, which are its percentiles, come and go together.
-function toggle(chart, name) {
-  chart.data.datasets.forEach(({ label }, place) => {
-    if (label === name) chart.setDatasetVisibility(place, !chart.isDatasetVisible(place));
-  });
+function toggle(_, { text }, { chart }) {
+  for (const [place, { label }] of chart.data.datasets.entries()) {
+    if (label === text) chart.setDatasetVisibility(place, !chart.isDatasetVisible(place));
+  }
   chart.update();
 }
 
@@ -53,7 +52,7 @@ function draw(canvas, { labels, series, unit }) {
       plugins: {
         legend: {
           position: "bottom",
-          onClick: (_, item, { chart }) => toggle(chart, item.text),
+          onClick: toggle,
           labels: { boxWidth: 12, boxHeight: 12, filter: (item, { datasets }) => !["p95", "p99"].includes(datasets[item.datasetIndex].detail) },
         },
         tooltip: { callbacks: { label: ({ dataset, parsed }) => `${`${dataset.label} ${dataset.detail}`.trim()}: ${format(parsed.y)}` } },
@@ -67,7 +66,7 @@ Chart.defaults.color = "#7b8494";
 Chart.defaults.borderColor = "#80808040";
 const data = JSON.parse(document.getElementById("charts")?.textContent ?? "[]");
 const charts = [...document.querySelectorAll("canvas[data-chart]")].map((canvas) => draw(canvas, data[canvas.dataset.chart]));
-addEventListener("beforeprint", () => charts.forEach((chart) => chart.resize(640, 260)));
+addEventListener("beforeprint", () => charts.forEach((chart) => chart.resize(570, 250)));
 addEventListener("afterprint", () => charts.forEach((chart) => chart.resize()));
 
 // A range is either the last days, or dates.

@@ -22,6 +22,7 @@ NONE: Final = "none"
 _MANY: Final = ("group", "filter")
 _KNOWN: Final = ("from", "to", "last", "tz", "period", "compare", "format", *_MANY)
 _DAY: Final = timedelta(days=1)
+_LONG: Final = 180 * _DAY
 
 
 class BadQueryError(ValueError):
@@ -62,13 +63,15 @@ class Query:
 
     @property
     def previous(self) -> "Query":
-        """The time before, as long and, for ranges that begin with a day, up to the same hour."""
+        """The time before, as long and, for ranges of whole days and today, up to the same hour."""
         first, after = self._day(self.since), self._day(self.until - SLOT) + _DAY
         if day_start(first, self.zone) != self.since:
             return replace(self, since=self.since - (self.until - self.since), until=self.since)
-        rest_of_last_day = day_start(after, self.zone) - self.until
-        since = day_start(first - (after - first), self.zone)
-        return replace(self, since=since, until=self.since - rest_of_last_day)
+        since, until = day_start(first - (after - first), self.zone), self.since
+        # Parts of days long ago are not kept, and of a long range they are little.
+        if after - first <= _LONG:
+            until -= day_start(after, self.zone) - self.until
+        return replace(self, since=since, until=until)
 
     @property
     def day_edges(self) -> list[date] | None:

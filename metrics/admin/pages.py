@@ -1,7 +1,7 @@
 """Usage, latency, cost and the fleet over time: pages with a form, charts, tables and CSV."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -16,8 +16,8 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from metrics.admin import charts
 from metrics.display import NOTHING, duration, money
-from metrics.reports.fleet import FleetRow, fleet_report
-from metrics.reports.formats import csv_of, flat_rows, table_of, usage_csv
+from metrics.reports.fleet import fleet_report
+from metrics.reports.formats import Table, csv_of, table_of
 from metrics.reports.latency import LatencyReport, latency_report
 from metrics.reports.projection import Projection, projections
 from metrics.reports.query import GROUPS, PERIODS, BadQueryError, Query, read_query
@@ -69,7 +69,8 @@ def report_page(request: HttpRequest, name: str) -> HttpResponse:
         return TemplateResponse(request, "metrics/report_page.html", context, status=400)
     if query.format == "csv":
         file = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
-        return HttpResponse(content["csv"](), content_type="text/csv; charset=utf-8", headers=file)
+        text = csv_of(query, content["rows"])
+        return HttpResponse(text, content_type="text/csv; charset=utf-8", headers=file)
     since, until, as_of = (
         f"{moment.astimezone(query.zone):%Y-%m-%d %H:%M}"
         for moment in (query.since, query.until, content["as_of"])
@@ -136,7 +137,7 @@ def _cost(query: Query) -> Content:
     _, so_far, expected, band = _month_cells(whole)
     month = f"{whole.month:%B}"
     tables = [
-        _table(
+        Table(
             f"{month} by {name}",
             1,
             [name.capitalize(), "So far", "Expected at its end", "80 % band"],
@@ -167,14 +168,9 @@ def _usage_content(report: UsageReport, shown: list[tuple[str, str, charts.Value
     reports = {"Over time": report}
     if report.query.groups:
         reports = {"Totals": usage_report(replace(report.query, period="")), **reports}
-    tables = []
-    for title, one in reports.items():
-        found = table_of(one)
-        rows = [line.cells for line in found.lines]
-        last = [row for row in (found.total, found.previous) if row]
-        tables.append(_table(title, found.labels, found.header, rows, *last))
+    tables = [table_of(one, title) for title, one in reports.items()]
     return {
-        "csv": partial(usage_csv, report),
+        "rows": report.rows,
         "charts": charts.usage_charts(report, shown),
         "tables": tables,
         "as_of": report.as_of,
@@ -183,10 +179,8 @@ def _usage_content(report: UsageReport, shown: list[tuple[str, str, charts.Value
 
 def _latency(query: Query) -> Content:
     report, whole = latency_report(query), latency_report(replace(query, period=""))
-    rows = flat_rows(report)
-    header = list(rows[0]) if rows else ["from", "to", *query.groups]
     return {
-        "csv": partial(csv_of, header, rows),
+        "rows": report.rows,
         "charts": [
             charts.percentile_chart(query, report.rows, name, _PERCENTILES) for name in _TIMES
         ],
@@ -198,7 +192,7 @@ def _latency(query: Query) -> Content:
     }
 
 
-def _latency_table(title: str, report: LatencyReport, measures: Sequence[str]) -> dict[str, Any]:
+def _latency_table(title: str, report: LatencyReport, measures: Sequence[str]) -> Table:
     times = [(measure, level) for measure in measures for level in _PERCENTILES]
     header = ["From", "Group", "Requests"]
     header += [f"{charts.MEASURES[one]} {level}" for one, level in times]
@@ -208,26 +202,26 @@ def _latency_table(title: str, report: LatencyReport, measures: Sequence[str]) -
         cells = [charts.clock(report.query, row.since), charts.group_name(row.group)]
         cells += [f"{row.times['total'].count:,}", *(duration(ms and ms * 1000) for ms in found)]
         rows.append(cells)
-    return _table(title, 2, header, rows)
+    return Table(title, 2, header, rows)
 
 
 def _fleet(query: Query) -> Content:
     rows, waits = fleet_report(query), latency_report(query)
-    names = charts.heaviest((row.version, row.resident_bytes) for row in rows)
-    memory = [(row.since, row.version, row.resident_bytes / 2**30) for row in rows]
-    loads = [(row.since, row.version, row.loads) for row in rows]
+    names = charts.heaviest((row.group["version"], row.resident_bytes) for row in rows)
+    memory = [(row.since, row.group["version"], row.resident_bytes / 2**30) for row in rows]
+    loads = [(row.since, row.group["version"], row.loads) for row in rows]
     cells = [
         [
             charts.clock(query, row.since),
-            row.node,
-            row.version,
+            row.group["node"],
+            row.group["version"],
             f"{row.resident_bytes / 2**30:.2f} GiB",
             f"{row.loads}",
         ]
         for row in rows
     ]
     return {
-        "csv": partial(csv_of, [one.name for one in fields(FleetRow)], [asdict(r) for r in rows]),
+        "rows": rows,
         "charts": [
             charts.chart(query, "Memory held", "GiB", charts.bars(query, names, memory)),
             charts.chart(query, "Loads", "count", charts.bars(query, names, loads)),
@@ -235,18 +229,10 @@ def _fleet(query: Query) -> Content:
         ],
         "tables": [
             _latency_table("Waits", latency_report(replace(query, period="")), ("queue",)),
-            _table("Over time", 3, ["From", "Node", "Version", "Memory", "Loads"], cells),
+            Table("Over time", 3, ["From", "Node", "Version", "Memory", "Loads"], cells),
         ],
         "as_of": waits.as_of,
     }
-
-
-def _table(
-    title: str, labels: int, header: list[str], rows: list[list[str]], *last: list[str]
-) -> dict[str, Any]:
-    """A table whose first columns are labels, and the others numbers."""
-    parts = [("thead", "th", [header]), ("tbody", "td", rows), ("tfoot", "th", last)]
-    return {"title": title, "labels": labels, "parts": parts}
 
 
 def _dollars(sums: Sums) -> float:

@@ -38,8 +38,8 @@ def summed(chart: dict[str, Any]) -> dict[str, float]:
     return {one["name"]: sum(one["values"]) for one in chart["series"]}
 
 
-def parts(table: dict[str, Any]) -> dict[str, list[list[str]]]:
-    return {name: rows for name, _, rows in table["parts"]}
+def parts(table: Any) -> dict[str, list[list[str]]]:
+    return {name: rows for name, _, rows in table.parts}
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from metrics.ledger.buckets import bucket_of
+from metrics.ledger.roll import SUMS
 from metrics.models import ShapeSlot, UsageDay, UsageSlot
 from metrics.reports.query import Query, read_query
-from metrics.reports.usage import Sums
 from metrics.visibility import Visibility
 
 EVERYTHING = Visibility(everything=True)
@@ -66,5 +66,5 @@ def add_shape(slot: str, measure: str, times_us: Iterable[int], version_key: str
 
 
 def _totals(requests: int, fields: dict[str, Any]) -> dict[str, Any]:
-    sums = dict.fromkeys((name for name in vars(Sums()) if name != "cache_hits"), 0)
+    sums = dict.fromkeys([*SUMS, "correction_nano"], 0)
     return sums | DIMENSIONS | {"requests": requests, "finished": requests} | fields

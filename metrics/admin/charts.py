@@ -13,7 +13,7 @@ from metrics.reports.usage import Sums, UsageReport, usage_rows
 MOST_SERIES: Final = 7
 MEASURES: Final = {
     "ttft": "First token",
-    "itl": "Between tokens",
+    "itl": "Per token",
     "total": "Total time",
     "queue": "Wait in the queue",
 }

@@ -246,8 +246,6 @@ def _figure(
     now, before = report.totals, report.previous
     if before is None:
         return name, form(of(now)), ""
-    if not before.requests:
-        return name, form(of(now)), "previous: no requests"
     change = f", {of(now) / of(before) - 1:+.0%}" if of(before) else ""
     return name, form(of(now)), f"previous {form(of(before))}{change}"
 

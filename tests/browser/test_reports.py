@@ -111,7 +111,7 @@ def test_request_is_found_by_its_filter_and_has_a_page(
     page.get_by_text("Filters").first.click()
     expect(page.locator("[name=version_key]").first).to_be_attached()
     shoot(page, "reports-requests")
-    page.goto(f"{LIST}?hours=any&outcome__exact=failed")
+    page.goto(f"{LIST}?since=&outcome__exact=failed")
     page.locator("#result_list tbody a").last.click()
     expect(page.get_by_role("heading", name="Timeline")).to_be_visible()
     expect(page.get_by_text("failed").first).to_be_visible()

@@ -22,6 +22,8 @@ function dataset({ name, detail, colour, values }) {
     borderWidth: detail ? 2 : 0,
     borderDash: DASHES[detail] ?? [],
     stack: detail ? name + detail : "bars",
+    // Narrow bars have no gaps between them, which would look like stripes.
+    barPercentage: values.length > 60 ? 1 : 0.9,
     categoryPercentage: 1,
     pointBorderWidth: 0,
     pointRadius: 1,

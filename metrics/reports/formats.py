@@ -130,7 +130,11 @@ def usage_text(report: UsageReport) -> str:
     table = table_of(report)
     # A terminal has no room for all columns.
     shown = [number for number, name in enumerate(table.header) if name != "Cached"]
-    rows = [table.header, *table.rows, *table.last]
+    # A name must give no orders to a terminal.
+    rows = [
+        [re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", cell) for cell in row]
+        for row in (table.header, *table.rows, *table.last)
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     most = max((row.sums.requests for row in report.rows), default=0) or 1
     bars = ["", *("█" * round(_BAR * row.sums.requests / most) for row in report.rows)]

@@ -11,19 +11,20 @@ from inference.api.openai.models import status_of, version_named
 from inference.api.view import ApiView, json_response, principal_in
 from inference.database import in_database
 from inference.errors import InvalidRequestError
-from inference.principal import METRICS_READ
+from inference.principal import METRICS_READ, MODELS_READ
 from metrics.reports.formats import csv_of, flat_rows, usage_html, usage_object
 from metrics.reports.latency import latency_report
 from metrics.reports.projection import projections
 from metrics.reports.query import BadQueryError, Query, read_query
 from metrics.reports.usage import usage_report
-from metrics.visibility import visible_to
+from metrics.visibility import Visibility, visible_to
 
 
 class UsageMetrics(ApiView):
     """The requests that the caller may see, in the last 30 days if the address names no range."""
 
     required_scope = METRICS_READ
+    shows_everything = False
     usual_last = "30d"
     usual_group: tuple[str, ...] = ()
 
@@ -32,9 +33,10 @@ class UsageMetrics(ApiView):
         return await in_database(self._answer, params, principal_in(request).user_id)
 
     def _answer(self, params: dict[str, list[str]], user_id: int) -> HttpResponse:
-        user = get_user_model().objects.get(pk=user_id)
+        own = visible_to(get_user_model().objects.get(pk=user_id))
+        visible = Visibility(everything=True) if self.shows_everything else own
         try:
-            query = read_query(params, timezone.now(), visible_to(user), self.usual_last)
+            query = read_query(params, timezone.now(), visible, self.usual_last)
             report = usage_report(query)
             if query.format == "json":
                 answer = usage_object(report)
@@ -96,3 +98,10 @@ class VersionMetrics(UsageMetrics):
             "metrics": answer["totals"],
             "data": [times.get((row["from"], row["version"]), {}) | row for row in answer["data"]],
         }
+
+
+class ModelMetrics(VersionMetrics):
+    """The same of all users' requests, which every reader of the registry may see."""
+
+    required_scope = MODELS_READ
+    shows_everything = True

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from metrics.reports.formats import clock
 from metrics.reports.latency import LatencyRow, Percentiles
 from metrics.reports.query import NONE, Query
 from metrics.reports.usage import Sums, UsageReport, usage_rows
@@ -86,8 +87,3 @@ def heaviest(weights: Iterable[tuple[str, int]]) -> list[str]:
 def group_name(group: dict[str, Any]) -> str:
     names = [str(value) or NONE for key, value in group.items() if not key.endswith("_id")]
     return ", ".join(names) or "all"
-
-
-def clock(query: Query, moment: datetime) -> str:
-    local = moment.astimezone(query.zone)
-    return f"{local:%Y-%m-%d %H:%M}" if query.period == "hour" else f"{local:%Y-%m-%d}"

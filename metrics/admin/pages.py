@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 from metrics.admin import charts
 from metrics.display import NOTHING, duration, money
 from metrics.reports.fleet import fleet_report
-from metrics.reports.formats import Table, csv_of, table_of
+from metrics.reports.formats import Table, clock, csv_of, table_of
 from metrics.reports.latency import LatencyReport, latency_report
 from metrics.reports.projection import Projection, projections
 from metrics.reports.query import GROUPS, PERIODS, BadQueryError, Query, read_query
@@ -168,11 +168,10 @@ def _usage_content(report: UsageReport, shown: list[tuple[str, str, charts.Value
     reports = {"Over time": report}
     if report.query.groups:
         reports = {"Totals": usage_report(replace(report.query, period="")), **reports}
-    tables = [table_of(one, title) for title, one in reports.items()]
     return {
         "rows": report.rows,
         "charts": charts.usage_charts(report, shown),
-        "tables": tables,
+        "tables": [table_of(one, title) for title, one in reports.items()],
         "as_of": report.as_of,
     }
 
@@ -199,7 +198,7 @@ def _latency_table(title: str, report: LatencyReport, measures: Sequence[str]) -
     rows = []
     for row in report.rows:
         found = [getattr(row.times[one], level) for one, level in times]
-        cells = [charts.clock(report.query, row.since), charts.group_name(row.group)]
+        cells = [clock(report.query, row.since), charts.group_name(row.group)]
         cells += [f"{row.times['total'].count:,}", *(duration(ms and ms * 1000) for ms in found)]
         rows.append(cells)
     return Table(title, 2, header, rows)
@@ -212,7 +211,7 @@ def _fleet(query: Query) -> Content:
     loads = [(row.since, row.group["version"], row.loads) for row in rows]
     cells = [
         [
-            charts.clock(query, row.since),
+            clock(query, row.since),
             row.group["node"],
             row.group["version"],
             f"{row.resident_bytes / 2**30:.2f} GiB",

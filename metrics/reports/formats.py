@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from io import StringIO
 from itertools import zip_longest
 from typing import Any, Final
@@ -52,6 +53,11 @@ class Table:
             ("tbody", "td", self.rows),
             ("tfoot", "th", self.last),
         ]
+
+
+def clock(query: Query, moment: datetime) -> str:
+    """The begin of a bucket in the query's time zone."""
+    return moment.astimezone(query.zone).strftime(_CLOCKS.get(query.period, "%Y-%m-%d"))
 
 
 def range_of(query: Query) -> dict[str, str]:
@@ -107,7 +113,8 @@ def table_of(report: UsageReport, title: str = "") -> Table:
     query = report.query
     labels = ["Time"] if query.period else []
     labels += [group.capitalize() for group in query.groups]
-    has_corrections = any(row.sums.correction_nano for row in report.rows)
+    sums = [*(row.sums for row in report.rows), report.previous or Sums()]
+    has_corrections = any(one.correction_nano for one in sums)
     figures = [name for name in _FIGURES if name != "Corrections" or has_corrections]
 
     def cells(names: Sequence[str], sums: Sums) -> list[str]:
@@ -116,8 +123,7 @@ def table_of(report: UsageReport, title: str = "") -> Table:
 
     rows = []
     for row in report.rows:
-        since = row.since.astimezone(query.zone)
-        names = [since.strftime(_CLOCKS.get(query.period, "%Y-%m-%d"))] if query.period else []
+        names = [clock(query, row.since)] if query.period else []
         names += [str(row.group[group]) or NONE for group in query.groups]
         rows.append(cells(names, row.sums))
     last = [cells(["Total"], report.totals)]

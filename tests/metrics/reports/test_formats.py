@@ -82,6 +82,10 @@ def test_table_has_totals_and_corrections_only_where_there_are_any() -> None:
     total, previous = table.last
     assert total[:3] == ["Total", "", "4"]
     assert previous == ["Previous", "", "0", "0", "0", "0", "-", "-", "$0.00"]
+    add("2026-11-18T10:00", correction_nano=5_000_000)
+    assert table_of(usage_report(query(**asked))).header[-1] == "Cost"
+    compared = table_of(usage_report(query(**asked, compare="previous")))
+    assert (compared.header[-1], compared.last[1][-1]) == ("Corrections", "$0.0050")
     add("2026-11-21T10:00", correction_nano=5_000_000)
     assert table_of(usage_report(query(**asked))).header[-1] == "Corrections"
     assert table_of(usage_report(query())).labels == 0

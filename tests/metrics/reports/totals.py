@@ -6,7 +6,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from metrics.ledger.buckets import bucket_of
-from metrics.ledger.roll import SUMS
 from metrics.models import ShapeSlot, UsageDay, UsageSlot
 from metrics.reports.query import Query, read_query
 from metrics.visibility import Visibility
@@ -66,5 +65,6 @@ def add_shape(slot: str, measure: str, times_us: Iterable[int], version_key: str
 
 
 def _totals(requests: int, fields: dict[str, Any]) -> dict[str, Any]:
-    sums = dict.fromkeys([*SUMS, "correction_nano"], 0)
+    names = {field.attname for field in UsageSlot._meta.concrete_fields} - {"id", "slot"}
+    sums: dict[str, Any] = dict.fromkeys(names, 0)
     return sums | DIMENSIONS | {"requests": requests, "finished": requests} | fields

@@ -7,9 +7,9 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 
-def _entry(title: str, icon: str, page: str, permission: str) -> dict[str, Any]:
+def _entry(title: str, icon: str, page: str, permission: str = "") -> dict[str, Any]:
     def is_permitted(request: HttpRequest) -> bool:
-        return bool(request.user.has_perm(permission))
+        return not permission or bool(request.user.has_perm(permission))
 
     return {"title": title, "icon": icon, "link": reverse_lazy(page), "permission": is_permitted}
 
@@ -20,11 +20,6 @@ def _rows(title: str, icon: str, app: str, table: str) -> dict[str, Any]:
 
 def _registry(title: str, icon: str, table: str) -> dict[str, Any]:
     return _rows(title, icon, "models_registry", table)
-
-
-def _own(title: str, icon: str, page: str) -> dict[str, Any]:
-    """A page that shows each user what they may see."""
-    return {"title": title, "icon": icon, "link": reverse_lazy(page)}
 
 
 def _section(title: str, *items: dict[str, Any], separator: bool = True) -> dict[str, Any]:
@@ -51,15 +46,15 @@ _NAVIGATION = [
     ),
     _section(
         "Reports",
-        _own("Usage", "bar_chart", "usage_page"),
-        _own("Latency", "speed", "latency_page"),
-        _own("Cost", "payments", "cost_page"),
+        _entry("Usage", "bar_chart", "usage_page"),
+        _entry("Latency", "speed", "latency_page"),
+        _entry("Cost", "payments", "cost_page"),
         _entry("Fleet over time", "timeline", "fleet_page", "metrics.view"),
         _rows("Reports by e-mail", "mail", "metrics", "reportsubscription"),
     ),
     _section(
         "Records",
-        _own("Requests", "receipt_long", "admin:metrics_requestrecord_changelist"),
+        _entry("Requests", "receipt_long", "admin:metrics_requestrecord_changelist"),
         _rows("Corrections of costs", "price_change", "metrics", "correction"),
         _registry("Predictions", "online_prediction", "prediction"),
         _rows("Audit trail", "history", "auditlog", "logentry"),

@@ -1,20 +1,12 @@
 """Requests counted by when they came: the input of demand prediction."""
 
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Literal
 
-from django.db import connection
+from django.db.models import Count, Min
+from django.db.models.functions import Trunc
 
 from metrics.models import RequestRecord
-
-# Records are written when requests have ended; the index on started_at bounds what is read.
-_ARRIVALS: Final = f"""
-    SELECT kind, version_key, extract(epoch FROM min(started_at))::float8, count(*)
-    FROM "{RequestRecord._meta.db_table}"
-    WHERE started_at > %(after)s - %(longest)s AND started_at <= %(until)s
-        AND settled_at > %(after)s AND settled_at <= %(until)s
-    GROUP BY kind, version_key, date_trunc(%(resolution)s, started_at)
-"""  # noqa: S608 - a constant
 
 
 def count_arrivals(
@@ -25,22 +17,20 @@ def count_arrivals(
 ) -> list[tuple[str, str, float, int]]:
     """Count the requests that ended after ``after`` and not after ``until``, by their arrival.
 
-    Args:
-        after: when the first of them ended at the earliest.
-        until: when the last of them ended at the latest.
-        resolution: of the arrivals.
-        longest: how long a request may take; longer ones may be left out.
+    Requests that took more than ``longest`` may be left out.
 
     Returns:
         Kind, version key, arrival of the first (Unix seconds) and number of the requests of each
         kind, version, and minute or hour.
     """
-    values: dict[str, Any] = {
-        "after": after,
-        "until": until,
-        "resolution": resolution,
-        "longest": longest,
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(_ARRIVALS, values)
-        return list(cursor.fetchall())
+    ended = RequestRecord.objects.filter(settled_at__gt=after, settled_at__lte=until)
+    # Only started_at has an index.
+    came = ended.filter(started_at__gt=after - longest, started_at__lte=until)
+    counts = (
+        came.annotate(at=Trunc("started_at", resolution))
+        .values("kind", "version_key", "at")
+        .annotate(first=Min("started_at"), requests=Count("*"))
+        .order_by()
+        .values_list("kind", "version_key", "first", "requests")
+    )
+    return [(kind, version, first.timestamp(), n) for kind, version, first, n in counts]

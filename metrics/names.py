@@ -1,5 +1,6 @@
 """Names of users, keys and teams as they were when a request came."""
 
+from collections import defaultdict
 from datetime import datetime
 
 from django.db.models import Q
@@ -15,16 +16,16 @@ class Names:
         condition = Q(pk__in=())
         for kind, ids in wanted.items():
             condition |= Q(kind=kind, dimension_id__in=ids)
-        self._found: dict[tuple[str, int], list[DimensionName]] = {}
+        self._found: defaultdict[tuple[str, int], list[DimensionName]] = defaultdict(list)
         for name in DimensionName.objects.filter(condition).order_by("valid_from"):
-            self._found.setdefault((name.kind, name.dimension_id), []).append(name)
+            self._found[name.kind, name.dimension_id].append(name)
 
     def at(self, kind: str, number: int | None, moment: datetime | None = None) -> str:
         """The name at a moment, or the latest; ``#7`` where none is known, "" without an id."""
         if number is None:
             return ""
-        names = self._found.get((kind, number))
-        if not names:
-            return f"#{number}"
+        names = self._found[kind, number]
         valid = [name for name in names if moment is None or name.valid_from <= moment]
-        return (valid or names[:1])[-1].name
+        # A name is noted with the first request, which may be written after a later one.
+        known = valid or names[:1]
+        return known[-1].name if known else f"#{number}"

@@ -7,6 +7,9 @@ from typing import Any, Final
 from django.db.models import Q
 
 SEE_EVERYTHING: Final = "metrics.view"
+# Find the ids of the teams that a user owns; another app knows them.
+_sources: Final[list[Callable[[int], Iterable[int]]]] = []
+register_teams = _sources.append
 
 
 @dataclass(frozen=True)
@@ -22,16 +25,6 @@ class Visibility:
         if self.everything:
             return Q()
         return Q(user_id__in=self.users) | Q(team_id__in=self.teams)
-
-
-OwnedTeams = Callable[[int], Iterable[int]]
-"""Finds the ids of the teams that a user owns; another app knows them."""
-
-_sources: list[OwnedTeams] = []
-
-
-def register_teams(source: OwnedTeams) -> None:
-    _sources[:] = [source]
 
 
 def visible_to(user: Any) -> Visibility:

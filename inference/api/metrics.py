@@ -1,7 +1,6 @@
 """``/api/metrics``: reports on usage and cost, for people and programs."""
 
-from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.http import HttpResponse
@@ -12,27 +11,20 @@ from inference.api.openai.models import status_of, version_named
 from inference.api.view import ApiView, json_response, principal_in
 from inference.database import in_database
 from inference.errors import InvalidRequestError
-from inference.principal import METRICS_READ
-from metrics.reports.formats import range_of, usage_csv, usage_html, usage_object
+from inference.principal import METRICS_READ, MODELS_READ
+from metrics.reports.formats import csv_of, flat_rows, usage_html, usage_object
 from metrics.reports.latency import latency_report
 from metrics.reports.projection import projections
 from metrics.reports.query import BadQueryError, Query, read_query
 from metrics.reports.usage import usage_report
-from metrics.visibility import visible_to
-
-_PERIODS: Final = {
-    "": "total",
-    "hour": "hourly",
-    "day": "daily",
-    "week": "weekly",
-    "month": "monthly",
-}
+from metrics.visibility import Visibility, visible_to
 
 
 class UsageMetrics(ApiView):
     """The requests that the caller may see, in the last 30 days if the address names no range."""
 
     required_scope = METRICS_READ
+    shows_everything = False
     usual_last = "30d"
     usual_group: tuple[str, ...] = ()
 
@@ -41,23 +33,26 @@ class UsageMetrics(ApiView):
         return await in_database(self._answer, params, principal_in(request).user_id)
 
     def _answer(self, params: dict[str, list[str]], user_id: int) -> HttpResponse:
+        own = visible_to(get_user_model().objects.get(pk=user_id))
+        visible = Visibility(everything=True) if self.shows_everything else own
         try:
-            query = _query(params, user_id, self.usual_last)
+            query = read_query(params, timezone.now(), visible, self.usual_last)
             report = usage_report(query)
             if query.format == "json":
-                return json_response(usage_object(report) | self._more(query))
+                answer = usage_object(report)
+                return json_response(answer | self._more(query, answer))
         except BadQueryError as error:
             raise InvalidRequestError(str(error), param=error.param) from error
         if query.format == "html":
             return HttpResponse(usage_html("Usage", [("Usage", report)]))
         return HttpResponse(
-            usage_csv(report),
+            csv_of(query, report.rows),
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": 'attachment; filename="usage.csv"'},
         )
 
-    def _more(self, query: Query) -> dict[str, Any]:
-        """Further fields of the JSON answer."""
+    def _more(self, query: Query, answer: dict[str, Any]) -> dict[str, Any]:
+        """Further or other fields of the JSON answer."""
         return {}
 
 
@@ -71,60 +66,42 @@ class ServiceMetrics(UsageMetrics):
 class CostMetrics(UsageMetrics):
     """Usage with the cost of the current month: so far, and projected to its end."""
 
-    def _more(self, query: Query) -> dict[str, Any]:
+    def _more(self, query: Query, answer: dict[str, Any]) -> dict[str, Any]:
         return {"projections": [{**one.group, **one.figures()} for one in projections(query)]}
 
 
-class VersionMetrics(ApiView):
+class VersionMetrics(UsageMetrics):
     """Usage and times of a model, or of one version, by version; the last 24 hours if not told."""
 
-    required_scope = METRICS_READ
+    usual_last = "24h"
 
-    async def get(self, request: Request, model_id: str) -> HttpResponse:
+    async def get(self, request: Request, model_id: str = "") -> HttpResponse:
+        kind = "version" if "@" in model_id else "model"
         status = await status_of(model_id)
-        if "@" in model_id:
+        if kind == "version":
             version_named(status, model_id)
         params = dict(request.query_params.lists())
         for name in ("group", "filter", "compare", "format"):
             if name in params:
                 raise InvalidRequestError(f"{name!r} has no meaning for one model.", param=name)
-        content = await in_database(_of_model, model_id, params, principal_in(request).user_id)
-        return json_response(content)
+        params |= {"group": ["version"], "filter": [f"{kind}:{model_id}"]}
+        return await in_database(self._answer, params, principal_in(request).user_id)
 
-
-def _query(params: dict[str, list[str]], user_id: int, usual_last: str) -> Query:
-    user = get_user_model().objects.get(pk=user_id)
-    return read_query(params, timezone.now(), visible_to(user), usual_last)
-
-
-def _of_model(model_id: str, params: dict[str, list[str]], user_id: int) -> dict[str, Any]:
-    slug, _, label = model_id.partition("@")
-    kind = "version" if label else "model"
-    try:
-        query = _query(params, user_id, "24h")
-        query = replace(query, groups=("version",), filters=((kind, model_id),))
-        report, latency = usage_report(query), latency_report(query)
-    except BadQueryError as error:
-        raise InvalidRequestError(str(error), param=error.param) from error
-    times = {(row.since, row.group["version"]): row.figures() for row in latency.rows}
-    period = _PERIODS[query.period]
-    data = [
-        {
-            **range_of(replace(query, since=row.since, until=row.until)),
-            "model_id": slug,
-            "version": row.group["version"],
-            "period": period,
-            "metrics": times.get((row.since, row.group["version"]), {}) | row.figures(),
+    def _more(self, query: Query, answer: dict[str, Any]) -> dict[str, Any]:
+        ((kind, model_id),) = query.filters
+        rows = flat_rows(query, latency_report(query).rows)
+        times = {(row["from"], row["version"]): row for row in rows}
+        return {
+            "object": "model.metrics",
+            "model_id": model_id.partition("@")[0],
+            "version": model_id if kind == "version" else None,
+            "metrics": answer["totals"],
+            "data": [times.get((row["from"], row["version"]), {}) | row for row in answer["data"]],
         }
-        for row in report.rows
-    ]
-    return {
-        "object": "model.metrics",
-        **range_of(query),
-        "as_of": report.as_of.astimezone(query.zone).isoformat(),
-        "model_id": slug,
-        "version": model_id if label else None,
-        "period": "total",
-        "metrics": report.totals.figures(),
-        "data": data,
-    }
+
+
+class ModelMetrics(VersionMetrics):
+    """The same of all users' requests, which every reader of the registry may see."""
+
+    required_scope = MODELS_READ
+    shows_everything = True

@@ -2,7 +2,13 @@
 
 from django.urls import path
 
-from inference.api.metrics import CostMetrics, ServiceMetrics, UsageMetrics, VersionMetrics
+from inference.api.metrics import (
+    CostMetrics,
+    ModelMetrics,
+    ServiceMetrics,
+    UsageMetrics,
+    VersionMetrics,
+)
 from inference.api.openai.chat import ChatCompletions
 from inference.api.openai.completions import Completions
 from inference.api.openai.embeddings import Embeddings
@@ -15,12 +21,7 @@ from inference.api.registry.downloads import (
     RetryDownload,
     StartDownload,
 )
-from inference.api.registry.models import (
-    ModelMetrics,
-    RegisteredModel,
-    RegisteredModels,
-    Versions,
-)
+from inference.api.registry.models import RegisteredModel, RegisteredModels, Versions
 from inference.api.registry.registrations import (
     EmbeddingsOfRegistered,
     RegistrationDetail,

@@ -1,5 +1,5 @@
 """Pages of the admin: requests, and reports on their totals."""
 
-from metrics.admin import corrections, reports, requests
+from metrics.admin import records, reports
 
-__all__ = ["corrections", "reports", "requests"]
+__all__ = ["records", "reports"]

@@ -6,90 +6,82 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from metrics.reports.formats import clock
 from metrics.reports.latency import LatencyRow, Percentiles
 from metrics.reports.query import NONE, Query
-from metrics.reports.usage import Row, Sums, usage_rows
+from metrics.reports.usage import Sums, UsageReport, usage_rows
 
-MOST_SERIES: Final = 8
+MOST_SERIES: Final = 7
 MEASURES: Final = {
-    "ttft": "Time to first token",
-    "itl": "Time between tokens",
+    "ttft": "First token",
+    "itl": "Per token",
     "total": "Total time",
     "queue": "Wait in the queue",
 }
-_STROKES: Final = ("solid", "dashed", "dotted")
-_CLOCKS: Final = {"hour": "%b %-d %H:%M", "month": "%b %Y"}
-
-# The begin of a bucket, the name of a series, its weight and its value there.
-Point = tuple[datetime, str, float, float]
+Value = Callable[[Sums], float]
+_STROKES: Final = {"p50": "solid", "p95": "dashed", "p99": "dotted"}
 
 
-def chart(
-    query: Query, title: str, unit: str, kind: str, series: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    clock = _CLOCKS.get(query.period, "%b %-d")
-    labels = [edge.astimezone(query.zone).strftime(clock) for edge in query.edges[:-1]]
-    return {"title": title, "unit": unit, "kind": kind, "labels": labels, "series": series}
+def usage_charts(
+    report: UsageReport, shown: Iterable[tuple[str, str, Value]]
+) -> list[dict[str, Any]]:
+    """Bars by group for each title, unit and value; the previous period is a line over them."""
+    query = report.query
+    names = heaviest((group_name(row.group), row.sums.requests) for row in report.rows)
+    past = replace(query.previous, groups=()) if query.compare else query
+    past_rows = usage_rows(past) if query.compare else []
+    charts = []
+    for title, unit, of in shown:
+        rows = [(row.since, group_name(row.group), of(row.sums)) for row in report.rows]
+        before = [(row.since, "previous", of(row.sums)) for row in past_rows]
+        # Chart.js draws the first on top.
+        series = [line | {"detail": "previous"} for line in bars(past, ["previous"], before)]
+        charts.append(chart(query, title, unit, series + bars(query, names, rows)))
+    return charts
 
 
-def stacked(query: Query, points: Sequence[Point]) -> list[dict[str, Any]]:
-    """Values by name, the heaviest first; names that are too many are added up as others."""
-    weights: dict[str, float] = {}
-    for _, name, weight, _ in points:
-        weights[name] = weights.get(name, 0) + weight
-    kept = sorted(weights, key=lambda name: -weights[name])
-    if len(kept) > MOST_SERIES:
-        kept = kept[: MOST_SERIES - 1]
+def bars(
+    query: Query, names: Iterable[str], rows: Iterable[tuple[datetime, str, float]]
+) -> list[dict[str, Any]]:
+    """Values by bucket and name; names that are not among the given are added up as others."""
     places = {edge: place for place, edge in enumerate(query.edges[:-1])}
-    found = {name: [0.0] * len(places) for name in [*kept, "others"]}
-    for since, name, _, value in points:
-        found[name if name in kept else "others"][places[since]] += value
+    found = {name: [0.0] * len(places) for name in [*names, "others"]}
+    for since, name, value in rows:
+        found[name if name in found else "others"][places[since]] += value
     return [
-        {"name": name, "values": values, "colour": colour}
+        {"name": name, "values": values, "colour": colour, "detail": ""}
         for colour, (name, values) in enumerate(found.items())
         if any(values)
     ]
 
 
-def usage_bars(
-    query: Query, rows: Iterable[Row], title: str, unit: str, of: Callable[[Sums], float]
-) -> dict[str, Any]:
-    """Bars by group; the previous period is a line over them."""
-
-    def points(rows: Iterable[Row], name: str = "") -> list[Point]:
-        return [
-            (row.since, name or group_name(row.group), row.sums.requests, of(row.sums))
-            for row in rows
-        ]
-
-    series = stacked(query, points(rows))
-    if query.compare:
-        past = replace(query.previous, groups=())
-        lines = stacked(past, points(usage_rows(past), "previous"))
-        series += [line | {"line": True} for line in lines]
-    return chart(query, title, unit, "bar", series)
-
-
-def percentile_lines(
-    query: Query, rows: Sequence[LatencyRow], measure: str, names: Sequence[str]
+def percentile_chart(
+    query: Query, rows: Sequence[LatencyRow], measure: str, levels: Sequence[str]
 ) -> dict[str, Any]:
     """A line for each percentile of the groups with most requests; gaps where there were none."""
-    counts: Counter[str] = Counter()
-    times: dict[tuple[str, datetime], Percentiles] = {}
-    for row in rows:
-        name = group_name(row.group)
-        counts[name] += row.times["total"].count
-        times[name, row.since] = row.times[measure]
+    times = {(group_name(row.group), row.since): row.times[measure] for row in rows}
     series = []
-    for colour, (group, _) in enumerate(counts.most_common(MOST_SERIES)):
-        found = [times.get((group, edge), Percentiles()) for edge in query.edges[:-1]]
-        for level, name in enumerate(names if any(one.count for one in found) else ()):
-            values = [getattr(one, name) for one in found]
-            series.append(
-                {"name": group, "values": values, "colour": colour, "level": level, "detail": name}
-            )
-    strokes = ", ".join(f"{name} {stroke}" for name, stroke in zip(names, _STROKES, strict=False))
-    return chart(query, f"{MEASURES[measure]}: {strokes}", "ms", "line", series)
+    names = heaviest((group_name(row.group), row.times["total"].count) for row in rows)
+    for colour, name in enumerate(names):
+        found = [times.get((name, edge), Percentiles()) for edge in query.edges[:-1]]
+        for level in levels if any(one.count for one in found) else ():
+            values = [getattr(one, level) for one in found]
+            series.append({"name": name, "values": values, "colour": colour, "detail": level})
+    strokes = ", ".join(f"{level} {_STROKES[level]}" for level in levels)
+    return chart(query, f"{MEASURES[measure]}: {strokes}", "ms", series)
+
+
+def chart(query: Query, title: str, unit: str, series: list[dict[str, Any]]) -> dict[str, Any]:
+    labels = [clock(query, edge) for edge in query.edges[:-1]]
+    return {"title": title, "unit": unit, "labels": labels, "series": series}
+
+
+def heaviest(weights: Iterable[tuple[str, int]]) -> list[str]:
+    """The names with the largest sums of their weights, the heaviest first."""
+    sums: Counter[str] = Counter()
+    for name, weight in weights:
+        sums[name] += weight
+    return [name for name, _ in sums.most_common(MOST_SERIES)]
 
 
 def group_name(group: dict[str, Any]) -> str:

@@ -28,20 +28,11 @@ class ReportSubscriptionAdmin(ModelAdmin):
     """Each report shows what its user may see, so whoever edits this page may read everything."""
 
     list_display = ("email", "period", "user", "is_active")
-    list_filter = ("period", "is_active")
     search_fields = ("email", "user__username")
     autocomplete_fields = ("user",)
     inlines = (DeliveryInline,)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        _warn(request)
+        if not settings.EMAIL_HOST and request.method == "GET":
+            messages.warning(request, "No report is sent: EMAIL_HOST is not set.")
         return super().changelist_view(request, extra_context)
-
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        _warn(request)
-        return super().changeform_view(request, *args, **kwargs)
-
-
-def _warn(request: HttpRequest) -> None:
-    if not settings.EMAIL_HOST and request.method == "GET":
-        messages.warning(request, "No report is sent: EMAIL_HOST is not set.")

@@ -11,10 +11,10 @@ from django.core.mail import EmailMultiAlternatives, get_connection
 from django.utils import timezone
 from django_q.models import Schedule
 
-from metrics.models import ReportDelivery, ReportSubscription
-from metrics.reports.formats import table_of, usage_html
-from metrics.reports.query import read_query
-from metrics.reports.usage import UsageReport, usage_report
+from metrics.models import ReportSubscription
+from metrics.reports.formats import usage_html, usage_text
+from metrics.reports.query import BadQueryError, read_query
+from metrics.reports.usage import usage_report
 from metrics.visibility import visible_to
 
 logger = logging.getLogger(__name__)
@@ -33,13 +33,18 @@ def send_due(now: datetime | None = None) -> int:
     Several workers may do this at once. Nothing is sent without EMAIL_HOST.
     """
     now = now or timezone.now()
-    today = now.astimezone(ZoneInfo(settings.USAGE_TIME_ZONE)).date()
+    # Requests that came before midnight may still run.
+    today = (now - timedelta(hours=1)).astimezone(ZoneInfo(settings.USAGE_TIME_ZONE)).date()
     subscriptions = ReportSubscription.objects.filter(is_active=True, user__is_active=True)
     sent = 0
     for subscription in subscriptions.select_related("user") if settings.EMAIL_HOST else ():
         first, last = last_whole(subscription.period, today)
-        if not subscription.deliveries.filter(period_start=first).exists():
+        if subscription.deliveries.filter(period_start=first).exists():
+            continue
+        try:
             sent += _send(subscription, first, last, now)
+        except BadQueryError as error:
+            logger.error("%s cannot be made: %s", subscription, error)
     return sent
 
 
@@ -77,46 +82,23 @@ def _send(subscription: ReportSubscription, first: date, last: date, now: dateti
         logger.info("%s waits until the totals of its time are complete", subscription)
         return False
     title = f"Usage from {first} to {last}"
-    connection = get_connection()
+    text = "\n\n\n".join(f"{name}\n\n{usage_text(report)}" for name, report in sections)
+    message = EmailMultiAlternatives(title, text, to=[subscription.email])
+    message.attach_alternative(usage_html(title, sections), "text/html")
+    delivery = None
     try:
-        connection.open()
-    except (OSError, SMTPException) as error:
-        logger.warning("%s is not sent, and tried again later: %s", subscription, error)
-        return False
-    try:
-        # From here on the report counts as sent, whatever happens: twice would be worse.
-        delivery, is_new = ReportDelivery.objects.get_or_create(
-            subscription=subscription, period_start=first
-        )
-        if not is_new:
-            return False
-        message = EmailMultiAlternatives(
-            title, _text(sections), to=[subscription.email], connection=connection
-        )
-        message.attach_alternative(usage_html(title, sections), "text/html")
-        try:
+        with get_connection() as message.connection:
+            # From here on the report counts as sent, whatever happens: twice would be worse.
+            delivery, is_new = subscription.deliveries.get_or_create(period_start=first)
+            if not is_new:
+                return False
             message.send()
-            delivery.sent_at = timezone.now()
-        except (OSError, SMTPException) as error:
-            logger.error("%s was not sent: %s", subscription, error)
-            delivery.error = str(error)
-        delivery.save(update_fields=["sent_at", "error"])
-        return delivery.sent_at is not None
-    finally:
-        connection.close()
-
-
-def _text(sections: list[tuple[str, UsageReport]]) -> str:
-    """The tables as plain text."""
-    parts = []
-    for name, report in sections:
-        table = table_of(report)
-        lines = [table.header, *(line.cells for line in table.lines), table.total]
-        lines += [table.previous] if table.previous else []
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        rows = [
-            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-            for line in lines
-        ]
-        parts.append("\n".join([name, "", *rows]))
-    return "\n\n\n".join(parts)
+    except (OSError, SMTPException) as error:
+        logger.warning("%s was not sent: %s", subscription, error)
+        if delivery is None:
+            return False
+        delivery.error = str(error)
+    else:
+        delivery.sent_at = timezone.now()
+    delivery.save(update_fields=["sent_at", "error"])
+    return delivery.sent_at is not None

@@ -1,25 +1,24 @@
 """The fleet over time: memory that versions held, and their loads."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 
 from django.db.models import Count, Sum
 
 from metrics.models import FleetSample
-from metrics.reports.query import Query
+from metrics.reports.query import Query, ReportRow
 from metrics.reports.usage import bucket_number
 
 
 @dataclass(frozen=True)
-class FleetRow:
-    """A version on a node in a bucket: its memory on average over the samples of the bucket."""
+class FleetRow(ReportRow):
+    """A version on a node: its memory on average over the samples of the bucket."""
 
-    since: datetime
-    until: datetime
-    node: str
-    version: str
     resident_bytes: int
     loads: int
+
+    def figures(self) -> dict[str, Any]:
+        return {"resident_bytes": self.resident_bytes, "loads": self.loads}
 
 
 def fleet_report(query: Query) -> list[FleetRow]:
@@ -39,6 +38,12 @@ def fleet_report(query: Query) -> list[FleetRow]:
         Sum("resident_bytes"), Sum("loads")
     )
     return [
-        FleetRow(edges[number - 1], edges[number], node, version, held // moments[number], loads)
+        FleetRow(
+            edges[number - 1],
+            edges[number],
+            {"node": node, "version": version},
+            held // moments[number],
+            loads,
+        )
         for number, node, version, held, loads in sorted(sums)
     ]

@@ -2,45 +2,62 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from io import StringIO
+from itertools import zip_longest
 from typing import Any, Final
 
 from django.template.loader import render_to_string
 
 from metrics.display import NOTHING, duration, money
-from metrics.reports.latency import LatencyReport, LatencyRow
-from metrics.reports.query import NONE, Query
-from metrics.reports.usage import NAMED, Row, Sums, UsageReport
+from metrics.reports.query import NONE, Query, ReportRow
+from metrics.reports.usage import Sums, UsageReport
 
 # A spreadsheet takes such a cell for a formula.
 _FORMULA: Final = re.compile(r"[=+\-@\t\r\n]")
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_BAR: Final = 8
 _CLOCKS: Final = {"hour": "%Y-%m-%d %H:%M", "month": "%Y-%m"}
-_HEADER: Final = (
-    *("Requests", "Tokens in", "Cached", "Tokens out", "Mean time", "Errors", "Cost"),
-    "Corrections",
-)
-
-
-@dataclass(frozen=True)
-class Line:
-    """The cells of a row, and its share of the most requests that a row has, from 0 to 100."""
-
-    cells: list[str]
-    percent: float
+_FIGURES: Final[dict[str, Callable[[Sums], str]]] = {
+    "Requests": lambda sums: f"{sums.requests:,}",
+    "Tokens in": lambda sums: f"{sums.prompt_tokens:,}",
+    "Cached": lambda sums: f"{sums.cached_tokens:,}",
+    "Tokens out": lambda sums: f"{sums.completion_tokens:,}",
+    "Mean time": lambda sums: duration(sums.finished_us / sums.finished if sums.finished else None),
+    "Errors": lambda sums: f"{sums.failed / sums.requests:.1%}" if sums.requests else NOTHING,
+    "Cost": lambda sums: money(sums.cost_nano),
+    "Corrections": lambda sums: money(sums.correction_nano),
+}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A report for people; the first ``labels`` columns say what a row is about."""
+    """A table for people; the first ``labels`` columns say what a row is about, others are numbers.
 
-    header: list[str]
+    ``last`` has sums of the rows.
+    """
+
+    title: str
     labels: int
-    lines: list[Line]
-    total: list[str]
-    previous: list[str] | None
+    header: list[str]
+    rows: list[list[str]]
+    last: Sequence[list[str]] = ()
+
+    @property
+    def parts(self) -> list[tuple[str, str, Sequence[list[str]]]]:
+        """The parts of the table in HTML, with the kinds of their cells."""
+        return [
+            ("thead", "th", [self.header]),
+            ("tbody", "td", self.rows),
+            ("tfoot", "th", self.last),
+        ]
+
+
+def clock(query: Query, moment: datetime) -> str:
+    """The begin of a bucket in the query's time zone."""
+    return moment.astimezone(query.zone).strftime(_CLOCKS.get(query.period, "%Y-%m-%d"))
 
 
 def range_of(query: Query) -> dict[str, str]:
@@ -61,85 +78,83 @@ def usage_object(report: UsageReport) -> dict[str, Any]:
         "period": query.period or None,
         "group": query.groups,
         "as_of": report.as_of.astimezone(query.zone).isoformat(),
-        "data": flat_rows(report),
+        "data": flat_rows(query, report.rows),
         "totals": report.totals.figures(),
         "previous": previous,
         "refused": report.refused,
     }
 
 
-def flat_rows(report: UsageReport | LatencyReport) -> list[dict[str, Any]]:
-    zone = report.query.zone
-
-    def flat(row: Row | LatencyRow) -> dict[str, Any]:
-        since, until = (moment.astimezone(zone) for moment in (row.since, row.until))
-        return {"from": since.isoformat(), "to": until.isoformat()} | row.group | row.figures()
-
-    return [flat(row) for row in report.rows]
-
-
-def usage_csv(report: UsageReport) -> str:
-    """A report as CSV, with a header even if there is no row."""
-    columns = ["from", "to"]
-    for group in report.query.groups:
-        columns += [group, f"{group}_id"] if group in NAMED else [group]
-    return csv_of([*columns, *Sums().figures()], flat_rows(report))
+def flat_rows(query: Query, rows: Iterable[ReportRow]) -> list[dict[str, Any]]:
+    zone = query.zone
+    return [
+        {
+            "from": row.since.astimezone(zone).isoformat(),
+            "to": row.until.astimezone(zone).isoformat(),
+            **row.group,
+            **row.figures(),
+        }
+        for row in rows
+    ]
 
 
-def csv_of(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+def csv_of(query: Query, rows: Iterable[ReportRow]) -> str:
     """Rows as CSV; a text that a spreadsheet would take for a formula gets a quote before it."""
+    flat = flat_rows(query, rows)
     file = StringIO()
     writer = csv.writer(file)
-    writer.writerow(columns)
-    writer.writerows([_cell(row[column]) for column in columns] for row in rows)
+    writer.writerow(flat[0] if flat else ["from", "to", *query.groups])
+    writer.writerows(map(_cell, row.values()) for row in flat)
     return file.getvalue()
 
 
-def table_of(report: UsageReport) -> Table:
-    """A report in numbers that people read."""
+def table_of(report: UsageReport, title: str = "") -> Table:
+    """A report in numbers that people read, with the totals and those of the time before."""
     query = report.query
     labels = ["Time"] if query.period else []
     labels += [group.capitalize() for group in query.groups]
+    sums = [*(row.sums for row in report.rows), report.previous or Sums()]
+    has_corrections = any(one.correction_nano for one in sums)
+    figures = [name for name in _FIGURES if name != "Corrections" or has_corrections]
+
+    def cells(names: Sequence[str], sums: Sums) -> list[str]:
+        padded = [*names, *[""] * len(labels)][: len(labels)]
+        return padded + [_FIGURES[name](sums) for name in figures]
+
+    rows = []
+    for row in report.rows:
+        names = [clock(query, row.since)] if query.period else []
+        names += [str(row.group[group]) or NONE for group in query.groups]
+        rows.append(cells(names, row.sums))
+    last = [cells(["Total"], report.totals)]
+    last += [cells(["Previous"], report.previous)] if report.previous else []
+    return Table(title, len(labels), labels + figures, rows, last)
+
+
+def usage_text(report: UsageReport) -> str:
+    """A table with bars, for terminals and for mail programs without HTML."""
+    table = table_of(report)
+    # A terminal has no room for all columns.
+    shown = [number for number, name in enumerate(table.header) if name != "Cached"]
+    # A name must give no orders to a terminal.
+    rows = [
+        [re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", cell) for cell in row]
+        for row in (table.header, *table.rows, *table.last)
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     most = max((row.sums.requests for row in report.rows), default=0) or 1
-    has_corrections = any(row.sums.correction_nano for row in report.rows)
-    width = len(_HEADER) if has_corrections else len(_HEADER) - 1
-
-    def labelled(first: str, sums: Sums) -> list[str]:
-        return [first, *[""] * (len(labels) - 1)][: len(labels)] + _cells(sums)[:width]
-
+    bars = ["", *("█" * round(_BAR * row.sums.requests / most) for row in report.rows)]
     lines = []
-    by_size = sorted(report.rows, key=lambda row: -row.sums.requests)
-    for row in report.rows if query.period else by_size:
-        since = row.since.astimezone(query.zone)
-        cells = [since.strftime(_CLOCKS.get(query.period, "%Y-%m-%d"))] if query.period else []
-        cells += [str(row.group[group]) or NONE for group in query.groups]
-        percent = round(100 * row.sums.requests / most, 1)
-        lines.append(Line(cells + _cells(row.sums)[:width], percent))
-    return Table(
-        header=labels + list(_HEADER[:width]),
-        labels=len(labels),
-        lines=lines,
-        total=labelled("Total", report.totals),
-        previous=labelled("Previous", report.previous) if report.previous is not None else None,
-    )
+    for cells, bar in zip_longest(rows, bars, fillvalue=""):
+        padded = [f"{cells[n]:{'<' if n < table.labels else '>'}{widths[n]}}" for n in shown]
+        lines.append("  ".join([*padded, bar]).rstrip())
+    return "\n".join(lines)
 
 
 def usage_html(title: str, sections: Sequence[tuple[str, UsageReport]]) -> str:
     """A page of reports of one range under a heading each; it needs no other file."""
-    first = sections[0][1]
-    query = first.query
-    # As texts: a template would show moments in UTC.
-    moments = {"since": query.since, "until": query.until, "as_of": first.as_of}
-    context = {
-        **{
-            name: f"{moment.astimezone(query.zone):%Y-%m-%d %H:%M}"
-            for name, moment in moments.items()
-        },
-        "title": title,
-        "zone": query.zone.key,
-        "sections": [{"title": name, "table": table_of(report)} for name, report in sections],
-        "refused": first.refused,
-    }
+    tables = [table_of(report, name) for name, report in sections]
+    context = {"title": title, "first": sections[0][1], "tables": tables}
     return render_to_string("metrics/report.html", context)
 
 
@@ -147,16 +162,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     return value
-
-
-def _cells(sums: Sums) -> list[str]:
-    return [
-        f"{sums.requests:,}",
-        f"{sums.prompt_tokens:,}",
-        f"{sums.cached_tokens:,}",
-        f"{sums.completion_tokens:,}",
-        duration(sums.finished_us / sums.finished if sums.finished else None),
-        f"{sums.failed / sums.requests:.1%}" if sums.requests else NOTHING,
-        money(sums.cost_nano),
-        money(sums.correction_nano),
-    ]

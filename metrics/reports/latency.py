@@ -10,7 +10,7 @@ from django.db import connection
 from metrics.ledger.buckets import merged_sql, percentile
 from metrics.ledger.roll import as_of
 from metrics.models import ShapeDay, ShapeSlot
-from metrics.reports.query import BadQueryError, Query
+from metrics.reports.query import BadQueryError, Query, ReportRow
 from metrics.reports.usage import table_for
 
 MEASURES: Final = tuple(ShapeSlot.Measure.values)
@@ -28,13 +28,9 @@ class Percentiles:
 
 
 @dataclass(frozen=True)
-class LatencyRow:
-    """The times of a group in a bucket, by measure. Only finished requests count, and no answers
-    of caches."""
+class LatencyRow(ReportRow):
+    """Times by measure. Only finished requests count, and no answers of caches."""
 
-    since: datetime
-    until: datetime
-    group: dict[str, Any]
     times: Mapping[str, Percentiles]
 
     def figures(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
@@ -19,8 +19,10 @@ LONGEST: Final = timedelta(days=5 * 366)
 MOST_BUCKETS: Final = 2000
 NONE: Final = "none"
 
-_SINGLE: Final = ("from", "to", "last", "tz", "period", "compare", "format")
 _MANY: Final = ("group", "filter")
+_KNOWN: Final = ("from", "to", "last", "tz", "period", "compare", "format", *_MANY)
+_DAY: Final = timedelta(days=1)
+_LONG: Final = 180 * _DAY
 
 
 class BadQueryError(ValueError):
@@ -55,61 +57,60 @@ class Query:
     def edges(self) -> list[datetime]:
         """The starts of the buckets, and the end of the last one; the first may be cut."""
         edges = [self.since]
-        while len(edges) <= MOST_BUCKETS and (edge := self._next(edges[-1])) < self.until:
+        while (edge := self._next(edges[-1])) < self.until:
             edges.append(edge)
         return [*edges, self.until]
 
     @property
     def previous(self) -> "Query":
-        """The time before, as long and, for ranges that begin with a day, up to the same hour."""
-        if day_start(self._local(self.since).date(), self.zone) != self.since:
+        """The time before, as long and, for ranges of whole days and today, up to the same hour."""
+        first, after = self._day(self.since), self._day(self.until - SLOT) + _DAY
+        if day_start(first, self.zone) != self.since:
             return replace(self, since=self.since - (self.until - self.since), until=self.since)
-        last = self._local(self.until - SLOT).date()
-        days = timedelta(days=(last - self._local(self.since).date()).days + 1)
-        return replace(
-            self, since=self._shift(self.since, days), until=self._shift(self.until, days)
-        )
+        since, until = day_start(first - (after - first), self.zone), self.since
+        # Parts of days long ago are not kept, and of a long range they are little.
+        if after - first <= _LONG:
+            until -= day_start(after, self.zone) - self.until
+        return replace(self, since=since, until=until)
 
     @property
     def day_edges(self) -> list[date] | None:
         """``edges`` as days of USAGE_TIME_ZONE, or None where they are no whole days of it."""
-        if self.zone.key != settings.USAGE_TIME_ZONE:
-            return None
         *starts, end = self.edges
-        days = [self._local(edge).date() for edge in starts]
-        after = self._local(end - SLOT).date() + timedelta(days=1)
-        # Nothing has happened after the question, so a day that is not over is a whole one.
-        if end < self.asked_at and end != day_start(after, self.zone):
-            return None
-        is_whole = [day_start(day, self.zone) for day in days] == starts
-        return [*days, after] if is_whole else None
+        days = [*map(self._day, starts), self._day(end - SLOT) + _DAY]
+        moments = [day_start(day, self.zone) for day in days]
+        if end >= self.asked_at:
+            # Nothing has happened after the question, so a day that is not over is a whole one.
+            moments[-1] = end
+        is_whole = self.zone.key == settings.USAGE_TIME_ZONE and moments == [*starts, end]
+        return days if is_whole else None
 
-    def _shift(self, moment: datetime, days: timedelta) -> datetime:
-        """The same time of the clock some days earlier."""
-        local = self._local(moment)
-        if day_start(local.date(), self.zone) == moment:
-            return day_start(local.date() - days, self.zone)
-        earlier = local.replace(tzinfo=None, fold=0) - days
-        return earlier.replace(tzinfo=self.zone).astimezone(UTC)
-
-    def _local(self, moment: datetime) -> datetime:
-        return moment.astimezone(self.zone)
+    def _day(self, moment: datetime) -> date:
+        return moment.astimezone(self.zone).date()
 
     def _next(self, moment: datetime) -> datetime:
         """The start of the next bucket."""
-        local = self._local(moment)
         if self.period == "hour":
-            return moment + timedelta(minutes=60 - local.minute)
-        day = local.date()
-        if self.period == "day":
-            day += timedelta(days=1)
-        elif self.period == "week":
-            day += timedelta(days=7 - day.weekday())
-        elif self.period == "month":
-            day = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
-        else:
-            return self.until
-        return day_start(day, self.zone)
+            return moment + timedelta(minutes=60 - moment.astimezone(self.zone).minute)
+        day = self._day(moment)
+        nexts = {
+            "day": day + _DAY,
+            "week": day + (7 - day.weekday()) * _DAY,
+            "month": (day.replace(day=1) + 32 * _DAY).replace(day=1),
+        }
+        return day_start(nexts[self.period], self.zone) if self.period else self.until
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """One group in one bucket; ``group`` has a name for each, and ids where there are any."""
+
+    since: datetime
+    until: datetime
+    group: dict[str, Any]
+
+    def figures(self) -> dict[str, Any]:
+        raise NotImplementedError
 
 
 def day_start(day: date, zone: ZoneInfo) -> datetime:
@@ -130,17 +131,15 @@ def read_query(
     Raises:
         BadQueryError: a parameter is unknown or makes no sense.
     """
-    known = (*_SINGLE, *_MANY)
     for name, values in params.items():
-        if name not in known:
-            raise BadQueryError(name, f"Unknown parameter {name!r}. Known are {', '.join(known)}.")
-        if name in _SINGLE and len(values) > 1:
+        if name not in _KNOWN:
+            raise BadQueryError(name, f"Unknown parameter {name!r}. Known are {', '.join(_KNOWN)}.")
+        if name not in _MANY and len(values) > 1:
             raise BadQueryError(name, f"{name!r} is given {len(values)} times: give it once.")
-    given = {name: values[0] for name, values in params.items() if name in _SINGLE and any(values)}
-    if not given.keys() & {"from", "to"}:
-        given.setdefault("last", usual_last)
-    zone = _zone(given.get("tz") or settings.USAGE_TIME_ZONE)
-    since, until = _range(given, zone, now)
+    given = {name: values[0] for name, values in params.items() if name not in _MANY and values[0]}
+    zone = _zone(given.get("tz", settings.USAGE_TIME_ZONE))
+    since, until = _range(given, zone, now, usual_last)
+    groups = [name for text in params.get("group", ()) for name in text.split(",") if name]
     query = Query(
         since=since,
         until=until,
@@ -148,7 +147,7 @@ def read_query(
         asked_at=now,
         visible=visible,
         period=_choice("period", given.get("period", ""), PERIODS),
-        groups=_groups(params.get("group", ())),
+        groups=tuple(dict.fromkeys(_choice("group", name, GROUPS) for name in groups)),
         filters=tuple(_filter(text) for text in params.get("filter", ()) if text),
         compare=_choice("compare", given.get("compare", ""), ("previous",)) != "",
         format=_choice("format", given.get("format", ""), FORMATS) or "json",
@@ -166,11 +165,6 @@ def _choice(param: str, value: str, allowed: tuple[str, ...]) -> str:
     if value and value not in allowed:
         raise BadQueryError(param, f"{param}={value!r} is unknown. Known are {', '.join(allowed)}.")
     return value
-
-
-def _groups(texts: Sequence[str]) -> tuple[str, ...]:
-    names = [name for text in texts for name in text.split(",") if name]
-    return tuple(dict.fromkeys(_choice("group", name, GROUPS) for name in names))
 
 
 def _filter(text: str) -> tuple[str, str]:
@@ -191,26 +185,23 @@ def _zone(key: str) -> ZoneInfo:
         ) from None
 
 
-def _range(given: dict[str, str], zone: ZoneInfo, now: datetime) -> tuple[datetime, datetime]:
-    latest = _slot_end(now)
-    until = _moment("to", given["to"], zone) if "to" in given else latest
-    if "last" in given:
-        if "from" in given or "to" in given:
-            raise BadQueryError("last", "'last' stands alone: remove 'from' and 'to'.")
-        since = _since_last(given["last"], zone, now)
-    elif "from" in given:
-        since = _moment("from", given["from"], zone)
-    else:
+def _range(
+    given: dict[str, str], zone: ZoneInfo, now: datetime, usual_last: str
+) -> tuple[datetime, datetime]:
+    until = min(_moment("to", given["to"], zone), now) if "to" in given else now
+    last = given.get("last") or ("" if given.keys() & {"from", "to"} else usual_last)
+    if last and given.keys() & {"from", "to"}:
+        raise BadQueryError("last", "'last' stands alone: remove 'from' and 'to'.")
+    if not last and "from" not in given:
         raise BadQueryError("from", "'from' is missing: 'to' alone is no range.")
+    since = _since_last(last, zone, now) if last else _moment("from", given["from"], zone)
     if since >= until:
         raise BadQueryError("from", "'from' must be before 'to', and not in the future.")
     if until - since > LONGEST:
-        param = "last" if "last" in given else "from"
+        param = "last" if last else "from"
         raise BadQueryError(param, "The range is longer than 5 years. Choose a shorter one.")
-    since, until = slot_of(since), min(_slot_end(until), latest)
-    if since >= until:
-        raise BadQueryError("from", "'from' lies in the future.")
-    return since, until
+    # A moment that is a whole quarter of an hour stays.
+    return slot_of(since), slot_of(until - datetime.resolution) + SLOT
 
 
 def _since_last(text: str, zone: ZoneInfo, now: datetime) -> datetime:
@@ -222,26 +213,17 @@ def _since_last(text: str, zone: ZoneInfo, now: datetime) -> datetime:
     if match[2] == "h":
         return now - timedelta(hours=number)
     days = number * (7 if match[2] == "w" else 1)
-    return day_start(now.astimezone(zone).date() - timedelta(days=days - 1), zone)
+    return day_start(now.astimezone(zone).date() - (days - 1) * _DAY, zone)
 
 
 def _moment(param: str, text: str, zone: ZoneInfo) -> datetime:
-    # A plus sign that is not escaped in an address arrives as a space.
-    text = text.replace(" ", "+") if "T" in text else text
     try:
-        try:
-            day = date.fromisoformat(text)
-        except ValueError:
-            moment = datetime.fromisoformat(text)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
-        return day_start(day + timedelta(days=param == "to"), zone)
+        if "T" not in text:
+            return day_start(date.fromisoformat(text) + (param == "to") * _DAY, zone)
+        # A plus sign that is not escaped in an address arrives as a space.
+        moment = datetime.fromisoformat(text.replace(" ", "+"))
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise BadQueryError(
             param, f"{param}={text!r}: expected a date such as 2026-10-25, or 2026-10-25T14:00."
         ) from None
-
-
-def _slot_end(moment: datetime) -> datetime:
-    """The next whole quarter of an hour; a moment that is one stays."""
-    start = slot_of(moment)
-    return start if start == moment else start + SLOT

@@ -9,30 +9,23 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
-from django.db.models import (
-    CharField,
-    DateField,
-    DateTimeField,
-    Expression,
-    F,
-    Func,
-    IntegerField,
-    Model,
-    Q,
-    Sum,
-    Value,
-)
+from django.db import models
+from django.db.models import F, Func, Q, Sum, Value
 
 from metrics.ledger.partitions import SLOT_DAYS
 from metrics.ledger.roll import as_of
 from metrics.models import DimensionName, RefusedSlot, UsageDay, UsageSlot
 from metrics.names import Names
-from metrics.reports.query import NONE, BadQueryError, Query
+from metrics.reports.query import NONE, BadQueryError, Query, ReportRow
 
 MOST_ROWS: Final = 20_000
 NAMED: Final = ("user", "key", "team")
-_COLUMNS: Final[dict[str, str]] = {"version": "version_key"} | {
-    name: f"{name}_id" for name in NAMED
+# Each group under a name that no column has.
+_GROUPS: Final[dict[str, Any]] = {
+    "by_version": F("version_key"),
+    "by_model": Func("version_key", template="split_part(%(expressions)s, '@', 1)"),
+    **{f"by_{name}": F(name) for name in ("preset", "mode", "kind", "tier")},
+    **{f"by_{name}": F(f"{name}_id") for name in NAMED},
 }
 
 
@@ -49,8 +42,6 @@ class Sums:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
-    computed_prompt_tokens: int = 0
-    computed_completion_tokens: int = 0
     finished_us: int = 0
     device_us: int = 0
     cost_nano: int = 0
@@ -83,13 +74,11 @@ class Sums:
         }
 
 
-@dataclass(frozen=True)
-class Row:
-    """One group in one bucket; ``group`` has a name for each, and ids where there are any."""
+_SUMS: Final = tuple(field.name for field in fields(Sums))
 
-    since: datetime
-    until: datetime
-    group: dict[str, Any]
+
+@dataclass(frozen=True)
+class Row(ReportRow):
     sums: Sums
 
     def figures(self) -> dict[str, Any]:
@@ -98,7 +87,7 @@ class Row:
 
 @dataclass(frozen=True)
 class UsageReport:
-    """Totals by bucket and group, most recent buckets last; groups without requests are left out.
+    """Totals by bucket and group, most recent buckets last, largest groups first.
 
     ``refused`` counts requests that were refused, by error code: they belong to no user, so only
     readers of everything get them, and no filter applies to them. ``as_of`` is the moment until
@@ -111,9 +100,6 @@ class UsageReport:
     totals: Sums
     previous: Sums | None
     refused: dict[str, int] | None
-
-
-_SUMS: Final = tuple(field.name for field in fields(Sums))
 
 
 def usage_report(query: Query) -> UsageReport:
@@ -135,50 +121,58 @@ def usage_report(query: Query) -> UsageReport:
     )
 
 
-def usage_rows(query: Query, moments: list[datetime] | None = None) -> list[Row]:
-    """The sums of each group between the moments, or in each bucket of the query.
+def usage_rows(query: Query, most: int = 0) -> list[Row]:
+    """The sums of each group in each bucket, at most ``most`` or else MOST_ROWS.
 
     Raises:
         BadQueryError: as ``usage_report``.
     """
-    table, column, edges = (
-        (UsageSlot, "slot", moments) if moments else table_for(query, UsageSlot, UsageDay)
-    )
-    columns = {f"by_{name}": _column(name) for name in query.groups}
+    most = most or MOST_ROWS
+    table, column, edges = table_for(query, UsageSlot, UsageDay)
+    groups = [f"by_{name}" for name in query.groups]
     sums = {f"sum_{name}": Sum(name) for name in _SUMS if name != "cache_hits"}
     sums["sum_cache_hits"] = Sum("requests", filter=~Q(tier=""), default=0)
-    found = (
-        table._default_manager.filter(query.visible.condition(), condition_of(query.filters))
+    found = list(
+        table._default_manager.filter(query.visible.condition())
         .filter(**{f"{column}__gte": edges[0], f"{column}__lt": edges[-1]})
-        .annotate(number=bucket_number(column, edges), **columns)
-        .values("number", *columns)
+        .annotate(number=bucket_number(column, edges), **_GROUPS)
+        .filter(_condition_of(query.filters))
+        .values("number", *groups)
         .annotate(**sums)
-        .order_by("number", *columns)[: MOST_ROWS + 1]
+        .order_by("number", "-sum_requests", *groups)[: most + 1]
     )
-    rows = list(found)
-    if len(rows) > MOST_ROWS:
+    if len(found) > most:
         raise BadQueryError(
             "group",
-            f"The report has more than {MOST_ROWS} rows. Choose fewer groups, a longer period, "
+            f"The report has more than {most} rows. Choose fewer groups, a longer period, "
             "a shorter range, or a filter.",
         )
     named = [group for group in query.groups if group in NAMED]
-    names = Names({group: {row[f"by_{group}"] for row in rows} - {None} for group in named})
-    moments = moments or query.edges
+    names = Names({group: {row[f"by_{group}"] for row in found} - {None} for group in named})
+    end, moments = query.until - datetime.resolution, query.edges
+
+    def group_of(row: dict[str, Any]) -> dict[str, Any]:
+        group: dict[str, Any] = {}
+        for name in query.groups:
+            value = group[name] = row[f"by_{name}"]
+            if name in NAMED:
+                group |= {name: names.at(name, value, end), f"{name}_id": value}
+        return group
+
     return [
         Row(
             since=moments[row["number"] - 1],
             until=moments[row["number"]],
-            group=_group(query, row, names),
+            group=group_of(row),
             sums=Sums(*(int(row[f"sum_{name}"]) for name in _SUMS)),
         )
-        for row in rows
+        for row in found
     ]
 
 
 def table_for(
-    query: Query, slots: type[Model], days: type[Model]
-) -> tuple[type[Model], str, list[Any]]:
+    query: Query, slots: type[models.Model], days: type[models.Model]
+) -> tuple[type[models.Model], str, list[Any]]:
     """The smallest table that has the range, its column of time, and the edges in its type.
 
     Raises:
@@ -197,21 +191,9 @@ def table_for(
 
 def bucket_number(column: str, edges: list[Any]) -> Func:
     """The number, from 1, of the bucket that a row lies in."""
-    kind = DateField() if column == "day" else DateTimeField()
-    return Func(
-        F(column),
-        Value(edges, output_field=ArrayField(kind)),
-        function="width_bucket",
-        output_field=IntegerField(),
-    )
-
-
-def condition_of(filters: Iterable[tuple[str, str]]) -> Q:
-    """Rows that match one value of each group that is filtered by."""
-    alternatives: dict[str, Q] = {}
-    for group, value in filters:
-        alternatives[group] = alternatives.get(group, Q()) | _matches(group, value)
-    return Q(*alternatives.values())
+    kind = models.DateField() if column == "day" else models.DateTimeField()
+    array = Value(edges, output_field=ArrayField(kind))
+    return Func(F(column), array, function="width_bucket", output_field=models.IntegerField())
 
 
 def usd(nano: int) -> str:
@@ -227,37 +209,22 @@ def _ratio(part: int, whole: int, digits: int) -> float | None:
     return round(part / whole, digits) if whole else None
 
 
-def _column(group: str) -> Expression | F:
-    if group == "model":
-        return Func(
-            F("version_key"), Value("@"), Value(1), function="split_part", output_field=CharField()
-        )
-    return F(_COLUMNS.get(group, group))
-
-
-def _matches(group: str, value: str) -> Q:
-    if group == "model":
-        return Q(version_key__startswith=f"{value}@")
-    column = _COLUMNS.get(group, group)
-    if group not in NAMED:
-        return Q(**{column: "" if value == NONE else value})
-    if value == NONE:
-        return Q(**{f"{column}__isnull": True})
-    named = DimensionName.objects.filter(kind=group, name=value).values("dimension_id")
-    found = Q(**{f"{column}__in": named})
-    return found | Q(**{column: int(value)}) if re.fullmatch("[0-9]+", value) else found
-
-
-def _group(query: Query, row: dict[str, Any], names: Names) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for group in query.groups:
-        value = row[f"by_{group}"]
-        if group in NAMED:
-            found[group] = names.at(group, value, query.until - datetime.resolution)
-            found[f"{group}_id"] = value
+def _condition_of(filters: Iterable[tuple[str, str]]) -> Q:
+    """Rows that match one value of each group that is filtered by."""
+    alternatives: dict[str, Q] = {}
+    for group, value in filters:
+        column = f"by_{group}"
+        if group not in NAMED:
+            found = Q(**{column: "" if value == NONE else value})
+        elif value == NONE:
+            found = Q(**{f"{column}__isnull": True})
         else:
-            found[group] = value
-    return found
+            named = DimensionName.objects.filter(kind=group, name=value).values("dimension_id")
+            found = Q(**{f"{column}__in": named})
+            if re.fullmatch("[0-9]+", value):
+                found |= Q(**{column: int(value)})
+        alternatives[group] = alternatives.get(group, Q()) | found
+    return Q(*alternatives.values())
 
 
 def _refused(query: Query) -> dict[str, int]:

@@ -47,6 +47,12 @@ def test_command_filters_and_prints_csv(used: None) -> None:
     assert [(row["version"], row["requests_count"]) for row in rows] == [("n@v1", "600")]
 
 
+def test_command_prints_names_without_orders_to_the_terminal() -> None:
+    a_name("user", 1, "\x1b[2Jann\r", timezone.now())
+    add(slot_of(timezone.now()).isoformat()[:16])
+    assert "?[2Jann?" in printed("--by", "user")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -1,4 +1,4 @@
-"""``/api/models``: models with their versions and statistics, for operators."""
+"""``/api/models``: models with their versions, for operators."""
 
 from typing import Any
 
@@ -10,10 +10,6 @@ from inference.api.openai.models import status_of, version_named
 from inference.api.view import ApiView, json_response
 from inference.database import in_database
 from inference.principal import MODELS_READ
-from metrics.reports.latency import Percentiles, latency_report
-from metrics.reports.query import read_query
-from metrics.reports.usage import usage_report
-from metrics.visibility import Visibility
 from models_registry.catalogue.routing import fallbacks_of
 from models_registry.catalogue.status import ModelStatus, model_statuses
 from models_registry.models import ModelVersion
@@ -47,47 +43,6 @@ class Versions(ApiView):
     async def get(self, request: Request, model_id: str) -> HttpResponse:
         status = await status_of(model_id)
         return json_response({"object": "list", "data": _versions(status)})
-
-
-class ModelMetrics(ApiView):
-    required_scope = MODELS_READ
-
-    async def get(self, request: Request, model_id: str) -> HttpResponse:
-        """Requests, tokens and latencies of its versions in the last 24 hours."""
-        status = await status_of(model_id)
-        return json_response(await in_database(_figures, status.model.slug))
-
-
-def _figures(slug: str) -> dict[str, Any]:
-    """Figures of all users' requests, which every reader of the registry may see."""
-    params = {"last": ["24h"], "group": ["version"], "filter": [f"model:{slug}"]}
-    query = read_query(params, timezone.now(), Visibility(everything=True))
-    times = {row.group["version"]: row.times for row in latency_report(query).rows}
-    return {
-        "object": "model.metrics",
-        "id": slug,
-        "since": int(query.since.timestamp()),
-        "versions": [
-            {
-                "version": (version := row.group["version"]),
-                "requests": row.sums.requests,
-                "failed": row.sums.failed,
-                "cancelled": row.sums.cancelled,
-                "prompt_tokens": row.sums.prompt_tokens,
-                "cached_tokens": row.sums.cached_tokens,
-                "completion_tokens": row.sums.completion_tokens,
-                "total_seconds": _seconds(times.get(version, {}).get("total")),
-                "queue_seconds": _seconds(times.get(version, {}).get("queue")),
-                "error_rate": row.figures()["error_rate"],
-            }
-            for row in usage_report(query).rows
-        ],
-    }
-
-
-def _seconds(found: Percentiles | None) -> dict[str, float | None]:
-    values = {name: getattr(found, name, None) for name in ("p50", "p95", "p99")}
-    return {name: value and value / 1000 for name, value in values.items()}
 
 
 def _summary(status: ModelStatus) -> dict[str, Any]:

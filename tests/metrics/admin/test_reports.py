@@ -17,12 +17,9 @@ def subscription(admin_user) -> ReportSubscription:
     return ReportSubscription.objects.create(user=admin_user, email="a@example.org")
 
 
-def test_page_says_that_nothing_is_sent_without_a_server(
-    admin_client: Client, subscription: ReportSubscription, settings
-) -> None:
+def test_page_says_that_nothing_is_sent_without_a_server(admin_client: Client, settings) -> None:
     settings.EMAIL_HOST = ""
-    for path in (LIST, f"{LIST}add/", f"{LIST}{subscription.pk}/change/"):
-        assert "EMAIL_HOST is not set" in admin_client.get(path).content.decode()
+    assert "EMAIL_HOST is not set" in admin_client.get(LIST).content.decode()
     settings.EMAIL_HOST = "mail.example.org"
     assert "EMAIL_HOST" not in admin_client.get(LIST).content.decode()
 

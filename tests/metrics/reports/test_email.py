@@ -10,11 +10,12 @@ from django.core.mail.backends.locmem import EmailBackend
 from django_q.models import Schedule
 
 from metrics.models import ReportDelivery, ReportSubscription, RollMark
+from metrics.reports import usage as usage_module
 from metrics.reports.email import last_whole, send_due
 from tests.metrics.reports.totals import add, moment
 
 pytestmark = pytest.mark.django_db
-MONDAY = moment("2025-12-01T00:30")
+MONDAY = moment("2025-12-01T01:30")
 
 
 class Disconnecting(EmailBackend):
@@ -71,14 +72,14 @@ def test_email_is_about_the_last_whole_period(
 
 
 def test_email_is_sent_once_per_period(subscription: ReportSubscription, mailoutbox: Any) -> None:
-    assert [send_due(MONDAY), send_due(MONDAY), send_due(moment("2025-12-07T23:59"))] == [1, 0, 0]
+    assert [send_due(MONDAY), send_due(MONDAY), send_due(moment("2025-12-08T00:59"))] == [1, 0, 0]
     (message,) = mailoutbox
     assert (message.to, message.subject) == (
         ["ann@example.org"],
         "Usage from 2025-11-24 to 2025-11-30",
     )
     assert ReportDelivery.objects.get().sent_at is not None
-    assert send_due(moment("2025-12-08T00:15")) == 1
+    assert send_due(moment("2025-12-08T01:00")) == 1
 
 
 def test_email_shows_what_its_user_may_see(
@@ -146,6 +147,17 @@ def test_email_that_may_have_been_sent_is_not_sent_again(
     assert (delivery.sent_at, delivery.error) == (None, "Connection unexpectedly closed")
     settings.EMAIL_BACKEND = backend(EmailBackend)
     assert (send_due(MONDAY), mailoutbox) == (0, [])
+
+
+def test_email_with_too_many_rows_does_not_stop_the_others(
+    subscription: ReportSubscription, mailoutbox: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = get_user_model().objects.create_superuser("root")
+    ReportSubscription.objects.create(user=root, email="root@example.org")
+    monkeypatch.setattr(usage_module, "MOST_ROWS", 2)
+    add("2025-11-26T10:00", 1, user_id=root.pk)
+    assert send_due(MONDAY) == 1
+    assert [message.to for message in mailoutbox] == [["ann@example.org"]]
 
 
 def test_email_is_left_to_the_worker_that_was_faster(

@@ -24,8 +24,8 @@ def test_fleet_averages_memory_and_adds_loads() -> None:
     day = {"from_": "2026-11-20", "to": "2026-11-20"}
     ten, eleven, twelve = (moment(f"2026-11-20T1{hour}:00") for hour in range(3))
     assert fleet_report(query(**day, period="hour")) == [
-        FleetRow(ten, eleven, "local", "a@v1", 200, 3),
-        FleetRow(ten, eleven, "local", "b@v1", 25, 0),
-        FleetRow(eleven, twelve, "other", "b@v1", 70, 1),
+        FleetRow(ten, eleven, {"node": "local", "version": "a@v1"}, 200, 3),
+        FleetRow(ten, eleven, {"node": "local", "version": "b@v1"}, 25, 0),
+        FleetRow(eleven, twelve, {"node": "other", "version": "b@v1"}, 70, 1),
     ]
     assert [row.resident_bytes for row in fleet_report(query(**day))] == [133, 16, 23]

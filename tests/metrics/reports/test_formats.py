@@ -7,7 +7,8 @@ from io import StringIO
 import pytest
 
 from metrics.models import RefusedSlot
-from metrics.reports.formats import csv_of, table_of, usage_csv, usage_html, usage_object
+from metrics.reports.fleet import FleetRow
+from metrics.reports.formats import csv_of, table_of, usage_html, usage_object
 from metrics.reports.usage import usage_report
 from tests.metrics.records import a_name
 from tests.metrics.reports.totals import add, moment, query
@@ -34,15 +35,16 @@ DAY = {"from_": "2026-11-20", "to": "2026-11-20"}
     ],
 )
 def test_csv_has_no_formulas_and_true_numbers(value: object, written: str) -> None:
-    ((_, cell),) = list(csv.reader(StringIO(csv_of(["a", "b"], [{"a": 1, "b": value}]))))[1:]
-    assert cell == written
+    row = FleetRow(moment("2026-11-20"), moment("2026-11-21"), {"node": value}, 1, 2)
+    _, cells = csv.reader(StringIO(csv_of(query(), [row])))
+    assert cells[2] == written
 
 
 def test_csv_of_usage_has_names_ids_and_figures() -> None:
     a_name("user", 1, '=HYPERLINK("x")', moment("2026-01-01"))
     add("2026-11-20T10:00", 3, failed=1, cost_nano=1_500_000_000, correction_nano=-5)
     report = usage_report(query(**DAY, group="user,model", period="day"))
-    (row,) = csv.DictReader(StringIO(usage_csv(report)))
+    (row,) = csv.DictReader(StringIO(csv_of(report.query, report.rows)))
     assert row["from"] == "2026-11-20T00:00:00+00:00"
     assert (row["user"], row["user_id"], row["model"]) == ('\'=HYPERLINK("x")', "1", "m")
     assert (row["requests_count"], row["error_rate"]) == ("3", "0.3333")
@@ -50,9 +52,7 @@ def test_csv_of_usage_has_names_ids_and_figures() -> None:
 
 
 def test_csv_of_nothing_has_a_header() -> None:
-    text = usage_csv(usage_report(query(group="key")))
-    assert text.startswith("from,to,key,key_id,requests_count")
-    assert text.count("\n") == 1
+    assert csv_of(query(group="key"), []) == "from,to,key\r\n"
 
 
 def test_json_says_what_it_covers() -> None:
@@ -78,11 +78,14 @@ def test_table_has_totals_and_corrections_only_where_there_are_any() -> None:
     asked = {"from_": "2026-11-20", "to": "2026-11-21", "period": "day", "group": "model"}
     table = table_of(usage_report(query(**asked, compare="previous")))
     assert table.header[:3] == ["Time", "Model", "Requests"]
-    first, second = table.lines
-    assert first.cells == ["2026-11-20", "m", "3", "0", "0", "0", "1.0 s", "0.0%", "$0.0020"]
-    assert (first.percent, second.percent) == (100, 33.3)
-    assert table.total[:3] == ["Total", "", "4"]
-    assert table.previous == ["Previous", "", "0", "0", "0", "0", "-", "-", "$0.00"]
+    assert table.rows[0] == ["2026-11-20", "m", "3", "0", "0", "0", "1.0 s", "0.0%", "$0.0020"]
+    total, previous = table.last
+    assert total[:3] == ["Total", "", "4"]
+    assert previous == ["Previous", "", "0", "0", "0", "0", "-", "-", "$0.00"]
+    add("2026-11-18T10:00", correction_nano=5_000_000)
+    assert table_of(usage_report(query(**asked))).header[-1] == "Cost"
+    compared = table_of(usage_report(query(**asked, compare="previous")))
+    assert (compared.header[-1], compared.last[1][-1]) == ("Corrections", "$0.0050")
     add("2026-11-21T10:00", correction_nano=5_000_000)
     assert table_of(usage_report(query(**asked))).header[-1] == "Corrections"
     assert table_of(usage_report(query())).labels == 0

@@ -7,7 +7,7 @@ import pytest
 
 from metrics.reports.projection import PAST_DAYS, look_ahead, projections
 from metrics.visibility import Visibility
-from tests.metrics.reports.totals import add_slot, moment, query
+from tests.metrics.reports.totals import add, moment, query
 
 pytestmark = pytest.mark.django_db
 CENT = 10_000_000
@@ -19,12 +19,12 @@ def use(day: str, days: int, cost: int = CENT, **fields: object) -> None:
         at = moment(day) + timedelta(days=number)
         for hour in (6, 18):
             slot = (at + timedelta(hours=hour)).isoformat()[:16]
-            add_slot(slot, cost_nano=cost, **fields)
+            add(slot, cost_nano=cost, **fields)
 
 
 def test_projection_takes_the_rest_of_today_by_the_usual_day() -> None:
     use("2026-10-01", 45)
-    add_slot("2026-11-15T06:00", cost_nano=CENT)
+    add("2026-11-15T06:00", cost_nano=CENT)
     (found,) = projections(query(now="2026-11-15T12:00"))
     assert (found.month, found.days) == (date(2026, 11, 1), PAST_DAYS)
     assert found.so_far_nano == 29 * CENT
@@ -46,27 +46,27 @@ def test_projection_knows_weekends_and_has_a_band() -> None:
     random = np.random.default_rng(1)
     today = date(2026, 11, 10)
     days = [today - timedelta(days=number) for number in range(PAST_DAYS, 0, -1)]
-    costs = np.array([1.0 if day.weekday() > 4 else 100.0 for day in days])
-    costs *= random.uniform(0.8, 1.2, PAST_DAYS)
-    past = np.stack([costs / 2, costs / 2], axis=1)
-    found = look_ahead(past, days, today, 700)
+    past = {
+        day: round((1 if day.weekday() > 4 else 100) * random.uniform(8000, 12000)) for day in days
+    }
+    found = look_ahead(past, today, 0.5, 7_000_000)
     # Half of today, 14 working days and 6 days of weekends.
-    assert found.expected == pytest.approx(700 + 50 + 1406, rel=0.05)
+    assert found.expected == pytest.approx(7_000_000 + 500_000 + 14_060_000, rel=0.05)
     assert found.low < found.expected < found.high
     assert found.high - found.low < 0.1 * found.expected
-    assert look_ahead(past, days, today, 700) == found
+    assert look_ahead(past, today, 0.5, 7_000_000) == found
 
 
-def test_projection_band_holds_most_of_the_months() -> None:
+@pytest.mark.parametrize("past_days", [4, 10, PAST_DAYS])
+def test_projection_band_holds_most_of_the_months(past_days: int) -> None:
     random = np.random.default_rng(2)
     today = date(2026, 11, 10)
-    days = [today - timedelta(days=number) for number in range(PAST_DAYS, 0, -1)]
+    days = [today - timedelta(days=number) for number in range(past_days, 0, -1)]
     within = 0
     for _ in range(100):
-        costs = random.lognormal(3, 0.7, PAST_DAYS + 21)
-        past = np.stack([costs[:PAST_DAYS] / 2, costs[:PAST_DAYS] / 2], axis=1)
-        found = look_ahead(past, days, today, 0)
-        true = costs[PAST_DAYS] / 2 + costs[PAST_DAYS + 1 :].sum()
+        costs = [round(cost) for cost in random.lognormal(10, 0.7, past_days + 21)]
+        found = look_ahead(dict(zip(days, costs, strict=False)), today, 0.5, 0)
+        true = costs[past_days] / 2 + sum(costs[past_days + 1 :])
         within += found.low <= true <= found.high
     assert within >= 65
 
@@ -100,7 +100,7 @@ def test_projection_is_made_for_each_group_that_is_visible() -> None:
 
 
 def test_projection_includes_corrections_and_days_of_the_zone() -> None:
-    add_slot("2026-10-31T22:45", cost_nano=CENT)
-    add_slot("2026-10-31T23:00", cost_nano=CENT, correction_nano=-3)
+    add("2026-10-31T22:45", cost_nano=CENT)
+    add("2026-10-31T23:00", cost_nano=CENT, correction_nano=-3)
     (found,) = projections(query(now="2026-11-15T12:00", tz="Europe/Berlin"))
     assert found.so_far_nano == CENT - 3

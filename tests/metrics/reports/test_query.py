@@ -30,6 +30,7 @@ from tests.metrics.reports.totals import moment, query
         ("from", {"from_": "2026-11-02T10:00", "to": "2026-11-02T10:00"}, "before 'to'"),
         ("from", {"from_": "2027-01-01"}, "future"),
         ("from", {"from_": "2027-01-01", "to": "2027-02-01"}, "future"),
+        ("from", {"from_": "9996-01-01", "to": "9999-12-31T23:59Z"}, "future"),
         ("from", {"from_": "1926-11-30"}, "5 years"),
         ("last", {"last": "3000w"}, "5 years"),
         ("last", {"last": "9999w"}, "5 years"),
@@ -125,6 +126,7 @@ def test_query_previous_is_the_time_before() -> None:
     assert (hours.since, hours.until) == (moment("2026-11-30T00:00"), moment("2026-11-30T06:00"))
     whole = query(from_="2026-10-01", to="2026-10-31", tz="Europe/Berlin").previous
     assert (whole.since, whole.until) == (moment("2026-08-30T22:00"), moment("2026-09-30T22:00"))
+    assert query(last="52w", now="2026-11-30T12:00").previous.day_edges is not None
 
 
 def test_query_knows_whole_days_of_the_zone_of_accounting(settings) -> None:

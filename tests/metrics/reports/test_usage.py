@@ -85,16 +85,16 @@ def test_usage_groups_by_every_dimension() -> None:
     add("2026-11-20T10:00", 2, user_id=1, preset="p", mode="vote", version_key="a@v2")
     add("2026-11-20T10:15", 4, user_id=2, kind="embedding", tier="l1", version_key="b@v1")
     name("user", 1, "ann", "2026-01-01")
-    assert counted("version", group="version") == [("a@v1", 1), ("a@v2", 2), ("b@v1", 4)]
-    assert counted("model", group="model") == [("a", 3), ("b", 4)]
-    assert counted("user", "user_id", group="user") == [("ann", 1, 3), ("#2", 2, 4)]
-    assert counted("key", "key_id", group="key") == [("#5", 5, 1), ("", None, 6)]
-    assert counted("team", group="team") == [("#9", 1), ("", 6)]
+    assert counted("version", group="version") == [("b@v1", 4), ("a@v2", 2), ("a@v1", 1)]
+    assert counted("model", group="model") == [("b", 4), ("a", 3)]
+    assert counted("user", "user_id", group="user") == [("#2", 2, 4), ("ann", 1, 3)]
+    assert counted("key", "key_id", group="key") == [("", None, 6), ("#5", 5, 1)]
+    assert counted("team", group="team") == [("", 6), ("#9", 1)]
     assert counted("preset", "mode", group=["preset", "mode"]) == [
         ("", "single", 5),
         ("p", "vote", 2),
     ]
-    assert counted("kind", "tier", group="kind,tier") == [("chat", "", 3), ("embedding", "l1", 4)]
+    assert counted("kind", "tier", group="kind,tier") == [("embedding", "l1", 4), ("chat", "", 3)]
 
 
 def test_usage_filters_by_id_name_and_none() -> None:

@@ -107,15 +107,19 @@ async def test_unknown_models_are_404(api: Api):
 async def test_metrics_count_what_was_served(api: Api, model: FakeModel):
     model.say("abc")
     empty = (await api.get(f"/api/models/{model.slug}/metrics")).json()
-    assert (empty["id"], empty["versions"]) == (model.slug, [])
+    assert (empty["model_id"], empty["data"]) == (model.slug, [])
     answer = await api.post(
         "/v1/chat/completions",
         {"model": model.slug, "messages": [{"role": "user", "content": "x"}]},
     )
     await record_of(answer.json()["id"])
     await in_database(roll)
-    (figures,) = (await api.get(f"/api/models/{model.slug}/metrics")).json()["versions"]
-    assert (figures["version"], figures["requests"], figures["error_rate"]) == (model.key, 1, 0)
-    assert figures["completion_tokens"] == answer.json()["usage"]["completion_tokens"]
-    assert figures["total_seconds"]["p50"] > 0
-    assert set(figures["queue_seconds"]) == {"p50", "p95", "p99"}
+    (figures,) = (await api.get(f"/api/models/{model.slug}/metrics")).json()["data"]
+    assert (figures["version"], figures["requests_count"], figures["error_rate"]) == (
+        model.key,
+        1,
+        0,
+    )
+    assert figures["tokens_output"] == answer.json()["usage"]["completion_tokens"]
+    assert figures["total_p50_ms"] > 0
+    assert "queue_p99_ms" in figures

@@ -90,10 +90,15 @@ def _inputs(page: Page, params: Mapping[str, Sequence[str]]) -> list[tuple[str, 
         options = [("", nothing), *((value, value) for value in values)]
         return UnfoldAdminSelectWidget(choices=options).render(name, asked.get(name))
 
+    def moment(name: str) -> str:
+        value = asked.get(name, "")
+        # A field for dates would lose a time of day.
+        return (_TEXT if "T" in value else _DATE).render(name, value)
+
     inputs = [
         ("Last", choice("last", "from … to", *_RANGES)),
-        ("From", _DATE.render("from", asked.get("from"))),
-        ("To", _DATE.render("to", asked.get("to"))),
+        ("From", moment("from")),
+        ("To", moment("to")),
         ("Time zone", _TEXT.render("tz", asked.get("tz", settings.USAGE_TIME_ZONE))),
         ("By", choice("period", "whole range", *PERIODS)),
     ]

@@ -19,7 +19,6 @@ from metrics.models import Correction, RequestRecord, RequestStep, UsageDay
 from metrics.names import Names
 from metrics.visibility import visible_to
 
-_USUAL: Final = timedelta(days=7)
 _NAMED: Final = ("user", "key", "team")
 _PHASES: Final = {"queue": "#d97706", "prefill": "#2563eb", "decode": "#059669"}
 _FACTS: Final = {
@@ -45,10 +44,11 @@ class Since(TextFilter):
     title = "start, from (UTC)"
     parameter_name = "since"
     lookup = "started_at__gte"
+    usual_days = 7
 
     def value(self) -> str:
-        week_ago = f"{timezone.now() - _USUAL:%Y-%m-%d %H:%M}"
-        return self.used_parameters.get(self.parameter_name, week_ago)
+        past = f"{timezone.now() - timedelta(days=self.usual_days):%Y-%m-%d %H:%M}"
+        return self.used_parameters.get(self.parameter_name, past if self.usual_days else "")
 
     def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
         if not (text := self.value()):
@@ -64,9 +64,7 @@ class Before(Since):
     title = "start, before (UTC)"
     parameter_name = "before"
     lookup = "started_at__lt"
-
-    def value(self) -> str:
-        return self.used_parameters.get(self.parameter_name, "")
+    usual_days = 0
 
 
 class DimensionFilter(DropdownFilter):

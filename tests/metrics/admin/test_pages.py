@@ -186,14 +186,15 @@ def test_page_names_bad_input(viewer: Client, page: str, query: dict[str, str], 
 
 def test_form_keeps_the_question(viewer: Client) -> None:
     add("2026-05-10T12:00", 3)
-    query = {"last": "", "from": "2026-05-10", "to": "2026-05-10", "tz": "Asia/Kolkata"}
+    query = {"last": "", "from": "2026-05-10T00:00", "to": "2026-05-10", "tz": "Asia/Kolkata"}
     query |= {"group": "model,mode", "filter": "model:m", "period": ""}
     answer = viewer.get(reverse("usage_page"), query)
     text = answer.content.decode()
     assert answer.context["content"]["figures"][0][1] == "3"
     assert "2026-05-10 00:00 to 2026-05-11 00:00, Asia/Kolkata" in text
-    for kept in ("2026-05-10", "Asia/Kolkata", "model:m"):
+    for kept in ("2026-05-10T00:00", "2026-05-10", "Asia/Kolkata", "model:m"):
         assert f'value="{kept}"' in text
+    assert text.count('type="date"') == 1
     assert '<option value="model,mode" selected>' in text
     assert answer.context["content"]["charts"][0]["series"][0]["name"] == "m, single"
 

@@ -27,9 +27,7 @@ _FACTS: Final = {
         *("started_at", "kind", "requested_model", "version_key", "preset", "mode"),
         *("priority", "streamed"),
     ),
-    "Answered": (
-        *("outcome", "error_code", "tier", "fallback", "cost_nano", "settled_at"),
-    ),
+    "Answered": (*("outcome", "error_code", "tier", "fallback", "cost_nano", "settled_at"),),
     "Tokens and times": (
         *("prompt_tokens", "cached_tokens", "completion_tokens"),
         *("computed_prompt_tokens", "computed_completion_tokens"),

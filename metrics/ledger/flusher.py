@@ -110,7 +110,9 @@ class Ledger:
             self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        while not self._is_closing:
+        task = asyncio.current_task()
+        # redis-py turns a cancellation while it connects into an error of its own.
+        while not self._is_closing and task is not None and not task.cancelling():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RENEW_SECONDS):
                     await self._work.wait()

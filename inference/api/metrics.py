@@ -16,7 +16,7 @@ from metrics.reports.formats import csv_of, flat_rows, usage_html, usage_object
 from metrics.reports.latency import latency_report
 from metrics.reports.projection import projections
 from metrics.reports.query import BadQueryError, Query, read_query
-from metrics.reports.usage import usage_report
+from metrics.reports.usage import Sums, usage_report
 from metrics.visibility import Visibility, visible_to
 
 
@@ -46,7 +46,7 @@ class UsageMetrics(ApiView):
         if query.format == "html":
             return HttpResponse(usage_html("Usage", [("Usage", report)]))
         return HttpResponse(
-            csv_of(query, report.rows),
+            csv_of(query, report.rows, Sums().figures()),
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": 'attachment; filename="usage.csv"'},
         )

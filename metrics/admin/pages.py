@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 from metrics.admin import charts
 from metrics.display import NOTHING, duration, money
 from metrics.reports.fleet import fleet_report
-from metrics.reports.formats import Table, clock, csv_of, table_of
+from metrics.reports.formats import Table, clock, csv_of, question_of, table_of
 from metrics.reports.latency import LatencyReport, latency_report
 from metrics.reports.projection import Projection, projections
 from metrics.reports.query import GROUPS, PERIODS, BadQueryError, Query, read_query
@@ -76,7 +76,9 @@ def report_page(request: HttpRequest, name: str) -> HttpResponse:
         for moment in (query.since, query.until, content["as_of"])
     )
     context["content"] = content
-    context["range"] = f"{since} to {until}, {query.zone.key}. Complete until {as_of}."
+    context["range"] = (
+        f"{since} to {until}, {query.zone.key}. {question_of(query)} Complete until {as_of}."
+    )
     return TemplateResponse(request, "metrics/report_page.html", context)
 
 
@@ -136,7 +138,7 @@ def _usage(query: Query) -> Content:
 
 def _cost(query: Query) -> Content:
     report = usage_report(query)
-    content = _usage_content(report, [("Cost, corrections included", "usd", _dollars)])
+    content = _usage_content(report, [("Cost, corrections included", "usd", _dollars)], _dollars)
     months = {name: projections(replace(query, groups=(name,))) for name in ("team", "key")}
     whole = months["team"][0]
     _, so_far, expected, band = _month_cells(whole)
@@ -168,11 +170,17 @@ def _month_cells(row: Projection) -> list[str]:
     return [*cells, money(row.outlook.expected), f"{low} to {high}"]
 
 
-def _usage_content(report: UsageReport, shown: list[tuple[str, str, charts.Value]]) -> Content:
+def _usage_content(
+    report: UsageReport,
+    shown: list[tuple[str, str, charts.Value]],
+    size: charts.Value = lambda sums: sums.requests,
+) -> Content:
     """Charts, and the sums of the range by group, the largest first, and those of each bucket."""
     reports = {"Over time": report}
     if report.query.groups:
-        reports = {"Totals": usage_report(replace(report.query, period="")), **reports}
+        totals = usage_report(replace(report.query, period=""))
+        rows = sorted(totals.rows, key=lambda row: -size(row.sums))
+        reports = {"Totals": replace(totals, rows=rows), **reports}
     return {
         "rows": report.rows,
         "charts": charts.usage_charts(report, shown),

@@ -3,8 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -46,7 +47,8 @@ class Since(TextFilter):
 
     def value(self) -> str:
         past = f"{timezone.now() - timedelta(days=self.usual_days):%Y-%m-%d %H:%M}"
-        return self.used_parameters.get(self.parameter_name, past if self.usual_days else "")
+        has_usual = self.usual_days and not self.request.GET.get(Before.parameter_name)
+        return self.used_parameters.get(self.parameter_name, past if has_usual else "")
 
     def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
         if not (text := self.value()):
@@ -194,10 +196,21 @@ class RequestRecordAdmin(RecordAdmin):
     show_full_result_count = False
     paginator = InfinitePaginator
     search_fields = ("run_id",)
-    search_help_text = "Whole run id, request id or end user"
+    search_help_text = (
+        "Whole run id, of any time; or request id or end user, from the start that is filtered by: "
+        "7 days ago unless you set it"
+    )
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return NamedList
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if ERROR_FLAG in request.GET:
+            text = "No filter applies, since one cannot be read. Write times as 2026-11-18 15:00."
+            self.message_user(request, text, messages.ERROR)
+        return super().changelist_view(request, extra_context)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RequestRecord]:
         return super().get_queryset(request).filter(visible_to(request.user).condition())

@@ -260,6 +260,7 @@ class Migration(migrations.Migration):
                 ('subscription', models.ForeignKey(on_delete=CASCADE, related_name='deliveries', to='metrics.reportsubscription')),
             ],
             options={
+                'verbose_name_plural': 'report deliveries',
                 'ordering': ['-period_start'],
                 'default_permissions': (),
             },

@@ -41,6 +41,7 @@ class ReportDelivery(models.Model):
 
     class Meta:
         default_permissions = ()
+        verbose_name_plural = "report deliveries"
         ordering = ["-period_start"]
         constraints = [
             models.UniqueConstraint(

@@ -12,8 +12,8 @@ from typing import Any, Final
 from django.template.loader import render_to_string
 
 from metrics.display import NOTHING, duration, money
-from metrics.reports.query import NONE, Query, ReportRow
-from metrics.reports.usage import Sums, UsageReport
+from metrics.reports.query import GROUPS, NONE, Query, ReportRow
+from metrics.reports.usage import NAMED, Sums, UsageReport
 
 # A spreadsheet takes such a cell for a formula.
 _FORMULA: Final = re.compile(r"[=+\-@\t\r\n]")
@@ -27,7 +27,8 @@ _FIGURES: Final[dict[str, Callable[[Sums], str]]] = {
     "Tokens out": lambda sums: f"{sums.completion_tokens:,}",
     "Mean time": lambda sums: duration(sums.finished_us / sums.finished if sums.finished else None),
     "Errors": lambda sums: f"{sums.failed / sums.requests:.1%}" if sums.requests else NOTHING,
-    "Cost": lambda sums: money(sums.cost_nano),
+    # With corrections, as in charts and projections.
+    "Cost": lambda sums: money(sums.total_nano),
     "Corrections": lambda sums: money(sums.correction_nano),
 }
 
@@ -58,6 +59,15 @@ class Table:
 def clock(query: Query, moment: datetime) -> str:
     """The begin of a bucket in the query's time zone."""
     return moment.astimezone(query.zone).strftime(_CLOCKS.get(query.period, "%Y-%m-%d"))
+
+
+def question_of(query: Query) -> str:
+    """The groups and filters of a query, in words."""
+    texts = [f"By {' and '.join(query.groups)}."] if query.groups else []
+    texts += [f"Only {', '.join(f'{group}: {value}' for group, value in query.filters)}."] * bool(
+        query.filters
+    )
+    return " ".join(texts)
 
 
 def range_of(query: Query) -> dict[str, str]:
@@ -98,12 +108,17 @@ def flat_rows(query: Query, rows: Iterable[ReportRow]) -> list[dict[str, Any]]:
     ]
 
 
-def csv_of(query: Query, rows: Iterable[ReportRow]) -> str:
-    """Rows as CSV; a text that a spreadsheet would take for a formula gets a quote before it."""
+def csv_of(query: Query, rows: Iterable[ReportRow], figures: Iterable[str] = ()) -> str:
+    """Rows as CSV; a text that a spreadsheet would take for a formula gets a quote before it.
+
+    ``figures`` are the columns after the groups if there is no row.
+    """
     flat = flat_rows(query, rows)
+    groups = [name for group in query.groups for name in (group, f"{group}_id")]
+    groups = [name for name in groups if name in GROUPS or name.removesuffix("_id") in NAMED]
     file = StringIO()
     writer = csv.writer(file)
-    writer.writerow(flat[0] if flat else ["from", "to", *query.groups])
+    writer.writerow(flat[0] if flat else ["from", "to", *groups, *figures])
     writer.writerows(map(_cell, row.values()) for row in flat)
     return file.getvalue()
 
@@ -154,7 +169,10 @@ def usage_text(report: UsageReport) -> str:
 def usage_html(title: str, sections: Sequence[tuple[str, UsageReport]]) -> str:
     """A page of reports of one range under a heading each; it needs no other file."""
     tables = [table_of(report, name) for name, report in sections]
-    context = {"title": title, "first": sections[0][1], "tables": tables}
+    first = sections[0][1]
+    # A report of many groups has their names in its headings.
+    question = question_of(first.query) if len(sections) == 1 else ""
+    context = {"title": title, "first": first, "tables": tables, "question": question}
     return render_to_string("metrics/report.html", context)
 
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from metrics.reports.formats import csv_of, usage_text
 from metrics.reports.query import GROUPS, PERIODS, BadQueryError, read_query
-from metrics.reports.usage import usage_report
+from metrics.reports.usage import Sums, usage_report
 from metrics.visibility import Visibility
 
 _OPTIONS: Final = {
@@ -42,6 +42,6 @@ class Command(BaseCommand):
                 f"--{'by' if error.param == 'group' else error.param}: {error}"
             ) from error
         if options["csv"]:
-            self.stdout.write(csv_of(report.query, report.rows), ending="")
+            self.stdout.write(csv_of(report.query, report.rows, Sums().figures()), ending="")
         else:
             self.stdout.write(usage_text(report))

@@ -137,7 +137,14 @@ def test_cost_shows_the_month_and_corrections_apart(viewer: Client) -> None:
     assert by_team["tbody"][0][0] == "Search"
     assert "to" in by_team["tbody"][0][3]
     assert over_time["thead"][0][-2:] == ["Cost", "Corrections"]
-    assert over_time["tfoot"][0][-2:] == ["$12.00", "-$1.20"]
+    assert over_time["tfoot"][0][-2:] == ["$10.80", "-$1.20"]
+
+
+def test_cost_lists_the_dearest_group_first(viewer: Client) -> None:
+    add(at(1), 9, team_id=3, cost_nano=10**9)
+    add(at(1), 1, team_id=4, cost_nano=2 * 10**9)
+    tables = {table.title: table.rows for table in content(viewer, "cost").tables}
+    assert [row[0] for row in tables["Totals"]] == ["#4", "#3"]
 
 
 def test_fleet_shows_memory_loads_and_waits(viewer: Client) -> None:
@@ -190,6 +197,7 @@ def test_form_keeps_the_question(viewer: Client) -> None:
     query |= {"group": "model,mode", "filter": "model:m", "period": ""}
     answer = viewer.get(reverse("usage_page"), query)
     text = answer.content.decode()
+    assert "By model and mode. Only model: m." in text
     assert answer.context["content"]["figures"][0][1] == "3"
     assert "2026-05-10 00:00 to 2026-05-11 00:00, Asia/Kolkata" in text
     for kept in ("2026-05-10T00:00", "2026-05-10", "Asia/Kolkata", "model:m"):

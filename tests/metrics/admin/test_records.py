@@ -135,6 +135,7 @@ def test_list_shows_a_week_unless_told_otherwise(viewer: Client) -> None:
     assert runs(viewer, since="", before=f"{old.started_at:%Y-%m-%d %H:%M}") == set()
     after = old.started_at + timedelta(minutes=1)
     assert runs(viewer, since="", before=after.isoformat()) == {old.run_id}
+    assert runs(viewer, before=after.isoformat()) == {old.run_id}
 
 
 def test_search_finds_a_run_of_any_time_and_other_ids_within_the_filter(viewer: Client) -> None:
@@ -153,6 +154,7 @@ def test_search_finds_a_run_of_any_time_and_other_ids_within_the_filter(viewer: 
 def test_filter_refuses_an_unknown_value(viewer: Client, query: dict[str, str]) -> None:
     answer = viewer.get(LIST, query)
     assert (answer.status_code, answer.url) == (302, f"{LIST}?e=1")
+    assert "No filter applies, since one cannot be read." in viewer.get(answer.url).content.decode()
 
 
 def test_page_has_all_facts_and_bars_of_phases_and_steps(viewer: Client) -> None:

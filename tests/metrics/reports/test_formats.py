@@ -52,7 +52,12 @@ def test_csv_of_usage_has_names_ids_and_figures() -> None:
 
 
 def test_csv_of_nothing_has_a_header() -> None:
-    assert csv_of(query(group="key"), []) == "from,to,key\r\n"
+    report = usage_report(query(group="key,version"))
+    header = csv_of(report.query, [], report.totals.figures())
+    assert header.startswith("from,to,key,key_id,version,requests_count,")
+    add("2026-11-20T10:00", 1)
+    full = usage_report(query(**DAY, group="key,version"))
+    assert csv_of(full.query, full.rows).startswith(header)
 
 
 def test_json_says_what_it_covers() -> None:

@@ -101,7 +101,7 @@ def total() -> int:
 def test_price_without_a_time_is_in_force_soon(admin: Client, version: ModelVersion) -> None:
     add(admin, version, None, completion_usd_per_million_tokens="0.25")
     price = version.prices.get()
-    assert timedelta(seconds=5) < price.valid_from - NOW < timedelta(minutes=2)
+    assert timedelta(seconds=5) < price.valid_from - timezone.now() < timedelta(minutes=2)
     assert price.value.completion_nano == 250_000_000
     assert price.late_at is None
 

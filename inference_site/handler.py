@@ -22,6 +22,7 @@ MAX_HEADER_BYTES = 64 << 10
 ANONYMOUS_FORM_BYTES = 64 << 10
 # The time for a whole form, which is kept in memory until then.
 PAGE_SECONDS = 30.0
+CANCEL_AGAIN_SECONDS = 1.0
 
 
 class Handler(ASGIHandler):
@@ -59,8 +60,13 @@ class Handler(ASGIHandler):
         try:
             await asyncio.wait((leaving, answering), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            leaving.cancel()
-            answering.cancel()
+            unfinished = {leaving, answering}
+            while unfinished:
+                # Again and again: a library may swallow a cancellation, and then the answer would
+                # go on without a reader.
+                for task in unfinished:
+                    task.cancel()
+                _, unfinished = await asyncio.wait(unfinished, timeout=CANCEL_AGAIN_SECONDS)
             outcomes = await asyncio.gather(leaving, answering, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, Exception) and not isinstance(outcome, RequestAborted):

@@ -66,7 +66,10 @@ async def load_fraction(redis: Redis, version_key: str) -> float | None:
         answer: Any = await cast("Any", redis.hget(keys.LOADING, version_key))
     except RedisError as error:
         logger.debug("not known how far %s is: %s", version_key, error)
-        return None
+        answer = None
+    # redis-py may turn the cancellation of this task into an error or an answer of its own.
+    if (task := asyncio.current_task()) is not None and task.cancelling():
+        raise asyncio.CancelledError
     return None if answer is None else float(answer)
 
 

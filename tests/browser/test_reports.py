@@ -85,7 +85,7 @@ def test_form_asks_another_question_and_gives_csv(
     page.locator("[name=compare]").select_option("previous")
     page.get_by_role("button", name="Show").click()
     expect(page.locator(".ledger-table").first).to_contain_text("Support desk")
-    expect(page.get_by_text("Asia/Kolkata. Complete until")).to_be_visible()
+    expect(page.get_by_text("Asia/Kolkata. By team. Complete until")).to_be_visible()
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV").click()
     assert "Support desk" in download.value.path().read_text()

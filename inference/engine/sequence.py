@@ -121,7 +121,7 @@ class Sequence:
         )
 
     def timings(self, now: float) -> Timings:
-        """How long each phase took, for a sequence that ends ``now``."""
+        """The times of the phases, if the sequence ends at ``now``."""
         first = self.first_token_at or now
         return Timings(
             prefill_seconds=first - self.submitted_at,

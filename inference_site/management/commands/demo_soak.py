@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import shutil
 from argparse import ArgumentParser
 from typing import Any
 
@@ -14,7 +13,7 @@ from django.utils import timezone
 from rich.console import Console
 from rich.table import Table
 
-from inference_site.tools.demo.home import enter_own_home
+from inference_site.tools.demo.home import enter_own_home, leave_own_home
 from inference_site.tools.demo.killer import kill_in_turn
 from inference_site.tools.demo.mixed_traffic import MixedTraffic, Told
 from inference_site.tools.demo.service import DemoError, api_key, base_url, running_service
@@ -59,11 +58,7 @@ class Command(BaseCommand):
         except DemoError as error:
             raise CommandError(str(error)) from error
         finally:
-            with contextlib.suppress(OSError):
-                log_copy = f"{settings.BRIGADE_HOME}.log"
-                shutil.copy(settings.BRIGADE_HOME / "up.log", log_copy)
-                console.print(f"The log was kept: {log_copy}")
-            shutil.rmtree(settings.BRIGADE_HOME, ignore_errors=True)
+            leave_own_home(console)
         table = Table("what became of the requests", "count")
         for name, count in sorted(traffic.counts.items()):
             table.add_row(name, str(count))
@@ -117,9 +112,9 @@ def _check(console: Console) -> bool:
     connection.close()  # of before Postgres was killed
     try:
         call_command("ledger_check", wait=SETTLE_SECONDS)
-    except SystemExit as ending:
-        console.print("The ledger differs.", style="red")
-        return not ending.code
+    except CommandError as error:
+        console.print(str(error), style="red")
+        return False
     return True
 
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import shutil
 import time
 from argparse import ArgumentParser
 from typing import Any
@@ -13,7 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
-from inference_site.tools.demo.home import enter_own_home
+from inference_site.tools.demo.home import enter_own_home, leave_own_home
 from inference_site.tools.demo.report import Report, WaitLimits, make_report
 from inference_site.tools.demo.service import DemoError, api_key, base_url, running_service
 from inference_site.tools.demo.traffic import Traffic
@@ -63,11 +62,7 @@ class Command(BaseCommand):
         except DemoError as error:
             raise CommandError(str(error)) from error
         finally:
-            with contextlib.suppress(OSError):
-                log_copy = f"{settings.BRIGADE_HOME}.log"
-                shutil.copy(settings.BRIGADE_HOME / "up.log", log_copy)
-                console.print(f"The log was kept: {log_copy}")
-            shutil.rmtree(settings.BRIGADE_HOME, ignore_errors=True)
+            leave_own_home(console)
         self._show(report)
         if not report.passed:
             raise SystemExit(1)

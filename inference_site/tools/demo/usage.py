@@ -341,7 +341,7 @@ class Month:
         return self.part(moment) > 0.75 and self.chance.random() < caller.repeats
 
     def _load(self, moment: datetime) -> float:
-        """How busy the hosts are, from 0 to about 1.2."""
+        """The load of the hosts, from 0 to about 1.2."""
         hour = moment.hour + moment.minute / 60
         bells = math.exp(-(((hour - 10.2) / 1.8) ** 2)) + math.exp(-(((hour - 15) / 2) ** 2))
         return _WEEKDAYS[moment.weekday()] * bells

@@ -30,10 +30,10 @@ def bucket_sql(microseconds: str) -> str:
 
 
 def merged_sql(table: str, where: str, by: Mapping[str, str]) -> str:
-    """Return a query that adds up the histograms of many rows of ``ShapeSlot`` or ``ShapeDay``.
+    """Return a query that adds up the histograms of many rows of the models of ``Shape``.
 
     Args:
-        table: of the rows.
+        table: of the rows, or a query in parentheses with a name.
         where: the condition on them.
         by: names and expressions of the columns that the sums are kept apart by; the columns
             ``buckets``, in ascending order, and ``counts`` follow them in each row of the result.

@@ -16,6 +16,7 @@ _LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '1s'"
 _OLD_ROWS: Final = {
     "metrics_usageslot": "slot",
     "metrics_shapeslot": "slot",
+    "metrics_shapehour": "hour",
     "metrics_refusedslot": "slot",
     "metrics_fleetsample": "taken_at",
 }

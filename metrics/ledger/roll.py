@@ -1,4 +1,4 @@
-"""Totals by slot and day, computed again from the records wherever a mark asks for it.
+"""Totals by slot, hour and day, computed again from the records wherever a mark asks for it.
 
 Nothing is ever added to a total. A batch of records commits its marks with it, and a roll deletes
 only the marks that it has read, so records that come meanwhile are counted by the next roll.
@@ -39,6 +39,7 @@ SUMS: Final = {
 _LOCK: Final = 0x726F6C6C
 _DIMENSIONS: Final = ", ".join(DIMENSIONS)
 _COLUMNS: Final = ", ".join(SUMS)
+_SHAPE: Final = ("version_key", "measure")
 _ADDED: Final = ", ".join(f"sum({name}) AS {name}" for name in (*SUMS, "correction_nano"))
 
 # Records of a dropped month are gone: then the old sums stay, and only corrections are summed anew.
@@ -91,29 +92,36 @@ _ROLL_SHAPES: Final = f"""
         array_agg(requests ORDER BY bucket)
     FROM counted GROUP BY version_key, measure
 """  # noqa: S608 - constants
-_OF_DAY: Final = "slot >= %(begin)s AND slot < %(end)s"
+_OF_SPAN: Final = "slot >= %(begin)s AND slot < %(end)s"
 # A day whose slots have been deleted stays, though a late correction may have made a slot in it.
 _ROLL_USAGE_DAY: Final = f"""
     WITH counted AS (
         SELECT {_DIMENSIONS}, {_ADDED}
-        FROM metrics_usageslot WHERE {_OF_DAY} GROUP BY {_DIMENSIONS}
+        FROM metrics_usageslot WHERE {_OF_SPAN} GROUP BY {_DIMENSIONS}
     ), known AS (
         SELECT FROM counted HAVING sum(requests) > 0
     ), old AS (
-        DELETE FROM metrics_usageday WHERE day = %(day)s AND EXISTS (SELECT FROM known)
+        DELETE FROM metrics_usageday WHERE day = %(place)s AND EXISTS (SELECT FROM known)
     )
     INSERT INTO metrics_usageday (day, {_DIMENSIONS}, {_COLUMNS}, correction_nano)
-    SELECT %(day)s, * FROM counted WHERE EXISTS (SELECT FROM known)
+    SELECT %(place)s, * FROM counted WHERE EXISTS (SELECT FROM known)
 """  # noqa: S608 - constants
-_ROLL_SHAPE_DAY: Final = f"""
-    WITH counted AS ({
-    merged_sql("metrics_shapeslot", _OF_DAY, {name: name for name in ("version_key", "measure")})
-}), old AS (
-        DELETE FROM metrics_shapeday WHERE day = %(day)s AND EXISTS (SELECT FROM counted)
-    )
-    INSERT INTO metrics_shapeday (day, version_key, measure, buckets, counts)
-    SELECT %(day)s, * FROM counted
-"""  # noqa: S608 - constants
+
+
+def _merged_slots(table: str, column: str) -> str:
+    """Return the statement that adds up the histograms of a span's slots for a row of a table."""
+    merged = merged_sql("metrics_shapeslot", _OF_SPAN, dict(zip(_SHAPE, _SHAPE, strict=True)))
+    return f"""
+        WITH counted AS ({merged}), old AS (
+            DELETE FROM {table} WHERE {column} = %(place)s AND EXISTS (SELECT FROM counted)
+        )
+        INSERT INTO {table} ({column}, {", ".join(_SHAPE)}, buckets, counts)
+        SELECT %(place)s, * FROM counted
+    """  # noqa: S608 - constants
+
+
+_ROLL_SHAPE_HOUR: Final = _merged_slots("metrics_shapehour", "hour")
+_ROLL_SHAPE_DAY: Final = _merged_slots("metrics_shapeday", "day")
 
 
 def roll() -> int:
@@ -130,11 +138,14 @@ def roll() -> int:
             span = {"slot": slot, "end": slot + SLOT}
             cursor.execute(_ROLL_USAGE, span)
             cursor.execute(_ROLL_SHAPES, span)
+        for hour in {slot.replace(minute=0) for slot in slots}:
+            of_hour = {"place": hour, "begin": hour, "end": hour + timedelta(hours=1)}
+            cursor.execute(_ROLL_SHAPE_HOUR, of_hour)
         for day in {slot.astimezone(zone).date() for slot in _slots_of_days(cursor, slots, zone)}:
             begin, end = (
                 datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1))
             )
-            of_day = {"day": day, "begin": begin, "end": end}
+            of_day = {"place": day, "begin": begin, "end": end}
             cursor.execute(_ROLL_USAGE_DAY, of_day)
             cursor.execute(_ROLL_SHAPE_DAY, of_day)
         cursor.execute("DELETE FROM metrics_rollmark WHERE id = ANY(%s)", [list(marks)])

@@ -8,6 +8,7 @@ from metrics.models.totals import (
     FleetSample,
     RefusedSlot,
     ShapeDay,
+    ShapeHour,
     ShapeSlot,
     UsageDay,
     UsageSlot,

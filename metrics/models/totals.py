@@ -82,6 +82,12 @@ class ShapeSlot(Shape):
     slot = models.DateTimeField(db_index=True)
 
 
+class ShapeHour(Shape):
+    """An hour of UTC: a month has a third of the entries that its slots have."""
+
+    hour = models.DateTimeField(db_index=True)
+
+
 class ShapeDay(Shape):
     day = models.DateField(db_index=True)
 

@@ -17,6 +17,16 @@ MEASURES: Final = tuple(ShapeSlot.Measure.values)
 _COLUMNS: Final = {"version": "version_key", "model": "split_part(version_key, '@', 1)"}
 
 
+# Hours that lie in one bucket, and the slots of the others, which begin or end within a bucket.
+_IN_ONE: Final = "width_bucket({0}, %(edges)s) = width_bucket({0} + '45 minutes', %(edges)s)".format
+_PIECES: Final = f"""(
+    SELECT hour AS slot, version_key, measure, buckets, counts FROM metrics_shapehour
+    WHERE {_IN_ONE("hour")}
+    UNION ALL SELECT slot, version_key, measure, buckets, counts FROM metrics_shapeslot
+    WHERE NOT {_IN_ONE("date_bin('1 hour', slot, 'epoch')")}
+) AS pieces"""  # noqa: S608 - constants
+
+
 @dataclass(frozen=True)
 class Percentiles:
     """Milliseconds, with an error of at most 2 %; None where nothing was counted."""
@@ -72,7 +82,8 @@ def latency_report(query: Query) -> LatencyReport:
     by = {"bucket_number": f"width_bucket({column}, %(edges)s)"}
     by |= {f"by_{group}": _COLUMNS[group] for group in groups} | {"measure": "measure"}
     with connection.cursor() as cursor:
-        cursor.execute(merged_sql(table._meta.db_table, where, by), values)
+        source = _PIECES if table is ShapeSlot else table._meta.db_table
+        cursor.execute(merged_sql(source, where, by), values)
         found = cursor.fetchall()
     times: dict[tuple[Any, ...], dict[str, Percentiles]] = {}
     for *place, measure, buckets, counts in found:

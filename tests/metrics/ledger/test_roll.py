@@ -17,6 +17,7 @@ from metrics.models import (
     RequestRecord,
     RollMark,
     ShapeDay,
+    ShapeHour,
     ShapeSlot,
     UsageDay,
     UsageSlot,
@@ -38,7 +39,7 @@ def rows(*models: Any) -> list[list[tuple[Any, ...]]]:
 
 
 def totals() -> list[list[tuple[Any, ...]]]:
-    return rows(UsageSlot, UsageDay, ShapeSlot, ShapeDay)
+    return rows(UsageSlot, UsageDay, ShapeSlot, ShapeHour, ShapeDay)
 
 
 def mark(*slots: datetime) -> None:
@@ -129,7 +130,7 @@ def test_rolling_again_or_after_a_loss_gives_the_same_totals():
     mark(*slots, slots[0] + timedelta(minutes=3))
     assert roll() == len(slots)
     assert totals() == first
-    for model in (UsageSlot, UsageDay, ShapeSlot, ShapeDay):
+    for model in (UsageSlot, UsageDay, ShapeSlot, ShapeHour, ShapeDay):
         model.objects.all().delete()
     mark(*slots)
     roll()
@@ -210,7 +211,7 @@ def test_shapes_are_of_finished_requests_that_a_model_answered():
         ]
     )
     roll()
-    for model in (ShapeSlot, ShapeDay):
+    for model in (ShapeSlot, ShapeHour, ShapeDay):
         shapes = {shape.measure: (shape.buckets, shape.counts) for shape in model.objects.all()}
         medians = {measure: percentile(*shape, 0.5) for measure, shape in shapes.items()}
         assert {measure: sum(counts) for measure, (_, counts) in shapes.items()} == {

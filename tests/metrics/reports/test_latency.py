@@ -1,5 +1,8 @@
 """Percentiles of times by version and bucket."""
 
+from collections import Counter
+from zoneinfo import ZoneInfo
+
 import numpy as np
 import pytest
 
@@ -51,6 +54,20 @@ def test_latency_is_by_version_and_bucket() -> None:
     ):
         rows = latency_report(query(**TOKYO, filter=filters)).rows
         assert [row.group["version"] for row in rows] == versions
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "Asia/Kathmandu", "Asia/Kolkata"])
+def test_latency_of_whole_hours_and_cut_ones_counts_each_request_once(zone: str) -> None:
+    """In Kathmandu a day begins at 18:15 of UTC."""
+    slots = [
+        f"2026-11-20T{hour}:{minute}" for hour in (18, 19) for minute in ("00", "15", "30", "45")
+    ]
+    for slot in slots:
+        add_shape(slot, "total", [1_000_000])
+    rows = latency_report(query(tz=zone, period="day")).rows
+    found = {str(row.since.astimezone(ZoneInfo(zone)).date()): row.times["total"] for row in rows}
+    expected = Counter(str(moment(slot).astimezone(ZoneInfo(zone)).date()) for slot in slots)
+    assert {day: times.count for day, times in found.items()} == expected
 
 
 def test_latency_reads_whole_days_from_days() -> None:

@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from metrics.models import ShapeSlot, UsageDay, UsageSlot
+from metrics.ledger.roll import roll
+from metrics.models import RollMark, ShapeSlot, UsageDay, UsageSlot
 from metrics.reports.query import Query, read_query
 from metrics.visibility import Visibility
 from tests.metrics.rows import bucket_of
@@ -62,6 +63,8 @@ def add_shape(slot: str, measure: str, times_us: Iterable[int], version_key: str
         buckets=list(counts),
         counts=list(counts.values()),
     )
+    RollMark.objects.create(slot=moment(slot))
+    roll()
 
 
 def _totals(requests: int, fields: dict[str, Any]) -> dict[str, Any]:

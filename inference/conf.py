@@ -6,6 +6,8 @@ from pathlib import Path
 
 from django.conf import settings
 
+from models_registry.rules.cache_settings import CacheSettings
+
 # Of fewer cores none can be spared.
 SPARING_CORES = 4
 
@@ -56,6 +58,9 @@ class InferenceSettings:
     config_preset: str
     model_roles: Mapping[str, tuple[str, ...]]
     demand_prediction: str
+    cache_bytes: int
+    cache: CacheSettings
+    cache_billing: str
 
 
 def inference_settings() -> InferenceSettings:

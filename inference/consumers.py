@@ -23,7 +23,7 @@ from inference.api.registry.progress import progress_of
 from inference.conf import inference_settings
 from inference.database import in_database
 from inference.errors import AuthenticationError, InvalidRequestError, PayloadTooLargeError
-from inference.messages import Delta, Failed, Finished, Frame, RunHeader
+from inference.messages import Delta, Failed, Finished, Frame
 from inference.orders.chat import chat_order
 from inference.orders.hints import hints_in
 from inference.orders.parsing import decode_json, parse
@@ -212,7 +212,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 raise failure_of(frame)
             if is_new and not started:
                 started = True
-                await self._send("stream_start", _start_of(run.header, request_id, ignored))
+                await self._send("stream_start", _start_of(run, request_id, ignored))
             if is_new and delta:
                 content = {"token": delta.pop("content", "")}
                 await self._send("stream_token", _place_of(run, choice) | content | delta)
@@ -245,7 +245,8 @@ def _place_of(run: Run, choice: int) -> dict[str, Any]:
     return {"stream_id": run.header.id, "index": index, "choice": choice}
 
 
-def _start_of(header: RunHeader, request_id: Any, ignored: list[str]) -> dict[str, Any]:
+def _start_of(run: Run, request_id: Any, ignored: list[str]) -> dict[str, Any]:
+    header = run.header
     start: dict[str, Any] = {
         "stream_id": header.id,
         "model": header.model,
@@ -254,6 +255,8 @@ def _start_of(header: RunHeader, request_id: Any, ignored: list[str]) -> dict[st
     }
     if header.deprecation:
         start["deprecation"] = header.deprecation
+    if run.cache.status:
+        start["cache"] = run.cache.status
     if ignored:
         start["ignored"] = ignored
     return start

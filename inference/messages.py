@@ -50,6 +50,7 @@ class Generation(Record, frozen=True):
     its host died; ``crashes`` counts the hosts that died under it. ``grammar`` is what the answer
     must match, in Lark as llguidance reads it; ``cache_salt`` separates tenants: a prefix is shared
     only between generations of the same salt. ``traceparent`` is the span of the request.
+    ``weights`` identifies the file that the answer must come from to be cached.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Generation(Record, frozen=True):
     grammar: str = ""
     cache_salt: str = ""
     traceparent: str = ""
+    weights: str = ""
 
 
 class Embedding(Record, frozen=True):
@@ -231,6 +233,16 @@ class Failed(Record, frozen=True):
 
 Frame = Started | Delta | Vectors | Finished | Failed
 TERMINAL = (Finished, Failed)
+
+
+def as_hit(frame: Frame) -> Frame:
+    """A last frame for a request that it was not computed for: all of its prompt is cached."""
+    if not isinstance(frame, TERMINAL) or frame.usage is None:
+        return frame
+    prompt, completion = frame.usage.prompt_tokens, frame.usage.completion_tokens
+    usage = Usage(prompt, completion, cached_tokens=prompt)
+    return msgspec.structs.replace(frame, usage=usage, timings=Timings())
+
 
 _encoder = msgspec.msgpack.Encoder()
 _frame_decoder = msgspec.msgpack.Decoder(Frame)

@@ -19,6 +19,7 @@ from inference_site.log_filters import (
     is_not_503,
     is_not_own_poll,
 )
+from models_registry.rules.cache_settings import SCOPES, CacheSettings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read_dotenv(BASE_DIR / ".env")
@@ -95,6 +96,7 @@ CORS_ALLOW_HEADERS = ["authorization", "*"]
 CORS_EXPOSE_HEADERS = [
     *("x-request-id", "retry-after", "brigade-ignored"),
     *("x-brigade-model-version", "deprecation", "warning"),
+    *("x-brigade-cache", "x-brigade-cache-age", "x-brigade-cache-key"),
 ]
 ROOT_URLCONF = "inference_site.urls"
 ASGI_APPLICATION = "inference_site.asgi.application"
@@ -199,6 +201,14 @@ INFERENCE = InferenceSettings(
     config_preset=env.text("INFERENCE_CONFIG"),
     model_roles=env.word_lists("INFERENCE_MODEL_ROLES"),
     demand_prediction=env.choice("INFERENCE_DEMAND_PREDICTION", "shadow", ("shadow", "act", "off")),
+    cache_bytes=env.integer("INFERENCE_CACHE_BYTES", 128 * 1024 * 1024, 0, 1 << 40),
+    cache=CacheSettings(
+        match=env.choice("INFERENCE_CACHE_MATCH", "exact", ("exact", "retyped", "semantic")),
+        scope=env.choice("INFERENCE_CACHE_SCOPE", "end_user", SCOPES),
+        ttl=env.integer("L1_CACHE_TTL", 86_400, 1, 31_536_000),
+        min_similarity=env.number("INFERENCE_CACHE_MIN_SIMILARITY", 0.95, 0.5, 1),
+    ),
+    cache_billing=env.choice("INFERENCE_CACHE_BILLING", "free", ("free", "full")),
 )
 # OpenTelemetry's SDK reads its variables itself.
 TRACING = (

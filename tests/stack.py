@@ -39,6 +39,7 @@ from inference.replica.host import Host, HostConfig
 from inference.runs import runtime as runtime_module
 from inference.runs.runtime import Runtime
 from metrics.models import RequestRecord
+from models_registry.catalogue.lookup import weights_of
 from models_registry.models import Model, ModelVersion
 from tests.inference.engine.fake_backend import (
     END_OF_GENERATION,
@@ -107,6 +108,8 @@ class FakeModel:
     backend: FakeBackend
     engine: StepEngine
     launch_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    # Without them its host lets no answer be cached.
+    weights: str = ""
 
     @property
     def slug(self) -> str:
@@ -247,7 +250,7 @@ def host_of(model: FakeModel, client: "redis.Redis") -> Iterator[None]:
             stream_ttl_seconds=600,
         ),
         abort=model.backend.abort,
-        facts={"node": "test"},
+        facts={"node": "test", "weights": model.weights},
         stop_requested=stop.is_set,
         on_draining=lambda: None,
     )
@@ -383,6 +386,19 @@ def model(
     backend = ByteBackend(kv_cells=KV_CELLS)
     engine = Engine(backend, EngineConfig(kv_cells=KV_CELLS, max_sequences=8))
     fake = FakeModel(version, backend, engine)
+    with host_of(fake, redis_client):
+        yield fake
+
+
+@pytest.fixture
+def cached_model(
+    version: ModelVersion, redis_client: "redis.Redis", service: Runtime, smollm2_path: Path
+) -> Iterator[FakeModel]:
+    """As ``model``, and its answers are cached."""
+    backend = ByteBackend(kv_cells=KV_CELLS)
+    engine = Engine(backend, EngineConfig(kv_cells=KV_CELLS, max_sequences=8))
+    weights = weights_of(version, smollm2_path)
+    fake = FakeModel(version, backend, engine, weights=weights)
     with host_of(fake, redis_client):
         yield fake
 

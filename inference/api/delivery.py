@@ -10,6 +10,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from inference.answers.openai import Answer, Format
+from inference.api.cache_header import cache_headers
 from inference.api.error_renderer import as_inference_error, error_body
 from inference.api.version_headers import version_headers
 from inference.api.view import json_response
@@ -71,7 +72,10 @@ async def _whole(order: Order, principal: Principal, format_of: FormatOf) -> Htt
                 raise failure_of(frame)
             if isinstance(frame, (Delta, Finished)):
                 answers[choice].take(frame)
-    return _with_version(json_response(format_of(run.header).whole(answers, run.usage)), run)
+    content = format_of(run.header).whole(answers, run.usage)
+    if run.cache.tier:
+        content["cache"] = run.cache.tier
+    return _with_version(json_response(content), run)
 
 
 class EventStream:
@@ -149,7 +153,8 @@ class EventStream:
 
 
 def _with_version(response: Response, run: Run) -> Response:
-    for name, value in version_headers(run.header.version_key, run.header.deprecation).items():
+    headers = version_headers(run.header.version_key, run.header.deprecation)
+    for name, value in (headers | cache_headers(run.cache)).items():
         response[name] = value
     return response
 

@@ -15,6 +15,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
+from inference.api.cache_header import CACHE_HEADER, cache_options
 from inference.api.ignored import HEADER, header_value, report_ignored
 from inference.conf import inference_settings
 from inference.database import in_database
@@ -135,6 +136,8 @@ def body_of(request: Request, kind: type[Body], max_body_bytes: int) -> Body:
     raw = decode_json(data, "request body")
     if issubclass(kind, OpenAIRequest):
         note_ignored(request, hints_in(raw))
+        if isinstance(raw, dict) and (text := request.headers.get(CACHE_HEADER)):
+            raw.setdefault("cache", cache_options(text))
     return parse(raw, kind)
 
 

@@ -36,7 +36,7 @@ def keep_ledger(client: Redis, settings: InferenceSettings, stop: threading.Even
     written = timedelta(seconds=longest + SLACK_SECONDS)
     samples, upkeep = FleetSamples(), Upkeep()
     duties: list[Callable[[], object]] = [
-        lambda: settle_orphans(client, longest),
+        lambda: settle_orphans(client, longest, is_free=settings.cache_billing == "free"),
         lambda: write_unwritten(client),
         lambda: correct_late_prices(timezone.now(), written),
         lambda: copy_refusals(client),

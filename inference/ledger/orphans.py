@@ -12,8 +12,9 @@ import msgspec
 from redis import Redis
 
 from inference.ledger.admission import Admission, Last, decode_admission, entry_of
-from inference.messages import TERMINAL, decode_frame
+from inference.messages import TERMINAL
 from inference.queue import keys
+from inference.streams.reader import frame_for
 from metrics.ledger import store
 from metrics.ledger.entry import Entry, decode_entry
 from metrics.prometheus.counters import deltas_of
@@ -26,13 +27,14 @@ BATCH: Final = 500
 YOUNGEST_SECONDS: Final = 10.0
 
 
-def settle_orphans(client: Redis, longest_seconds: float) -> None:
+def settle_orphans(client: Redis, longest_seconds: float, *, is_free: bool = True) -> None:
     """Move ended requests without a web process from "open" to "unwritten".
 
     Args:
         client: of Redis.
         longest_seconds: longer than any request lasts; then it is settled even if its web process
             lives.
+        is_free: whether answers from caches cost nothing.
     """
     seconds, microseconds = client.time()
     now = store.moment_of(seconds * 1_000_000 + microseconds)
@@ -48,7 +50,7 @@ def settle_orphans(client: Redis, longest_seconds: float) -> None:
         if not is_left or age_seconds < YOUNGEST_SECONDS:
             continue
         try:
-            entry = _ended(client, decode_admission(facts), started_at)
+            entry = _ended(client, decode_admission(facts), started_at, is_free=is_free)
         except msgspec.DecodeError as error:
             logger.error("the facts of %s cannot be read: %s", run_id.decode(), error)
             continue
@@ -94,18 +96,30 @@ def _write(client: Redis, batch: list[Entry]) -> None:
     pipeline.execute()
 
 
-def _ended(client: Redis, admission: Admission, started_at: datetime) -> Entry | None:
+def _ended(
+    client: Redis, admission: Admission, started_at: datetime, *, is_free: bool
+) -> Entry | None:
     """The record of a request; None while one of its streams goes on."""
     frames: list[Last] = []
+    tiers: set[str] = set()
     for item_id in admission.item_ids:
-        # In this order: the item goes when its last frame is there.
-        waits = client.exists(keys.item(item_id))
         entries: Any = client.xrevrange(keys.stream(item_id), count=1)
-        frame = decode_frame(entries[0][1][b"f"]) if entries else None
+        source: Any = client.get(keys.source(item_id))
+        # A reader that has left a shared generation has a last frame of its own.
+        stream = source.split(b" ")[0].decode() if source and not entries else item_id
+        # In this order: the item goes when its last frame is there.
+        waits = client.exists(keys.item(stream))
+        entries = client.xrevrange(keys.stream(stream), count=1)
+        fields = entries[0][1] if entries else {}
+        frame = frame_for(item_id, fields) if entries else None
+        is_own = fields.get(b"o", item_id.encode()) == item_id.encode()
+        tiers.add("" if is_own else "flight" if source else "exact")
         if isinstance(frame, TERMINAL):
             frames.append(frame)
         elif waits:
             return None
         else:
             frames.append(None)
-    return entry_of(admission, started_at, datetime.now(UTC), frames)
+    tier = tiers.pop() if len(tiers) == 1 else ""
+    now = datetime.now(UTC)
+    return entry_of(admission, started_at, now, frames, tier=tier, is_free=is_free and bool(tier))

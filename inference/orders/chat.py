@@ -1,6 +1,7 @@
 """From a chat request to an order."""
 
 from inference.errors import InvalidRequestError
+from inference.orders.cache_policy import cache_policy
 from inference.orders.defaults import (
     keep_alive_of,
     max_tokens_of,
@@ -43,13 +44,15 @@ async def chat_order(
         continue_final_message=body.continues_last_message,
     )
     size = await tokenizer.vocabulary_size(spec) if body.logit_bias else 0
+    sampling = sampling_of(body, spec, size)
     return Order(
         kind="chat",
         spec=spec,
         prompts=[prompt],
         request=body,
         max_tokens=max_tokens_of([prompt], _wanted(body), spec, "messages"),
-        sampling=sampling_of(body, spec, size),
+        sampling=sampling,
+        cache=cache_policy(body.cache, spec, sampling, resources.settings),
         n=body.n or 1,
         stop=body.stops,
         top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,

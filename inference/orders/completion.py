@@ -1,6 +1,7 @@
 """From a request for the continuation of raw prompts to an order."""
 
 from inference.errors import InvalidRequestError
+from inference.orders.cache_policy import cache_policy
 from inference.orders.defaults import (
     keep_alive_of,
     max_tokens_of,
@@ -40,13 +41,15 @@ async def completion_order(
         marks="all" if body.parse_special else "other",
     )
     size = await tokenizer.vocabulary_size(spec) if body.logit_bias else 0
+    sampling = sampling_of(body, spec, size)
     return Order(
         kind="completion",
         spec=spec,
         prompts=prompts,
         request=body,
         max_tokens=max_tokens_of(prompts, _wanted(body, spec), spec, "prompt"),
-        sampling=sampling_of(body, spec, size),
+        sampling=sampling,
+        cache=cache_policy(body.cache, spec, sampling, settings),
         n=n,
         stop=body.stops,
         top_logprobs=body.logprobs,

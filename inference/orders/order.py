@@ -5,6 +5,7 @@ from typing import Protocol
 
 from inference.conf import InferenceSettings
 from inference.messages import Kind, SamplingParameters
+from inference.orders.cache_policy import CachePolicy
 from inference.orders.requests import ChatRequest, CompletionRequest
 from inference.orders.resolution import Resolver
 from inference.prompts.tokenizer import Tokenizer
@@ -58,6 +59,7 @@ class Order:
     call_syntax: str = ""
     keep_alive_seconds: float | None = None
     ignored: tuple[str, ...] = ()
+    cache: CachePolicy = field(default_factory=CachePolicy)
     run_id: str = ""
     attempt: int = 0
     ledger_day: int = 0

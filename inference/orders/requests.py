@@ -129,6 +129,19 @@ class StructuredOutputs(StrictStruct):
     json_object: bool | None = None
 
 
+class CacheOptions(StrictStruct, kw_only=True):
+    """How caches may answer a request; docs/caching.md explains each."""
+
+    mode: Literal["use", "refresh", "no-store"] | None = None
+    match: Literal["exact", "retyped", "semantic"] | None = None
+    scope: Literal["end_user", "user", "all"] | None = None
+    ttl: Annotated[int, Meta(ge=1)] | None = None
+    min_similarity: Annotated[float, Meta(ge=0, le=1)] | None = None
+    user_specific: bool | None = None
+    time_sensitive: bool | None = None
+    pace: Annotated[float, Meta(gt=0, le=100_000)] | Literal["instant"] | None = None
+
+
 class OpenAIRequest(StrictStruct, kw_only=True):
     """A request of OpenAI's API; ``null`` stands for a parameter's default."""
 
@@ -169,6 +182,7 @@ class GenerationRequest(OpenAIRequest, kw_only=True):
     structured_outputs: StructuredOutputs | None = None
     priority: Annotated[int, Meta(ge=1, le=3)] | None = None
     service_type: Literal["chat", "embedding", "summary"] | None = None
+    cache: CacheOptions | None = None
 
     @property
     def choice(self) -> dict[str, str | None]:

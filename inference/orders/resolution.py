@@ -172,7 +172,7 @@ class Resolver:
             )
         if preset.mode != "single":
             raise _unserved_mode(f"The preset {name} has the mode {preset.mode}", param)
-        return preset.members[0].offer.of_preset(preset.name, preset.default_sampling)
+        return preset.members[0].offer.of_preset(preset)
 
 
 def missing_file(version_key: str, file_state: str) -> InferenceError:

@@ -24,6 +24,15 @@ brigade:loading               hash         version key → how far it is on its 
 brigade:used                  hash         version key → when it was last asked for, or at work
 brigade:keep_alive            hash         version key → seconds that the last request named
 brigade:ledger:<day>          hash         computed tokens of a day's requests (days since 1970)
+brigade:source:<id>           string       "<generation id> <ledger day>": the generation that
+                                           answers <id>, where several requests may share one
+brigade:readers:<id>          sorted set   ids that read a shared generation → when they give it up
+brigade:flight:<key>          string       id of the generation that makes the answer of this key
+brigade:cache:<key>           stream       a cached answer
+brigade:cached                hash         key → facts about a cached answer, JSON
+brigade:cache_use             sorted set   key → last use; the oldest goes when there is no room
+brigade:cache_bytes           string       bytes of all cached answers
+brigade:retyped:<key>         string       canonical question → key of an answer
 """
 
 import hashlib
@@ -49,6 +58,9 @@ fenced = "brigade:fenced:{}".format
 host_log = "brigade:host_log:{}".format
 node = "brigade:node:{}".format
 ledger = "brigade:ledger:{}".format
+source = "brigade:source:{}".format
+cached = "brigade:cache:{}".format
+CACHED = PREFIX + "cached"
 
 
 def attempts(who: str) -> str:

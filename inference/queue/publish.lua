@@ -2,34 +2,80 @@
 -- KEYS claims, fenced, control, queue
 -- ARGV ttl_seconds, then (id, number, payload, mark, computed prompt tokens, computed completion
 -- tokens)… with mark 0 nothing, 1 proven, 2 last frame, 3 last frame of an item that was served to
--- its end. The tokens of last frames are added to the ledger of the item's day, if it has one.
+-- its end, 4 the same and its stream may be cached. The tokens of last frames are added to the
+-- ledger of the item's day, if it has one. The last frame of a shared generation names the reader
+-- whose record has its computed tokens.
 -- Returns {messages, waiting items}, or false when fenced. A number that the stream already has is
 -- passed over: the reply to an earlier attempt was lost, or the stream has ended. Any other error
 -- must not leave a gap.
 if redis.call('EXISTS', KEYS[2]) == 1 then return false end
+
+local function forget(key)
+  local about = redis.call('HGET', 'brigade:cached', key)
+  if not about then return end
+  redis.call('DEL', 'brigade:cache:' .. key)
+  redis.call('HDEL', 'brigade:cached', key)
+  redis.call('ZREM', 'brigade:cache_use', key)
+  redis.call('DECRBY', 'brigade:cache_bytes', cjson.decode(about).bytes)
+end
+
+local function keep(stream, text)
+  local plan = cjson.decode(text)
+  local time, name = redis.call('TIME'), 'brigade:cache:' .. plan.key
+  local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
+  forget(plan.key)
+  redis.call('COPY', stream, name, 'REPLACE')
+  redis.call('EXPIRE', name, plan.ttl)
+  plan.about.bytes = redis.call('MEMORY', 'USAGE', name) + #text + 200
+  plan.about.made_at, plan.about.expires_at = now, now + plan.ttl
+  redis.call('HSET', 'brigade:cached', plan.key, cjson.encode(plan.about))
+  redis.call('ZADD', 'brigade:cache_use', now, plan.key)
+  if plan.retyped then
+    redis.call('SET', 'brigade:retyped:' .. plan.retyped, plan.key, 'EX', plan.ttl)
+  end
+  local held = redis.call('INCRBY', 'brigade:cache_bytes', plan.about.bytes)
+  while held > plan.budget do
+    local oldest = redis.call('ZRANGE', 'brigade:cache_use', 0, 0)[1]
+    if not oldest then break end
+    forget(oldest)
+    held = tonumber(redis.call('GET', 'brigade:cache_bytes'))
+  end
+end
+
 local served = false
 for i = 2, #ARGV, 6 do
-  local id, number, mark = ARGV[i], ARGV[i + 1], ARGV[i + 3]
-  local stream = 'brigade:stream:' .. id
-  local added = redis.pcall('XADD', stream, number .. '-0', 'f', ARGV[i + 2])
+  local id, number, mark = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 3])
+  local stream, item = 'brigade:stream:' .. id, 'brigade:item:' .. id
+  local fields, day, plan = {'f', ARGV[i + 2]}, nil, nil
+  if mark >= 2 then
+    local known = redis.call('HMGET', item, 'day', 'cache', 'crashes', 'cancelled')
+    day, plan = known[1], known[2]
+    if plan then
+      local owner = redis.call('ZRANGE', 'brigade:readers:' .. id, 0, 0)[1] or ''
+      fields[3], fields[4] = 'o', owner
+      -- The readers may have been accepted on different days.
+      day = string.match(redis.call('GET', 'brigade:source:' .. owner) or '', '%S+$') or day
+      if mark ~= 4 or known[3] ~= '0' or known[4] then plan = nil end
+    end
+  end
+  local added = redis.pcall('XADD', stream, number .. '-0', unpack(fields))
   if type(added) == 'table' and added.err and not string.find(added.err, 'equal or smaller', 1, true)
   then return added end
   if redis.call('XLEN', stream) == 1 then redis.call('EXPIRE', stream, 86400) end
-  if mark == '1' then
+  if mark == 1 then
     redis.call('HSET', KEYS[1], id, 1)
-  elseif mark == '2' or mark == '3' then
-    local item = 'brigade:item:' .. id
+  elseif mark >= 2 then
     -- A frame that was passed over has been counted before.
-    local day = type(added) ~= 'table' and redis.call('HGET', item, 'day')
-    local ledger = day and 'brigade:ledger:' .. day
+    local ledger = type(added) ~= 'table' and day and 'brigade:ledger:' .. day
     if ledger and redis.call('EXISTS', ledger) == 1 then
       redis.call('HINCRBY', ledger, 'computed_prompt', ARGV[i + 4])
       redis.call('HINCRBY', ledger, 'computed_completion', ARGV[i + 5])
     end
+    if plan and type(added) ~= 'table' then keep(stream, plan) end
     redis.call('HDEL', KEYS[1], id)
     redis.call('DEL', item)
     redis.call('EXPIRE', stream, ARGV[1])
-    served = served or mark == '3'
+    served = served or mark >= 3
   end
 end
 if served then

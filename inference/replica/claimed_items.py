@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from inference.messages import TERMINAL, Delta, Finished, Frame, WorkItem
+from inference.messages import TERMINAL, Delta, Finished, Frame, Generation, WorkItem
 from inference.queue.blame import PROVEN_TOKENS, Claim
-from inference.queue.claims import LAST, NOTHING, PROVEN, SERVED, Numbered
+from inference.queue.claims import KEPT, LAST, NOTHING, PROVEN, SERVED, Numbered
 from inference.tracing import record_item
 
 
@@ -22,9 +22,14 @@ class _Claimed:
 
 
 class ClaimedItems:
-    """``generated_tokens`` and ``served`` (finished items) count ended items too."""
+    """``generated_tokens`` and ``served`` (finished items) count ended items too.
 
-    def __init__(self) -> None:
+    Args:
+        weights: identity of the file that the host has loaded.
+    """
+
+    def __init__(self, weights: str = "") -> None:
+        self._weights = weights
         self._claimed: dict[str, _Claimed] = {}
         self._last_reading: tuple[float, int] | None = None
         self.generated_tokens = 0
@@ -111,7 +116,10 @@ class ClaimedItems:
             frame = msgspec.structs.replace(frame, timings=timings)
             record_item(claimed.item, claimed.began_at, frame)
         if isinstance(frame, Finished):
-            mark = SERVED
+            item, is_whole = claimed.item, frame.reason != "cancelled"
+            # The file may have been replaced between this host's load and the request.
+            is_same = isinstance(item, Generation) and item.weights == self._weights != ""
+            mark = KEPT if is_whole and is_same else SERVED
             self.served += 1
         number = claimed.next_number
         claimed.next_number += 1

@@ -82,7 +82,7 @@ class Host:
         self._on_draining = on_draining
         self._free = free
         self._thread = EngineThread(engine, abort)
-        self._items = ClaimedItems()
+        self._items = ClaimedItems(facts.get("weights", ""))
         self._unsent: list[Numbered] = []
         self._published_at = 0.0
         self._draining = False

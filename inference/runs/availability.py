@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -24,9 +24,12 @@ NEWS_POLL_SECONDS = 0.25
 NEWS_POLLS = 8
 
 
+Queued = TypeVar("Queued")
+
+
 async def enqueue(
-    redis: Redis, version_key: str, put_into_queue: Callable[[], Awaitable[None]]
-) -> None:
+    redis: Redis, version_key: str, put_into_queue: Callable[[], Awaitable[Queued]]
+) -> Queued:
     """Queue a run, at once or when the controller has seen that its version can be loaded.
 
     Args:
@@ -34,22 +37,23 @@ async def enqueue(
         version_key: of the run's items.
         put_into_queue: ``Queue.enqueue`` with its arguments.
 
+    Returns:
+        Its result.
+
     Raises:
         ModelBusyError, ModelLoadingError, InvalidRequestError: as ``Queue.enqueue``.
     """
     for _ in range(NEWS_POLLS):
         try:
-            await put_into_queue()
+            return await put_into_queue()
         except ModelLoadingError:
             # Without the controller, or the version's file in the registry, waiting does not help.
             if not await redis.exists(keys.LOADABLE):
                 raise
             if not await in_database(_can_be_loaded, version_key):
                 raise
-        else:
-            return
         await asyncio.sleep(NEWS_POLL_SECONDS)
-    await put_into_queue()
+    return await put_into_queue()
 
 
 def _can_be_loaded(version_key: str) -> bool:

@@ -22,19 +22,26 @@ from inference.errors import (
 )
 from inference.messages import (
     SEEDS,
+    Delta,
     Embedding,
     Finished,
     Frame,
     Generation,
     RunHeader,
+    Started,
+    Usage,
     WorkItem,
+    as_hit,
 )
 from inference.orders.order import Order
 from inference.principal import Principal
 from inference.queue import keys
+from inference.queue.cache_plan import CachePlan
+from inference.queue.queue import Place
 from inference.request_id import current_traceparent
 from inference.runs.availability import enqueue, explain_absence, load_fraction
-from inference.runs.run import Run, header_of
+from inference.runs.cached_answers import decoded, drop, note_of, plans_of, sources
+from inference.runs.run import CacheNote, ChoiceState, Run, header_of
 from inference.runs.runtime import Runtime, runtime
 from inference.streams.reader import Followed
 
@@ -68,21 +75,55 @@ class HostRun(Run):
         self._repeats = repeats
         self._repeating: set[int] = set()
         self._has_begun = self._has_settled = False
+        self._read = [Usage(0, 0)] * header.choices
+        self._streams = list(header.item_ids)
+        self._choice_of = {one: choice for choice, one in enumerate(self._streams)}
         self._stack = AsyncExitStack()
         self._followed: Followed | None = None
 
-    async def open(self) -> None:
-        """Begin to follow the streams; a choice whose last frame was read before is over."""
-        choices = dict(zip(self.header.item_ids, self.choices, strict=True))
-        begun = [item_id for item_id, choice in choices.items() if choice.position]
-        for item_id, (number, frame) in (await self._shared.reader.last_frames(begun)).items():
-            if number <= choices[item_id].position:
-                choices[item_id].take(choices[item_id].position, frame)
+    async def open(self, places: Sequence[Place] = (), pace: float = 0) -> None:
+        """Begin to read the answers; a choice whose last frame was read before is over.
+
+        Args:
+            places: of the answers, as the queue has given them; empty to look for them.
+            pace: tokens a second at which answers from the cache are given, 0 for all at once.
+
+        Raises:
+            msgspec.DecodeError: an answer in the cache cannot be read.
+        """
+        own_ids, reader = self.header.item_ids, self._shared.reader
+        kept = {choice: decoded(place) for choice, place in enumerate(places) if place.entries}
+        found = [place.stream_id for place in places]
+        self._streams = found or await sources(self._shared.redis, own_ids)
+        self._choice_of |= {one: choice for choice, one in enumerate(self._streams)}
+        pairs = dict(zip(self._streams, own_ids, strict=True))
+        begun = {one: own for one, own in pairs.items() if self._state(one).position}
+        for stream, (number, frame) in (await reader.last_frames(begun)).items():
+            if number <= self._state(stream).position:
+                self._state(stream).take(self._state(stream).position, frame)
         positions = {
-            item_id: choice.position for item_id, choice in choices.items() if not choice.is_over
+            stream: self._state(stream).position
+            for stream in pairs
+            if not self._state(stream).is_over and self._choice_of[stream] not in kept
         }
-        following = self._shared.reader.follow(positions)
-        self._followed = await self._stack.enter_async_context(following)
+        shared = {one: own for one, own in pairs.items() if one != own and one in positions}
+        self._followed = await self._stack.enter_async_context(reader.follow(positions, shared))
+        for choice, frames in kept.items():
+            playing = asyncio.create_task(self._play(choice, frames, pace))
+            self._stack.callback(playing.cancel)
+        self.cache = note_of(places)
+
+    async def _play(self, choice: int, frames: Sequence[Frame], pace: float) -> None:
+        """Give an answer from the cache."""
+        for number, frame in enumerate(frames, 1):
+            if pace and isinstance(frame, Delta):
+                await asyncio.sleep(len(frame.token_ids) / pace)
+            if self._followed is not None:
+                entry = (self._streams[choice], number, as_hit(frame))
+                self._followed.entries.put_nowait(entry)
+
+    def _state(self, stream: str) -> ChoiceState:
+        return self.choices[self._choice_of[stream]]
 
     async def close(self) -> None:
         """Stop following; the generations go on."""
@@ -170,9 +211,21 @@ class HostRun(Run):
     async def _follow(self) -> tuple[int, int, Frame]:
         if self._followed is None:
             raise RuntimeError("the run is not open")
-        item_id, number, frame = await self._followed.next()
+        stream, number, frame = await self._followed.next()
+        while self._state(stream).is_over:
+            # Others go on with a generation that this run has left.
+            stream, number, frame = await self._followed.next()
         self._has_begun = True
-        choice = int(item_id.rpartition(".")[2])
+        choice = self._choice_of[stream]
+        seen = self._read[choice]
+        if isinstance(frame, Started):
+            self._read[choice] = Usage(frame.prompt_tokens, 0, frame.cached_tokens)
+        elif isinstance(frame, Delta):
+            tokens = seen.completion_tokens + len(frame.token_ids)
+            self._read[choice] = msgspec.structs.replace(seen, completion_tokens=tokens)
+        elif stream != self._streams[choice]:
+            # The run has left a generation that it shared.
+            number, frame = self.choices[choice].position + 1, Finished("cancelled", seen)
         is_cancelled = isinstance(frame, Finished) and frame.reason == "cancelled"
         if is_cancelled and choice in self._repeating:
             frame = msgspec.structs.replace(frame, reason="stop")
@@ -202,12 +255,25 @@ async def hosted(order: Order, principal: Principal) -> AsyncIterator[Run]:
     run = HostRun(header, shared, repeats=repeats)
     parent = current_traceparent.get()
     items = work_items(order, header, principal, shared.settings, parent)
-    try:
-        await run.open()
+    plans = plans_of(order, items, principal, shared.settings)
+
+    async def queued(plans: Sequence[CachePlan | None]) -> list[Place]:
         put_into_queue = functools.partial(
-            shared.queue.enqueue, items, order.keep_alive_seconds, header, order.ledger_day
+            shared.queue.enqueue, items, order.keep_alive_seconds, header, order.ledger_day, plans
         )
-        await enqueue(shared.redis, header.version_key, put_into_queue)
+        return await enqueue(shared.redis, header.version_key, put_into_queue)
+
+    try:
+        places = await queued(plans)
+        try:
+            await run.open(places, order.cache.pace)
+        except msgspec.DecodeError as error:
+            logger.error("an answer in the cache cannot be read: %s", error)
+            await drop(shared.redis, places)
+            again = [plan and msgspec.structs.replace(plan, read=False) for plan in plans]
+            await run.open(await queued(again))
+        if order.cache.bypass and order.kind != "embedding":
+            run.cache = CacheNote(f"bypass;{order.cache.bypass}")
     except ModelLoadingError:
         await run.close()
         raise await in_database(explain_absence, header) from None
@@ -276,6 +342,7 @@ def work_items(
                 grammar=order.grammar,
                 cache_salt=salt,
                 traceparent=traceparent,
+                weights=order.spec.weights,
             )
         )
     return items

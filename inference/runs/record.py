@@ -11,6 +11,7 @@ from inference.orders.order import Order
 from inference.principal import Principal
 from inference.request_id import current_request_id
 from inference.runs.run import Run
+from inference.runs.runtime import runtime
 from metrics.ledger.entry import Entry
 
 _MICROSECONDS = 1_000_000
@@ -66,4 +67,6 @@ def record_of(
         total_us=round((time.monotonic() - accepted_at) * _MICROSECONDS),
         ttft_us=None if first is None else round((first - accepted_at) * _MICROSECONDS),
         error_code=run.error_code,
+        tier=run.cache.tier,
+        is_free=bool(run.cache.tier) and runtime().settings.cache_billing == "free",
     )

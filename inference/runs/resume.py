@@ -8,6 +8,7 @@ from inference.errors import InvalidRequestError, NotFoundError
 from inference.messages import decode_header
 from inference.principal import Principal
 from inference.queue import keys
+from inference.runs.cached_answers import sources
 from inference.runs.host_run import HostRun
 from inference.runs.run import Run
 from inference.runs.runtime import runtime
@@ -28,8 +29,9 @@ async def find(principal: Principal, run_id: str, after: Sequence[int] = ()) -> 
     shared = runtime()
     data: Any = await shared.redis.get(keys.header(run_id))
     header = decode_header(data) if data else None
-    first = header.item_ids[0] if header else ""
-    is_kept = await shared.redis.exists(keys.item(first), keys.stream(first))
+    own = header.item_ids[0] if header else ""
+    (first,) = await sources(shared.redis, [own])
+    is_kept = await shared.redis.exists(keys.item(first), keys.stream(first), keys.stream(own))
     if header is None or not is_kept or header.user_id != principal.user_id:
         raise NotFoundError(
             f"There is no stream {run_id!r}. Streams are kept for "

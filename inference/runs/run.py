@@ -5,6 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from inference.errors import InferenceError, error_from_code
 from inference.messages import (
@@ -20,6 +21,9 @@ from inference.messages import (
 from inference.orders.order import Order
 from inference.principal import Principal
 from inference.request_id import current_run_id
+
+TIERS: Final = ("semantic", "retyped", "exact", "flight")
+"""Caches that answer, the least certain first."""
 
 _PREFIXES: dict[Kind, str] = {"chat": "chatcmpl-", "completion": "cmpl-", "embedding": "embd-"}
 
@@ -46,6 +50,27 @@ def header_of(order: Order, principal: Principal) -> RunHeader:
         deprecation=order.spec.deprecation,
         attempt=order.attempt,
     )
+
+
+@dataclass(frozen=True)
+class CacheNote:
+    """The part of caches in an answer.
+
+    Attributes:
+        status: the tier that has answered all of it, ``miss``, or ``bypass;`` with a reason; "" for
+            answers that no cache is for.
+        key: of the entry, for people who look it up.
+        age_seconds: of the entry.
+    """
+
+    status: str = ""
+    key: str = ""
+    age_seconds: float = 0.0
+
+    @property
+    def tier(self) -> str:
+        """The tier, for the ledger; "" where a model was at work."""
+        return self.status if self.status in TIERS else ""
 
 
 @dataclass
@@ -88,6 +113,7 @@ class Run(ABC):
         start = [0] * header.choices if header.call_syntax else self.after
         self.choices = [ChoiceState(position) for position in start]
         self.error_code = ""
+        self.cache = CacheNote()
         self.began_at = time.monotonic()
         self.first_token_at: float | None = None
         current_run_id.set(header.id)

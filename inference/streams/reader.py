@@ -5,7 +5,7 @@ import contextvars
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ import redis
 from redis.asyncio import Connection, Redis
 
 from inference.errors import InferenceError, InternalError, TemporaryResourceError
-from inference.messages import TERMINAL, Frame, decode_frame
+from inference.messages import TERMINAL, Frame, as_hit, decode_frame
 from inference.queue import keys
 
 logger = logging.getLogger(__name__)
@@ -32,12 +32,20 @@ StreamEntry = tuple[str, int, Frame]
 StreamEnd = tuple[int, Frame]
 
 
+def frame_for(reader_id: str, fields: Mapping[bytes, bytes]) -> Frame:
+    """The frame in an entry of a stream, as this reader has it: see ``as_hit``."""
+    frame = decode_frame(fields[b"f"])
+    return frame if fields.get(b"o", reader_id.encode()) == reader_id.encode() else as_hit(frame)
+
+
 @dataclass(eq=False)
 class _Subscription:
     generation_id: str
     after: int
     entries: "asyncio.Queue[StreamEntry | InferenceError]"
     heard_at: float
+    reader_id: str
+    may_be_missing: bool = False
 
 
 class Followed:
@@ -72,13 +80,24 @@ class StreamReader:
         self._outage_began_at: float | None = None
 
     @asynccontextmanager
-    async def follow(self, positions: Mapping[str, int]) -> AsyncIterator[Followed]:
-        """Follow streams from ``positions``: the last frame seen, 0 for none, by generation id."""
-        followed = Followed()
+    async def follow(
+        self, positions: Mapping[str, int], readers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Followed]:
+        """Follow streams.
+
+        Args:
+            positions: the last frame seen, 0 for none, by generation id.
+            readers: by id of a generation that is shared, the id by which its reader is known. The
+                stream of that id is followed too: it ends the reader's part early.
+        """
+        followed, readers = Followed(), readers or {}
         now = time.monotonic()
         subscriptions = [
-            _Subscription(generation_id, after, followed.entries, now)
-            for generation_id, after in positions.items()
+            _Subscription(one, after, followed.entries, now, readers.get(one, one))
+            for one, after in positions.items()
+        ] + [
+            _Subscription(own, 0, followed.entries, now, own, may_be_missing=True)
+            for own in readers.values()
         ]
         for subscription in subscriptions:
             name = keys.stream(subscription.generation_id)
@@ -98,8 +117,11 @@ class StreamReader:
             for subscription in subscriptions:
                 self._drop(subscription)
 
-    async def last_frames(self, generation_ids: Sequence[str]) -> dict[str, StreamEnd]:
-        """(number, frame) of the last entry of each stream that has one."""
+    async def last_frames(self, generation_ids: Mapping[str, str]) -> dict[str, StreamEnd]:
+        """(number, frame) of the last entry of each stream that has one; keys as in ``follow``.
+
+        ``generation_ids`` maps them to the ids of their readers.
+        """
         if not generation_ids:
             return {}
         pipeline = self._redis.pipeline(transaction=False)
@@ -107,8 +129,10 @@ class StreamReader:
             pipeline.xrevrange(keys.stream(generation_id), count=1)
         answers: list[Any] = await pipeline.execute()
         return {
-            generation_id: (int(entries[0][0].split(b"-")[0]), decode_frame(entries[0][1][b"f"]))
-            for generation_id, entries in zip(generation_ids, answers, strict=True)
+            generation_id: (int(entries[0][0].split(b"-")[0]), frame_for(reader, entries[0][1]))
+            for (generation_id, reader), entries in zip(
+                generation_ids.items(), answers, strict=True
+            )
             if entries
         }
 
@@ -156,13 +180,20 @@ class StreamReader:
             if name == self._doorbell:
                 self._doorbell_id = entries[-1][0].decode()
             else:
-                self._read_entries(name, entries)
+                self._read_entries(name, entries, int(positions[name].partition("-")[0]))
         await self._end_lost()
 
-    def _read_entries(self, name: str, entries: list[tuple[bytes, list[bytes]]]) -> None:
+    def _read_entries(
+        self, name: str, entries: list[tuple[bytes, list[bytes]]], after: int
+    ) -> None:
         try:
-            for entry_id, (_, data) in entries:
-                self._deliver(name, int(entry_id.partition(b"-")[0]), decode_frame(data))
+            for entry_id, (_, data, *owner) in entries:
+                number = int(entry_id.partition(b"-")[0])
+                frame = decode_frame(data)
+                for follower in list(self._subscriptions.get(name, ())):
+                    # One that came while this was read, and needs more, is served by the next read.
+                    if after <= follower.after < number:
+                        self._deliver(follower, number, frame, owner[1] if owner else None)
         except msgspec.DecodeError as error:
             # Only this stream ends: a host of another release must not silence all others.
             logger.error("%s holds a frame that cannot be read: %s", name, error)
@@ -173,20 +204,20 @@ class StreamReader:
         follower.entries.put_nowait(error)
         self._drop(follower)
 
-    def _deliver(self, name: str, number: int, frame: Frame) -> None:
-        now = time.monotonic()
-        for follower in list(self._subscriptions.get(name, ())):
-            if number <= follower.after:
-                continue
-            if number != follower.after + 1:
-                gap = f"Tokens were lost in an outage of Redis after frame {follower.after}."
-                self._fail(follower, TemporaryResourceError(f"{gap} Send the request again."))
-                continue
-            follower.after = number
-            follower.heard_at = now
-            follower.entries.put_nowait((follower.generation_id, number, frame))
-            if isinstance(frame, TERMINAL):
-                self._drop(follower)
+    def _deliver(
+        self, follower: _Subscription, number: int, frame: Frame, owner: bytes | None
+    ) -> None:
+        if number != follower.after + 1:
+            gap = f"Tokens were lost in an outage of Redis after frame {follower.after}."
+            self._fail(follower, TemporaryResourceError(f"{gap} Send the request again."))
+            return
+        follower.after = number
+        follower.heard_at = time.monotonic()
+        is_own = owner is None or owner.decode() == follower.reader_id
+        seen = frame if is_own else as_hit(frame)
+        follower.entries.put_nowait((follower.generation_id, number, seen))
+        if isinstance(frame, TERMINAL):
+            self._drop(follower)
 
     async def _end_lost(self) -> None:
         """End followers whose generation is no longer in Redis: nobody will ever write to it."""
@@ -195,7 +226,7 @@ class StreamReader:
             follower
             for followers in self._subscriptions.values()
             for follower in followers
-            if now - follower.heard_at >= SILENCE_SECONDS
+            if now - follower.heard_at >= SILENCE_SECONDS and not follower.may_be_missing
         ]
         if not silent:
             return

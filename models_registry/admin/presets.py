@@ -70,7 +70,7 @@ class PresetAdmin(RegistryAdmin):
         (
             "Settings",
             {
-                "fields": ("settings", "default_sampling", "documented_memory_bytes"),
+                "fields": ("settings", "default_sampling", "cache", "documented_memory_bytes"),
                 "classes": ["tab"],
             },
         ),

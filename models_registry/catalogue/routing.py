@@ -79,6 +79,7 @@ def find_preset(name: str, models_dir: Path) -> PresetSpec | None:
         mode=preset.orchestration_mode,
         settings=settings,
         default_sampling=preset.default_sampling,
+        cache=preset.cache,
         members=tuple(_member(row, models_dir) for row in rows),
     )
 

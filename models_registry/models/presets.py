@@ -5,6 +5,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 
 from models_registry.models.catalogue import Hardware, Model, ModelVersion, check_sampling
+from models_registry.rules.cache_settings import CacheSettings
 from models_registry.rules.mode_settings import OrchestrationMode, read_settings
 from models_registry.rules.roles import Participant
 
@@ -34,6 +35,12 @@ class Preset(models.Model):
     default_sampling = models.JSONField(
         default=dict, blank=True, help_text="Overrides the default sampling of its versions."
     )
+    cache = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text='Caches of answers, such as {"match": "retyped", "scope": "all", "ttl": 3600}; '
+        "others stay as the service has them.",
+    )
     documented_memory_bytes = models.BigIntegerField(
         "documented memory (bytes)",
         null=True,
@@ -51,6 +58,10 @@ class Preset(models.Model):
     def clean(self) -> None:
         super().clean()
         check_sampling(self.default_sampling)
+        try:
+            CacheSettings().of_preset(self.cache)
+        except (ValueError, TypeError) as error:
+            raise ValidationError({"cache": str(error)}) from error
         if self.orchestration_mode in OrchestrationMode.values:
             try:
                 read_settings(self.orchestration_mode, self.settings)

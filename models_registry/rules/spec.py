@@ -22,12 +22,13 @@ class RequestLimits:
     """Limits of requests that name a registration; None: no limit.
 
     ``max_output_tokens`` is also their default. ``batch_texts`` is the number of texts per call of
-    an embedding model.
+    an embedding model; its vectors may come from a cache if ``reuses_vectors``.
     """
 
     max_input_tokens: int | None = None
     max_output_tokens: int | None = None
     batch_texts: int | None = None
+    reuses_vectors: bool = True
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,10 @@ class ModelSpec:
     all sequences of a replica together. The options from ``threads`` on are explained in
     ``models_registry.models.runtime``; ``threads`` is None for the service's setting.
     ``missing_file_state`` is the state of the file if it is not here and no replica serves the
-    version; "" otherwise. ``limits`` come from the registration that a request names,
-    ``preset`` is the preset that it names. ``prices`` are the present one,
-    those to come, and those that ended within the last hour.
+    version; "" otherwise. ``weights`` identifies the contents of the file, "" if it cannot be read;
+    another file under the same label has another. ``limits`` come from the registration that a
+    request names, ``preset`` is the preset that it names, ``cache`` its ``CacheSettings``.
+    ``prices`` are the present one, those to come, and those that ended within the last hour.
     """
 
     model_slug: str
@@ -65,8 +67,10 @@ class ModelSpec:
     is_deprecated: bool = False
     deprecation_note: str = ""
     missing_file_state: str = ""
+    weights: str = ""
     limits: RequestLimits = RequestLimits()
     preset: str = ""
+    cache: dict[str, Any] = field(default_factory=dict)
     prices: tuple[Price, ...] = ()
 
     @property
@@ -105,11 +109,12 @@ class Offer:
                 return canary
         return self.spec
 
-    def of_preset(self, name: str, sampling: dict[str, Any]) -> "Offer":
+    def of_preset(self, preset: "PresetSpec") -> "Offer":
         """The same versions, as a preset offers them."""
 
         def changed(spec: ModelSpec) -> ModelSpec:
-            return replace(spec.with_sampling(sampling), preset=name)
+            sampled = spec.with_sampling(preset.default_sampling)
+            return replace(sampled, preset=preset.name, cache=preset.cache)
 
         canaries = tuple((share, changed(spec)) for share, spec in self.canaries)
         return Offer(changed(self.spec), canaries)
@@ -129,4 +134,5 @@ class PresetSpec:
     mode: str
     settings: ModeSettings
     default_sampling: dict[str, Any]
+    cache: dict[str, Any]
     members: tuple[MemberSpec, ...]

@@ -2,6 +2,7 @@
 
 from tests.stack import (  # noqa: F401
     api,
+    cached_model,
     configure,
     database,
     embedding_model,

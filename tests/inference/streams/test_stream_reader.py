@@ -152,6 +152,30 @@ async def test_followers_of_one_stream_each_see_all_from_where_they_began(
             assert await read(middle, 6) == numbered(frames, 2)
 
 
+async def test_follower_that_comes_during_a_read_misses_nothing(
+    world: QueueWorld,
+    reader: StreamReader,
+    writer: redis.asyncio.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    item = world.generation()
+    frames = frames_of(4)
+    async with reader.follow({item.id: 0}) as early:
+        await write(writer, item, frames[:2])
+        await read(early, 2)
+        ring = reader._ring
+
+        async def ring_late() -> None:
+            # The read in progress began after frame 2, and ends with frames 3 and 4.
+            await write(writer, item, frames[2:], after=2)
+            await read(early, 2)
+            await ring()
+
+        monkeypatch.setattr(reader, "_ring", ring_late)
+        async with reader.follow({item.id: 0}) as late:
+            assert await read(late, 4) == numbered(frames)
+
+
 async def test_a_new_follower_does_not_wait_for_the_read_in_progress(
     world: QueueWorld,
     reader: StreamReader,

@@ -1,0 +1,93 @@
+"""How the caches may answer an order: the request's wishes within what the operator allows."""
+
+from dataclasses import dataclass
+
+from inference.conf import InferenceSettings
+from inference.errors import InvalidRequestError
+from inference.messages import SamplingParameters
+from inference.orders.requests import CacheOptions
+from models_registry.rules.cache_settings import SCOPES
+from models_registry.rules.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class CachePolicy:
+    """The use of caches for one order.
+
+    Attributes:
+        bypass: why no cache is used; "" where one is.
+        read: whether an answer may come from a cache; else it is only replaced there.
+        match: ``exact``, ``retyped`` or ``semantic``: how far a question may differ.
+        scope: whose answers count: ``end_user``, ``user`` or ``all``.
+        ttl_seconds: the greatest age of an answer, and how long a new one is kept.
+        min_similarity: cosine of questions that are compared at all.
+        pace: tokens a second at which a cached answer is given, 0 for all at once.
+    """
+
+    bypass: str = "off"
+    read: bool = True
+    match: str = "exact"
+    scope: str = "end_user"
+    ttl_seconds: int = 0
+    min_similarity: float = 1.0
+    pace: float = 0.0
+
+
+def cache_policy(
+    wish: CacheOptions | None,
+    spec: ModelSpec,
+    sampling: SamplingParameters,
+    settings: InferenceSettings,
+) -> CachePolicy:
+    """The policy of an order: pure.
+
+    Answers are cached if they are deterministic or the request asks for it. A preset's settings
+    take the place of the service's. A request may narrow the scope.
+
+    Raises:
+        InvalidRequestError: the scope is wider, or the similarity lower, than allowed.
+    """
+    options = wish or CacheOptions()
+    allowed = settings.cache.of_preset(spec.cache)
+    scope = options.scope or allowed.scope
+    if SCOPES.index(scope) > SCOPES.index(allowed.scope):
+        raise InvalidRequestError(
+            f"The scope {scope!r} is wider than {allowed.scope!r}, which is allowed here. A "
+            "request may only narrow it.",
+            param="cache.scope",
+        )
+    similarity = options.min_similarity or allowed.min_similarity
+    if similarity < allowed.min_similarity:
+        raise InvalidRequestError(
+            f"A similarity of {similarity:g} is below {allowed.min_similarity:g}, the least that "
+            "is allowed here.",
+            param="cache.min_similarity",
+        )
+    return CachePolicy(
+        bypass=_bypass(options, spec, sampling, settings),
+        read=options.mode != "refresh",
+        match=options.match or allowed.match,
+        scope=scope,
+        ttl_seconds=min(options.ttl or allowed.ttl, allowed.ttl),
+        min_similarity=similarity,
+        pace=options.pace if isinstance(options.pace, (int, float)) else 0.0,
+    )
+
+
+def _bypass(
+    options: CacheOptions,
+    spec: ModelSpec,
+    sampling: SamplingParameters,
+    settings: InferenceSettings,
+) -> str:
+    """Why no cache is used for an order, or ""."""
+    is_deterministic = sampling.temperature == 0 or sampling.seed is not None
+    reasons = {
+        "off": settings.cache_bytes == 0,
+        "no-store": options.mode == "no-store",
+        "user-specific": bool(options.user_specific),
+        "time-sensitive": bool(options.time_sensitive),
+        "sampled": not is_deterministic and options.mode is None,
+        "unknown file": not spec.weights,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")

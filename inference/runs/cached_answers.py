@@ -1,0 +1,95 @@
+"""Answers from the cache: the keys of an order's generations, and where its answers are."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from caching.keys import digest, parts_of
+from inference.conf import InferenceSettings
+from inference.messages import Frame, Generation, WorkItem, decode_frame, run_id_of
+from inference.orders.order import Order
+from inference.principal import Principal
+from inference.queue import keys
+from inference.queue.cache_plan import CachedAnswer, CachePlan
+from inference.queue.queue import Place
+from inference.runs.run import TIERS, CacheNote
+
+# Fields that do not shape the answer. Any other field is in the key.
+NOT_SHAPING: Final = {
+    *("id", "priority", "emitted_token_ids", "emitted_frames", "crashes"),
+    *("cache_salt", "traceparent"),
+}
+
+
+def plans_of(
+    order: Order, items: Sequence[WorkItem], principal: Principal, settings: InferenceSettings
+) -> list[CachePlan | None]:
+    """The plan of each item; None where the cache is not used: pure."""
+    policy, spec = order.cache, order.spec
+    if policy.bypass:
+        return [None] * len(items)
+    scopes = {"all": (), "user": (principal.user_id,)}
+    scope = scopes.get(policy.scope, (principal.user_id, order.end_user))
+    plans: list[CachePlan | None] = []
+    seen: set[str] = set()
+    for index, item in enumerate(items):
+        if not isinstance(item, Generation):
+            raise TypeError(f"{item.id} is no generation")
+        shape = parts_of(item, NOT_SHAPING)
+        # Choices of one prompt differ, even where they have no seed.
+        parts = (scope, order.call_syntax, spec.cache_type_k, spec.cache_type_v, index % order.n)
+        key = digest(shape, *parts)
+        run, _, number = item.id.rpartition(".")
+        plans.append(
+            CachePlan(
+                item=f"{run}-shared.{number}",
+                key=key,
+                about=CachedAnswer(
+                    version=item.version_key,
+                    preset=spec.preset,
+                    user=principal.user_id,
+                    end_user=order.end_user,
+                    run=run_id_of(item.id),
+                ),
+                ttl=policy.ttl_seconds,
+                budget=settings.cache_bytes,
+                read=policy.read,
+            )
+            # A prompt that occurs twice in a request is generated twice.
+            if key not in seen
+            else None
+        )
+        seen.add(key)
+    return plans
+
+
+def decoded(place: Place) -> list[Frame]:
+    """The frames of an answer from the cache. Raises ``msgspec.DecodeError``."""
+    return [decode_frame(data) for _, data in place.entries]
+
+
+def note_of(places: Sequence[Place]) -> CacheNote:
+    """The part of the cache in an answer with these places: pure."""
+    tiers = [place.tier for place in places]
+    if not all(tiers):
+        return CacheNote("miss")
+    oldest = max(places, key=lambda place: place.age_seconds, default=Place("", ""))
+    status = min(tiers, key=TIERS.index, default="")
+    return CacheNote(status, oldest.key[:16], oldest.age_seconds)
+
+
+async def sources(redis: Redis, item_ids: Sequence[str]) -> list[str]:
+    """The ids of the streams that answer these items."""
+    found: Any = await redis.mget([keys.source(item_id) for item_id in item_ids])
+    return [
+        source.split(b" ")[0].decode() if source else item_id
+        for item_id, source in zip(item_ids, found, strict=True)
+    ]
+
+
+async def drop(redis: Redis, places: Sequence[Place]) -> None:
+    """Delete answers that cannot be read, and their copies."""
+    bad = [place for place in places if place.entries]
+    names = [name for one in bad for name in (keys.cached(one.key), keys.stream(one.stream_id))]
+    await redis.delete(*names)

@@ -1,0 +1,364 @@
+"""Requests that are answered by the cache, or by the generation of another request."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from inference.database import in_database
+from inference.queue import keys
+from metrics.ledger import store
+from metrics.ledger.check import check
+from tests.inference.api.test_delivery import http_request
+from tests.stack import Api, FakeModel, body_of, eventually, record_of, recorded, sse_events
+
+PATH = "/v1/chat/completions"
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(database: None, redis_client: "redis.Redis") -> None:
+    for pattern in ("brigade:cache*", "brigade:retyped:*", "brigade:ledger:*"):
+        for key in redis_client.scan_iter(pattern):
+            redis_client.delete(key)
+    redis_client.delete(store.OPEN, store.UNWRITTEN, store.LEFT)
+
+
+def chat(model: FakeModel, text: str = "What is rain?", **fields: Any) -> dict[str, Any]:
+    messages = [
+        {"role": "system", "content": "Answer in German."},
+        {"role": "user", "content": text},
+    ]
+    return {"model": model.slug, "messages": messages, "max_tokens": 32, **fields}
+
+
+async def asked(api: Api, body: dict[str, Any], **headers: str) -> tuple[str, str]:
+    """The status of the cache, and the text."""
+    response = await api.post(PATH, body, **headers)
+    assert response.status_code == 200, response.content
+    text = response.json()["choices"][0]["message"]["content"]
+    return response["x-brigade-cache"], text
+
+
+async def test_cache_answers_the_same_request_again(api: Api, cached_model: FakeModel):
+    cached_model.say("Wasser von oben")
+    first = await api.post(PATH, chat(cached_model))
+    assert first["x-brigade-cache"] == "miss"
+    assert "cache" not in first.json()
+    cached_model.say("something else")
+    again = await api.post(PATH, chat(cached_model))
+    assert again["x-brigade-cache"] == "exact"
+    assert again.json()["cache"] == "exact"
+    assert len(again["x-brigade-cache-key"]) == 16
+    assert int(again["x-brigade-cache-age"]) < 10
+    one, two = first.json(), again.json()
+    assert one["id"] != two["id"]
+    assert one["choices"] == two["choices"]
+    usage = one["usage"] | {
+        "prompt_tokens_details": {"cached_tokens": one["usage"]["prompt_tokens"]}
+    }
+    assert two["usage"] == usage
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"messages": [{"role": "user", "content": "What is rain?"}]},
+        {"seed": 1},
+        {"top_k": 1},
+        {"stop": ["."]},
+        {"max_tokens": 31},
+        {"logprobs": True},
+        {"logit_bias": {"5": -100}},
+        {"regex": "(yes|no).*"},
+        {"n": 2},
+        {"cache": {"mode": "refresh"}},
+    ],
+    ids=str,
+)
+async def test_cache_does_not_answer_another_request(
+    api: Api, cached_model: FakeModel, change: dict[str, Any]
+):
+    cached_model.say("yes it is")
+    assert (await asked(api, chat(cached_model)))[0] == "miss"
+    assert (await asked(api, chat(cached_model) | change))[0] == "miss"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"priority": 1},
+        {"max_tokens": None, "max_completion_tokens": 32},
+        {"temperature": 0},
+        {"keep_alive": 60},
+        {"cache": {"scope": "end_user", "ttl": 3600}},
+    ],
+    ids=str,
+)
+async def test_cache_answers_where_nothing_that_shapes_the_answer_differs(
+    api: Api, cached_model: FakeModel, change: dict[str, Any]
+):
+    cached_model.say("Wasser")
+    assert (await asked(api, chat(cached_model)))[0] == "miss"
+    assert (await asked(api, chat(cached_model) | change))[0] == "exact"
+
+
+async def test_cache_is_used_for_sampled_requests_only_if_they_ask(
+    api: Api, cached_model: FakeModel
+):
+    cached_model.say("Wasser")
+    body = chat(cached_model, temperature=0.8)
+    assert [(await asked(api, body))[0] for _ in range(2)] == ["bypass;sampled"] * 2
+    asking = body | {"cache": {"mode": "use"}}
+    assert [(await asked(api, asking))[0] for _ in range(2)] == ["miss", "exact"]
+    header = {"x-brigade-cache": "mode=use, ttl=60"}
+    assert (await asked(api, body, **header))[0] == "exact"
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"mode": "no-store"}, "no-store"),
+        ({"user_specific": True}, "user-specific"),
+        ({"time_sensitive": True}, "time-sensitive"),
+    ],
+)
+async def test_cache_is_passed_by_and_says_why(
+    api: Api, cached_model: FakeModel, options: dict[str, Any], why: str
+):
+    cached_model.say("Wasser")
+    for _ in range(2):
+        status, _ = await asked(api, chat(cached_model, cache=options))
+        assert status == f"bypass;{why}"
+    assert (await asked(api, chat(cached_model)))[0] == "miss"
+
+
+async def test_refresh_replaces_the_answer(api: Api, cached_model: FakeModel):
+    cached_model.say("old")
+    await asked(api, chat(cached_model))
+    cached_model.say("new")
+    assert await asked(api, chat(cached_model), **{"x-brigade-cache": "refresh"}) == ("miss", "new")
+    assert await asked(api, chat(cached_model)) == ("exact", "new")
+
+
+async def test_answers_are_not_shared_with_others(api: Api, stranger: Api, cached_model: FakeModel):
+    cached_model.say("Wasser")
+    await asked(api, chat(cached_model, user="alice"))
+    assert (await asked(api, chat(cached_model, user="bob")))[0] == "miss"
+    assert (await asked(stranger, chat(cached_model, user="alice")))[0] == "miss"
+    assert (await asked(api, chat(cached_model, user="alice")))[0] == "exact"
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"mode": "usee"}, "cache.mode"),
+        ({"ttl": -1}, "cache.ttl"),
+        ({"min_similarity": 0.5}, "cache.min_similarity"),
+        ({"scope": "all"}, "cache.scope"),
+        ({"scope": "world"}, "cache.scope"),
+        ({"pace": 0}, "cache.pace"),
+        ({"colour": 1}, "cache.colour"),
+    ],
+)
+async def test_bad_cache_options_are_named(
+    api: Api, cached_model: FakeModel, options: dict[str, Any], param: str
+):
+    response = await api.post(PATH, chat(cached_model, cache=options))
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param
+
+
+async def test_hit_is_streamed_frame_by_frame_and_can_be_resumed(api: Api, cached_model: FakeModel):
+    cached_model.say("Wasser von oben")
+    body = chat(cached_model, stream=True)
+    first = sse_events(await body_of(await api.post(PATH, body)))
+    response = await api.post(PATH, body)
+    assert response["x-brigade-cache"] == "exact"
+    again = sse_events(await body_of(response))
+
+    def said(events: list[Any]) -> list[Any]:
+        return [event["choices"] for event in events if event != "[DONE]"]
+
+    assert said(again) == said(first)
+    run_id = again[0]["id"]
+    assert run_id != first[0]["id"]
+    resumed = await api.get(f"/v1/streams/{run_id}", **{"Last-Event-ID": "1"})
+    rest = sse_events(await body_of(resumed))
+    assert said(rest) == said(again)[-len(said(rest)) :]
+    assert 0 < len(rest) < len(again)
+
+
+async def test_hit_is_given_at_the_pace_that_is_asked_for(api: Api, cached_model: FakeModel):
+    cached_model.say("0123456789")
+    await asked(api, chat(cached_model))
+    began = asyncio.get_running_loop().time()
+    assert await asked(api, chat(cached_model, cache={"pace": 100})) == ("exact", "0123456789")
+    assert asyncio.get_running_loop().time() - began > 0.09
+
+
+async def test_hit_costs_nothing_and_computes_nothing(
+    api: Api, cached_model: FakeModel, redis_client: "redis.Redis"
+):
+    cached_model.say("Wasser")
+    await asked(api, chat(cached_model))
+    await asked(api, chat(cached_model))
+    miss, hit = await recorded(2)
+    assert (miss.tier, hit.tier) == ("", "exact")
+    assert (hit.computed_prompt_tokens, hit.computed_completion_tokens, hit.device_us) == (0, 0, 0)
+    assert (hit.prompt_tokens, hit.completion_tokens) == (
+        miss.prompt_tokens,
+        miss.completion_tokens,
+    )
+    assert hit.cached_tokens == hit.prompt_tokens
+    assert await _differences(redis_client) == {}
+
+
+async def test_hundred_requests_at_once_share_one_generation(
+    api: Api, cached_model: FakeModel, redis_client: "redis.Redis"
+):
+    cached_model.say("Wasser von oben")
+    cached_model.take_time(0.05)
+    responses = await asyncio.gather(*(api.post(PATH, chat(cached_model)) for _ in range(100)))
+    assert {response.status_code for response in responses} == {200}
+    statuses = sorted(response["x-brigade-cache"] for response in responses)
+    assert statuses.count("miss") == 1
+    assert set(statuses) <= {"miss", "flight", "exact"}
+    texts = {response.json()["choices"][0]["message"]["content"] for response in responses}
+    assert texts == {"Wasser von oben"}
+    assert len({response.json()["id"] for response in responses}) == 100
+    records = await recorded(100)
+    assert sum(record.computed_completion_tokens > 0 for record in records) == 1
+    assert await _differences(redis_client) == {}
+
+
+async def test_followers_finish_when_the_first_leaves(
+    api: Api, cached_model: FakeModel, redis_client: "redis.Redis"
+):
+    cached_model.take_time(0.02)
+    body = chat(cached_model, stream=True, max_tokens=100)
+    async with http_request(api, body) as first:
+        assert (await first.receive_output(timeout=10))["status"] == 200
+        await first.receive_output(timeout=10)
+        followers = [asyncio.create_task(api.post(PATH, body)) for _ in range(3)]
+        started = [await follower for follower in followers]
+        assert {one["x-brigade-cache"] for one in started} == {"flight"}
+        await first.send_input({"type": "http.disconnect"})
+    texts = [sse_events(await body_of(one)) for one in started]
+    assert {len(events) for events in texts} == {len(texts[0])}
+    assert texts[0][-2]["choices"][0]["finish_reason"] == "length"
+    records = {record.outcome: record for record in await recorded(4)}
+    assert records["cancelled"].computed_completion_tokens == 0
+    assert 0 < records["cancelled"].completion_tokens < 100
+    assert records["finished"].completion_tokens == 100
+    assert await _differences(redis_client) == {}
+
+
+async def test_generation_is_stopped_when_all_readers_have_left(
+    api: Api, cached_model: FakeModel, redis_client: "redis.Redis"
+):
+    cached_model.take_time(0.02)
+    body = chat(cached_model, stream=True, max_tokens=400)
+    async with http_request(api, body) as first, http_request(api, body) as second:
+        for one in (first, second):
+            assert (await one.receive_output(timeout=10))["status"] == 200
+        await first.send_input({"type": "http.disconnect"})
+        await second.send_input({"type": "http.disconnect"})
+    records = await recorded(2)
+    assert [record.outcome for record in records] == ["cancelled"] * 2
+    await eventually(lambda: cached_model.engine.running_sequences == 0)
+    assert not redis_client.exists("brigade:cached")
+    assert await _differences(redis_client) == {}
+
+
+async def test_reader_that_is_stopped_by_another_connection_ends_and_others_go_on(
+    api: Api, cached_model: FakeModel
+):
+    cached_model.take_time(0.02)
+    body = chat(cached_model, stream=True, max_tokens=200)
+    one, two = [await api.post(PATH, body) for _ in range(2)]
+    first = one.streaming_content.__aiter__()
+    run_id = json.loads((await anext(first)).split(b"data: ")[1])["id"]
+    assert (await api.delete(f"/v1/streams/{run_id}")).json()["stopped"] is True
+    rest = sse_events(b"".join([chunk async for chunk in first]))
+    assert rest[-1] == "[DONE]"
+    assert len(rest) < 190
+    others = sse_events(await body_of(two))
+    assert others[-2]["choices"][0]["finish_reason"] == "length"
+    record = await record_of(run_id)
+    assert record.outcome == "cancelled"
+
+
+async def test_cancelled_answer_is_not_kept(
+    api: Api, cached_model: FakeModel, redis_client: "redis.Redis"
+):
+    cached_model.take_time(0.02)
+    async with http_request(api, chat(cached_model, stream=True, max_tokens=400)) as client:
+        assert (await client.receive_output(timeout=10))["status"] == 200
+        await client.send_input({"type": "http.disconnect"})
+    await recorded()
+    assert not redis_client.exists("brigade:cached")
+
+
+@pytest.mark.parametrize("garbage", ["string", "frames"])
+async def test_garbage_in_the_cache_is_a_miss(
+    api: Api, cached_model: FakeModel, redis_client: "redis.Redis", garbage: str
+):
+    cached_model.say("Wasser")
+    await asked(api, chat(cached_model))
+    (key,) = redis_client.hkeys("brigade:cached")
+    name = keys.cached(key.decode())
+    redis_client.delete(name)
+    if garbage == "string":
+        redis_client.set(name, b"garbage")
+    else:
+        redis_client.xadd(name, {"f": b"garbage"}, id="1-0")
+    assert await asked(api, chat(cached_model)) == ("miss", "Wasser")
+    assert await asked(api, chat(cached_model)) == ("exact", "Wasser")
+
+
+async def test_cache_answers_while_the_model_is_not_in_memory(
+    api: Api, cached_model: FakeModel, redis_client: "redis.Redis"
+):
+    cached_model.say("Wasser")
+    await asked(api, chat(cached_model))
+    ready = keys.ready(cached_model.key)
+    redis_client.zrem(ready, cached_model.launch_id)
+    used: Any = redis_client.hget(keys.USED, cached_model.key)
+    # The host's next heartbeat is half a second away.
+    assert (await asked(api, chat(cached_model)))[0] == "exact"
+    assert redis_client.hget(keys.USED, cached_model.key) == used
+
+
+async def test_oldest_answers_go_when_the_cache_is_full(
+    api: Api, cached_model: FakeModel, configure: Callable[..., None], redis_client: "redis.Redis"
+):
+    configure(cache_bytes=8_000)
+    cached_model.say("Wasser")
+    for number in range(12):
+        await asked(api, chat(cached_model, f"question {number}"))
+    held = int(redis_client.get("brigade:cache_bytes") or 0)  # type: ignore[arg-type]
+    assert 0 < held <= 8_000
+    assert (await asked(api, chat(cached_model, "question 0")))[0] == "miss"
+    assert (await asked(api, chat(cached_model, "question 11")))[0] == "exact"
+    known = redis_client.hlen("brigade:cached")
+    assert known == redis_client.zcard("brigade:cache_use")
+    assert known == len(list(redis_client.scan_iter("brigade:cache:*")))
+
+
+async def test_cache_is_off_without_bytes(
+    api: Api, cached_model: FakeModel, configure: Callable[..., None]
+):
+    configure(cache_bytes=0)
+    cached_model.say("Wasser")
+    assert [(await asked(api, chat(cached_model)))[0] for _ in range(2)] == ["bypass;off"] * 2
+
+
+async def _differences(client: "redis.Redis") -> dict[str, int]:
+    """The differences that the proof of the ledger finds."""
+    await eventually(lambda: not client.hlen(store.OPEN))
+    findings = await in_database(check, client)
+    assert any("computed tokens" in finding.name for finding in findings)
+    return {one.name: one.difference for one in findings if one.difference}

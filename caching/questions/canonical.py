@@ -12,4 +12,4 @@ def canonical_text(text: str) -> str | None:
     if out_of_bounds(text):
         return None
     tokens = tokens_of(text)
-    return "\n".join((" ".join(tokens.words), *tokens.quotes))
+    return "\n".join((" ".join(tokens.words), *tokens.exact))

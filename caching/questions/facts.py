@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from .tokens import plain, tokens_of
-from .words import AUXILIARY, ENGLISH, FRONTING, HOW, QUESTION, SHARED, TIME, TIME_MISTYPED, is_slip
+from .words import ENGLISH, FRONTING, HOW, QUESTION, SHARED, TIME, TIME_MISTYPED, is_slip
 
 MAX_WORDS = 60
 MAX_CHARACTERS = 600
@@ -38,9 +38,8 @@ def out_of_bounds(text: str) -> str:
     letters = [c for c in text if c.isalpha()]
     if not letters:
         return "no words"
-    if any(
-        unicodedata.category(c) in ("Cf", "Cc", "Co", "Mn", "Me") for c in text if c not in "\t\n\r"
-    ):
+    categories = {unicodedata.category(c) for c in text if c not in "\t\n\r"}
+    if categories & {"Cf", "Cc", "Co", "Mn", "Me"}:
         return "invisible characters"
     if not text.isascii():
         if sum(not _is_latin(c) for c in letters) > 0.1 * len(letters):
@@ -67,7 +66,6 @@ def facts_of(text: str) -> Facts | None:
     shared = (
         ("kind of question", tuple(word for word in words if word in QUESTION)),
         ("numbers, symbols or code", tokens.exact),
-        ("quotations", tokens.quotes),
         *(
             (name, tuple(sorted(word for word in words if word.lower() in listed)))
             for name, listed in SHARED.items()
@@ -95,8 +93,3 @@ def _with_one_frame(words: tuple[str, ...]) -> tuple[str, ...]:
 
 def _is_latin(letter: str) -> bool:
     return ord(letter) < 0x250 or 0x1E00 <= ord(letter) < 0x1F00
-
-
-def begins_clause(word: str) -> bool:
-    """Whether the main clause of a question may begin with the word."""
-    return word in QUESTION or word in AUXILIARY

@@ -4,8 +4,8 @@ Nothing may differ but a few things that are known to be harmless. Similarity of
 candidates; it has no say here, since a question and its contrary are nearly the same vector.
 """
 
-from .facts import Facts, begins_clause
-from .words import FRONTING, is_slip, is_word
+from .facts import Facts
+from .words import CLAUSE, FRONTING, is_slip, is_word
 
 VERSION = 1  # part of the key of stored answers; raise it with every change of a rule or list
 MAX_TYPOS = 3
@@ -37,7 +37,7 @@ def _is_fronted(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
     """Whether ``a`` is ``b`` with its last phrase put first: "In Rome, where do I park?"."""
     if len(a) != len(b) or a[0] not in FRONTING:
         return False
-    return any(begins_clause(a[k]) and a[k:] + a[:k] == b for k in range(2, len(a) - 1))
+    return any(a[k] in CLAUSE and a[k:] + a[:k] == b for k in range(2, len(a) - 1))
 
 
 def _is_typo(x: str, y: str, names: frozenset[str]) -> bool:

@@ -34,11 +34,16 @@ _GREETINGS = [
         re.I,
     ),
 ]
-# A question about language may be about the greeting itself.
-_ABOUT_LANGUAGE = re.compile(
-    r"\b(?:say|says|said|saying|mean|means|meaning|translate|translation|spell|spelled|spelling"
-    r"|write|word|words|phrase|pronounce|greet|greeting|reply|respond|grammar|slang|polite|sang|sing|song|title|called|named)\b",
-    re.I,
+# A question about a text or a word may be about its case, its marks or the greeting itself.
+_ABOUT_TEXT = re.compile(
+    r"""\b(?:say|says|said|saying|mean|means|meaning|translate|translation|translated|spell|spells
+    |spelled|spelling|write|written|rewrite|rephrase|proofread|word|words|letters?|vowels?
+    |consonants?|syllables?|characters?|string|sentences?|paragraph|phrase|pronounced?|greet
+    |greeting|reply|respond|grammar|slang|polite|rhymes?|anagram|acronym|abbreviation|palindrome
+    |stands\ for|stand\ for|uppercase|lowercase|capitali[sz]ed?|punctuation|commas?|hyphens?
+    |apostrophes?|noun|verb|adjective|sang|sings?|song|titled?|called|named)\b
+    |["`\n]|(?<!\w)'[^']+'(?!\w)|:.""",
+    re.IGNORECASE | re.VERBOSE,
 )
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 # One "!" may be a factorial: 5! is not 5.
@@ -46,7 +51,6 @@ _END_MARKS = re.compile(r"(?:\?[?!]*|!{2,}|[.,;:\"']+)+$|^[?!.]+$")
 _DASHES = str.maketrans(
     dict(zip("\u2019\u2018\u2013\u2014\u201c\u201d\u2026", "''--\"\" ", strict=True))
 )
-_QUOTED = re.compile(r'"([^"]+)"|(?<!\w)\'([^\']{2,})\'(?!\w)')
 _CASE_MATTERS = re.compile(r"[/\\_=<>{}\[\]$*`~|^]|^[-.]|[a-zA-Z]\.[a-zA-Z]")
 _IS = {"what", "who", "where", "when", "how", "why", "that", "there", "it", "he", "she", "here"}
 _ENDINGS = {"'re": "are", "'ve": "have", "'ll": "will", "'m": "am", "'d": "'d"}
@@ -58,7 +62,6 @@ class Tokens:
 
     words: tuple[str, ...]
     exact: tuple[str, ...]  # numbers, symbols and code, which have no second spelling
-    quotes: tuple[str, ...]
     names: frozenset[str]  # words with a capital inside a sentence
 
 
@@ -68,7 +71,10 @@ def plain(text: str) -> str:
 
 
 def tokens_of(text: str) -> Tokens:
-    text = _without_greetings(plain(text))
+    """The words of a text; a text about a text keeps each character."""
+    original, text = text.strip(), _without_greetings(plain(text))
+    if _ABOUT_TEXT.search(text):
+        return Tokens(tuple(text.split()), (original,), frozenset())
     chunks = text.split()
     shouted, titled = text.isupper(), _is_titled(chunks)
     words: list[str] = []
@@ -80,13 +86,12 @@ def tokens_of(text: str) -> Tokens:
         if _WORD.fullmatch(core):
             lower = core.lower()
             capital = core[0].isupper() and not (shouted or titled or starts)
+            acronym = core.isupper() and len(core) > 1 and not shouted
             if capital:
                 names.add(lower)
-            if lower in CAPITALS and (capital or (core.isupper() and len(core) > 1 > shouted)):
+            if (lower in CAPITALS and (capital or acronym)) or (core == "A" and capital):
                 words.append(core if core.isupper() else core.capitalize())
-            elif core == "A" and capital:  # vitamin A
-                words.append(core)
-            elif lower not in HESITATIONS:
+            elif core not in HESITATIONS:
                 words.extend(_spelled(lower))
             # "No, cancel it" and "Stop, go on" say the contrary of the same words without the mark.
             if lower in ("no", "not", "stop", "never", "yes") and place + 1 < len(chunks):
@@ -97,12 +102,11 @@ def tokens_of(text: str) -> Tokens:
             words.append(core)
             exact.append(core)
         starts = chunk[-1] in ".?!:"
-    quotes = (a or b for a, b in _QUOTED.findall(text))
-    return Tokens(tuple(words), tuple(exact), tuple(quotes), frozenset(names))
+    return Tokens(tuple(words), tuple(exact), frozenset(names))
 
 
 def _without_greetings(text: str) -> str:
-    if _ABOUT_LANGUAGE.search(text):
+    if _ABOUT_TEXT.search(text.replace(":", " ")):
         return text
     before = ""
     while text != before:

@@ -10,13 +10,14 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-QUESTION = _words("""who whose whom what which when where why how""")
+QUESTION = _words("who whose whom what which when where why how")
 AUXILIARY = _words(
     """is are was were am be do does did can could will would should shall may might must has have
     had"""
 )
-# A text that has none of these is no English sentence. Words of other languages are left out.
-ENGLISH = (QUESTION | AUXILIARY) - _words("am was had") | _words(
+CLAUSE = QUESTION | AUXILIARY  # the main clause of a question begins with one
+# A text that has none of these is no English sentence; words of other languages are left out.
+ENGLISH = CLAUSE - _words("am was had") | _words(
     """the of to and for with from by your my i you it this that these those there at if or not any
     about turn find show give tell explain cancel change write make get use list"""
 )
@@ -28,15 +29,15 @@ FRONTING = _words(
 
 # Questions that begin so ask for the same steps.
 HOW = """how do i|how can i|how to|what is the best way for me to|what is the best way to
-    |what is the right way to|what is the correct way to|what is the way to|what do i need to do to
-    |what do i have to do to|what are the steps to|what steps do i take to
-    |what steps do i need to take to"""
+    |what is the right way to|what is the correct way to|what is the way to
+    |what do i need to do to|what do i have to do to|what are the steps to
+    |what steps do i take to|what steps do i need to take to"""
 
 # Answers to questions with these words do not keep.
 TIME = re.compile(
     r"""\b(?:today|todays|tonight|tonights|tomorrow|tomorrows|yesterday|yesterdays|now|nowadays
-    |current(?!\ account)|currently|latest|newest|recent|recently|upcoming|tmrw|tmr|tmw|tom+or+ow|2day|2nite
-    |2moro|2morrow|at\ the\ moment|so\ far|these\ days
+    |current(?!\ account)|currently|latest|newest|recent|recently|upcoming|tmrw|tmr|tmw|tom+or+ow
+    |tody|tday|2day|2nite|tonite|2moro|2morrow|at\ the\ moment|so\ far|these\ days
     |what\ (?:time|day|date|month|year)\ is\ it|what\ is\ the\ (?:time|date)$
     |(?:this|next|last|past|coming)\ (?:morning|afternoon|evening|night|weekend|week|month|quarter
     |year|season|decade|century|hour|spring|summer|autumn|fall|winter|monday|tuesday|wednesday
@@ -60,14 +61,13 @@ DATES = _words(
     fortnightly am pm"""
 )
 UNITS = _words(
-    """mg g kg lb lbs oz ounce ounces gram grams kilogram kilograms kilo kilos stone pound pounds
-    mcg ml l liter liters gallon gallons pint pints cup cups tbsp tsp tablespoon tablespoons
-    teaspoon teaspoons km m cm mm mile miles meter meters kilometer kilometers centimeter
-    centimeters foot feet inch inches yard yards acre acres hectare hectares seconds sec secs
-    minute minutes min mins hour hours hr hrs day days week weeks month months year years decade
-    decades century kb mb gb tb byte bytes bit bits celsius fahrenheit kelvin degree degrees
-    percent usd eur gbp dollar dollars euro euros yen rupee rupees pence cent cents watt watts kw
-    kwh volt volts amp amps mph kph rpm hz ghz mhz joule joules calorie calories"""
+    """mg g kg lb lbs oz ounce ounces gram grams kilogram kilograms pound pounds mcg ml l liter
+    liters gallon pint cup cups tbsp tsp tablespoons teaspoons km m cm mm mile miles meter
+    meters kilometer kilometers centimeter centimeters foot feet inch inches yard acres seconds
+    sec secs minute minutes min mins hour hours hr hrs day days week weeks month months year
+    years kb mb gb tb byte bytes bit bits celsius fahrenheit kelvin degree degrees percent usd
+    eur gbp dollar dollars euro euros yen pence cent cents watt kw kwh volt amp mph kph rpm hz
+    ghz mhz calorie calories"""
 )
 NEGATIONS = _words(
     """not no never without neither nor none nobody nothing nowhere non un except excluding unless
@@ -99,11 +99,11 @@ CAPITALS = _words(
 )
 # Names that a dictionary lacks. A text that holds one does not mistype a common word.
 PRODUCTS = _words(
-    """redis numpy django conda kafka nginx pytest postgres sqlite github gitlab kotlin scala scipy
-    julia groovy svelte maven ansible vagrant terraform kubernetes flickr tumblr grindr scribd
-    reddit twitter youtube netflix spotify uber lyft xanax zantac celexa zyrtec zoloft prozac
-    ativan lasix luvox lexapro websocket regex async json yaml xml uninstall voicemail fiverr
-    bitcoin litecoin ethereum tiktok snapchat whatsapp paypal revolut monzo klarna"""
+    """redis numpy django conda nginx pytest postgres sqlite github gitlab kotlin scala scipy
+    ansible kubernetes flickr tumblr grindr scribd reddit spotify uber lyft xanax zantac celexa
+    ativan lasix luvox lexapro websocket regex async json yaml xml voicemail fiverr passwd
+    streamlit scapy polars bitcoin litecoin ethereum tiktok snapchat whatsapp revolut monzo
+    klarna"""
 )
 
 # British spellings, and the American ones with the same meaning.
@@ -133,33 +133,34 @@ SPELLINGS = {
     entry.split()[0]: tuple(entry.split()[1:]) for entry in _SPELLINGS.split("|") if entry.strip()
 }
 PATTERNS = [
-    (re.compile(pattern), replacement)
+    (re.compile(pattern, re.VERBOSE), replacement)
     for pattern, replacement in (
         (
-            r"^(col|fav|flav|hon|hum|lab|neighb|behavi|rum|harb|od|vap|arm|endeav|savi|parl|vig"
-            r"|val|splend|tum|glam|misdemean|discol|dishon)our",
+            r"""^(col|fav|flav|hon|hum|lab|neighb|behavi|rum|harb|od|vap|arm|endeav|savi|parl|vig|val
+            |splend|tum|glam|misdemean|discol|dishon)our""",
             r"\1or",
         ),
         (
-            r"^((?:re|un|de|dis)?(?:organ|real|recogn|apolog|author|categor|character|critic|custom"
-            r"|digit|final|general|maxim|minim|normal|optim|personal|popular|prior|special|standard"
-            r"|summar|symbol|synchron|util|visual|initial|serial|central|capital|immun|memor|local"
-            r"|legal|equal|token|random|modern|mobil|stabil|steril|hospital|monet|polar|social"
-            r"|emphas|harmon|neutral|scrutin|crystal|commercial|colon|familiar|moral|national|item"
-            r"|union|vector|parallel|anonym|subsid|vapor|oxid|pressur))"
-            r"is(e|ed|es|er|ers|ing|ation|ations|able)$",
+            r"""^((?:re|un|de|dis)?(?:organ|real|recogn|apolog|author|categor|character|critic|custom
+            |digit|final|general|maxim|minim|normal|optim|personal|popular|prior|special|standard
+            |summar|symbol|synchron|util|visual|initial|serial|central|capital|immun|memor|local
+            |legal|equal|token|random|modern|mobil|stabil|steril|hospital|monet|polar|social|emphas
+            |harmon|neutral|scrutin|crystal|commercial|colon|familiar|moral|national|item|union
+            |vector|parallel|anonym|subsid|vapor|oxid|pressur))
+            is(e|ed|es|er|ers|ing|ation|ations|able)$""",
             r"\1iz\2",
         ),
         (r"^(anal|paral|catal)ys(e|ed|er|es|ing)$", r"\1yz\2"),
         (
-            r"^(cancel|travel|label|model|signal|fuel|level|dial|tunnel|total|channel|marvel"
-            r"|counsel|pedal|quarrel|initial)l(ed|ing|er|ers|or|ors)$",
+            r"""^(cancel|travel|label|model|signal|fuel|level|dial|tunnel|total|channel|marvel|counsel
+            |pedal|quarrel|initial)l(ed|ing|er|ers|or|ors)$""",
             r"\1\2",
         ),
         (r"^(cent|theat|fib|lit|met|kilomet|centimet|millimet|somb|spect|meag)re(s?)$", r"\1er\2"),
         (r"^(catal|dial|monol|prol|epil)ogue(s?)$", r"\1og\2"),
     )
 ]
+KEYS = "qwertyuiop asdfghjkl zxcvbnm"
 
 
 @cache
@@ -176,17 +177,25 @@ def is_word(word: str) -> bool:
 def is_slip(wrong: str, right: str) -> bool:
     """Whether one slip of the fingers makes ``wrong`` of ``right``.
 
-    A slip leaves out, adds or swaps letters, or hits another letter inside a long word.
+    A slip leaves out or swaps letters inside a word, or hits the key beside the right one.
+    Other letters, and another end, make another word: network, networkx; cake, cmake.
     """
-    if wrong[0] != right[0] or max(len(wrong), len(right)) < 5 or abs(len(wrong) - len(right)) > 1:
+    longer, shorter = sorted((wrong, right), key=len, reverse=True)
+    if wrong == right or wrong[0] != right[0] or len(shorter) < 5 or len(longer) > len(shorter) + 1:
         return False
-    start = next((i for i, (x, y) in enumerate(zip(wrong, right, strict=False)) if x != y), None)
-    if start is None:
-        return len(wrong) != len(right)
-    if len(wrong) > len(right):
-        return wrong[start + 1 :] == right[start:]
-    if len(wrong) < len(right):
-        return wrong[start:] == right[start + 1 :]
-    swapped = wrong[:start] + wrong[start : start + 2][::-1] + wrong[start + 2 :]
-    inside = len(wrong) > 5 and start < len(wrong) - 1
-    return swapped == right or (inside and wrong[start + 1 :] == right[start + 1 :])
+    differences = (i for i, (x, y) in enumerate(zip(wrong, right, strict=False)) if x != y)
+    at = next(differences, len(shorter))
+    if len(wrong) == len(right):
+        if wrong[at : at + 2] == right[at : at + 2][::-1]:
+            return wrong[at + 2 :] == right[at + 2 :]
+        inside = at < len(wrong) - 1 and wrong[at + 1 :] == right[at + 1 :]
+        return inside and _is_beside(wrong[at], right[at])
+    if longer[at + 1 :] != shorter[at:] or at == len(shorter):
+        return False
+    added = wrong[at]
+    return wrong == shorter or any(_is_beside(added, wrong[i]) for i in (at - 1, at + 1))
+
+
+def _is_beside(x: str, y: str) -> bool:
+    """Whether two keys are neighbours. Vowels are also mixed up by those who spell by ear."""
+    return x == y or x + y in KEYS or y + x in KEYS or {x, y} <= set("aeiou")

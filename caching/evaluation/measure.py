@@ -1,4 +1,4 @@
-"""Which labelled pairs the canonical form and the guard serve."""
+"""Measures the canonical form and the guard on labelled pairs of questions."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -106,5 +106,7 @@ def failures(rows: list[Row]) -> list[str]:
     for key, floor in FLOORS.items():
         if pairs[key] and served[key] < floor * pairs[key]:
             share = f"{served[key]} of {pairs[key]}"
-            found.append(f"{' '.join(key)}: {share} hits are served, less than {floor:.0%}.")
+            found.append(
+                f"{' '.join(filter(None, key))}: {share} hits are served, less than {floor:.0%}."
+            )
     return found

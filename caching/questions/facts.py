@@ -1,6 +1,7 @@
 """Facts of a question: the words that are compared, and all that two questions must share."""
 
 import hashlib
+import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +30,7 @@ class Facts:
 
 
 def out_of_bounds(text: str) -> str:
-    """Why a text is not compared with others; "" when it is."""
+    """The reason why a text is not compared with others; "" when it is compared."""
     if len(text) > MAX_CHARACTERS or len(text.split()) > MAX_WORDS:
         return f"longer than {MAX_WORDS} words or {MAX_CHARACTERS} characters"
     if "```" in text or "~~~" in text:
@@ -52,7 +53,7 @@ def out_of_bounds(text: str) -> str:
         is_slip(word, time) for word in words.split() for time in TIME_MISTYPED
     ):
         return "an answer that depends on the time"
-    if not ENGLISH.intersection(words.split()):
+    if not ENGLISH.intersection(re.findall("[a-z]+", words)):
         return "no English sentence"
     return ""
 

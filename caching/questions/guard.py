@@ -12,7 +12,7 @@ MAX_TYPOS = 3
 
 
 def refusal(a: Facts, b: Facts) -> str:
-    """Why the answer to ``a`` must not be given to ``b``; "" when it may be given."""
+    """The reason not to give the answer to ``a`` to ``b``; "" when it may be given."""
     if a.digest != b.digest:
         name, ours, theirs = next(
             (name, ours, theirs)
@@ -47,9 +47,9 @@ def _is_typo(x: str, y: str, names: frozenset[str]) -> bool:
     """
     if not (x.isalpha() and y.isalpha() and (is_slip(x, y) or is_slip(y, x))):
         return False
-    if is_word(x) == is_word(y):
+    wrong, right = (y, x) if is_word(x) else (x, y)
+    if is_word(wrong) or not is_word(right) or not is_slip(wrong, right):
         return False
-    wrong = y if is_word(x) else x
     return wrong not in names and wrong[0] != wrong[1]
 
 

@@ -42,15 +42,14 @@ _ABOUT_TEXT = re.compile(
     |greeting|reply|respond|grammar|slang|polite|rhymes?|anagram|acronym|abbreviation|palindrome
     |stands\ for|stand\ for|uppercase|lowercase|capitali[sz]ed?|punctuation|commas?|hyphens?
     |apostrophes?|noun|verb|adjective|sang|sings?|song|titled?|called|named)\b
-    |["`\n]|(?<!\w)'[^']+'(?!\w)|:.""",
+    |["`\n]|(?<!\w)'[^']+'(?!\w)|:\s""",
     re.IGNORECASE | re.VERBOSE,
 )
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 # One "!" may be a factorial: 5! is not 5.
 _END_MARKS = re.compile(r"(?:\?[?!]*|!{2,}|[.,;:\"']+)+$|^[?!.]+$")
-_DASHES = str.maketrans(
-    dict(zip("\u2019\u2018\u2013\u2014\u201c\u201d\u2026", "''--\"\" ", strict=True))
-)
+_MARKS = {"\u2019": "'", "\u2018": "'", "\u2013": "-", "\u2014": "-", "\u201c": '"', "\u201d": '"'}
+_PLAIN_MARKS = str.maketrans(_MARKS | {"\u2026": ". "})
 _CASE_MATTERS = re.compile(r"[/\\_=<>{}\[\]$*`~|^]|^[-.]|[a-zA-Z]\.[a-zA-Z]")
 _IS = {"what", "who", "where", "when", "how", "why", "that", "there", "it", "he", "she", "here"}
 _ENDINGS = {"'re": "are", "'ve": "have", "'ll": "will", "'m": "am", "'d": "'d"}
@@ -67,7 +66,7 @@ class Tokens:
 
 def plain(text: str) -> str:
     """The text with one form of each accent, apostrophe, dash and quotation mark."""
-    return unicodedata.normalize("NFC", text).translate(_DASHES).replace("...", " ").strip()
+    return unicodedata.normalize("NFC", text).translate(_PLAIN_MARKS).replace("...", ". ").strip()
 
 
 def tokens_of(text: str) -> Tokens:

@@ -1,4 +1,4 @@
-"""``manage.py eval_cache``: which questions share an answer, measured on labelled pairs."""
+"""``manage.py eval_cache``: measure the guard on labelled pairs of questions."""
 
 from itertools import chain
 from typing import Any

@@ -59,7 +59,7 @@ How do I use conda?|How do I use condo?
 How do I install uvicorn?|How do I install unicorn?
 How do I install networkx?|How do I install network?
 Is Flickbox free?|Is Flixbox free?
-Is Fluter free?|Is Flutter free?
+Is Flxible free for me?|Is Flexible free for me?
 My boss can my doctor sue?|Can my doctor sue my boss?
 what is the price of one apple and two pears?|what is the price of two apple and one pears?
 Before class, can I eat?|Can I eat after class?

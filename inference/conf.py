@@ -61,6 +61,9 @@ class InferenceSettings:
     cache_bytes: int
     cache: CacheSettings
     cache_billing: str
+    cache_embedder: str
+    semantic_ttl: int
+    cache_keeps_unloaded: bool
 
 
 def inference_settings() -> InferenceSettings:

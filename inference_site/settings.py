@@ -97,6 +97,7 @@ CORS_EXPOSE_HEADERS = [
     *("x-request-id", "retry-after", "brigade-ignored"),
     *("x-brigade-model-version", "deprecation", "warning"),
     *("x-brigade-cache", "x-brigade-cache-age", "x-brigade-cache-key"),
+    "x-brigade-cache-similarity",
 ]
 ROOT_URLCONF = "inference_site.urls"
 ASGI_APPLICATION = "inference_site.asgi.application"
@@ -209,6 +210,9 @@ INFERENCE = InferenceSettings(
         min_similarity=env.number("INFERENCE_CACHE_MIN_SIMILARITY", 0.95, 0.5, 1),
     ),
     cache_billing=env.choice("INFERENCE_CACHE_BILLING", "free", ("free", "full")),
+    cache_embedder=env.text("INFERENCE_CACHE_EMBEDDER"),
+    semantic_ttl=env.integer("L2_CACHE_TTL", 604_800, 1, 31_536_000),
+    cache_keeps_unloaded=not env.boolean("INFERENCE_CACHE_FORGET_ON_UNLOAD", False),
 )
 # OpenTelemetry's SDK reads its variables itself.
 TRACING = (

@@ -25,4 +25,6 @@ def cache_headers(note: CacheNote) -> dict[str, str]:
     if note.key:
         headers[f"{CACHE_HEADER}-key"] = note.key
         headers[f"{CACHE_HEADER}-age"] = f"{note.age_seconds:.0f}"
+    if note.similarity is not None:
+        headers[f"{CACHE_HEADER}-similarity"] = f"{note.similarity:.3f}"
     return headers

@@ -20,6 +20,7 @@ class CachePolicy:
         match: ``exact``, ``retyped`` or ``semantic``: how far a question may differ.
         scope: whose answers count: ``end_user``, ``user`` or ``all``.
         ttl_seconds: the greatest age of an answer, and how long a new one is kept.
+        semantic_ttl_seconds: how long a new one is kept in the semantic cache.
         min_similarity: cosine of questions that are compared at all.
         pace: tokens a second at which a cached answer is given, 0 for all at once.
     """
@@ -29,6 +30,7 @@ class CachePolicy:
     match: str = "exact"
     scope: str = "end_user"
     ttl_seconds: int = 0
+    semantic_ttl_seconds: int = 0
     min_similarity: float = 1.0
     pace: float = 0.0
 
@@ -69,6 +71,7 @@ def cache_policy(
         match=options.match or allowed.match,
         scope=scope,
         ttl_seconds=min(options.ttl or allowed.ttl, allowed.ttl),
+        semantic_ttl_seconds=min(options.ttl or settings.semantic_ttl, settings.semantic_ttl),
         min_similarity=similarity,
         pace=options.pace if isinstance(options.pace, (int, float)) else 0.0,
     )

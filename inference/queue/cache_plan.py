@@ -30,7 +30,6 @@ class CachePlan(msgspec.Struct, frozen=True, omit_defaults=True):
         budget: bytes that all cached answers may take.
         read: whether an answer may come from the cache or from a running generation.
         retyped: the key of the canonical question; "" where only the exact one counts.
-        semantic: the key of an entry that answers another wording.
     """
 
     item: str
@@ -40,4 +39,3 @@ class CachePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     budget: int
     read: bool = False
     retyped: str = ""
-    semantic: str = ""

@@ -31,7 +31,7 @@ from inference.queue.scripts import DirectScript, script
 
 logger = logging.getLogger(__name__)
 
-NOTHING, PROVEN, LAST, SERVED, KEPT = 0, 1, 2, 3, 4
+NOTHING, PROVEN, LAST, SERVED, KEPT, CUT = 0, 1, 2, 3, 4, 5
 
 EXPIRED = Failed(
     QueueTimeoutError.default_code,

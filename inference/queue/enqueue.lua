@@ -34,7 +34,6 @@ local function decide(id, plan)
   if not plan or not plan.read then return nil end
   local found = hit(plan, 'exact', plan.key)
     or plan.retyped and hit(plan, 'retyped', redis.call('GET', 'brigade:retyped:' .. plan.retyped))
-    or plan.semantic and hit(plan, 'semantic', plan.semantic)
   if found then return found end
   local leader = redis.call('GET', 'brigade:flight:' .. plan.key)
   if leader then

@@ -2,7 +2,7 @@
 -- KEYS claims, fenced, control, queue
 -- ARGV ttl_seconds, then (id, number, payload, mark, computed prompt tokens, computed completion
 -- tokens)… with mark 0 nothing, 1 proven, 2 last frame, 3 last frame of an item that was served to
--- its end, 4 the same and its stream may be cached. The tokens of last frames are added to the
+-- its end, 4 the same and its stream may be cached, 5 may be cached for the same request only. The tokens of last frames are added to the
 -- ledger of the item's day, if it has one. The last frame of a shared generation names the reader
 -- whose record has its computed tokens.
 -- Returns {messages, waiting items}, or false when fenced. A number that the stream already has is
@@ -19,7 +19,7 @@ local function forget(key)
   redis.call('DECRBY', 'brigade:cache_bytes', cjson.decode(about).bytes)
 end
 
-local function keep(stream, text)
+local function keep(stream, text, is_whole)
   local plan = cjson.decode(text)
   local time, name = redis.call('TIME'), 'brigade:cache:' .. plan.key
   local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
@@ -30,7 +30,7 @@ local function keep(stream, text)
   plan.about.made_at, plan.about.expires_at = now, now + plan.ttl
   redis.call('HSET', 'brigade:cached', plan.key, cjson.encode(plan.about))
   redis.call('ZADD', 'brigade:cache_use', now, plan.key)
-  if plan.retyped then
+  if plan.retyped and is_whole then
     redis.call('SET', 'brigade:retyped:' .. plan.retyped, plan.key, 'EX', plan.ttl)
   end
   local held = redis.call('INCRBY', 'brigade:cache_bytes', plan.about.bytes)
@@ -55,7 +55,7 @@ for i = 2, #ARGV, 6 do
       fields[3], fields[4] = 'o', owner
       -- The readers may have been accepted on different days.
       day = string.match(redis.call('GET', 'brigade:source:' .. owner) or '', '%S+$') or day
-      if mark ~= 4 or known[3] ~= '0' or known[4] then plan = nil end
+      if mark < 4 or known[3] ~= '0' or known[4] then plan = nil end
     end
   end
   local added = redis.pcall('XADD', stream, number .. '-0', unpack(fields))
@@ -71,7 +71,7 @@ for i = 2, #ARGV, 6 do
       redis.call('HINCRBY', ledger, 'computed_prompt', ARGV[i + 4])
       redis.call('HINCRBY', ledger, 'computed_completion', ARGV[i + 5])
     end
-    if plan and type(added) ~= 'table' then keep(stream, plan) end
+    if plan and type(added) ~= 'table' then keep(stream, plan, mark == 4) end
     redis.call('HDEL', KEYS[1], id)
     redis.call('DEL', item)
     redis.call('EXPIRE', stream, ARGV[1])

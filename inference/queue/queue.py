@@ -38,6 +38,7 @@ class Place:
         key: of the entry in the cache, "" without one.
         age_seconds: since the entry was made.
         entries: on a hit (number, frame) of the whole stream, encoded.
+        similarity: cosine of the two questions, if they differ.
     """
 
     tier: str
@@ -45,6 +46,7 @@ class Place:
     key: str = ""
     age_seconds: float = 0.0
     entries: tuple[tuple[int, bytes], ...] = ()
+    similarity: float | None = None
 
 
 class Queue:

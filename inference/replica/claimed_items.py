@@ -7,7 +7,7 @@ import msgspec
 
 from inference.messages import TERMINAL, Delta, Finished, Frame, Generation, WorkItem
 from inference.queue.blame import PROVEN_TOKENS, Claim
-from inference.queue.claims import KEPT, LAST, NOTHING, PROVEN, SERVED, Numbered
+from inference.queue.claims import CUT, KEPT, LAST, NOTHING, PROVEN, SERVED, Numbered
 from inference.tracing import record_item
 
 
@@ -116,10 +116,11 @@ class ClaimedItems:
             frame = msgspec.structs.replace(frame, timings=timings)
             record_item(claimed.item, claimed.began_at, frame)
         if isinstance(frame, Finished):
-            item, is_whole = claimed.item, frame.reason != "cancelled"
+            item = claimed.item
             # The file may have been replaced between this host's load and the request.
             is_same = isinstance(item, Generation) and item.weights == self._weights != ""
-            mark = KEPT if is_whole and is_same else SERVED
+            kept = {"stop": KEPT, "length": CUT}
+            mark = kept.get(frame.reason, SERVED) if is_same else SERVED
             self.served += 1
         number = claimed.next_number
         claimed.next_number += 1

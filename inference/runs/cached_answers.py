@@ -6,9 +6,11 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from caching.keys import digest, parts_of
+from caching.questions.canonical import canonical_text
 from inference.conf import InferenceSettings
 from inference.messages import Frame, Generation, WorkItem, decode_frame, run_id_of
 from inference.orders.order import Order
+from inference.orders.requests import ChatRequest
 from inference.principal import Principal
 from inference.queue import keys
 from inference.queue.cache_plan import CachedAnswer, CachePlan
@@ -20,6 +22,11 @@ NOT_SHAPING: Final = {
     *("id", "priority", "emitted_token_ids", "emitted_frames", "crashes"),
     *("cache_salt", "traceparent"),
 }
+# Fields of a request that are in no key of a question: see NOT_SHAPING, or they are there otherwise.
+NOT_ASKING: Final = {
+    *("model", "messages", "stream", "stream_options", "user", "keep_alive"),
+    *("priority", "service_type", "cache"),
+}
 
 
 def plans_of(
@@ -29,8 +36,7 @@ def plans_of(
     policy, spec = order.cache, order.spec
     if policy.bypass:
         return [None] * len(items)
-    scopes = {"all": (), "user": (principal.user_id,)}
-    scope = scopes.get(policy.scope, (principal.user_id, order.end_user))
+    scope = scope_of(order, principal)
     plans: list[CachePlan | None] = []
     seen: set[str] = set()
     for index, item in enumerate(items):
@@ -40,6 +46,9 @@ def plans_of(
         # Choices of one prompt differ, even where they have no seed.
         parts = (scope, order.call_syntax, spec.cache_type_k, spec.cache_type_v, index % order.n)
         key = digest(shape, *parts)
+        question = question_of(order) if policy.match != "exact" else ""
+        canonical = canonical_text(question)
+        retyped = digest(canonical, *frame_of(order, item), *parts) if canonical else ""
         run, _, number = item.id.rpartition(".")
         plans.append(
             CachePlan(
@@ -55,6 +64,7 @@ def plans_of(
                 ttl=policy.ttl_seconds,
                 budget=settings.cache_bytes,
                 read=policy.read,
+                retyped=retyped,
             )
             # A prompt that occurs twice in a request is generated twice.
             if key not in seen
@@ -62,6 +72,38 @@ def plans_of(
         )
         seen.add(key)
     return plans
+
+
+def scope_of(order: Order, principal: Principal) -> tuple[int | str, ...]:
+    """Whose answers count for an order."""
+    scopes = {"all": (), "user": (principal.user_id,)}
+    return scopes.get(order.cache.scope, (principal.user_id, order.end_user))
+
+
+def question_of(order: Order) -> str:
+    """The last turn of a conversation, where another wording of it may have the same answer.
+
+    It is empty where the form of the answer matters: with tools, grammars or probabilities.
+    """
+    request = order.request
+    if not isinstance(request, ChatRequest) or request.tools or request.continues_last_message:
+        return ""
+    if order.n > 1 or order.grammar or order.top_logprobs is not None:
+        return ""
+    last = request.messages[-1]
+    return last.as_template_message()["content"] if last.role == "user" else ""
+
+
+def frame_of(order: Order, item: Generation) -> tuple[Any, ...]:
+    """All that shapes an answer beside the question."""
+    request, spec = order.request, order.spec
+    if not isinstance(request, ChatRequest):
+        raise TypeError(f"{item.id} is no chat")
+    # An answer may be as long as fits after the prompt, which depends on the wording.
+    shape = parts_of(item, NOT_SHAPING | {"prompt_token_ids", "max_tokens"})
+    last = msgspec.structs.replace(request.messages[-1], content=None)
+    limits = (spec.sequence_limit_tokens, spec.limits.max_output_tokens, spec.chat_template)
+    return shape, parts_of(request, NOT_ASKING), [*request.messages[:-1], last], limits
 
 
 def decoded(place: Place) -> list[Frame]:
@@ -76,7 +118,7 @@ def note_of(places: Sequence[Place]) -> CacheNote:
         return CacheNote("miss")
     oldest = max(places, key=lambda place: place.age_seconds, default=Place("", ""))
     status = min(tiers, key=TIERS.index, default="")
-    return CacheNote(status, oldest.key[:16], oldest.age_seconds)
+    return CacheNote(status, oldest.key[:16], oldest.age_seconds, oldest.similarity)
 
 
 async def sources(redis: Redis, item_ids: Sequence[str]) -> list[str]:

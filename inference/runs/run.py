@@ -61,11 +61,13 @@ class CacheNote:
             answers that no cache is for.
         key: of the entry, for people who look it up.
         age_seconds: of the entry.
+        similarity: cosine of the two questions, if they differ in their words.
     """
 
     status: str = ""
     key: str = ""
     age_seconds: float = 0.0
+    similarity: float | None = None
 
     @property
     def tier(self) -> str:

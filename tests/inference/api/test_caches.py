@@ -356,6 +356,52 @@ async def test_cache_is_off_without_bytes(
     assert [(await asked(api, chat(cached_model)))[0] for _ in range(2)] == ["bypass;off"] * 2
 
 
+async def test_retyped_question_is_answered_if_the_request_asks_for_it(
+    api: Api, cached_model: FakeModel
+):
+    cached_model.say("Wasser")
+    options = {"cache": {"match": "retyped"}}
+    question = chat(cached_model, "What is the colour of rain?", max_tokens=None)
+    assert (await asked(api, question | options))[0] == "miss"
+    other = chat(cached_model, "hi, whats the color of rain", max_tokens=None)
+    assert (await asked(api, other | options)) == ("retyped", "Wasser")
+    assert (await asked(api, other))[0] == "miss"
+    unlike = chat(cached_model, "What is the colour of snow?", max_tokens=None)
+    assert (await asked(api, unlike | options))[0] == "miss"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"messages": [{"role": "user", "content": "what is the colour of rain"}]},
+        {"seed": 1},
+        {"max_tokens": 31},
+        {"tools": [{"type": "function", "function": {"name": "weather"}}]},
+        {"logprobs": True},
+    ],
+    ids=str,
+)
+async def test_retyped_question_in_another_place_is_another_question(
+    api: Api, cached_model: FakeModel, change: dict[str, Any]
+):
+    cached_model.say("Wasser")
+    options = {"cache": {"match": "retyped"}}
+    await asked(api, chat(cached_model, "What is the colour of rain?") | options)
+    retyped = chat(cached_model, "what is the colour of rain") | options
+    assert (await asked(api, retyped | change))[0] == "miss"
+
+
+async def test_answer_that_was_cut_counts_for_the_same_request_only(
+    api: Api, cached_model: FakeModel
+):
+    cached_model.say("Wasser von oben")
+    options = {"cache": {"match": "retyped"}, "max_tokens": 3}
+    body = chat(cached_model, "What is rain made of?") | options
+    assert (await asked(api, body)) == ("miss", "Was")
+    assert (await asked(api, body)) == ("exact", "Was")
+    assert (await asked(api, chat(cached_model, "what is rain made of") | options))[0] == "miss"
+
+
 async def _differences(client: "redis.Redis") -> dict[str, int]:
     """The differences that the proof of the ledger finds."""
     await eventually(lambda: not client.hlen(store.OPEN))

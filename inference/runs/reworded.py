@@ -1,0 +1,271 @@
+"""Answers to questions in another wording: the semantic cache, as a step of ``generate``.
+
+It is asked only where the surer caches have nothing. It never makes a request wait for longer than
+``PATIENCE_SECONDS``, nor brings the embedder into memory.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+
+from caching.keys import digest
+from caching.models import CacheVerdict, SemanticEntry
+from caching.questions import guard
+from caching.questions.facts import Facts, facts_of
+from caching.semantic import store, verdicts
+from caching.semantic.shadow import is_compared
+from inference.database import in_database
+from inference.errors import InferenceError
+from inference.messages import Delta, Finished, Generation, Vectors, decode_frame, encode
+from inference.orders.cache_policy import CachePolicy
+from inference.orders.order import Order
+from inference.principal import Principal
+from inference.queue import keys
+from inference.queue.queue import Place
+from inference.runs.cached_answers import frame_of, plans_of, question_of, scope_of
+from inference.runs.host_run import HostRun, hosted, work_items
+from inference.runs.known_vectors import known_vectors
+from inference.runs.run import Run, header_of, new_run_id
+from inference.runs.runtime import runtime
+from models_registry.rules.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from inference.runs.generate import Generate
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS: Final = 0.06
+_LOWEST_PRIORITY: Final = 1
+
+
+@dataclass(frozen=True)
+class Question:
+    """The last turn of an order, and the place of its answer in the caches.
+
+    Attributes:
+        key: of the exact request.
+        frame: a digest of all that shapes the answer beside the question.
+    """
+
+    text: str
+    facts: Facts
+    key: str
+    frame: str
+    retyped: str
+
+
+@asynccontextmanager
+async def reworded(onward: "Generate", order: Order, principal: Principal) -> AsyncIterator[Run]:
+    """Answer from the semantic cache; else note the model's answer there."""
+    question = _question(order, principal)
+    if question is None or not await _is_needed(question, order.cache):
+        async with onward(order, principal) as run:
+            yield run
+        return
+    task = asyncio.ensure_future(_search(order, question, principal))
+    runtime().spawn(_ended(task))
+    await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
+    hit = task.result()[1] if task.done() and not task.exception() else None
+    if hit is None:
+        async with onward(order, principal) as run:
+            yield run
+        runtime().spawn(_keep(order, question, principal, run, task))
+        return
+    async with _replayed(order, hit, principal) as run:
+        yield run
+    tally = await in_database(verdicts.tally, order.spec.version_key, order.spec.preset)
+    if tally is not None and is_compared(tally.comparisons, random.random()):  # noqa: S311
+        runtime().spawn(_compare(onward, order, principal, question, hit))
+
+
+def _question(order: Order, principal: Principal) -> Question | None:
+    """The question of an order; None where no other wording of it counts: pure."""
+    settings, policy = runtime().settings, order.cache
+    if policy.bypass or policy.match != "semantic" or not settings.cache_embedder:
+        return None
+    text = question_of(order)
+    facts = facts_of(text) if text and order.sampling.seed is None else None
+    if facts is None:
+        return None
+    items = work_items(order, header_of(order, principal), principal, settings)
+    (item,), (plan,) = items, plans_of(order, items, principal, settings)
+    if plan is None or not isinstance(item, Generation):
+        return None
+    frame = digest(scope_of(order, principal), *frame_of(order, item))
+    return Question(text, facts, plan.key, frame, plan.retyped)
+
+
+async def _is_needed(question: Question, policy: CachePolicy) -> bool:
+    """Whether no surer cache answers; after a request to refresh, the entry is only replaced."""
+    if not policy.read:
+        return True
+    pipeline = runtime().redis.pipeline(transaction=False)
+    names = (f"brigade:retyped:{question.retyped}", f"brigade:flight:{question.key}")
+    pipeline.exists(keys.cached(question.key), *names)
+    (known,) = await pipeline.execute()
+    return not known
+
+
+async def _search(
+    order: Order, question: Question, principal: Principal
+) -> tuple[store.Vector | None, store.Hit | None]:
+    """The vector of a question, and the entry that answers it."""
+    spec = await runtime().resolver.resolve(runtime().settings.cache_embedder, "embedding")
+    vector = await _vector(spec, question.text, principal)
+    if vector is None or not order.cache.read:
+        return vector, None
+    partition = _partition(question, spec)
+
+    def refusal(other: str) -> str:
+        facts = facts_of(other)
+        return "out of bounds" if facts is None else guard.refusal(question.facts, facts)
+
+    def find() -> store.Hit | None:
+        if verdicts.is_stopped(order.spec.version_key, order.spec.preset):
+            return None
+        floor = order.cache.min_similarity
+        return store.find(partition, question.facts.digest, vector, floor, refusal)
+
+    return vector, await in_database(find)
+
+
+def _partition(question: Question, embedder: ModelSpec) -> bytes:
+    parts = (question.frame, embedder.version_key, embedder.weights, guard.VERSION)
+    return bytes.fromhex(digest(*parts))
+
+
+async def _vector(spec: ModelSpec, text: str, principal: Principal) -> store.Vector | None:
+    """The vector of a text; None while no host has the embedder in memory."""
+    shared = runtime()
+    since = time.time() - shared.settings.lease_seconds
+    if not await shared.redis.zcount(keys.ready(spec.version_key), since, "+inf"):
+        return None
+    tokens = await shared.tokenizer.text(spec, text, "messages")
+    order = Order(kind="embedding", spec=spec, prompts=[tokens], run_id=new_run_id("embedding"))
+    async with known_vectors(hosted, order, principal) as run:
+        async for _, frame in run.frames():
+            if isinstance(frame, Vectors):
+                return np.frombuffer(frame.data, dtype="<f4")
+    return None
+
+
+@asynccontextmanager
+async def _replayed(order: Order, hit: store.Hit, principal: Principal) -> AsyncIterator[Run]:
+    """The run of an answer that an entry holds, in a stream of its own."""
+    shared, entry = runtime(), hit.entry
+    header = header_of(order, principal)
+    (own,) = header.item_ids
+    frames: list[bytes] = msgspec.msgpack.decode(bytes(entry.answer))
+    pipeline = shared.redis.pipeline()
+    ttl = shared.settings.stream_ttl_seconds
+    pipeline.set(keys.header(header.id), encode(header), ex=ttl)
+    for number, data in enumerate(frames, 1):
+        # Nobody owns the tokens that were computed for this answer.
+        pipeline.xadd(keys.stream(own), {"f": data, "o": ""}, id=f"{number}-0")
+    pipeline.expire(keys.stream(own), ttl)
+    await pipeline.execute()
+    age = (datetime.now(UTC) - entry.created_at).total_seconds()
+    run = HostRun(header, shared)
+    place = Place("semantic", own, entry.key, age, tuple(enumerate(frames, 1)), hit.similarity)
+    await run.open([place], order.cache.pace)
+    try:
+        yield run
+    finally:
+        try:
+            await run.settle()
+        finally:
+            await run.close()
+
+
+async def _keep(
+    order: Order,
+    question: Question,
+    principal: Principal,
+    run: Run,
+    search: "asyncio.Future[tuple[store.Vector | None, store.Hit | None]]",
+) -> None:
+    """Store the model's answer, once the vector of its question is known."""
+    ended = run.choices[0].finished
+    if ended is None or ended.reason != "stop" or run.cache.tier:
+        return
+    await asyncio.wait({search})
+    vector = None if search.cancelled() or search.exception() else search.result()[0]
+    entries: Any = await runtime().redis.xrange(keys.cached(question.key))
+    if vector is None or not entries:
+        return
+    settings, spec, now = runtime().settings, order.spec, datetime.now(UTC)
+    embedder = await runtime().resolver.resolve(settings.cache_embedder, "embedding")
+    frames = [fields[b"f"] for _, fields in entries]
+    deltas = [frame for frame in map(decode_frame, frames) if isinstance(frame, Delta)]
+    entry = SemanticEntry(
+        key=question.key,
+        partition=_partition(question, embedder),
+        facts_digest=question.facts.digest,
+        user_id=principal.user_id,
+        end_user=order.end_user,
+        version_key=spec.version_key,
+        preset=spec.preset,
+        prompt=question.text,
+        answer=msgspec.msgpack.encode(frames),
+        answer_text="".join(delta.text for delta in deltas),
+        completion_tokens=ended.usage.completion_tokens,
+        expires_at=now + timedelta(seconds=order.cache.semantic_ttl_seconds),
+    )
+    await in_database(store.add, entry, vector)
+
+
+async def _compare(
+    onward: "Generate", order: Order, principal: Principal, question: Question, hit: store.Hit
+) -> None:
+    """Let the model answer too, and record whether the answers agree; no record counts its work."""
+    own = replace(
+        order,
+        run_id=new_run_id(order.kind),
+        priority=_LOWEST_PRIORITY,
+        ledger_day=0,
+        cache=CachePolicy(bypass="comparison"),
+    )
+    try:
+        async with onward(own, principal) as run:
+            frames = [frame async for _, frame in run.frames()]
+        if not isinstance(frames[-1], Finished):
+            return
+        text = "".join(frame.text for frame in frames if isinstance(frame, Delta))
+        likeness = await _likeness(hit.entry.answer_text, text, principal)
+    except InferenceError as error:
+        logger.info("a cached answer was not compared: %s", error)
+        return
+    verdict = CacheVerdict(
+        entry_id=hit.entry.pk,
+        user_id=principal.user_id,
+        end_user=order.end_user,
+        prompt=question.text,
+        answer_text=text,
+        similarity=hit.similarity,
+    )
+    await in_database(verdicts.record, verdict, likeness)
+
+
+async def _likeness(one: str, other: str, principal: Principal) -> float:
+    """The cosine of two texts; 0 where the embedder does not tell."""
+    spec = await runtime().resolver.resolve(runtime().settings.cache_embedder, "embedding")
+    vectors = [await _vector(spec, text, principal) for text in (one, other) if text]
+    if len(vectors) < 2 or any(vector is None for vector in vectors):
+        return 0.0
+    return float(np.dot(*vectors))
+
+
+async def _ended(task: "asyncio.Future[Any]") -> None:
+    """Keep a search that lasts too long, and log why it failed."""
+    await asyncio.wait({task})
+    if not task.cancelled() and (error := task.exception()):
+        logger.warning("the semantic cache was not asked: %s", error)

@@ -94,7 +94,7 @@ if CORS_ALLOW_ALL_ORIGINS:
 CORS_ALLOW_HEADERS = ["authorization", "*"]
 CORS_EXPOSE_HEADERS = [
     *("x-request-id", "retry-after", "brigade-ignored"),
-    *("x-brigade-model-version", "deprecation", "warning"),
+    *("x-brigade-model-version", "x-brigade-cache", "deprecation", "warning"),
 ]
 ROOT_URLCONF = "inference_site.urls"
 ASGI_APPLICATION = "inference_site.asgi.application"
@@ -189,6 +189,8 @@ INFERENCE = InferenceSettings(
     ),
     gpu_layers=env.integer("INFERENCE_GPU_LAYERS", -1, -1, 100_000),
     prefix_sharing=env.choice("INFERENCE_PREFIX_SHARING", "user", ("key", "user", "all")),
+    embedding_cache_ttl_seconds=env.integer("INFERENCE_EMBEDDING_CACHE_TTL", 3600, 0, 31_536_000),
+    embedding_cache_entries=env.integer("INFERENCE_EMBEDDING_CACHE_ENTRIES", 10_000, 1, 10_000_000),
     prefill_slowdown=env.number("INFERENCE_PREFILL_SLOWDOWN", 2.0, 1.1, 1000.0),
     sse_heartbeat_seconds=env.number("INFERENCE_SSE_HEARTBEAT", 15, 0.1, 300),
     memory_budget_bytes=env.integer("INFERENCE_MEMORY_BUDGET_BYTES", 0, 0, 1 << 50),

@@ -39,6 +39,7 @@ from inference.replica.host import Host, HostConfig
 from inference.runs import runtime as runtime_module
 from inference.runs.runtime import Runtime
 from metrics.models import RequestRecord
+from models_registry.catalogue.lookup import weights_of
 from models_registry.models import Model, ModelVersion
 from tests.inference.engine.fake_backend import (
     END_OF_GENERATION,
@@ -234,6 +235,7 @@ def register_version(path: Path, type_: str = "text_generation", **fields: Any) 
 def host_of(model: FakeModel, client: "redis.Redis") -> Iterator[None]:
     """Serve a model from a thread of this process."""
     stop = threading.Event()
+    path = django_settings.INFERENCE.models_dir / model.version.file_name
     host = Host(
         HostClaims(client, model.launch_id, model.key),
         model.engine,
@@ -247,7 +249,7 @@ def host_of(model: FakeModel, client: "redis.Redis") -> Iterator[None]:
             stream_ttl_seconds=600,
         ),
         abort=model.backend.abort,
-        facts={"node": "test"},
+        facts={"node": "test", "weights": weights_of(model.version, path)},
         stop_requested=stop.is_set,
         on_draining=lambda: None,
     )

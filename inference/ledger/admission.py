@@ -64,6 +64,7 @@ def entry_of(
     total_us: int | None = None,
     ttft_us: int | None = None,
     error_code: str = "",
+    tier: str = "",
 ) -> Entry:
     """The record of an ended request; with a failed and a cancelled choice it has failed.
 
@@ -73,6 +74,7 @@ def entry_of(
         frames: one for each choice.
         total_us, ttft_us: from admission, as the caller saw it; None: from the frames' timings.
         error_code: of an error that is in no frame.
+        tier: the cache that has answered, which costs nothing; "" for a model.
     """
     steps = [_step(admission, started_at, *each) for each in enumerate(frames)]
     firsts = steps[:: admission.choices_per_prompt]
@@ -87,6 +89,7 @@ def entry_of(
         settled_at=settled_at,
         outcome=_outcome(frames, error_code),
         error_code=error_code,
+        tier=tier,
         prompt_tokens=sum(step.prompt_tokens for step in firsts),
         cached_tokens=sum(step.cached_tokens for step in firsts),
         completion_tokens=sum(step.completion_tokens for step in steps),
@@ -101,7 +104,7 @@ def entry_of(
         record.total_us = queue + prefill + decode
         record.ttft_us = queue + prefill if record.completion_tokens else None
     price = price_at(admission.prices, started_at)
-    if price is not None:
+    if price is not None and not tier:
         record.price_id = price.id
         record.cost_nano = cost_nano(
             Rates(

@@ -87,6 +87,7 @@ class Launch:
         self._bytes_before = private_bytes()
         self._facts: dict[str, Any] = {
             "node": replica.node.name,
+            "weights": self._spec.weights,
             "process_id": os.getpid(),
             "replica_id": replica.pk,
             "private_before": self._bytes_before,

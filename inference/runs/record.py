@@ -66,4 +66,5 @@ def record_of(
         total_us=round((time.monotonic() - accepted_at) * _MICROSECONDS),
         ttft_us=None if first is None else round((first - accepted_at) * _MICROSECONDS),
         error_code=run.error_code,
+        tier=run.tier,
     )

@@ -80,6 +80,9 @@ class Run(ABC):
         after: number of the last frame that the reader has, per choice. An answer with calls of
             tools is read from its start all the same, since the text before tells how to read
             the rest; ``is_new`` then tells which frames to send.
+
+    Attributes:
+        tier: the cache that has answered; "" for a model.
     """
 
     def __init__(self, header: RunHeader, after: Sequence[int] = ()) -> None:
@@ -88,6 +91,7 @@ class Run(ABC):
         start = [0] * header.choices if header.call_syntax else self.after
         self.choices = [ChoiceState(position) for position in start]
         self.error_code = ""
+        self.tier = ""
         self.began_at = time.monotonic()
         self.first_token_at: float | None = None
         current_run_id.set(header.id)

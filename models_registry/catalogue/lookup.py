@@ -72,8 +72,23 @@ def spec_of(version: ModelVersion, models_dir: Path) -> ModelSpec:
         is_deprecated=version.is_deprecated,
         deprecation_note=version.deprecation_note,
         missing_file_state=missing_file_state,
+        weights=weights_of(version, path),
         prices=_prices_of(version),
     )
+
+
+def weights_of(version: ModelVersion, path: Path) -> str:
+    """Identity of the contents of a version's file, without reading them.
+
+    A file whose checksum is known need not be looked at: hosts load no other file.
+    """
+    if version.sha256:
+        return version.sha256
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
 
 
 def _prices_of(version: ModelVersion) -> tuple[Price, ...]:

@@ -22,12 +22,13 @@ class RequestLimits:
     """Limits of requests that name a registration; None: no limit.
 
     ``max_output_tokens`` is also their default. ``batch_texts`` is the number of texts per call of
-    an embedding model.
+    an embedding model; its vectors may come from a cache if ``reuses_vectors``.
     """
 
     max_input_tokens: int | None = None
     max_output_tokens: int | None = None
     batch_texts: int | None = None
+    reuses_vectors: bool = True
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ class ModelSpec:
     all sequences of a replica together. The options from ``threads`` on are explained in
     ``models_registry.models.runtime``; ``threads`` is None for the service's setting.
     ``missing_file_state`` is the state of the file if it is not here and no replica serves the
-    version; "" otherwise. ``limits`` come from the registration that a request names,
-    ``preset`` is the preset that it names. ``prices`` are the present one,
+    version; "" otherwise. ``weights`` identifies the contents of the file, also where another file
+    replaces it under the same label; "" if it cannot be read. ``limits`` come from the registration
+    that a request names, ``preset`` is the preset that it names. ``prices`` are the present one,
     those to come, and those that ended within the last hour.
     """
 
@@ -65,6 +67,7 @@ class ModelSpec:
     is_deprecated: bool = False
     deprecation_note: str = ""
     missing_file_state: str = ""
+    weights: str = ""
     limits: RequestLimits = RequestLimits()
     preset: str = ""
     prices: tuple[Price, ...] = ()

@@ -78,4 +78,5 @@ async def _in_time(work: Awaitable[Any]) -> Any:
 def _is_vector(value: bytes | None, dimensions: int) -> bool:
     if value is None or len(value) != 4 * dimensions:
         return False
-    return bool(abs(np.linalg.norm(np.frombuffer(value, dtype="<f4")) - 1) < 1e-3)
+    row = np.frombuffer(value, dtype="<f4").astype(float)  # garbage may overflow a square
+    return bool(abs(np.linalg.norm(row) - 1) < 1e-3)

@@ -24,6 +24,8 @@ PATIENCE_SECONDS = 0.05
 PREFIX: Final = "brigade:vector:"
 LAST_USES: Final = "brigade:vectors"
 _KEEP: Final = (Path(__file__).parent / "vectors.lua").read_text()
+Condition = tuple[str, str, str]
+"""A hash in Redis, a field and its value."""
 
 
 def key_of(embedder: Sequence[Any], token_ids: Sequence[int]) -> str:
@@ -41,25 +43,18 @@ async def find(client: Redis, keys: Sequence[str], dimensions: int) -> dict[str,
     if answer is None:
         return None
     pairs = zip(keys, answer[0], strict=True)
-    return {key: value for key, value in pairs if _is_vector(value, dimensions)}
+    return {key: value for key, value in pairs if value and _is_vector(value, dimensions)}
 
 
 async def keep(
-    client: Redis,
-    rows: Mapping[str, bytes],
-    ttl_seconds: int,
-    most: int,
-    condition: tuple[str, str, str],
+    client: Redis, rows: Mapping[str, bytes], ttl_seconds: int, most: int, condition: Condition
 ) -> None:
-    """Keep vectors by key; the least recently used beyond ``most`` are deleted.
-
-    ``condition`` names a hash in Redis, a field and the value without which none is kept.
-    """
-    script: Any = client.register_script(_KEEP)
+    """Keep vectors by key if ``condition`` is met, and of all no more than ``most``."""
     name, *field = condition
     pairs = [part for row in rows.items() for part in row]
-    arguments = [PREFIX, ttl_seconds, most, time.time(), *field, *pairs]
-    await _in_time(script([LAST_USES, name], arguments))
+    script: Any = client.register_script(_KEEP)
+    call = script([LAST_USES, name], [PREFIX, ttl_seconds, most, time.time(), *field, *pairs])
+    await _in_time(call)
 
 
 async def _in_time(work: Awaitable[Any]) -> Any:
@@ -75,8 +70,8 @@ async def _in_time(work: Awaitable[Any]) -> Any:
     return answer
 
 
-def _is_vector(value: bytes | None, dimensions: int) -> bool:
-    if value is None or len(value) != 4 * dimensions:
+def _is_vector(value: bytes, dimensions: int) -> bool:
+    if len(value) != 4 * dimensions:
         return False
     row = np.frombuffer(value, dtype="<f4").astype(float)  # garbage may overflow a square
     return bool(abs(np.linalg.norm(row) - 1) < 1e-3)

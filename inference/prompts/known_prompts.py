@@ -13,10 +13,7 @@ CHANGING: Final = ("strftime_now", "random", "lipsum")
 
 
 def key_of(template: str, *parts: Any) -> bytes | None:
-    """The key of a prompt, from all that its ids depend on; None where it must not be kept.
-
-    ``template`` is only looked at, not part of the key.
-    """
+    """The key of a prompt from all that its ids depend on; None if ``template`` may change them."""
     if any(name in template for name in CHANGING):
         return None
     return hashlib.sha256(json.dumps(parts).encode()).digest()
@@ -29,17 +26,15 @@ class KnownPrompts:
         self._room = most_ids
         self._kept: dict[bytes, array[int]] = {}
 
-    def find(self, key: bytes | None) -> list[int] | None:
-        ids = self._kept.pop(key, None) if key else None
-        if ids is None or key is None:
+    def find(self, key: bytes) -> list[int] | None:
+        if (ids := self._kept.pop(key, None)) is None:
             return None
         self._kept[key] = ids
         return ids.tolist()
 
-    def keep(self, key: bytes | None, ids: list[int]) -> None:
-        if key is None or key in self._kept:
-            return
-        self._kept[key] = array("I", ids)
-        self._room -= len(ids) + ENTRY_IDS
+    def keep(self, key: bytes, ids: list[int]) -> None:
+        if key not in self._kept:
+            self._kept[key] = array("I", ids)
+            self._room -= len(ids) + ENTRY_IDS
         while self._room < 0:
             self._room += len(self._kept.pop(next(iter(self._kept)))) + ENTRY_IDS

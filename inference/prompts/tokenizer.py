@@ -110,11 +110,11 @@ class Tokenizer:
         """The ids that ``_run`` gives, from memory if the same file gave them before."""
         file = prompt_process.identity_of(spec.path)
         key = key_of(spec.chat_template, function.__name__, file, args)
-        ids = self._known.find(key)
-        if ids is None:
-            ids = await self._run(param, function, *args)
-            if prompt_process.identity_of(spec.path) == file:
-                self._known.keep(key, ids)
+        if key and (known := self._known.find(key)) is not None:
+            return known
+        ids = await self._run(param, function, *args)
+        if key and prompt_process.identity_of(spec.path) == file:
+            self._known.keep(key, ids)
         return ids
 
     async def _run(self, param: str, function: Callable[..., Result], *args: Any) -> Result:

@@ -22,13 +22,9 @@ from models_registry.fleet.registrations import find_registration
 
 @dataclass(frozen=True)
 class Embedded:
-    """Vectors of texts.
+    """One row for each text; the tokens of all texts together; the launches that computed them.
 
-    Attributes:
-        rows: one for each text.
-        prompt_tokens: of all texts together.
-        hosts: the launches that have computed vectors.
-        cached: whether all vectors came from the cache.
+    ``cached``: all rows came from the cache.
     """
 
     rows: npt.NDArray[np.float32]
@@ -65,7 +61,7 @@ async def embed(order: Order, principal: Principal, param: str) -> Embedded:
     for first in range(0, len(order.prompts), size):
         batch = replace(order, prompts=order.prompts[first : first + size])
         async with generate(batch, principal) as run:
-            done.append(await _vectors(run))
+            done.append(await _vectors(run, len(batch.prompts)))
             tiers.append(run.tier)
     return Embedded(
         rows=np.concatenate(
@@ -116,7 +112,7 @@ async def embed_registered(
     }
 
 
-async def _vectors(run: Run) -> Vectors:
+async def _vectors(run: Run, texts: int) -> Vectors:
     vectors: Vectors | None = None
     async for _, frame in run.frames():
         if isinstance(frame, Failed):
@@ -125,4 +121,7 @@ async def _vectors(run: Run) -> Vectors:
             vectors = frame
     if vectors is None:
         raise InternalError("The embedding was stopped before it was done.")
+    if len(vectors.data) != 4 * vectors.dimensions * texts:
+        run.error_code = InternalError.default_code
+        raise InternalError("The model's file was replaced meanwhile. Try again.")
     return vectors

@@ -12,7 +12,7 @@ import redis
 from caching import vectors
 from inference.database import in_database
 from inference.engine.engine_thread import EngineThread
-from inference.errors import TemporaryResourceError
+from inference.errors import InternalError
 from inference.messages import Embedding, Failed, Finished, Frame, Started, Usage, Vectors
 from inference.orders.order import Order
 from inference.principal import Principal
@@ -70,10 +70,10 @@ async def test_texts_that_are_missing_come_in_their_order(scripted: Scripted):
 
 async def test_vectors_of_another_length_are_not_mixed_with_known_ones(scripted: Scripted):
     await scripted.embed([[11]], *frames([3]))
-    with pytest.raises(TemporaryResourceError, match="being replaced"):
+    with pytest.raises(InternalError, match="replaced meanwhile"):
         await scripted.embed([[10], [11]], *frames([0], dimensions=8))
     _, record = await recorded(2)
-    assert (record.outcome, record.error_code) == ("failed", "temporarily_unavailable")
+    assert (record.outcome, record.error_code) == ("failed", "internal_error")
 
 
 async def test_failure_of_the_computed_part_is_the_failure_of_all(scripted: Scripted):

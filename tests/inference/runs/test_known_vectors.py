@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import redis
 from caching import vectors
 from inference.database import in_database
 from inference.engine.engine_thread import EngineThread
-from inference.errors import InternalError
+from inference.errors import HostLostError, InternalError, QueueTimeoutError
 from inference.messages import Embedding, Failed, Finished, Frame, Started, Usage, Vectors
 from inference.orders.order import Order
 from inference.principal import Principal
@@ -78,13 +79,25 @@ async def test_vectors_of_another_length_are_not_mixed_with_known_ones(scripted:
 
 async def test_failure_of_the_computed_part_is_the_failure_of_all(scripted: Scripted):
     await scripted.embed([[11]], *frames([3]))
-    with pytest.raises(Exception, match="It died"):
+    with pytest.raises(HostLostError):
         await scripted.embed([[10], [11]], Failed("host_lost", "It died."))
     found, item = await scripted.embed([[10], [11]], *frames([1]))
     assert item.inputs == [[10]]
     assert found.rows.argmax(axis=1).tolist() == [1, 3]
     records = [(each.outcome, each.error_code) for each in await recorded(3)]
     assert records == [("finished", ""), ("failed", "host_lost"), ("finished", "")]
+
+
+async def test_computed_part_that_is_late_fails_the_request(
+    scripted: Scripted, configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+):
+    await scripted.embed([[11]], *frames([3]))
+    monkeypatch.setattr("inference.runs.host_run.FIRST_FRAME_SLACK_SECONDS", 0.0)
+    configure(queue_timeout_seconds=0.2)
+    with pytest.raises(QueueTimeoutError):
+        await embed(Order("embedding", scripted.spec, [[10], [11]]), ANN, "input")
+    _, record = await recorded(2)
+    assert (record.outcome, record.error_code) == ("failed", "queue_timeout")
 
 
 async def test_run_that_is_left_is_recorded_with_the_tokens_that_were_computed(

@@ -2,6 +2,6 @@ from django.apps import AppConfig
 
 
 class CachingConfig(AppConfig):
-    """Caches of answers and embeddings; nothing is cached yet."""
+    """Caches of answers and embeddings."""
 
     name = "caching"

@@ -49,6 +49,8 @@ class InferenceSettings:
     gpu_layers: int
     prefill_slowdown: float
     prefix_sharing: str
+    embedding_cache_ttl_seconds: int
+    embedding_cache_entries: int
     sse_heartbeat_seconds: float
     memory_budget_bytes: int
     keep_alive_seconds: float

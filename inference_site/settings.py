@@ -191,6 +191,8 @@ INFERENCE = InferenceSettings(
         "INFERENCE_THREADS", default_threads(len(os.sched_getaffinity(0))), 1, 1024
     ),
     gpu_layers=env.integer("INFERENCE_GPU_LAYERS", -1, -1, 100_000),
+    embedding_cache_ttl_seconds=env.integer("INFERENCE_EMBEDDING_CACHE_TTL", 3600, 0, 31_536_000),
+    embedding_cache_entries=env.integer("INFERENCE_EMBEDDING_CACHE_ENTRIES", 10_000, 1, 10_000_000),
     prefix_sharing=env.choice("INFERENCE_PREFIX_SHARING", "user", ("key", "user", "all")),
     prefill_slowdown=env.number("INFERENCE_PREFILL_SLOWDOWN", 2.0, 1.1, 1000.0),
     sse_heartbeat_seconds=env.number("INFERENCE_SSE_HEARTBEAT", 15, 0.1, 300),

@@ -418,6 +418,8 @@ def embedding_model(
         embedding_dimensions=EMBEDDING_DIMENSIONS,
         chat_template="",
     )
-    fake = FakeModel(version, FakeBackend(1), EmbeddingEngine(FakeEmbeddingBackend()))
+    engine = EmbeddingEngine(FakeEmbeddingBackend())
+    weights = weights_of(version, smollm2_path)
+    fake = FakeModel(version, FakeBackend(1), engine, weights=weights)
     with host_of(fake, redis_client):
         yield fake

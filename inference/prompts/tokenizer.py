@@ -13,6 +13,7 @@ from inference.errors import InvalidRequestError, PayloadTooLargeError, Temporar
 from inference.prompts import prompt_process
 from inference.prompts.chat_template import RenderOptions, TemplateFailedError, texts_in
 from inference.prompts.grammar_check import check_grammar
+from inference.prompts.known_prompts import KnownPrompts, key_of
 from inference.prompts.marks import Marks
 from inference.prompts.tracked_text import RESERVED
 from models_registry.rules.spec import ModelSpec
@@ -29,6 +30,7 @@ class Tokenizer:
         self._max_characters = max_characters
         self._pool: ProcessPoolExecutor | None = None
         self._retries = asyncio.Semaphore(processes)
+        self._known = KnownPrompts()
 
     async def chat(
         self,
@@ -49,7 +51,7 @@ class Tokenizer:
         texts = {param: said, "tools": options.get("tools"), "chat_template_kwargs": variables}
         self._check(texts, param)
         arguments = (spec.path, spec.chat_template, messages, options)
-        return await self._run(param, prompt_process.tokenize_chat, *arguments)
+        return await self._ids(spec, param, prompt_process.tokenize_chat, *arguments)
 
     async def text(
         self,
@@ -62,7 +64,7 @@ class Tokenizer:
     ) -> list[int]:
         self._check({param: text}, param)
         arguments = (spec.path, text, add_special, marks, spec.chat_template)
-        return await self._run(param, prompt_process.tokenize_text, *arguments)
+        return await self._ids(spec, param, prompt_process.tokenize_text, *arguments)
 
     async def detokenize(self, spec: ModelSpec, token_ids: list[int], param: str) -> str:
         return await self._run(param, prompt_process.detokenize, spec.path, token_ids)
@@ -101,6 +103,19 @@ class Tokenizer:
                 f"{self._max_characters}. Shorten it.",
                 param=param,
             )
+
+    async def _ids(
+        self, spec: ModelSpec, param: str, function: Callable[..., list[int]], *args: Any
+    ) -> list[int]:
+        """The ids that ``_run`` gives, from memory if the same file gave them before."""
+        file = prompt_process.identity_of(spec.path)
+        key = key_of(spec.chat_template, function.__name__, file, args)
+        if key and (known := self._known.find(key)) is not None:
+            return known
+        ids = await self._run(param, function, *args)
+        if key and prompt_process.identity_of(spec.path) == file:
+            self._known.keep(key, ids)
+        return ids
 
     async def _run(self, param: str, function: Callable[..., Result], *args: Any) -> Result:
         """Call ``function`` in a prompt process; convert its errors to those of the client.

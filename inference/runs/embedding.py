@@ -22,11 +22,15 @@ from models_registry.fleet.registrations import find_registration
 
 @dataclass(frozen=True)
 class Embedded:
-    """One row for each text; the tokens of all texts together; the launches that computed them."""
+    """One row for each text; the tokens of all texts together; the launches that computed them.
+
+    ``cached``: all rows came from the cache.
+    """
 
     rows: npt.NDArray[np.float32]
     prompt_tokens: int
     hosts: tuple[str, ...]
+    cached: bool
 
 
 async def embed(order: Order, principal: Principal, param: str) -> Embedded:
@@ -53,16 +57,19 @@ async def embed(order: Order, principal: Principal, param: str) -> Embedded:
             )
     size = order.spec.limits.batch_texts or len(order.prompts)
     done: list[Vectors] = []
+    tiers: list[str] = []
     for first in range(0, len(order.prompts), size):
         batch = replace(order, prompts=order.prompts[first : first + size])
         async with generate(batch, principal) as run:
-            done.append(await _vectors(run))
+            done.append(await _vectors(run, len(batch.prompts)))
+            tiers.append(run.cache.tier)
     return Embedded(
         rows=np.concatenate(
             [np.frombuffer(one.data, dtype="<f4").reshape(-1, one.dimensions) for one in done]
         ),
         prompt_tokens=sum(one.prompt_tokens for one in done),
-        hosts=tuple(dict.fromkeys(one.host for one in done)),
+        hosts=tuple(dict.fromkeys(one.host for one in done if one.host)),
+        cached=all(tiers),
     )
 
 
@@ -77,9 +84,9 @@ async def embed_registered(
         model_id: as registered.
 
     Returns:
-        ``embeddings`` (a list of floats for each text), ``model_id``, ``version``, ``cached``,
-        ``processing_time`` in seconds, and ``worker_id``, the launch of the host that computed
-        them; several are separated by commas.
+        ``embeddings`` (a list of floats for each text), ``model_id``, ``version``, ``cached`` (all
+        came from the cache), ``processing_time`` in seconds, and ``worker_id``, the launch of the
+        host that computed them; several are separated by commas.
 
     Raises:
         InferenceError: nothing is registered so, a text is empty or too long, or the version cannot
@@ -99,13 +106,13 @@ async def embed_registered(
         "embeddings": found.rows.tolist(),
         "model_id": model_id,
         "version": spec.version_key,
-        "cached": False,
+        "cached": found.cached,
         "processing_time": round(time.monotonic() - began, 4),
         "worker_id": ", ".join(found.hosts),
     }
 
 
-async def _vectors(run: Run) -> Vectors:
+async def _vectors(run: Run, texts: int) -> Vectors:
     vectors: Vectors | None = None
     async for _, frame in run.frames():
         if isinstance(frame, Failed):
@@ -114,4 +121,7 @@ async def _vectors(run: Run) -> Vectors:
             vectors = frame
     if vectors is None:
         raise InternalError("The embedding was stopped before it was done.")
+    if len(vectors.data) != 4 * vectors.dimensions * texts:
+        run.error_code = InternalError.default_code
+        raise InternalError("The model's file was replaced meanwhile. Try again.")
     return vectors

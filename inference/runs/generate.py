@@ -20,6 +20,7 @@ from inference.errors import InferenceError, ModelBusyError
 from inference.orders.order import Order
 from inference.principal import Principal
 from inference.runs.host_run import hosted
+from inference.runs.known_vectors import known_vectors
 from inference.runs.record import admission_of, record_of
 from inference.runs.run import Run, new_run_id
 from inference.runs.runtime import runtime
@@ -91,7 +92,7 @@ async def within_limits(onward: Generate, order: Order, principal: Principal) ->
 _ACCEPTED: Final = "The request was accepted before it failed."
 
 
-STEPS: Final[list[Step]] = [within_limits, recorded]
+STEPS: Final[list[Step]] = [within_limits, recorded, known_vectors]
 
 
 @asynccontextmanager

@@ -74,6 +74,7 @@ class ModelRequirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             max_input_tokens=self.max_input_length,
             max_output_tokens=self.max_output_length,
             batch_texts=self.batch_size if is_embedding else None,
+            reuses_vectors=self.cache_embeddings,
         )
 
 

@@ -51,7 +51,10 @@ class Embeddings(ApiView):
                     "total_tokens": found.prompt_tokens,
                 },
             },
-            headers=version_headers(spec.version_key, spec.deprecation),
+            headers={
+                **version_headers(spec.version_key, spec.deprecation),
+                "x-brigade-cache": "exact" if found.cached else "miss",
+            },
         )
 
 

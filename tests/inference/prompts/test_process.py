@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,9 @@ def with_template(spec: ModelSpec, template: str) -> ModelSpec:
 
 
 async def answers(tokenizer: Tokenizer, spec: ModelSpec) -> bool:
-    return bool(await tokenizer.chat(with_template(spec, "{{ messages[0].content }}"), HELLO))
+    """Whether the process answers a prompt that no memory knows."""
+    new = [{"role": "user", "content": uuid.uuid4().hex}]
+    return bool(await tokenizer.chat(with_template(spec, "{{ messages[0].content }}"), new))
 
 
 HELLO = [{"role": "user", "content": "hello"}]

@@ -4,6 +4,7 @@ from tests.stack import (  # noqa: F401
     api,
     configure,
     database,
+    embedding_model,
     model,
     redis_client,
     scripted_host,

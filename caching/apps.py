@@ -2,6 +2,9 @@ from django.apps import AppConfig
 
 
 class CachingConfig(AppConfig):
-    """Caches of answers and embeddings; nothing is cached yet."""
+    """Caches of answers."""
 
     name = "caching"
+
+    def ready(self) -> None:
+        from caching import checks  # noqa: F401  (it registers itself)

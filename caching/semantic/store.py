@@ -5,11 +5,10 @@ Requests do not wait long for this cache, and an error of the database is a miss
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from caching.models import CacheVerdict, SemanticEntry, SemanticVector
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
 Vector = npt.NDArray[np.float32]
 FIND_MILLISECONDS: Final = 60
 WRITE_MILLISECONDS: Final = 2000
@@ -45,9 +45,11 @@ class Hit(NamedTuple):
     similarity: float
 
 
-@contextmanager
-def tolerant(action: str, milliseconds: int) -> Iterator[None]:
-    """A transaction with a time limit per statement, which logs an error of the database."""
+def tolerant(action: str, milliseconds: int, work: Callable[[], Result]) -> Result | None:
+    """Do ``work`` in a transaction with a time limit per statement.
+
+    An error of the database is a line in the log, and the result is None.
+    """
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             # A lost hit or entry costs less than the wait for the disk.
@@ -56,9 +58,10 @@ def tolerant(action: str, milliseconds: int) -> Iterator[None]:
                 "set_config('synchronous_commit', 'off', true)",
                 [str(milliseconds)],
             )
-            yield
+            return work()
     except Error as error:
-        logger.warning("Semantic cache: %s failed: %s", action, str(error).strip())
+        logger.warning("Semantic cache: %s failed: %s", action, " ".join(str(error).split()))
+        return None
 
 
 @cache
@@ -80,7 +83,8 @@ def find(
     ``guard`` gets an entry's question and returns why its answer must not be given, or "". No
     entry has a cosine below ``floor``.
     """
-    with tolerant("find", FIND_MILLISECONDS):
+
+    def search() -> Hit | None:
         nearest = _nearest([partition, facts_digest], vector)
         entries = SemanticEntry.objects.in_bulk([entry_id for entry_id, _ in nearest])
         for entry_id, similarity in nearest:
@@ -88,7 +92,9 @@ def find(
             if entry is not None and similarity >= floor and not guard(entry.prompt):
                 _count_hit(entry_id)
                 return Hit(entry, similarity)
-    return None
+        return None
+
+    return tolerant("find", FIND_MILLISECONDS, search)
 
 
 def add(entry: SemanticEntry, vector: Vector) -> bool:
@@ -97,9 +103,9 @@ def add(entry: SemanticEntry, vector: Vector) -> bool:
     The key of an entry that is suspect or refused takes no new answer. Those entries of a full
     group make room that were not hit for the longest time.
     """
-    stored = False
     group = {"partition": bytes(entry.partition), "facts_digest": bytes(entry.facts_digest)}
-    with tolerant("add", WRITE_MILLISECONDS):
+
+    def replace() -> bool:
         same = SemanticEntry.objects.filter(key=entry.key)
         if same.exclude(state=SemanticEntry.State.LIVE).exists():
             return False
@@ -114,8 +120,9 @@ def add(entry: SemanticEntry, vector: Vector) -> bool:
         members = SemanticVector.objects.filter(**group).values("entry")
         newest = SemanticEntry.objects.filter(id__in=members).order_by("-last_hit_at", "-id")
         _delete(SemanticEntry.objects.filter(id__in=newest.values("id")[GROUP_ENTRIES:]))
-        stored = True
-    return stored  # noqa: RET504  (an error ends the block above)
+        return True
+
+    return bool(tolerant("add", WRITE_MILLISECONDS, replace))
 
 
 def forget(

@@ -32,7 +32,8 @@ def record(verdict: CacheVerdict, likeness: float) -> None:
     An entry that does not agree is not served until a person decides. Its own values set the
     result, version and preset.
     """
-    with tolerant("comparison", WRITE_MILLISECONDS):
+
+    def store() -> None:
         entry = SemanticEntry.objects.filter(id__in=[verdict.entry_id]).first()
         if entry is None:
             return  # forgotten meanwhile
@@ -40,6 +41,8 @@ def record(verdict: CacheVerdict, likeness: float) -> None:
         verdict.agrees = agreement(entry.answer_text, verdict.answer_text, likeness) or None
         verdict.save(force_insert=True)
         _settle([entry.pk])
+
+    tolerant("comparison", WRITE_MILLISECONDS, store)
 
 
 def decide(verdicts: QuerySet[CacheVerdict], agrees: bool) -> int:
@@ -61,15 +64,16 @@ def tallies(**pair: str) -> list[Tally]:
 
 def tally(version_key: str, preset: str) -> Tally | None:
     """Comparisons of a version and preset, some seconds old; None when Postgres does not tell."""
-    now, pair = time.monotonic(), (version_key, preset)
-    read_at, found = _tallies.get(pair, (-_TALLY_SECONDS, None))
-    if now - read_at < _TALLY_SECONDS:
-        return found
-    found = None
-    with tolerant("tally", FIND_MILLISECONDS):
+
+    def count() -> Tally:
         rows = tallies(version_key=version_key, preset=preset)
-        found = rows[0] if rows else Tally(*pair, 0, 0)
-        _tallies[pair] = now, found
+        return rows[0] if rows else Tally(version_key, preset, 0, 0)
+
+    now = time.monotonic()
+    read_at, found = _tallies.get((version_key, preset), (0.0, None))
+    if found is None or now - read_at >= _TALLY_SECONDS:
+        found = tolerant("tally", FIND_MILLISECONDS, count)
+        _tallies[version_key, preset] = now, found
     return found
 
 

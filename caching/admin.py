@@ -13,7 +13,6 @@ from unfold.decorators import action, display
 from caching.models import CacheVerdict, SemanticEntry
 from caching.semantic import store, verdicts
 
-_STATES = {"live": "success", "suspect": "warning", "refused": "danger"}
 _FOUND = {None: "open", True: "agrees", False: "differs"}
 
 
@@ -90,20 +89,21 @@ class SemanticEntryAdmin(ReadOnly, ModelAdmin):
     def age(self, entry: SemanticEntry) -> str:
         return timesince(entry.created_at, depth=1)
 
-    @display(description="state", label=_STATES, ordering="state")
+    @display(description="state", label={"live": "success", "suspect": "warning"}, ordering="state")
     def status(self, entry: SemanticEntry) -> str:
         return entry.state
 
-    @action(description="Forget", permissions=["delete"])
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """Django's deletion would leave texts in comparisons."""
+        return False
+
+    def has_forget_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("caching.delete_semanticentry"))
+
+    @action(description="Forget", permissions=["forget"])
     def forget(self, request: HttpRequest, entries: QuerySet[SemanticEntry]) -> None:
         count = sum(store.forget(key=entry.key) for entry in entries)
         self.message_user(request, f"{count} answer(s) forgotten.", messages.SUCCESS)
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Without Django's deletion, which leaves texts in comparisons."""
-        offered: dict[str, Any] = super().get_actions(request)
-        offered.pop("delete_selected", None)
-        return offered
 
 
 @admin.register(CacheVerdict)
@@ -138,7 +138,5 @@ class CacheVerdictAdmin(Compared, ModelAdmin):
         self._decide(request, rows, agrees=False)
 
     def _decide(self, request: HttpRequest, rows: QuerySet[CacheVerdict], agrees: bool) -> None:
-        # By id: the decision takes rows out of the list's own query.
-        chosen = CacheVerdict.objects.filter(pk__in=[row.pk for row in rows])
-        count = verdicts.decide(chosen, agrees)
+        count = verdicts.decide([row.pk for row in rows], agrees)
         self.message_user(request, f"{count} comparison(s) decided.", messages.SUCCESS)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -100,8 +100,8 @@ def find(
 def add(entry: SemanticEntry, vector: Vector) -> bool:
     """Store a new entry in place of the one with its key; return whether it was stored.
 
-    The key of an entry that is suspect or refused takes no new answer. Those entries of a full
-    group make room that were not hit for the longest time.
+    The key of an entry that is suspect or refused takes no new answer. A tenth of a full group
+    makes room: the entries that were not hit for the longest time.
     """
     group = {"partition": bytes(entry.partition), "facts_digest": bytes(entry.facts_digest)}
 
@@ -117,9 +117,13 @@ def add(entry: SemanticEntry, vector: Vector) -> bool:
                 "(entry_id, partition, facts_digest, live_until, v) VALUES (%s, %s, %s, %s, %s)",
                 [entry.pk, *group.values(), entry.expires_at, _encoded(vector)],
             )
-        members = SemanticVector.objects.filter(**group).values("entry")
-        newest = SemanticEntry.objects.filter(id__in=members).order_by("-last_hit_at", "-id")
-        _delete(SemanticEntry.objects.filter(id__in=newest.values("id")[GROUP_ENTRIES:]))
+        members = SemanticVector.objects.filter(**group)
+        # NumPy needs five times as long for a row.
+        room = GROUP_ENTRIES if has_pgvector() else GROUP_ENTRIES // 5
+        if members.count() > room:
+            newest = SemanticEntry.objects.filter(id__in=members.values("entry"))
+            rest = newest.order_by("-last_hit_at", "-id").values("id")[room * 9 // 10 :]
+            _delete(SemanticEntry.objects.filter(id__in=rest))
         return True
 
     return bool(tolerant("add", WRITE_MILLISECONDS, replace))
@@ -172,7 +176,7 @@ def _nearest(group: list[bytes], vector: Vector) -> list[tuple[int, float]]:
             )
             return [(entry_id, 1 - distance) for entry_id, distance in cursor.fetchall()]
         cursor.execute(f"SELECT entry_id, v {rows}", group)
-        found: list[tuple[int, Any]] = cursor.fetchall()
+        found = cursor.fetchall()
     packed = np.frombuffer(b"".join(v for _, v in found), np.float16)
     vectors = packed.reshape(len(found), len(vector)).astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(vector)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from django.db import connection, transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q
 
 from caching.models import CacheVerdict, SemanticEntry
 from caching.semantic.shadow import Tally, agreement
@@ -45,12 +45,12 @@ def record(verdict: CacheVerdict, likeness: float) -> None:
     tolerant("comparison", WRITE_MILLISECONDS, store)
 
 
-def decide(verdicts: QuerySet[CacheVerdict], agrees: bool) -> int:
+def decide(verdict_ids: list[int], agrees: bool) -> int:
     """Note what a person found; entries without an open or wrong comparison are served again."""
+    chosen = CacheVerdict.objects.filter(id__in=verdict_ids)
     with transaction.atomic():
-        entries = list(verdicts.values_list("entry", flat=True))
-        count = verdicts.update(agrees=agrees, source=CacheVerdict.Source.PERSON)
-        _settle(entries)
+        count = chosen.update(agrees=agrees, source=CacheVerdict.Source.PERSON)
+        _settle(chosen.values_list("entry", flat=True))
     _tallies.clear()
     return count
 
@@ -59,7 +59,7 @@ def tallies(**pair: str) -> list[Tally]:
     """Comparisons by version and preset."""
     wrong = Count("id", filter=Q(agrees=None) | Q(agrees=False))
     pairs = CacheVerdict.objects.filter(**pair).values_list("version_key", "preset")
-    return [Tally(*row) for row in pairs.annotate(Count("id"), wrong)]
+    return [Tally(*row) for row in pairs.annotate(comparisons=Count("id"), wrong=wrong)]
 
 
 def tally(version_key: str, preset: str) -> Tally | None:

@@ -163,14 +163,15 @@ def test_add_takes_no_new_answer_where_the_old_one_is_in_doubt(state: str) -> No
 
 
 def test_add_makes_room_in_a_full_group(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "GROUP_ENTRIES", 3)
+    monkeypatch.setattr(store, "GROUP_ENTRIES", 10 if form == "halfvec" else 50)
     apart = {
-        added(facts_digest=OTHER_FACTS, last_hit_at=NOW - timedelta(days=9)).key,
-        added(partition=THEIRS, last_hit_at=NOW - timedelta(days=9)).key,
+        added(facts_digest=OTHER_FACTS, last_hit_at=NOW - timedelta(days=99)).key,
+        added(partition=THEIRS, last_hit_at=NOW - timedelta(days=99)).key,
     }
-    group = [added(last_hit_at=NOW - timedelta(days=days)) for days in (1, 3, 2, 0)]
-    assert keys() == apart | {group[i].key for i in (0, 2, 3)}
-    assert SemanticVector.objects.count() == 5
+    days = (5, 9, 1, 10, 2, 3, 4, 6, 7, 8, 0)
+    group = {day: added(last_hit_at=NOW - timedelta(days=day)).key for day in days}
+    assert keys() == apart | {group[day] for day in range(9)}
+    assert SemanticVector.objects.count() == 2 + 9
 
 
 FORGOTTEN: dict[str, dict[str, Any]] = {
@@ -230,10 +231,10 @@ def test_forget_empties_the_texts_of_comparisons_and_keeps_their_results() -> No
 
 
 def test_forget_takes_few_statements_for_many_entries(django_assert_num_queries: Any) -> None:
-    for _ in range(300):
+    for _ in range(30):
         added(version_key="m@v2")
     with django_assert_num_queries(5):  # a savepoint and its release among them
-        assert store.forget(version="m@v2") == 300
+        assert store.forget(version="m@v2") == 30
 
 
 def test_expire_deletes_answers_whose_time_is_over(form: str) -> None:
@@ -330,4 +331,3 @@ def test_everything_is_a_miss_while_postgres_is_away(
         connection.close()
     assert len(caplog.records) == 2
     assert find() is not None
-

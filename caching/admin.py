@@ -19,6 +19,8 @@ _FOUND = {None: "open", True: "agrees", False: "differs"}
 class ReadOnly:
     """Rows that are changed by actions only."""
 
+    list_filter_submit = list_fullwidth = True
+
     def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return False
 
@@ -63,8 +65,6 @@ class ComparedInline(Compared, StackedInline):
 class SemanticEntryAdmin(ReadOnly, ModelAdmin):
     list_display = ("__str__", "version_key", "preset", "user_id", "hits", "saved", "age", "status")
     list_filter = ("state", "version_key", "preset")
-    list_filter_submit = True
-    list_fullwidth = True
     search_fields = ("prompt", "answer_text", "=user_id", "=end_user", "key__startswith")
     search_help_text = "Prompt, answer, user id, end user, or the beginning of a key"
     ordering = ("-hits", "-id")
@@ -110,8 +110,6 @@ class SemanticEntryAdmin(ReadOnly, ModelAdmin):
 class CacheVerdictAdmin(Compared, ModelAdmin):
     list_display = ("at", "prompt", "cached_prompt", "similarity", "version_key", "preset", "found")
     list_filter = ("agrees", "source", "version_key", "preset")
-    list_filter_submit = True
-    list_fullwidth = True
     list_select_related = ("entry",)
     search_fields = ("prompt", "entry__prompt")
     ordering = (F("agrees").asc(nulls_first=True), "-at")
@@ -120,9 +118,11 @@ class CacheVerdictAdmin(Compared, ModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         for one in verdicts.tallies():
             if one.is_stopped and request.method == "GET":
-                text = f"{one.wrong} of {one.comparisons} answers were not confirmed: the semantic "
-                text += f"cache of {one.version_key} {one.preset} has stopped. Decide that some "
-                text += "agree, or delete them, to let it answer again."
+                text = (
+                    f"{one.wrong} of {one.comparisons} answers were not confirmed: the semantic "
+                    f"cache of {one.version_key} {one.preset} has stopped. Decide that some agree, "
+                    "or delete them, to let it answer again."
+                )
                 messages.warning(request, text)
         return super().changelist_view(request, extra_context)
 

@@ -4,7 +4,6 @@ Requests do not wait long for this cache, and an error of the database is a miss
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cache
@@ -34,8 +33,6 @@ _DELETE_OLD_VERDICTS: Final = """
         SELECT id, row_number() OVER (PARTITION BY version_key, preset ORDER BY at DESC, id DESC)
         FROM caching_cacheverdict) AS newest WHERE row_number > %s)
 """
-# Hits that found their entry locked by another hit; the next one counts them.
-_uncounted: Counter[int] = Counter()
 
 
 class Hit(NamedTuple):
@@ -191,16 +188,13 @@ def _encoded(vector: Vector) -> str | bytes:
 
 
 def _count_hit(entry_id: int) -> None:
-    """Count without a wait: many processes hit a popular entry at once."""
-    hits = _uncounted.pop(entry_id, 0) + 1
+    """Count, but do not wait for a hit in another process that locks the entry."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE caching_semanticentry SET hits = hits + %s, last_hit_at = now() WHERE id = "
+            "UPDATE caching_semanticentry SET hits = hits + 1, last_hit_at = now() WHERE id = "
             "(SELECT id FROM caching_semanticentry WHERE id = %s FOR NO KEY UPDATE SKIP LOCKED)",
-            [hits, entry_id],
+            [entry_id],
         )
-        if not cursor.rowcount:
-            _uncounted[entry_id] += hits
 
 
 def _delete(entries: QuerySet[SemanticEntry]) -> int:

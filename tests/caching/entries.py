@@ -85,7 +85,6 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(store, "FIND_MILLISECONDS", 5000)
     monkeypatch.setattr(verdicts, "FIND_MILLISECONDS", 5000)
     store.has_pgvector.cache_clear()
-    store._uncounted.clear()
     verdicts._tallies.clear()
     yield
     store.has_pgvector.cache_clear()

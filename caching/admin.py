@@ -32,15 +32,12 @@ class Compared(ReadOnly):
     """Both questions and both answers, side by side."""
 
     fields = (
-        ("cached_prompt", "prompt"),
+        ("entry", "prompt"),
         ("cached_answer", "answer_text"),
-        ("similarity", "found", "source", "at"),
+        ("similarity", "found"),
+        ("source", "at"),
     )
     readonly_fields = flatten(fields)
-
-    @display(description="cached prompt")
-    def cached_prompt(self, verdict: CacheVerdict) -> str:
-        return verdict.entry.prompt if verdict.entry else "forgotten"
 
     @display(description="cached answer")
     def cached_answer(self, verdict: CacheVerdict) -> str:
@@ -71,9 +68,9 @@ class SemanticEntryAdmin(ReadOnly, ModelAdmin):
     actions = ("forget",)
     inlines = (ComparedInline,)
     fields = (
-        *("prompt", "answer_text", ("version_key", "preset"), ("user_id", "end_user"), "key"),
-        ("hits", "completion_tokens", "saved", "status"),
-        ("created_at", "last_hit_at", "expires_at"),
+        *("prompt", "answer_text", "status", ("version_key", "preset"), ("user_id", "end_user")),
+        *(("hits", "last_hit_at"), ("completion_tokens", "saved"), ("created_at", "expires_at")),
+        "key",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[SemanticEntry]:
@@ -108,7 +105,7 @@ class SemanticEntryAdmin(ReadOnly, ModelAdmin):
 
 @admin.register(CacheVerdict)
 class CacheVerdictAdmin(Compared, ModelAdmin):
-    list_display = ("at", "prompt", "cached_prompt", "similarity", "version_key", "preset", "found")
+    list_display = ("at", "prompt", "entry", "similarity", "version_key", "preset", "found")
     list_filter = ("agrees", "source", "version_key", "preset")
     list_select_related = ("entry",)
     search_fields = ("prompt", "entry__prompt")

@@ -39,7 +39,7 @@ class SemanticEntry(models.Model):
         indexes = [models.Index(fields=["user_id", "end_user"], name="semantic_entry_user")]
 
     def __str__(self) -> str:
-        return self.prompt if len(self.prompt) <= 80 else f"{self.prompt[:79]}…"
+        return self.prompt if len(self.prompt) <= 200 else f"{self.prompt[:199]}…"
 
 
 class SemanticVector(models.Model):
@@ -75,7 +75,12 @@ class CacheVerdict(models.Model):
         PERSON = "person"
 
     entry = models.ForeignKey(
-        SemanticEntry, models.DO_NOTHING, null=True, related_name="verdicts", db_constraint=False
+        SemanticEntry,
+        models.DO_NOTHING,
+        verbose_name="cached prompt",
+        null=True,
+        related_name="verdicts",
+        db_constraint=False,
     )
     version_key = models.CharField("version", max_length=160)
     preset = models.CharField(max_length=100, blank=True)
@@ -96,3 +101,6 @@ class CacheVerdict(models.Model):
             models.Index(fields=["version_key", "preset", "at"], name="verdict_version_preset"),
             models.Index(fields=["user_id", "end_user"], name="verdict_user"),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.version_key}, {self.at:%Y-%m-%d %H:%M}"

@@ -137,6 +137,7 @@ class Migration(migrations.Migration):
                 on_delete=django.db.models.deletion.DO_NOTHING,
                 related_name="verdicts",
                 to="caching.semanticentry",
+                verbose_name="cached prompt",
             ),
         ),
         migrations.AddIndex(

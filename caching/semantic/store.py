@@ -57,7 +57,8 @@ def tolerant(action: str, milliseconds: int, work: Callable[[], Result]) -> Resu
             )
             return work()
     except Error as error:
-        logger.warning("Semantic cache: %s failed: %s", action, " ".join(str(error).split()))
+        # The lines after the first may quote a prompt.
+        logger.warning("Semantic cache: %s failed: %s", action, str(error).partition("\n")[0])
         return None
 
 

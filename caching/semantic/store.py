@@ -173,7 +173,7 @@ def _nearest(group: list[bytes], vector: Vector) -> list[tuple[int, float]]:
                 [_encoded(vector), *group, _CANDIDATES],
             )
             return [(entry_id, 1 - distance) for entry_id, distance in cursor.fetchall()]
-        cursor.execute(f"SELECT entry_id, v {rows}", group)
+        cursor.execute(f"SELECT entry_id, v {rows} AND length(v) = %s", [*group, 2 * len(vector)])
         found = cursor.fetchall()
     packed = np.frombuffer(b"".join(v for _, v in found), np.float16)
     vectors = packed.reshape(len(found), len(vector)).astype(np.float32)

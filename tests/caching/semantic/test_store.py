@@ -1,6 +1,5 @@
 """Entries: found by group, vector and guard; bounded, forgotten, and never in the way."""
 
-import logging
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -267,15 +266,20 @@ def test_expire_keeps_the_newest_comparisons_of_each_version_and_preset(
     ]
 
 
-def test_errors_are_one_line_and_a_miss(form: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_vector_of_another_length_is_a_miss(form: str, caplog: pytest.LogCaptureFixture) -> None:
     added()
-    with caplog.at_level(logging.WARNING):
-        if form == "halfvec":
-            assert find(vector(1, 0)) is None
-        assert not store.add(entry(key="k" * 65), vector())
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * len(caplog.records)
-    assert len(caplog.records) == (2 if form == "halfvec" else 1)
+    assert find(vector(1, 0)) is None
+    assert len(caplog.records) == (1 if form == "halfvec" else 0)
     assert find() is not None
+
+
+def test_add_that_fails_is_one_line_without_a_prompt(caplog: pytest.LogCaptureFixture) -> None:
+    made = entry(prompt="my \x00 secret")
+    assert not store.add(made, vector())
+    assert not store.add(entry(version_key="v" * 161), vector())
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert not [record for record in caplog.records if "secret" in record.message]
+    assert not SemanticEntry.objects.exists()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from inference.principal import Principal
 from inference.runs.host_run import hosted
 from inference.runs.known_vectors import known_vectors
 from inference.runs.record import admission_of, record_of
+from inference.runs.reworded import reworded
 from inference.runs.run import Run, new_run_id
 from inference.runs.runtime import runtime
 from metrics.ledger.store import day_number
@@ -92,7 +93,7 @@ async def within_limits(onward: Generate, order: Order, principal: Principal) ->
 _ACCEPTED: Final = "The request was accepted before it failed."
 
 
-STEPS: Final[list[Step]] = [within_limits, recorded, known_vectors]
+STEPS: Final[list[Step]] = [within_limits, recorded, known_vectors, reworded]
 
 
 @asynccontextmanager

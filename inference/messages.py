@@ -7,6 +7,7 @@
 A token stream is numbered from 1 without gaps and ends in exactly one ``Finished`` or ``Failed``.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -234,16 +235,6 @@ class Failed(Record, frozen=True):
 Frame = Started | Delta | Vectors | Finished | Failed
 TERMINAL = (Finished, Failed)
 
-
-def as_hit(frame: Frame) -> Frame:
-    """A last frame for a request that it was not computed for: all of its prompt is cached."""
-    if not isinstance(frame, TERMINAL) or frame.usage is None:
-        return frame
-    prompt, completion = frame.usage.prompt_tokens, frame.usage.completion_tokens
-    usage = Usage(prompt, completion, cached_tokens=prompt)
-    return msgspec.structs.replace(frame, usage=usage, timings=Timings())
-
-
 _encoder = msgspec.msgpack.Encoder()
 _frame_decoder = msgspec.msgpack.Decoder(Frame)
 _work_decoder = msgspec.msgpack.Decoder(WorkItem)
@@ -281,3 +272,18 @@ def decode_control(data: bytes) -> Control:
 def decode_header(data: bytes) -> RunHeader:
     """The header in ``data``. Raises ``msgspec.DecodeError`` when it is none."""
     return _header_decoder.decode(data)
+
+
+def as_hit(frame: Frame) -> Frame:
+    """A last frame for a request that it was not computed for: all of its prompt is cached."""
+    if not isinstance(frame, TERMINAL) or frame.usage is None:
+        return frame
+    prompt, completion = frame.usage.prompt_tokens, frame.usage.completion_tokens
+    usage = Usage(prompt, completion, cached_tokens=prompt)
+    return msgspec.structs.replace(frame, usage=usage, timings=Timings())
+
+
+def frame_for(reader_id: str, fields: Mapping[bytes, bytes]) -> Frame:
+    """The frame in an entry of a stream, as this reader has it: see ``as_hit``."""
+    frame = decode_frame(fields[b"f"])
+    return frame if fields.get(b"o", reader_id.encode()) == reader_id.encode() else as_hit(frame)

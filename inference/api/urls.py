@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from inference.api.caches import ForgetAnswers
 from inference.api.metrics import (
     CostMetrics,
     ModelMetrics,
@@ -58,6 +59,7 @@ urlpatterns = [
     path("api/metrics/usage", UsageMetrics.as_view()),
     path("api/metrics/cost", CostMetrics.as_view()),
     path("api/metrics/models/<str:model_id>", VersionMetrics.as_view()),
+    path("api/cache/forget", ForgetAnswers.as_view()),
     path("api/status", Status.as_view()),
     path("api/auth/token", Token.as_view()),
     path("metrics", Prometheus.as_view()),

@@ -12,10 +12,12 @@ from django.utils import timezone
 from redis import Redis
 from redis.exceptions import RedisError
 
+from caching.semantic import store
 from inference.conf import InferenceSettings
 from inference.ledger.fleet_samples import FleetSamples
 from inference.ledger.late_prices import correct_late_prices
 from inference.ledger.orphans import settle_orphans, write_unwritten
+from inference.queue.forgetting import forget_outdated
 from metrics.ledger.keep import Upkeep
 from metrics.ledger.refusals import copy_refusals
 
@@ -25,6 +27,7 @@ EVERY_SECONDS: Final = 5.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
 # A run, its time in the queue, and some minutes for web processes that lag behind.
 SLACK_SECONDS: Final = 300.0
+CACHE_SECONDS: Final = 60.0
 
 
 def keep_ledger(client: Redis, settings: InferenceSettings, stop: threading.Event) -> None:
@@ -35,6 +38,11 @@ def keep_ledger(client: Redis, settings: InferenceSettings, stop: threading.Even
     longest = settings.queue_timeout_seconds + settings.request_timeout_seconds + SLACK_SECONDS
     written = timedelta(seconds=longest + SLACK_SECONDS)
     samples, upkeep = FleetSamples(), Upkeep()
+
+    def forget_old() -> None:
+        forget_outdated(client, keeps_unloaded=settings.cache_keeps_unloaded)
+        store.expire(timezone.now())
+
     duties: list[Callable[[], object]] = [
         lambda: settle_orphans(client, longest, is_free=settings.cache_billing == "free"),
         lambda: write_unwritten(client),
@@ -42,6 +50,7 @@ def keep_ledger(client: Redis, settings: InferenceSettings, stop: threading.Even
         lambda: copy_refusals(client),
         lambda: upkeep.run(timezone.now()),
         lambda: samples.take(timezone.now()),
+        _at_most_every(CACHE_SECONDS, forget_old),
     ]
     pause = EVERY_SECONDS
     while not stop.wait(pause):
@@ -58,3 +67,15 @@ def keep_ledger(client: Redis, settings: InferenceSettings, stop: threading.Even
         # Totals of a full quarter of an hour take seconds: they may use a tenth of the time.
         pause = min(max(EVERY_SECONDS, 9 * (time.monotonic() - began)), LONGEST_PAUSE_SECONDS)
     django.db.connection.close()
+
+
+def _at_most_every(seconds: float, duty: Callable[[], None]) -> Callable[[], None]:
+    due_at = 0.0
+
+    def do() -> None:
+        nonlocal due_at
+        if time.monotonic() >= due_at:
+            due_at = time.monotonic() + seconds
+            duty()
+
+    return do

@@ -12,9 +12,8 @@ import msgspec
 from redis import Redis
 
 from inference.ledger.admission import Admission, Last, decode_admission, entry_of
-from inference.messages import TERMINAL
+from inference.messages import TERMINAL, frame_for
 from inference.queue import keys
-from inference.streams.reader import frame_for
 from metrics.ledger import store
 from metrics.ledger.entry import Entry, decode_entry
 from metrics.prometheus.counters import deltas_of

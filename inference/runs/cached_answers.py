@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 from redis.asyncio import Redis
 
 from caching.keys import digest, parts_of
@@ -22,7 +23,7 @@ NOT_SHAPING: Final = {
     *("id", "priority", "emitted_token_ids", "emitted_frames", "crashes"),
     *("cache_salt", "traceparent"),
 }
-# Fields of a request that are in no key of a question: see NOT_SHAPING, or they are there otherwise.
+# Fields of a request that do not shape the answer, or that keys of questions have otherwise.
 NOT_ASKING: Final = {
     *("model", "messages", "stream", "stream_options", "user", "keep_alive"),
     *("priority", "service_type", "cache"),

@@ -258,10 +258,9 @@ async def _compare(
 async def _likeness(one: str, other: str, principal: Principal) -> float:
     """The cosine of two texts; 0 where the embedder does not tell."""
     spec = await runtime().resolver.resolve(runtime().settings.cache_embedder, "embedding")
-    vectors = [await _vector(spec, text, principal) for text in (one, other) if text]
-    if len(vectors) < 2 or any(vector is None for vector in vectors):
-        return 0.0
-    return float(np.dot(*vectors))
+    first = await _vector(spec, one, principal) if one else None
+    second = await _vector(spec, other, principal) if other else None
+    return 0.0 if first is None or second is None else float(first @ second)
 
 
 async def _ended(task: "asyncio.Future[Any]") -> None:

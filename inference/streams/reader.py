@@ -15,7 +15,7 @@ import redis
 from redis.asyncio import Connection, Redis
 
 from inference.errors import InferenceError, InternalError, TemporaryResourceError
-from inference.messages import TERMINAL, Frame, as_hit, decode_frame
+from inference.messages import TERMINAL, Frame, as_hit, decode_frame, frame_for
 from inference.queue import keys
 
 logger = logging.getLogger(__name__)
@@ -30,12 +30,6 @@ RETRY_SECONDS = 0.2
 StreamEntry = tuple[str, int, Frame]
 """Generation id, number and frame."""
 StreamEnd = tuple[int, Frame]
-
-
-def frame_for(reader_id: str, fields: Mapping[bytes, bytes]) -> Frame:
-    """The frame in an entry of a stream, as this reader has it: see ``as_hit``."""
-    frame = decode_frame(fields[b"f"])
-    return frame if fields.get(b"o", reader_id.encode()) == reader_id.encode() else as_hit(frame)
 
 
 @dataclass(eq=False)

@@ -339,7 +339,7 @@ async def test_oldest_answers_go_when_the_cache_is_full(
     cached_model.say("Wasser")
     for number in range(12):
         await asked(api, chat(cached_model, f"question {number}"))
-    held = int(redis_client.get("brigade:cache_bytes") or 0)  # type: ignore[arg-type]
+    held = int(redis_client.get("brigade:cache_bytes") or 0)
     assert 0 < held <= 8_000
     assert (await asked(api, chat(cached_model, "question 0")))[0] == "miss"
     assert (await asked(api, chat(cached_model, "question 11")))[0] == "exact"

@@ -64,6 +64,9 @@ def test_json_says_what_it_covers() -> None:
     add("2026-11-20T10:00", 3)
     RefusedSlot.objects.create(slot=moment("2026-11-20T10:00"), code="model_busy", requests=6)
     report = usage_report(query(**DAY, tz="Europe/Berlin", group="model", compare="previous"))
+    assert usage_object(report)["note"] == ""
+    nothing = usage_object(usage_report(query(**DAY, filter="model:typo")))
+    assert (nothing["data"], nothing["note"]) == ([], "nothing matches")
     found = json.loads(json.dumps(usage_object(report)))
     assert (found["from"], found["to"]) == (
         "2026-11-20T00:00:00+01:00",

@@ -24,7 +24,7 @@ from metrics.reports.formats import (
     csv_of,
     group_name,
     month_table,
-    question_of,
+    summary_of,
     table_of,
 )
 from metrics.reports.latency import LatencyReport, latency_report
@@ -81,13 +81,8 @@ def report_page(request: HttpRequest, name: str) -> HttpResponse:
         file = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
         text = csv_of(query, content["rows"])
         return HttpResponse(text, content_type="text/csv; charset=utf-8", headers=file)
-    since, until, as_of = (
-        f"{moment.astimezone(query.zone):%Y-%m-%d %H:%M}"
-        for moment in (query.since, query.until, content["as_of"])
-    )
     context["content"] = content
-    question = question_of(query, content["rows"])
-    context["range"] = f"{since} to {until}, {query.zone.key}. {question} Complete until {as_of}."
+    context["summary"] = summary_of(query, content["rows"], content["as_of"])
     return TemplateResponse(request, "metrics/report_page.html", context)
 
 

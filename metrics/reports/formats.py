@@ -71,13 +71,19 @@ def group_name(group: Mapping[str, Any]) -> str:
     return ", ".join(names) or "all"
 
 
-def question_of(query: Query, rows: Sequence[ReportRow]) -> str:
-    """The groups and filters of a query in words, and whether nothing matches them."""
-    texts = [f"By {' and '.join(query.groups)}."] if query.groups else []
+def summary_of(query: Query, rows: Sequence[ReportRow], as_of: datetime) -> str:
+    """A query in words, whether nothing matches it, and until when its totals are complete."""
+    since, until, complete = (
+        f"{moment.astimezone(query.zone):%Y-%m-%d %H:%M}"
+        for moment in (query.since, query.until, as_of)
+    )
+    texts = [f"{since} to {until}, {query.zone.key}."]
+    if query.groups:
+        texts.append(f"By {' and '.join(query.groups)}.")
     if query.filters:
         only = ", ".join(f"{group}: {value}" for group, value in query.filters)
         texts.append(f"Only {only}." if rows else f"Nothing matches {only}.")
-    return " ".join(texts)
+    return " ".join([*texts, f"Complete until {complete}."])
 
 
 def range_of(query: Query) -> dict[str, str]:
@@ -198,9 +204,8 @@ def usage_html(
     """A page of reports of one range under a heading each; it needs no other file."""
     tables = [*(table_of(report, name) for name, report in sections), *more]
     first = sections[0][1]
-    # A report of many groups has their names in its headings.
-    question = question_of(first.query, first.rows) if len(sections) == 1 else ""
-    context = {"title": title, "first": first, "tables": tables, "question": question}
+    summary = summary_of(first.query, first.rows, first.as_of)
+    context = {"title": title, "summary": summary, "tables": tables, "refused": first.refused}
     return render_to_string("metrics/report.html", context)
 
 

@@ -102,7 +102,7 @@ def _inputs(page: Page, params: Mapping[str, Sequence[str]]) -> list[tuple[str, 
         return (_TEXT if "T" in value else _DATE).render(name, value)
 
     inputs = [
-        ("Last", choice("last", "(use From and To)", *_RANGES)),
+        ("Last", choice("last", "(by dates)", *_RANGES)),
         ("From", moment("from")),
         ("To", moment("to")),
         ("Time zone", _TEXT.render("tz", asked.get("tz", settings.USAGE_TIME_ZONE))),

@@ -30,7 +30,7 @@ FIGURES: Final[dict[str, tuple[Callable[[Sums], Any], Callable[[Any], str]]]] = 
     "Mean time": (lambda sums: sums.mean_us, duration),
     "Errors": (
         lambda sums: sums.error_rate,
-        lambda rate: NOTHING if rate is None else f"{rate:.1%}",
+        lambda rate: NOTHING if rate is None else f"{rate:.2%}",
     ),
     # With corrections, as in charts and projections.
     "Cost": (lambda sums: sums.total_nano, money),

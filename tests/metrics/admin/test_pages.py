@@ -105,7 +105,7 @@ def test_figures_of_nothing_are_unknown_and_not_compared(viewer: Client) -> None
     found = {name: rest for name, *rest in content(viewer, "usage", **COMPARED).figures}
     assert found["Requests"] == ["0", "previous 4, -100%"]
     assert found["Mean time"] == ["-", "previous 1.0 s"]
-    assert found["Errors"] == ["-", "previous 25.0%"]
+    assert found["Errors"] == ["-", "previous 25.00%"]
 
 
 def test_charts_add_up_the_smallest_of_many_groups(viewer: Client) -> None:
@@ -239,7 +239,7 @@ def test_form_names_the_range_that_an_address_leaves_out(
     answer = viewer.get(reverse(f"{page}_page"), {"period": "day"})
     assert f'<option value="{last}" selected>' in answer.content.decode()
     dates = viewer.get(reverse(f"{page}_page"), {"from": TODAY}).content.decode()
-    assert '<option value="" selected>(use From and To)</option>' in dates
+    assert '<option value="" selected>(by dates)</option>' in dates
 
 
 def test_names_of_groups_cannot_leave_the_data_of_the_charts(viewer: Client) -> None:

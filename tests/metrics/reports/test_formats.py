@@ -86,7 +86,7 @@ def test_table_has_totals_and_corrections_only_where_there_are_any() -> None:
     asked = {"from_": "2026-11-20", "to": "2026-11-21", "period": "day", "group": "model"}
     table = table_of(usage_report(query(**asked, compare="previous")))
     assert table.header[:3] == ["Time", "Model", "Requests"]
-    assert table.rows[0] == ["2026-11-20", "m", "3", "0", "0", "0", "1.0 s", "0.0%", "$0.0020"]
+    assert table.rows[0] == ["2026-11-20", "m", "3", "0", "0", "0", "1.0 s", "0.00%", "$0.0020"]
     total, previous = table.last
     assert total[:3] == ["Total", "", "4"]
     assert previous == ["Previous", "", "0", "0", "0", "0", "-", "-", "$0.00"]

@@ -81,7 +81,6 @@ UNFOLD = {
             "href": lambda _: static("inference_site/favicon.svg"),
         }
     ],
-    "DASHBOARD_CALLBACK": "models_registry.admin.overview.index_context",
     "STYLES": [lambda _: static("models_registry/admin.css")],
     "SIDEBAR": {"show_search": False, "navigation": _NAVIGATION},
 }

@@ -12,7 +12,7 @@ from inference.api.view import ApiView, json_response, principal_in
 from inference.database import in_database
 from inference.errors import InvalidRequestError
 from inference.principal import METRICS_READ, MODELS_READ
-from metrics.reports.formats import csv_of, flat_rows, usage_html, usage_object
+from metrics.reports.formats import csv_of, flat_rows, month_table, usage_html, usage_object
 from metrics.reports.latency import latency_report
 from metrics.reports.projection import projections
 from metrics.reports.query import BadQueryError, Query, read_query
@@ -27,6 +27,7 @@ class UsageMetrics(ApiView):
     shows_everything = False
     usual_last = "30d"
     usual_group: tuple[str, ...] = ()
+    has_month = False
 
     async def get(self, request: Request) -> HttpResponse:
         params = {"group": list(self.usual_group)} | dict(request.query_params.lists())
@@ -41,10 +42,11 @@ class UsageMetrics(ApiView):
             if query.format == "json":
                 answer = usage_object(report)
                 return json_response(answer | self._more(query, answer))
+            if query.format == "html":
+                months = [month_table(query)] if self.has_month else []
+                return HttpResponse(usage_html("Usage", [("Usage", report)], months))
         except BadQueryError as error:
             raise InvalidRequestError(str(error), param=error.param) from error
-        if query.format == "html":
-            return HttpResponse(usage_html("Usage", [("Usage", report)]))
         return HttpResponse(
             csv_of(query, report.rows, Sums().figures()),
             content_type="text/csv; charset=utf-8",
@@ -65,6 +67,8 @@ class ServiceMetrics(UsageMetrics):
 
 class CostMetrics(UsageMetrics):
     """Usage with the cost of the current month: so far, and projected to its end."""
+
+    has_month = True
 
     def _more(self, query: Query, answer: dict[str, Any]) -> dict[str, Any]:
         return {"projections": [{**one.group, **one.figures()} for one in projections(query)]}

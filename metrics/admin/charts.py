@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from metrics.reports.formats import clock
+from metrics.reports.formats import clock, group_name
 from metrics.reports.latency import LatencyRow, Percentiles
-from metrics.reports.query import NONE, Query
+from metrics.reports.query import Query
 from metrics.reports.usage import Sums, UsageReport, usage_rows
 
 MOST_SERIES: Final = 7
@@ -35,13 +35,16 @@ def usage_charts(
         rows = [(row.since, group_name(row.group), of(row.sums)) for row in report.rows]
         before = [(row.since, "previous", of(row.sums)) for row in past_rows]
         # Chart.js draws the first on top.
-        series = [line | {"detail": "previous"} for line in bars(past, ["previous"], before)]
-        charts.append(chart(query, title, unit, series + bars(query, names, rows)))
+        series = bars(past, ["previous"], before, "previous") + bars(query, names, rows)
+        charts.append(chart(query, title, unit, series))
     return charts
 
 
 def bars(
-    query: Query, names: Iterable[str], rows: Iterable[tuple[datetime, str, float]]
+    query: Query,
+    names: Iterable[str],
+    rows: Iterable[tuple[datetime, str, float]],
+    detail: str = "",
 ) -> list[dict[str, Any]]:
     """Values by bucket and name; names that are not among the given are added up as others."""
     places = {edge: place for place, edge in enumerate(query.edges[:-1])}
@@ -49,7 +52,7 @@ def bars(
     for since, name, value in rows:
         found[name if name in found else "others"][places[since]] += value
     return [
-        {"name": name, "values": values, "colour": colour, "detail": ""}
+        {"name": name, "values": values, "colour": colour, "detail": detail}
         for colour, (name, values) in enumerate(found.items())
         if any(values)
     ]
@@ -82,8 +85,3 @@ def heaviest(weights: Iterable[tuple[str, int]]) -> list[str]:
     for name, weight in weights:
         sums[name] += weight
     return [name for name, _ in sums.most_common(MOST_SERIES)]
-
-
-def group_name(group: dict[str, Any]) -> str:
-    names = [str(value) or NONE for key, value in group.items() if not key.endswith("_id")]
-    return ", ".join(names) or "all"

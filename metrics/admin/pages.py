@@ -15,11 +15,19 @@ from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from metrics.admin import charts
-from metrics.display import NOTHING, duration, money
+from metrics.display import duration
 from metrics.reports.fleet import fleet_report
-from metrics.reports.formats import Table, clock, csv_of, question_of, table_of
+from metrics.reports.formats import (
+    FIGURES,
+    Table,
+    clock,
+    csv_of,
+    group_name,
+    month_table,
+    summary_of,
+    table_of,
+)
 from metrics.reports.latency import LatencyReport, latency_report
-from metrics.reports.projection import Projection, projections
 from metrics.reports.query import GROUPS, PERIODS, BadQueryError, Query, read_query
 from metrics.reports.usage import Sums, UsageReport, usage_report
 from metrics.visibility import visible_to
@@ -52,6 +60,8 @@ def report_page(request: HttpRequest, name: str) -> HttpResponse:
     if name == "fleet" and not visible.everything:
         raise PermissionDenied
     params = {key: values for key, values in request.GET.lists() if any(values)} or page.usual
+    if not params.keys() & {"last", "from", "to"}:
+        params["last"] = page.usual["last"]
     context = {
         **admin.site.each_context(request),
         "title": page.title,
@@ -71,14 +81,8 @@ def report_page(request: HttpRequest, name: str) -> HttpResponse:
         file = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
         text = csv_of(query, content["rows"])
         return HttpResponse(text, content_type="text/csv; charset=utf-8", headers=file)
-    since, until, as_of = (
-        f"{moment.astimezone(query.zone):%Y-%m-%d %H:%M}"
-        for moment in (query.since, query.until, content["as_of"])
-    )
     context["content"] = content
-    context["range"] = (
-        f"{since} to {until}, {query.zone.key}. {question_of(query)} Complete until {as_of}."
-    )
+    context["summary"] = summary_of(query, content["rows"], content["as_of"])
     return TemplateResponse(request, "metrics/report_page.html", context)
 
 
@@ -98,7 +102,7 @@ def _inputs(page: Page, params: Mapping[str, Sequence[str]]) -> list[tuple[str, 
         return (_TEXT if "T" in value else _DATE).render(name, value)
 
     inputs = [
-        ("Last", choice("last", "from … to", *_RANGES)),
+        ("Last", choice("last", "(by dates)", *_RANGES)),
         ("From", moment("from")),
         ("To", moment("to")),
         ("Time zone", _TEXT.render("tz", asked.get("tz", settings.USAGE_TIME_ZONE))),
@@ -122,16 +126,9 @@ def _usage(query: Query) -> Content:
         ("Cost", "usd", _dollars),
         ("Failed requests", "count", lambda sums: sums.failed),
     ]
-    figure = partial(_figure, report)
+    figures = ("Requests", "Tokens in", "Tokens out", "Cost", "Errors", "Mean time")
     return _usage_content(report, shown) | {
-        "figures": [
-            figure("Requests", lambda sums: sums.requests, "{:,}".format),
-            figure("Tokens in", lambda sums: sums.prompt_tokens, "{:,}".format),
-            figure("Tokens out", lambda sums: sums.completion_tokens, "{:,}".format),
-            figure("Cost", lambda sums: sums.total_nano, money),
-            figure("Errors", lambda sums: sums.failed / (sums.requests or 1), "{:.2%}".format),
-            figure("Mean time", lambda sums: sums.finished_us / (sums.finished or 1), duration),
-        ],
+        "figures": [_figure(report, name) for name in figures],
         "refused": report.refused,
     }
 
@@ -139,35 +136,16 @@ def _usage(query: Query) -> Content:
 def _cost(query: Query) -> Content:
     report = usage_report(query)
     content = _usage_content(report, [("Cost, corrections included", "usd", _dollars)], _dollars)
-    months = {name: projections(replace(query, groups=(name,))) for name in ("team", "key")}
-    whole = months["team"][0]
-    _, so_far, expected, band = _month_cells(whole)
-    month = f"{whole.month:%B}"
-    tables = [
-        Table(
-            f"{month} by {name}",
-            1,
-            [name.capitalize(), "So far", "Expected at its end", "80 % band"],
-            [_month_cells(one) for one in sorted(rows[1:], key=lambda one: -one.so_far_nano)],
-        )
-        for name, rows in months.items()
-    ]
+    months = [month_table(replace(query, groups=(name,))) for name in ("team", "key")]
+    _, so_far, expected, band = months[0].rows[0]
     return content | {
-        "tables": [*tables, *content["tables"]],
+        "tables": [*months, *content["tables"]],
         "figures": [
-            (f"{month} so far", so_far, "corrections included"),
-            (f"Expected at the end of {month}", expected, f"80 % band: {band}"),
-            _figure(report, "Cost in the range", lambda sums: sums.total_nano, money),
+            ("This month so far", so_far, "corrections included"),
+            ("Expected at its end", expected, f"80 % band: {band}"),
+            _figure(report, "Cost", " in the range"),
         ],
     }
-
-
-def _month_cells(row: Projection) -> list[str]:
-    cells = [charts.group_name(dict(row.group)), money(row.so_far_nano)]
-    if row.outlook is None:
-        return [*cells, NOTHING, "too little data"]
-    low, high = money(row.outlook.low), money(row.outlook.high)
-    return [*cells, money(row.outlook.expected), f"{low} to {high}"]
 
 
 def _usage_content(
@@ -211,7 +189,7 @@ def _latency_table(title: str, report: LatencyReport, measures: Sequence[str]) -
     rows = []
     for row in report.rows:
         found = [getattr(row.times[one], level) for one, level in times]
-        cells = [clock(report.query, row.since), charts.group_name(row.group)]
+        cells = [clock(report.query, row.since), group_name(row.group)]
         cells += [f"{row.times['total'].count:,}", *(duration(ms and ms * 1000) for ms in found)]
         rows.append(cells)
     return Table(title, 2, header, rows)
@@ -223,14 +201,8 @@ def _fleet(query: Query) -> Content:
     memory = [(row.since, row.group["version"], row.resident_bytes / 2**30) for row in rows]
     loads = [(row.since, row.group["version"], row.loads) for row in rows]
     cells = [
-        [
-            clock(query, row.since),
-            row.group["node"],
-            row.group["version"],
-            f"{row.resident_bytes / 2**30:.2f} GiB",
-            f"{row.loads}",
-        ]
-        for row in rows
+        [clock(query, row.since), *row.group.values(), f"{held:.2f} GiB", f"{row.loads}"]
+        for row, (_, _, held) in zip(rows, memory, strict=True)
     ]
     return {
         "rows": rows,
@@ -251,15 +223,15 @@ def _dollars(sums: Sums) -> float:
     return sums.total_nano / 1e9
 
 
-def _figure(
-    report: UsageReport, name: str, of: charts.Value, form: Callable[[Any], str]
-) -> tuple[str, str, str]:
+def _figure(report: UsageReport, name: str, more: str = "") -> tuple[str, str, str]:
     """A total, and how it differs from the previous period."""
-    now, before = report.totals, report.previous
-    if before is None:
-        return name, form(of(now)), ""
-    change = f", {of(now) / of(before) - 1:+.0%}" if of(before) else ""
-    return name, form(of(now)), f"previous {form(of(before))}{change}"
+    of, form = FIGURES[name]
+    now, remark = of(report.totals), ""
+    if report.previous is not None:
+        before = of(report.previous)
+        change = f", {now / before - 1:+.0%}" if before and now is not None else ""
+        remark = f"previous {form(before)}{change}"
+    return name + more, form(now), remark
 
 
 _MONTH: Final = {"last": ["30d"], "period": ["day"]}

@@ -10,7 +10,12 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from unfold.admin import ModelAdmin
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, TextFilter
+from unfold.contrib.filters.admin import (
+    ChoicesDropdownFilter,
+    DropdownFilter,
+    FieldTextFilter,
+    TextFilter,
+)
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 from unfold.views import ChangeList
@@ -18,9 +23,9 @@ from unfold.views import ChangeList
 from metrics.display import duration, money, rate, shown, title
 from metrics.models import Correction, RequestRecord, RequestStep, UsageDay
 from metrics.names import Names
+from metrics.reports.usage import NAMED
 from metrics.visibility import visible_to
 
-_NAMED: Final = ("user", "key", "team")
 _PHASES: Final = {"queue": "#d97706", "prefill": "#2563eb", "decode": "#059669"}
 _FACTS: Final = {
     "Who": ("user_name", "key_name", "team_name", "end_user", "request_id", "run_id"),
@@ -100,10 +105,10 @@ def _dimension(field: str) -> type[DimensionFilter]:
 def _give_names(records: list[Any]) -> None:
     """Set the names of users, keys and teams as they were."""
     names = Names(
-        {kind: {getattr(record, f"{kind}_id") for record in records} - {None} for kind in _NAMED}
+        {kind: {getattr(record, f"{kind}_id") for record in records} - {None} for kind in NAMED}
     )
     for record in records:
-        for kind in _NAMED:
+        for kind in NAMED:
             name = names.at(kind, getattr(record, f"{kind}_id"), record.started_at)
             setattr(record, f"{kind}_name", name)
 
@@ -164,14 +169,15 @@ def _joined(*parts: str) -> str:
 class RecordAdmin(ModelAdmin):
     """Shows rows that nobody changes, not even superusers."""
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
+    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
+    has_change_permission = has_delete_permission = has_add_permission
 
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], **options: Any
+    ) -> HttpResponse:
+        return super().render_change_form(request, context | {"show_history": False}, **options)
 
 
 @admin.register(RequestRecord)
@@ -184,10 +190,8 @@ class RequestRecordAdmin(RecordAdmin):
         Since,
         Before,
         ("outcome", ChoicesDropdownFilter),
-        *map(
-            _dimension,
-            ("kind", "version_key", "user_id", "key_id", "team_id", "mode", "tier"),
-        ),
+        ("error_code", FieldTextFilter),
+        *map(_dimension, ("kind", "version_key", "user_id", "key_id", "team_id", "mode", "tier")),
     )
     list_filter_submit = True
     list_fullwidth = True

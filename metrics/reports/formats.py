@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from io import StringIO
@@ -12,7 +12,8 @@ from typing import Any, Final
 from django.template.loader import render_to_string
 
 from metrics.display import NOTHING, duration, money
-from metrics.reports.query import GROUPS, NONE, Query, ReportRow
+from metrics.reports.projection import projections
+from metrics.reports.query import NONE, Query, ReportRow
 from metrics.reports.usage import NAMED, Sums, UsageReport
 
 # A spreadsheet takes such a cell for a formula.
@@ -20,16 +21,20 @@ _FORMULA: Final = re.compile(r"[=+\-@\t\r\n]")
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _BAR: Final = 8
 _CLOCKS: Final = {"hour": "%Y-%m-%d %H:%M", "month": "%Y-%m"}
-_FIGURES: Final[dict[str, Callable[[Sums], str]]] = {
-    "Requests": lambda sums: f"{sums.requests:,}",
-    "Tokens in": lambda sums: f"{sums.prompt_tokens:,}",
-    "Cached": lambda sums: f"{sums.cached_tokens:,}",
-    "Tokens out": lambda sums: f"{sums.completion_tokens:,}",
-    "Mean time": lambda sums: duration(sums.finished_us / sums.finished if sums.finished else None),
-    "Errors": lambda sums: f"{sums.failed / sums.requests:.1%}" if sums.requests else NOTHING,
+# A figure, or None where there is none, and its text.
+FIGURES: Final[dict[str, tuple[Callable[[Sums], Any], Callable[[Any], str]]]] = {
+    "Requests": (lambda sums: sums.requests, "{:,}".format),
+    "Tokens in": (lambda sums: sums.prompt_tokens, "{:,}".format),
+    "Cached": (lambda sums: sums.cached_tokens, "{:,}".format),
+    "Tokens out": (lambda sums: sums.completion_tokens, "{:,}".format),
+    "Mean time": (lambda sums: sums.mean_us, duration),
+    "Errors": (
+        lambda sums: sums.error_rate,
+        lambda rate: NOTHING if rate is None else f"{rate:.2%}",
+    ),
     # With corrections, as in charts and projections.
-    "Cost": lambda sums: money(sums.total_nano),
-    "Corrections": lambda sums: money(sums.correction_nano),
+    "Cost": (lambda sums: sums.total_nano, money),
+    "Corrections": (lambda sums: sums.correction_nano, money),
 }
 
 
@@ -61,13 +66,24 @@ def clock(query: Query, moment: datetime) -> str:
     return moment.astimezone(query.zone).strftime(_CLOCKS.get(query.period, "%Y-%m-%d"))
 
 
-def question_of(query: Query) -> str:
-    """The groups and filters of a query, in words."""
-    texts = [f"By {' and '.join(query.groups)}."] if query.groups else []
-    texts += [f"Only {', '.join(f'{group}: {value}' for group, value in query.filters)}."] * bool(
-        query.filters
+def group_name(group: Mapping[str, Any]) -> str:
+    names = [str(value) or NONE for key, value in group.items() if not key.endswith("_id")]
+    return ", ".join(names) or "all"
+
+
+def summary_of(query: Query, rows: Sequence[ReportRow], as_of: datetime) -> str:
+    """A query in words, whether nothing matches it, and until when its totals are complete."""
+    since, until, complete = (
+        f"{moment.astimezone(query.zone):%Y-%m-%d %H:%M}"
+        for moment in (query.since, query.until, as_of)
     )
-    return " ".join(texts)
+    texts = [f"{since} to {until}, {query.zone.key}."]
+    if query.groups:
+        texts.append(f"By {' and '.join(query.groups)}.")
+    if query.filters:
+        only = ", ".join(f"{group}: {value}" for group, value in query.filters)
+        texts.append(f"Only {only}." if rows else f"Nothing matches {only}.")
+    return " ".join([*texts, f"Complete until {complete}."])
 
 
 def range_of(query: Query) -> dict[str, str]:
@@ -92,6 +108,7 @@ def usage_object(report: UsageReport) -> dict[str, Any]:
         "totals": report.totals.figures(),
         "previous": previous,
         "refused": report.refused,
+        "note": "" if report.rows else "nothing matches",
     }
 
 
@@ -114,8 +131,7 @@ def csv_of(query: Query, rows: Iterable[ReportRow], figures: Iterable[str] = ())
     ``figures`` are the columns after the groups if there is no row.
     """
     flat = flat_rows(query, rows)
-    groups = [name for group in query.groups for name in (group, f"{group}_id")]
-    groups = [name for name in groups if name in GROUPS or name.removesuffix("_id") in NAMED]
+    groups = [f"{name}{end}" for name in query.groups for end in ("", "_id")[: 1 + (name in NAMED)]]
     file = StringIO()
     writer = csv.writer(file)
     writer.writerow(flat[0] if flat else ["from", "to", *groups, *figures])
@@ -130,11 +146,11 @@ def table_of(report: UsageReport, title: str = "") -> Table:
     labels += [group.capitalize() for group in query.groups]
     sums = [*(row.sums for row in report.rows), report.previous or Sums()]
     has_corrections = any(one.correction_nano for one in sums)
-    figures = [name for name in _FIGURES if name != "Corrections" or has_corrections]
+    figures = [name for name in FIGURES if name != "Corrections" or has_corrections]
 
     def cells(names: Sequence[str], sums: Sums) -> list[str]:
         padded = [*names, *[""] * len(labels)][: len(labels)]
-        return padded + [_FIGURES[name](sums) for name in figures]
+        return padded + [form(of(sums)) for of, form in map(FIGURES.__getitem__, figures)]
 
     rows = []
     for row in report.rows:
@@ -144,6 +160,22 @@ def table_of(report: UsageReport, title: str = "") -> Table:
     last = [cells(["Total"], report.totals)]
     last += [cells(["Previous"], report.previous)] if report.previous else []
     return Table(title, len(labels), labels + figures, rows, last)
+
+
+def month_table(query: Query) -> Table:
+    """The cost of the current month of all that a query asks for, then of each group."""
+    whole, *parts = projections(query)
+    rows = []
+    for one in (whole, *sorted(parts, key=lambda one: -one.so_far_nano)):
+        ahead = [NOTHING, "too little data"]
+        if one.outlook:
+            low, high = money(one.outlook.low), money(one.outlook.high)
+            ahead = [money(one.outlook.expected), f"{low} to {high}"]
+        rows.append([group_name(one.group), money(one.so_far_nano), *ahead])
+    groups = " and ".join(query.groups)
+    title = f"{whole.month:%B} by {groups}" if groups else f"{whole.month:%B}"
+    header = [groups.capitalize(), "So far", "Expected at its end", "80 % band"]
+    return Table(title, 1, header, rows)
 
 
 def usage_text(report: UsageReport) -> str:
@@ -166,13 +198,14 @@ def usage_text(report: UsageReport) -> str:
     return "\n".join(lines)
 
 
-def usage_html(title: str, sections: Sequence[tuple[str, UsageReport]]) -> str:
+def usage_html(
+    title: str, sections: Sequence[tuple[str, UsageReport]], more: Iterable[Table] = ()
+) -> str:
     """A page of reports of one range under a heading each; it needs no other file."""
-    tables = [table_of(report, name) for name, report in sections]
+    tables = [*(table_of(report, name) for name, report in sections), *more]
     first = sections[0][1]
-    # A report of many groups has their names in its headings.
-    question = question_of(first.query) if len(sections) == 1 else ""
-    context = {"title": title, "first": first, "tables": tables, "question": question}
+    summary = summary_of(first.query, first.rows, first.as_of)
+    context = {"title": title, "summary": summary, "tables": tables, "refused": first.refused}
     return render_to_string("metrics/report.html", context)
 
 

@@ -31,7 +31,7 @@ _GROUPS: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over requests; ``finished_us`` are the times of the finished ones."""
+    """Sums over requests. The finished ones and their times count no answers of caches."""
 
     requests: int = 0
     finished: int = 0
@@ -54,6 +54,14 @@ class Sums:
     def total_nano(self) -> int:
         return self.cost_nano + self.correction_nano
 
+    @property
+    def mean_us(self) -> float | None:
+        return _ratio(self.finished_us, self.finished, 1)
+
+    @property
+    def error_rate(self) -> float | None:
+        return _ratio(self.failed, self.requests, 4)
+
     def figures(self) -> dict[str, Any]:
         """The sums as reports name them; a rate of no requests is None."""
         return {
@@ -63,8 +71,8 @@ class Sums:
             "tokens_input": self.prompt_tokens,
             "tokens_cached": self.cached_tokens,
             "tokens_output": self.completion_tokens,
-            "avg_response_time_ms": _ratio(self.finished_us, self.finished * 1000, 1),
-            "error_rate": _ratio(self.failed, self.requests, 4),
+            "avg_response_time_ms": self.mean_us and round(self.mean_us / 1000, 1),
+            "error_rate": self.error_rate,
             "fallback_rate": _ratio(self.fallbacks, self.requests, 4),
             "cache_hit_rate": _ratio(self.cache_hits, self.requests, 4),
             "device_seconds": round(self.device_us / 1e6, 3),
@@ -132,6 +140,8 @@ def usage_rows(query: Query, most: int = 0) -> list[Row]:
     groups = [f"by_{name}" for name in query.groups]
     sums = {f"sum_{name}": Sum(name) for name in _SUMS if name != "cache_hits"}
     sums["sum_cache_hits"] = Sum("requests", filter=~Q(tier=""), default=0)
+    for name in ("finished", "finished_us"):
+        sums[f"sum_{name}"] = Sum(name, filter=Q(tier=""), default=0)
     found = list(
         table._default_manager.filter(query.visible.condition())
         .filter(**{f"{column}__gte": edges[0], f"{column}__lt": edges[-1]})

@@ -45,16 +45,6 @@ _DOWNLOADS: Final = "models_registry/overview/downloads.html"
 _PERMISSION: Final = "models_registry.view_replica"
 _LEAVING_FROM: Final = (Replica.State.READY, Replica.State.STARTING)
 
-admin.site.index_template = _PAGE
-admin.site.index_title = "Overview"
-
-
-def index_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """unfold's ``DASHBOARD_CALLBACK``."""
-    if not request.user.has_perm(_PERMISSION):
-        return context | {"may_see": False}
-    return context | fleet_context(read_overview()) | {"may_see": True}
-
 
 def overview_page(request: HttpRequest) -> HttpResponse:
     """The overview, or for htmx only the part that refreshes."""
@@ -64,7 +54,7 @@ def overview_page(request: HttpRequest) -> HttpResponse:
     context = fleet_context(read_overview())
     if request.headers.get("HX-Request"):
         return TemplateResponse(request, _FLEET, context)
-    shown = {**admin.site.each_context(request), **context, "title": "Overview", "may_see": True}
+    shown = {**admin.site.each_context(request), **context, "title": "Overview"}
     return TemplateResponse(request, _PAGE, shown)
 
 

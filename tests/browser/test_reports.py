@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(400)]
 NARROW = {"width": 390, "height": 844}
 PAGES = {"usage": 4, "latency": 3, "cost": 1, "fleet": 3}
 LIST = "/admin/metrics/requestrecord/"
+LINES = "one => Chart.getChart(one).tooltip.body.map(part => part.lines[0])"
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +57,21 @@ def test_chart_tells_its_numbers_where_the_mouse_is(month: LiveService, open_pag
     page.goto("/admin/usage/")
     canvas = page.locator("canvas").first
     canvas.hover(position={"x": 300, "y": 100})
-    lines = "one => Chart.getChart(one).tooltip.body.map(part => part.lines[0])"
-    told = canvas.evaluate(lines)
+    told = canvas.evaluate(LINES)
     assert [line.partition(": ")[0] for line in told] == [
         "qwen3-8b",
         "all-minilm-l6-v2",
         "qwen2.5-coder-0.5b",
     ]
+
+
+def test_chart_names_the_previous_period_once(month: LiveService, open_page: Open) -> None:
+    page = open_page()
+    page.goto("/admin/usage/?last=7d&period=day&compare=previous")
+    canvas = page.locator("canvas").first
+    canvas.hover(position={"x": 300, "y": 100})
+    told = canvas.evaluate(LINES)
+    assert [line.partition(": ")[0] for line in told] == ["previous", "all"]
 
 
 def test_legend_hides_all_percentiles_of_a_version(month: LiveService, open_page: Open) -> None:

@@ -18,12 +18,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--days", type=int, default=30, help="length of the past that is made")
-        parser.add_argument("--seed", type=int, default=1, help="of the random numbers")
 
     def handle(self, *args: Any, **options: Any) -> None:
         console = Console(stderr=True)
         try:
-            made = make_usage(timezone.now(), options["days"], options["seed"])
+            made = make_usage(timezone.now(), options["days"])
         except NotEmptyError as error:
             raise CommandError(str(error)) from error
         console.print(f"{made:,} requests were made up. See the pages under Reports in the admin.")

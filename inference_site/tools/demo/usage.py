@@ -5,9 +5,8 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from itertools import islice
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
@@ -19,15 +18,13 @@ from metrics.ledger.cost import Rates, cost_nano
 from metrics.ledger.entry import Entry
 from metrics.ledger.partitions import ensure_partitions
 from metrics.ledger.roll import roll
-from metrics.ledger.slots import slot_of
+from metrics.ledger.slots import SLOT, slot_of
 from metrics.models import FleetSample, RefusedSlot, RequestRecord, RequestStep
 from metrics.recorder import write
 
-BATCH: Final = 500
 _SECOND: Final = 1_000_000
 _WEEKDAYS: Final = (1.0, 1.1, 1.05, 1.0, 0.85, 0.25, 0.2)
-_SAMPLE: Final = timedelta(minutes=15)
-_OUTAGE: Final = (timedelta(hours=13, minutes=35), timedelta(hours=15, minutes=5))
+_ID_STARTS: Final = {"chat": "chatcmpl", "completion": "cmpl", "embedding": "embd"}
 
 
 class NotEmptyError(Exception):
@@ -48,28 +45,26 @@ class Version:
 
 _CHAT_RATES: Final = Rates(1_500_000_000, 150_000_000, 6_000_000_000, 0)
 _CODER_RATES: Final = Rates(300_000_000, 30_000_000, 900_000_000, 0)
-OLD: Final = Version("qwen3-8b@q4_k_m", "chat", 1500, 38, _CHAT_RATES, 6_900_000_000)
-NEW: Final = Version("qwen3-8b@q5_k_m", "chat", 1700, 44, _CHAT_RATES, 7_800_000_000)
+_EMBEDDER_RATES: Final = Rates(80_000_000, 80_000_000, 0, 0)
+CHAT: Final = "qwen3-8b"
+OLD: Final = Version(f"{CHAT}@q4_k_m", "chat", 1500, 38, _CHAT_RATES, 6_900_000_000)
+NEW: Final = Version(f"{CHAT}@q5_k_m", "chat", 1700, 44, _CHAT_RATES, 7_800_000_000)
 CODER: Final = Version(
     "qwen2.5-coder-0.5b@q8_0", "completion", 7000, 150, _CODER_RATES, 900_000_000
 )
 EMBEDDER: Final = Version(
-    "all-minilm-l6-v2@f16", "embedding", 24_000, 0, Rates(80_000_000, 80_000_000, 0, 0), 110_000_000
+    "all-minilm-l6-v2@f16", "embedding", 24_000, 0, _EMBEDDER_RATES, 110_000_000
 )
 # Until a fifth of the month has passed, the coder has these rates, which are corrected later.
 WRONG: Final = (0.2, _CODER_RATES._replace(completion=90_000_000))
-CHAT: Final = "qwen3-8b"
 
 
 @dataclass
 class Caller:
-    """A key that sends requests.
+    """A key that sends ``daily`` requests on a usual working day, and their mean lengths.
 
-    Attributes:
-        model: of its requests.
-        daily: requests on a usual working day.
-        by_night: the part of its requests that does not follow working hours.
-        repeats: the part that asks for something that was asked before.
+    ``by_night`` is the part of the requests that comes at any hour, ``repeats`` the part that asks
+    for something that was asked before.
     """
 
     user: str
@@ -81,17 +76,14 @@ class Caller:
     completion_tokens: int
     by_night: float = 0.05
     repeats: float = 0.02
-    streamed: bool = True
     mode: str = "single"
-    key: Any = field(default=None)
+    key: Any = None
 
 
-TEAMS: Final = {"search": "Search", "support": "Support", "research": "Research"}
-# From this part of the month on, the team has another name.
-RENAMED: Final = ("support", 0.4, "Support desk")
+TEAMS: Final = {"search": "Search", "support": "Support desk", "research": "Research"}
 OWNERS: Final = ("ann", "cara", "eli")
 CALLERS: Final = (
-    Caller("ann", "indexer", "search", EMBEDDER.key, 420, 260, 0, 0.7, 0, streamed=False),
+    Caller("ann", "indexer", "search", EMBEDDER.key, 420, 260, 0, 0.7, 0),
     Caller("bob", "query rewriter", "search", CHAT, 210, 180, 60, 0.15, 0.2),
     Caller("cara", "helpdesk bot", "support", CHAT, 520, 900, 240, 0.1, 0.35),
     Caller("dan", "mail drafts", "support", CHAT, 150, 650, 320),
@@ -101,7 +93,7 @@ CALLERS: Final = (
 )
 
 
-def make_usage(now: datetime, days: int, seed: int) -> int:
+def make_usage(now: datetime, days: int) -> int:
     """Store invented accounts and requests until ``now``, and compute totals; count the requests.
 
     Raises:
@@ -114,15 +106,12 @@ def make_usage(now: datetime, days: int, seed: int) -> int:
             "they mix with nobody's: start one with another BRIGADE_HOME."
         )
     _make_accounts()
-    month = Month(now, days, random.Random(seed))  # noqa: S311
+    month = Month(now, days)
     # This call makes the partition of the month after, too.
-    ensure_partitions(_midnight(month.first))
+    ensure_partitions(month.first)
     ensure_partitions(now)
-    requests = month.requests()
-    count = 0
-    while batch := list(islice(requests, BATCH)):
-        write(batch)
-        count += len(batch)
+    batches = (batch for number in range(days) if (batch := month.entries(number)))
+    count = sum(len(write(batch)) for batch in batches)
     RefusedSlot.objects.bulk_create(
         RefusedSlot(slot=slot, code=code, requests=number)
         for (slot, code), number in month.refused.items()
@@ -131,9 +120,9 @@ def make_usage(now: datetime, days: int, seed: int) -> int:
     FleetSample.objects.bulk_create(month.samples(), batch_size=2000, ignore_conflicts=True)
     correct(
         CODER.key,
-        [Charge(0, _midnight(month.first), CODER.rates)],
-        _midnight(month.first),
-        _midnight(month.first) + timedelta(days=days * WRONG[0]),
+        [Charge(0, month.first, CODER.rates)],
+        month.first,
+        month.first + timedelta(days=days * WRONG[0]),
         reason="The price of completions was typed a tenth of what it is.",
         made_by="admin",
     )
@@ -150,60 +139,52 @@ def _make_accounts() -> None:
         scopes = [Scope.INFERENCE.value, Scope.METRICS_READ.value]
         caller.key, _ = issue_key(user, caller.key_name, scopes)
         if caller.team:
-            team = teams[caller.team]
+            team = caller.key.team = teams[caller.team]
             role = Membership.Role.OWNER if caller.user in OWNERS else Membership.Role.MEMBER
             Membership.objects.create(team=team, user=user, role=role)
             ApiKey.objects.filter(pk=caller.key.pk).update(team=team)
-            caller.key.team = team
-    slug, _, name = RENAMED
-    Team.objects.filter(slug=slug).update(name=name)
 
 
 class Month:
-    """The requests of some days in the order of time; ``refused`` is filled while they are made."""
+    """The requests of some days, equal each time; ``refused`` is filled while they are made."""
 
-    def __init__(self, now: datetime, days: int, chance: random.Random) -> None:
+    def __init__(self, now: datetime, days: int) -> None:
         self.now = now.astimezone(UTC)
-        self.first = self.now.date() - timedelta(days=days - 1)
+        midnight = self.now.replace(hour=0, minute=0, second=0, microsecond=0)
+        self.first = midnight - timedelta(days=days - 1)
         self.days = days
-        self.chance = chance
+        self.chance = random.Random(1)  # noqa: S311
         self.refused: Counter[tuple[datetime, str]] = Counter()
-        # On a Wednesday in the middle.
         middle = self.first + timedelta(days=days // 2)
-        middle += timedelta(days=(2 - middle.weekday()) % 7)
-        midnight = _midnight(middle)
-        self.outage = (midnight + _OUTAGE[0], midnight + _OUTAGE[1])
+        wednesday = middle + timedelta(days=(2 - middle.weekday()) % 7)
+        outage = wednesday + timedelta(hours=13, minutes=35)
+        self.outage = (outage, outage + timedelta(minutes=90))
 
     def part(self, moment: datetime) -> float:
         """The part of the month that has passed."""
-        return (moment - _midnight(self.first)) / timedelta(days=self.days)
+        return (moment - self.first) / timedelta(days=self.days)
 
-    def requests(self) -> Iterator[Entry]:
-        for number in range(self.days):
-            day = self.first + timedelta(days=number)
-            arrivals = sorted(
-                (moment, index)
-                for index, caller in enumerate(CALLERS)
-                for moment in self._arrivals(caller, day, number)
-                if moment < self.now - timedelta(minutes=1)
-            )
-            for moment, index in arrivals:
-                entry = self._request(CALLERS[index], moment)
-                if entry is not None:
-                    yield entry
+    def entries(self, number: int) -> list[Entry]:
+        """The accepted requests of a day, in the order of time."""
+        day = self.first + timedelta(days=number)
+        arrivals = sorted(
+            (moment, index)
+            for index, caller in enumerate(CALLERS)
+            for moment in self._arrivals(caller, day)
+            if moment < self.now - timedelta(minutes=1)
+        )
+        return [entry for moment, i in arrivals if (entry := self._request(CALLERS[i], moment))]
 
-    def _arrivals(self, caller: Caller, day: date, number: int) -> Iterator[datetime]:
+    def _arrivals(self, caller: Caller, day: datetime) -> Iterator[datetime]:
         """Moments of a day: a bell around 13:00 with a dip at noon, and some at any hour."""
         busy = _WEEKDAYS[day.weekday()] * (1 - caller.by_night) + caller.by_night
-        mean = caller.daily * busy * (0.85 + 0.3 * number / self.days)
+        mean = caller.daily * busy * (0.85 + 0.3 * self.part(day))
         for _ in range(max(0, round(self.chance.gauss(mean, mean**0.5 + 0.06 * mean)))):
             if self.chance.random() < caller.by_night:
                 hour = self.chance.uniform(0, 24)
             else:
-                hour = self.chance.choice(
-                    (self.chance.gauss(10.2, 1.5), self.chance.gauss(15, 1.8))
-                )
-            yield _midnight(day) + timedelta(hours=min(max(hour, 0), 23.99))
+                hour = self.chance.gauss(*self.chance.choice(((10.2, 1.5), (15, 1.8))))
+            yield day + timedelta(hours=min(max(hour, 0), 23.99))
 
     def _version(self, caller: Caller, moment: datetime) -> Version:
         """The new version answers a tenth after half of the month, and soon all."""
@@ -214,8 +195,7 @@ class Month:
         return NEW if self.chance.random() < share else OLD
 
     def _request(self, caller: Caller, moment: datetime) -> Entry | None:
-        version = self._version(caller, moment)
-        draw = self.chance.random()
+        version, draw = self._version(caller, moment), self.chance.random()
         broken = self.outage[0] <= moment < self.outage[1] and caller.model == CHAT
         if broken and draw < 0.5:
             self.refused[slot_of(moment), "model_unavailable"] += 1
@@ -224,45 +204,43 @@ class Month:
             self.refused[slot_of(moment), "model_busy"] += 1
             return None
         record = self._finished(caller, version, moment)
-        names = [("user", caller.key.user_id, caller.user), ("key", caller.key.pk, caller.key_name)]
-        if caller.team:
-            slug, part, later = RENAMED
-            is_later = slug == caller.team and self.part(moment) >= part
-            name = later if is_later else TEAMS[caller.team]
-            names.append(("team", caller.key.team_id, name))
         steps: list[RequestStep] = []
         if broken and draw < 0.85:
             self._fail(record, "host_lost" if draw < 0.75 else "queue_timeout")
         elif broken:
-            steps = self._fall_back(record)
-        elif self._is_cached(caller, moment):
-            _answer_from_cache(record, self.chance)
+            version, steps = CODER, self._fall_back(record)
+        elif self.part(moment) > 0.75 and self.chance.random() < caller.repeats:
+            record.tier = self.chance.choices(("l1", "l2"), (0.7, 0.3))[0]
+            _take_work_away(record)
+            record.ttft_us = round(self.chance.uniform(1_500, 30_000))
+            record.total_us = record.ttft_us + 1_000
         elif draw < 0.003:
             self._fail(record, self.chance.choice(("host_lost", "queue_timeout", "grammar_failed")))
         elif draw < 0.02 and record.completion_tokens > 2:
-            self._cancel(record)
-        if not steps:
+            record.outcome = RequestRecord.Outcome.CANCELLED
+            _shorten(record, self.chance.uniform(0.05, 0.9))
+        if not record.tier:
             rates = WRONG[1] if version is CODER and self.part(moment) < WRONG[0] else version.rates
-            record.cost_nano = _cost(rates, record)
+            tokens = (record.prompt_tokens, record.cached_tokens, record.completion_tokens)
+            record.cost_nano = cost_nano(rates, *tokens, record.device_us)
         record.settled_at = moment + timedelta(microseconds=record.total_us + 40_000)
+        names = [("user", caller.key.user_id, caller.user), ("key", caller.key.pk, caller.key_name)]
+        if caller.team:
+            names.append(("team", caller.key.team_id, TEAMS[caller.team]))
         return Entry(record, steps, names)
 
     def _finished(self, caller: Caller, version: Version, moment: datetime) -> RequestRecord:
         prompt = self._tokens(caller.prompt_tokens)
         completion = self._tokens(caller.completion_tokens)
-        cached = int(prompt * self.chance.betavariate(2, 3)) if version is not EMBEDDER else 0
+        cached = int(prompt * self.chance.betavariate(2, 3)) if completion else 0
         # The old version had fewer places.
         wait = (0.03 + (1.1 if version is OLD else 0.35) * self._load(moment) ** 3) * _SECOND
         queue = self.chance.expovariate(1 / wait)
         prefill = (prompt - cached) / version.prefill * self._noise() * _SECOND + 9_000
-        decode = completion / version.decode * self._noise() * _SECOND if version.decode else 0.0
-        total = queue + prefill + decode + 4_000
-        request_kind = "chatcmpl" if version.kind == "chat" else "cmpl"
-        if version is EMBEDDER:
-            request_kind = "embd"
+        decode = completion / version.decode * self._noise() * _SECOND if completion else 0.0
         return RequestRecord(
-            run_id=f"{request_kind}-{uuid.UUID(int=self.chance.getrandbits(128), version=4).hex}",
-            request_id=uuid.UUID(int=self.chance.getrandbits(128), version=4).hex,
+            run_id=f"{_ID_STARTS[version.kind]}-{self._hex()}",
+            request_id=self._hex(),
             started_at=moment,
             kind=version.kind,
             user_id=caller.key.user_id,
@@ -271,7 +249,7 @@ class Month:
             requested_model=caller.model,
             version_key=version.key,
             mode=caller.mode,
-            streamed=caller.streamed,
+            streamed=completion > 0,
             outcome=RequestRecord.Outcome.FINISHED,
             prompt_tokens=prompt,
             cached_tokens=cached,
@@ -281,64 +259,42 @@ class Month:
             queue_us=round(queue),
             ttft_us=round(queue + prefill) if completion else None,
             prefill_us=round(prefill),
-            decode_us=round(decode) if version.decode else None,
-            total_us=round(total),
+            decode_us=round(decode) if completion else None,
+            total_us=round(queue + prefill + decode + 4_000),
             device_us=round(prefill * 0.8 + decode * 0.3),
         )
 
     def _fail(self, record: RequestRecord, code: str) -> None:
-        """A part of the answer was computed before."""
+        """A part of the answer was computed before, unless the request only waited."""
         record.outcome, record.error_code = RequestRecord.Outcome.FAILED, code
         if code == "queue_timeout":
-            record.queue_us = record.total_us = 60 * _SECOND
-            record.ttft_us = record.prefill_us = record.decode_us = None
+            _take_work_away(record)
             record.prompt_tokens = record.cached_tokens = record.completion_tokens = 0
-            record.computed_prompt_tokens = record.computed_completion_tokens = 0
-            record.device_us = 0
+            record.ttft_us, record.queue_us, record.total_us = None, 60 * _SECOND, 60 * _SECOND
         else:
             _shorten(record, self.chance.random())
-
-    def _cancel(self, record: RequestRecord) -> None:
-        record.outcome = RequestRecord.Outcome.CANCELLED
-        _shorten(record, self.chance.uniform(0.05, 0.9))
 
     def _fall_back(self, record: RequestRecord) -> list[RequestStep]:
         """The first attempt fails, and the small model answers."""
         lost_us = round(self.chance.uniform(2, 9) * _SECOND)
+        at = {"run_id": record.run_id, "started_at": record.started_at, "kind": "attempt"}
         first = RequestStep(
-            run_id=record.run_id,
-            started_at=record.started_at,
+            **at,
             number=0,
-            kind="attempt",
             version_key=record.version_key,
             outcome=RequestRecord.Outcome.FAILED,
             error_code="host_lost",
             queue_us=lost_us,
         )
         record.fallback, record.version_key = True, CODER.key
-        decode_us = round(record.completion_tokens / CODER.decode * self._noise() * _SECOND)
         record.ttft_us = lost_us + (record.prefill_us or 0)
-        record.queue_us, record.decode_us = lost_us, decode_us
-        record.total_us = record.ttft_us + decode_us + 4_000
-        record.cost_nano = _cost(CODER.rates, record)
-        second = RequestStep(
-            run_id=record.run_id,
-            started_at=record.started_at,
-            number=1,
-            kind="attempt",
-            version_key=CODER.key,
-            outcome=RequestRecord.Outcome.FINISHED,
-            prompt_tokens=record.prompt_tokens,
-            cached_tokens=record.cached_tokens,
-            completion_tokens=record.completion_tokens,
-            prefill_us=record.prefill_us,
-            decode_us=decode_us,
-            device_us=record.device_us,
-        )
-        return [first, second]
-
-    def _is_cached(self, caller: Caller, moment: datetime) -> bool:
-        return self.part(moment) > 0.75 and self.chance.random() < caller.repeats
+        record.queue_us = lost_us
+        record.decode_us = round(record.completion_tokens / CODER.decode * self._noise() * _SECOND)
+        record.total_us = record.ttft_us + record.decode_us + 4_000
+        facts = ("version_key", "outcome", "prompt_tokens", "cached_tokens", "completion_tokens")
+        times = ("prefill_us", "decode_us", "device_us")
+        same = {name: getattr(record, name) for name in facts + times}
+        return [first, RequestStep(**at, number=1, **same)]
 
     def _load(self, moment: datetime) -> float:
         """The load of the hosts, from 0 to about 1.2."""
@@ -352,36 +308,40 @@ class Month:
     def _noise(self) -> float:
         return self.chance.lognormvariate(0, 0.22)
 
+    def _hex(self) -> str:
+        return uuid.UUID(int=self.chance.getrandbits(128), version=4).hex
+
     def samples(self) -> Iterator[FleetSample]:
         """The memory of each version: the coder leaves at night, the old version after its end."""
-        resident: set[str] = set()
-        moment = _midnight(self.first)
+        before: list[Version] = []
+        moment = self.first
         while moment < self.now:
-            for version in (OLD, NEW, CODER, EMBEDDER):
-                is_in = self._is_resident(version, moment)
-                loads = int(is_in and version.key not in resident)
-                if is_in:
-                    resident.add(version.key)
-                    yield FleetSample(
-                        taken_at=moment,
-                        node=settings.NODE_NAME,
-                        version_key=version.key,
-                        resident_bytes=version.resident_bytes,
-                        loads=loads,
-                    )
-                else:
-                    resident.discard(version.key)
-            moment += _SAMPLE
+            held = [one for one in (OLD, NEW, CODER, EMBEDDER) if self._is_held(one, moment)]
+            for version in held:
+                yield FleetSample(
+                    taken_at=moment,
+                    node=settings.NODE_NAME,
+                    version_key=version.key,
+                    resident_bytes=version.resident_bytes,
+                    loads=int(version not in before),
+                )
+            before = held
+            moment += SLOT
 
-    def _is_resident(self, version: Version, moment: datetime) -> bool:
-        part = self.part(moment)
-        if version is OLD:
-            return part < 0.66 and not self.outage[0] <= moment < self.outage[1]
-        if version is NEW:
-            return part >= 0.53 and not self.outage[0] <= moment < self.outage[1]
+    def _is_held(self, version: Version, moment: datetime) -> bool:
         if version is CODER:
             return 6 <= moment.hour < 21 and (moment.weekday() < 5 or moment.hour % 6 < 2)
-        return True
+        if version is EMBEDDER:
+            return True
+        is_out = self.outage[0] <= moment < self.outage[1]
+        part = self.part(moment)
+        return not is_out and (part < 0.66 if version is OLD else part >= 0.53)
+
+
+def _take_work_away(record: RequestRecord) -> None:
+    """No engine worked for it."""
+    record.queue_us = record.prefill_us = record.decode_us = None
+    record.computed_prompt_tokens = record.computed_completion_tokens = record.device_us = 0
 
 
 def _shorten(record: RequestRecord, part: float) -> None:
@@ -392,27 +352,3 @@ def _shorten(record: RequestRecord, part: float) -> None:
     record.decode_us = (record.decode_us or 0) - removed_us
     record.device_us -= round(removed_us * 0.3)
     record.total_us -= removed_us
-
-
-def _answer_from_cache(record: RequestRecord, chance: random.Random) -> None:
-    record.tier = "l1" if chance.random() < 0.7 else "l2"
-    record.queue_us = record.prefill_us = record.decode_us = None
-    record.computed_prompt_tokens = record.computed_completion_tokens = record.device_us = 0
-    record.ttft_us = round(chance.uniform(1_500, 30_000))
-    record.total_us = record.ttft_us + 1_000
-
-
-def _cost(rates: Rates, record: RequestRecord) -> int:
-    if record.tier:
-        return 0
-    return cost_nano(
-        rates,
-        record.prompt_tokens,
-        record.cached_tokens,
-        record.completion_tokens,
-        record.device_us,
-    )
-
-
-def _midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)

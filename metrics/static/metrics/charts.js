@@ -57,7 +57,7 @@ function draw(canvas, { labels, series, unit }) {
           onClick: toggle,
           labels: { boxWidth: 12, boxHeight: 12, filter: (item, { datasets }) => !["p95", "p99"].includes(datasets[item.datasetIndex].detail) },
         },
-        tooltip: { callbacks: { label: ({ dataset, parsed }) => `${`${dataset.label} ${dataset.detail}`.trim()}: ${format(parsed.y)}` } },
+        tooltip: { callbacks: { label: ({ dataset: { label, detail }, parsed }) => `${[...new Set([label, detail])].join(" ").trim()}: ${format(parsed.y)}` } },
       },
     },
   });

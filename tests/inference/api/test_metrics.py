@@ -1,6 +1,7 @@
 """``/api/metrics``: reports over HTTP, to each reader the part that is theirs."""
 
 import csv
+import re
 from io import StringIO
 from typing import Any
 
@@ -119,6 +120,12 @@ async def test_metrics_of_cost_project_the_month_for_each_group(api: Api):
     total, by_key = found["projections"]
     assert (total["note"], total["month_projected"]) == ("too little data", None)
     assert (by_key["key_id"], by_key["key"]) == (9, "#9")
+    printed = (await api.get("/api/metrics/cost?group=key&format=html")).content.decode()
+    assert f"<h2>{timezone.now():%B} by key</h2>" in printed
+    cells = ["#9", "$2.50", "-", "too little data"]
+    assert re.sub(r"</td><td[^>]*>", "|", printed).count("|".join(cells)) == 1
+    usage = (await api.get("/api/metrics/usage?group=key&format=html")).content.decode()
+    assert "too little data" not in usage
 
 
 async def test_metrics_of_a_model_have_the_form_of_their_design(api: Api, version: ModelVersion):

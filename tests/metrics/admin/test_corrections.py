@@ -33,6 +33,8 @@ def test_corrections_stay_as_they_are(action: str) -> None:
     correction = a_correction()
     admin = client_of(ADMINISTRATORS)
     url = reverse(f"admin:metrics_correction_{action}", args=[correction.pk])
+    page = admin.get(reverse("admin:metrics_correction_change", args=[correction.pk]))
+    assert "/history/" not in page.content.decode()
     assert admin.post(url, {"delta_nano": "0", "post": "yes"}).status_code == 403
     assert Correction.objects.values().get()["delta_nano"] == correction.delta_nano
     assert admin.get(reverse("admin:metrics_correction_add")).status_code == 403

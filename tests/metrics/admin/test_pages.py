@@ -21,6 +21,10 @@ from tests.models_registry.admin_users import client_of
 
 pytestmark = pytest.mark.django_db
 PAGES = ("usage", "latency", "cost", "fleet")
+COMPARED = {"last": "2d", "group": "model", "compare": "previous"}
+
+
+TODAY = f"{timezone.now():%Y-%m-%d}"
 
 
 def at(days: int) -> str:
@@ -81,9 +85,27 @@ def test_usage_has_the_same_numbers_in_figures_charts_and_tables(viewer: Client)
 def test_usage_compares_with_the_previous_period(viewer: Client) -> None:
     add(at(1), 6)
     add(at(3), 4)
-    found = content(viewer, "usage", last="2d", group="model", compare="previous")
+    found = content(viewer, "usage", **COMPARED)
     assert found.figures[0] == ("Requests", "6", "previous 4, +50%")
     assert summed(found.charts[0]) == {"m": 6, "previous": 4}
+
+
+@pytest.mark.parametrize("page", ["usage", "latency", "cost"])
+def test_page_says_that_nothing_matches_a_filter(viewer: Client, page: str) -> None:
+    add(at(1), 6)
+    add_shape(at(1), "total", [5000])
+    address = reverse(f"{page}_page")
+    text = viewer.get(address, {"filter": "model:typo"}).content.decode()
+    assert "Nothing matches model: typo." in text
+    assert "Only model: m." in viewer.get(address, {"filter": "model:m"}).content.decode()
+
+
+def test_figures_of_nothing_are_unknown_and_not_compared(viewer: Client) -> None:
+    add(at(3), 4, finished_us=4_000_000, failed=1)
+    found = {name: rest for name, *rest in content(viewer, "usage", **COMPARED).figures}
+    assert found["Requests"] == ["0", "previous 4, -100%"]
+    assert found["Mean time"] == ["-", "previous 1.0 s"]
+    assert found["Errors"] == ["-", "previous 25.00%"]
 
 
 def test_charts_add_up_the_smallest_of_many_groups(viewer: Client) -> None:
@@ -134,8 +156,11 @@ def test_cost_shows_the_month_and_corrections_apart(viewer: Client) -> None:
     assert figures["Cost in the range"][0] == "$10.80"
     assert sum(summed(found.charts[0]).values()) == pytest.approx(10.8)
     by_team, _, over_time = map(parts, found.tables)
-    assert by_team["tbody"][0][0] == "Search"
-    assert "to" in by_team["tbody"][0][3]
+    whole, search = by_team["tbody"]
+    assert (whole[0], search[0]) == ("all", "Search")
+    assert whole[1:] == search[1:]
+    assert figures["This month so far"][0] == whole[1]
+    assert " to " in whole[3]
     assert over_time["thead"][0][-2:] == ["Cost", "Corrections"]
     assert over_time["tfoot"][0][-2:] == ["$10.80", "-$1.20"]
 
@@ -205,6 +230,16 @@ def test_form_keeps_the_question(viewer: Client) -> None:
     assert text.count('type="date"') == 1
     assert '<option value="model,mode" selected>' in text
     assert answer.context["content"]["charts"][0]["series"][0]["name"] == "m, single"
+
+
+@pytest.mark.parametrize(("page", "last"), [("usage", "30d"), ("fleet", "7d")])
+def test_form_names_the_range_that_an_address_leaves_out(
+    viewer: Client, page: str, last: str
+) -> None:
+    answer = viewer.get(reverse(f"{page}_page"), {"period": "day"})
+    assert f'<option value="{last}" selected>' in answer.content.decode()
+    dates = viewer.get(reverse(f"{page}_page"), {"from": TODAY}).content.decode()
+    assert '<option value="" selected>(by dates)</option>' in dates
 
 
 def test_names_of_groups_cannot_leave_the_data_of_the_charts(viewer: Client) -> None:

@@ -127,6 +127,13 @@ def test_filters_narrow_the_list(viewer: Client) -> None:
     assert runs(viewer, kind="chat") == {first, second}
 
 
+def test_filter_by_error_code_needs_no_totals(viewer: Client) -> None:
+    late = a_record(outcome="failed", error_code="queue_timeout").run_id
+    a_record(outcome="failed", error_code="host_lost")
+    assert runs(viewer, error_code__icontains="queue_timeout") == {late}
+    assert 'name="error_code__icontains"' in viewer.get(LIST).content.decode()
+
+
 def test_list_shows_a_week_unless_told_otherwise(viewer: Client) -> None:
     new = a_record().run_id
     old = a_record(started_at=timezone.now() - timedelta(days=8))
@@ -179,6 +186,10 @@ def test_page_has_all_facts_and_bars_of_phases_and_steps(viewer: Client) -> None
         assert f"width: {width}%" in text
     assert text.count("width: 25.00%") == 2
     assert "attempt 1" in text
+
+
+def test_page_of_a_request_has_no_history_since_nobody_changes_it(viewer: Client) -> None:
+    assert "/history/" not in viewer.get(page_of(a_record())).content.decode()
 
 
 def test_page_of_a_request_without_times_has_no_bars(viewer: Client) -> None:

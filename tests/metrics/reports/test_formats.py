@@ -64,6 +64,9 @@ def test_json_says_what_it_covers() -> None:
     add("2026-11-20T10:00", 3)
     RefusedSlot.objects.create(slot=moment("2026-11-20T10:00"), code="model_busy", requests=6)
     report = usage_report(query(**DAY, tz="Europe/Berlin", group="model", compare="previous"))
+    assert usage_object(report)["note"] == ""
+    nothing = usage_object(usage_report(query(**DAY, filter="model:typo")))
+    assert (nothing["data"], nothing["note"]) == ([], "nothing matches")
     found = json.loads(json.dumps(usage_object(report)))
     assert (found["from"], found["to"]) == (
         "2026-11-20T00:00:00+01:00",
@@ -83,7 +86,7 @@ def test_table_has_totals_and_corrections_only_where_there_are_any() -> None:
     asked = {"from_": "2026-11-20", "to": "2026-11-21", "period": "day", "group": "model"}
     table = table_of(usage_report(query(**asked, compare="previous")))
     assert table.header[:3] == ["Time", "Model", "Requests"]
-    assert table.rows[0] == ["2026-11-20", "m", "3", "0", "0", "0", "1.0 s", "0.0%", "$0.0020"]
+    assert table.rows[0] == ["2026-11-20", "m", "3", "0", "0", "0", "1.0 s", "0.00%", "$0.0020"]
     total, previous = table.last
     assert total[:3] == ["Total", "", "4"]
     assert previous == ["Previous", "", "0", "0", "0", "0", "-", "-", "$0.00"]

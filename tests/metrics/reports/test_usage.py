@@ -181,18 +181,27 @@ def test_usage_figures_have_exact_money_and_rates_of_requests() -> None:
 
 
 def test_usage_adds_up_all_sums() -> None:
-    add("2026-11-20T10:00", 3, failed=1, finished=2, tier="l1", cost_nano=1 << 40)
-    add("2026-11-20T10:15", 4, correction_nano=-7, prompt_tokens=1 << 33)
+    add("2026-11-20T10:00", 3, failed=1, finished=2, fallbacks=2, cost_nano=1 << 40)
+    add("2026-11-20T10:15", 4, tier="l1", correction_nano=-7, prompt_tokens=1 << 33)
     totals = usage_report(query(group="tier")).totals
     assert totals == Sums(
         requests=7,
-        finished=6,
+        finished=2,
         failed=1,
-        cache_hits=3,
+        fallbacks=2,
+        cache_hits=4,
         cost_nano=1 << 40,
         correction_nano=-7,
         prompt_tokens=1 << 33,
     )
+
+
+def test_usage_has_the_mean_time_of_models_without_answers_of_caches() -> None:
+    add("2026-11-20T10:00", 2, finished_us=6_000_000)
+    add("2026-11-20T10:00", 8, tier="l1", finished_us=40_000)
+    report = usage_report(query(group="tier"))
+    means = [row.figures()["avg_response_time_ms"] for row in (*report.rows, report.totals)]
+    assert means == [None, 3000.0, 3000.0]
 
 
 def test_usage_compares_with_the_time_before() -> None:

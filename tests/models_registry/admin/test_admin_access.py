@@ -97,9 +97,11 @@ def test_every_group_sees_every_page(group: str) -> None:
     )
 
 
-def test_staff_of_no_group_sees_nothing_and_is_told_whom_to_ask() -> None:
+def test_staff_of_no_group_lands_on_their_usage_and_sees_no_fleet() -> None:
     nobody = client_of("")
-    assert b"Ask a superuser" in nobody.get(reverse("admin:index")).content
+    landed = nobody.get(reverse("admin:index"), follow=True)
+    assert landed.redirect_chain == [(reverse("usage_page"), 302)]
+    assert landed.status_code == 200
     assert nobody.get(reverse("admin_overview")).status_code == 403
     assert nobody.get(_rows("model")).status_code == 403
 

@@ -49,6 +49,7 @@ _NAVIGATION = [
         _entry("Usage", "bar_chart", "usage_page"),
         _entry("Latency", "speed", "latency_page"),
         _entry("Cost", "payments", "cost_page"),
+        _entry("Caches", "cached", "caches_page"),
         _entry("Fleet over time", "timeline", "fleet_page", "metrics.view"),
         _rows("Reports by e-mail", "mail", "metrics", "reportsubscription"),
     ),

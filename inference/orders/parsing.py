@@ -16,7 +16,6 @@ Body = TypeVar("Body", bound=msgspec.Struct)
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "best_of": (1,),
-    "cache": (),
     "echo": (False,),
     "function_call": ("none",),
     "functions": ([],),

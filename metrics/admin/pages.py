@@ -15,6 +15,7 @@ from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from metrics.admin import charts
+from metrics.admin.caches import cache_content
 from metrics.display import duration
 from metrics.reports.fleet import fleet_report
 from metrics.reports.formats import (
@@ -239,6 +240,7 @@ PAGES: Final = {
     "usage": Page("Usage", _usage, {**_MONTH, "group": ["model"]}, GROUPS, True),
     "latency": Page("Latency", _latency, {**_MONTH, "group": ["version"]}, ("version", "model")),
     "cost": Page("Cost", _cost, {**_MONTH, "group": ["team"]}, GROUPS, True),
+    "caches": Page("Caches", cache_content, _MONTH, GROUPS),
     "fleet": Page("Fleet over time", _fleet, {"last": ["7d"], "period": ["hour"]}),
 }
 urlpatterns = [

@@ -1,5 +1,6 @@
 """System checks: settings that would only fail later."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from models_registry.models import Role
 
 # All names of the only engine.
 BACKENDS: Final = ("llamacpp", "llama.cpp")
+_SAMPLERS: Final = "(parentbased_)?(always_on|always_off|traceidratio)"
 _ORCHESTRATION: Final = tuple(
     f"INFERENCE_{mode}_" for mode in ("ORCHESTRATION", "CRITIQUE", "DEBATE", "ENSEMBLE", "PIPELINE")
 )
@@ -43,6 +45,16 @@ def check_inference_settings(**_kwargs: Any) -> list[CheckMessage]:
             settings.INFERENCE_BACKEND not in BACKENDS,
             f"INFERENCE_BACKEND={settings.INFERENCE_BACKEND!r} is not supported: models run in "
             f"llama.cpp. Set {BACKENDS[0]}, or unset it.",
+        ),
+        (
+            "E007",
+            re.match("https?://.|$", settings.TRACES_ENDPOINT) is None,
+            "OTEL_EXPORTER_OTLP_ENDPOINT must begin with http:// or https://.",
+        ),
+        (
+            "E008",
+            re.fullmatch(_SAMPLERS, settings.TRACES_SAMPLER.lower()) is None,
+            f"OTEL_TRACES_SAMPLER must match {_SAMPLERS}.",
         ),
     ]
     found: list[CheckMessage] = [

@@ -4,6 +4,7 @@ Django runs each of these in a thread, which would take cores from the models.
 """
 
 import re
+from contextlib import closing
 from typing import Any
 
 from asgiref.sync import markcoroutinefunction, sync_to_async
@@ -11,7 +12,7 @@ from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.common import CommonMiddleware
@@ -95,4 +96,11 @@ class StaticFiles(WhiteNoiseMiddleware):
         if file is None:
             response: HttpResponseBase = await self.get_response(request)
             return response
-        return await sync_to_async(self.serve)(file, request)
+        return await sync_to_async(self._whole)(file, request)
+
+    def _whole(self, file: Any, request: HttpRequest) -> HttpResponse:
+        """The file in one piece: Django warns of answers whose pieces are read in a thread."""
+        with closing(self.serve(file, request)) as found:
+            response = HttpResponse(found.getvalue(), status=found.status_code)
+        response.headers = found.headers
+        return response

@@ -217,11 +217,10 @@ INFERENCE = InferenceSettings(
     cache_keeps_unloaded=not env.boolean("INFERENCE_CACHE_FORGET_ON_UNLOAD", False),
 )
 # OpenTelemetry's SDK reads its variables itself.
-TRACING = (
-    bool(env.text("OTEL_EXPORTER_OTLP_ENDPOINT"))
-    and env.boolean("OTEL_ENABLED", True)
-    and not env.boolean("OTEL_SDK_DISABLED", False)
-)
+TRACES_ENDPOINT = env.text("OTEL_EXPORTER_OTLP_ENDPOINT")
+TRACES_SAMPLER = env.text("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+_is_wanted = env.boolean("OTEL_ENABLED", True) and not env.boolean("OTEL_SDK_DISABLED", False)
+TRACING = bool(TRACES_ENDPOINT) and _is_wanted
 # There is only one; see checks.py.
 INFERENCE_BACKEND = env.text("INFERENCE_BACKEND", "llamacpp")
 DATA_UPLOAD_MAX_MEMORY_SIZE = INFERENCE.max_body_bytes

@@ -64,6 +64,7 @@ def shown(row: Any, field: str) -> str:
 
 
 def title(field: str) -> str:
-    """``ttft_us`` as ``TTFT``, ``version_key`` as ``version``."""
+    """``ttft_us`` as ``TTFT``, ``version_key`` as ``version``, ``slot`` as plain words."""
     words = re.sub("_(us|nano|name|key|tokens)$", "", field)
+    words = words.replace("delta", "amount").replace("slot", "quarter of an hour")
     return words.replace("ttft", "TTFT").replace("_", " ")

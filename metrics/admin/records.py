@@ -27,19 +27,6 @@ from metrics.reports.usage import NAMED
 from metrics.visibility import visible_to
 
 _PHASES: Final = {"queue": "#d97706", "prefill": "#2563eb", "decode": "#059669"}
-_FACTS: Final = {
-    "Who": ("user_name", "key_name", "team_name", "end_user", "request_id", "run_id"),
-    "Asked": (
-        *("started_at", "kind", "requested_model", "version_key", "preset", "mode"),
-        *("priority", "streamed"),
-    ),
-    "Answered": (*("outcome", "error_code", "tier", "fallback", "cost_nano", "settled_at"),),
-    "Tokens and times": (
-        *("prompt_tokens", "cached_tokens", "completion_tokens"),
-        *("computed_prompt_tokens", "computed_completion_tokens"),
-        *("ttft_us", "queue_us", "prefill_us", "decode_us", "device_us", "total_us"),
-    ),
-}
 
 
 class Since(TextFilter):
@@ -102,14 +89,14 @@ def _dimension(field: str) -> type[DimensionFilter]:
     return type(f"{field}_filter", (DimensionFilter,), members)
 
 
-def _give_names(records: list[Any]) -> None:
+def _give_names(records: list[Any], moment: str = "started_at") -> None:
     """Set the names of users, keys and teams as they were."""
     names = Names(
         {kind: {getattr(record, f"{kind}_id") for record in records} - {None} for kind in NAMED}
     )
     for record in records:
         for kind in NAMED:
-            name = names.at(kind, getattr(record, f"{kind}_id"), record.started_at)
+            name = names.at(kind, getattr(record, f"{kind}_id"), getattr(record, moment))
             setattr(record, f"{kind}_name", name)
 
 
@@ -169,6 +156,10 @@ def _joined(*parts: str) -> str:
 class RecordAdmin(ModelAdmin):
     """Shows rows that nobody changes, not even superusers."""
 
+    change_form_template = "metrics/request.html"
+    facts: dict[str, tuple[str, ...]]
+    moment = "started_at"
+
     def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return False
 
@@ -177,12 +168,31 @@ class RecordAdmin(ModelAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], **options: Any
     ) -> HttpResponse:
-        return super().render_change_form(request, context | {"show_history": False}, **options)
+        row = options["obj"]
+        _give_names([row], self.moment)
+        context["show_history"] = False
+        context["groups"] = {
+            name: [(title(field), shown(row, field)) for field in fields]
+            for name, fields in self.facts.items()
+        }
+        return super().render_change_form(request, context, **options)
 
 
 @admin.register(RequestRecord)
 class RequestRecordAdmin(RecordAdmin):
-    change_form_template = "metrics/request.html"
+    facts = {
+        "Who": ("user_name", "key_name", "team_name", "end_user", "request_id", "run_id"),
+        "Asked": (
+            *("started_at", "kind", "requested_model", "version_key", "preset", "mode"),
+            *("priority", "streamed"),
+        ),
+        "Answered": (*("outcome", "error_code", "tier", "fallback", "cost_nano", "settled_at"),),
+        "Tokens and times": (
+            *("prompt_tokens", "cached_tokens", "completion_tokens"),
+            *("computed_prompt_tokens", "computed_completion_tokens"),
+            *("ttft_us", "queue_us", "prefill_us", "decode_us", "device_us", "total_us"),
+        ),
+    }
     list_display = (started, caller, model, outcome, tokens, times, cost, "tier")
     sortable_by = (started,)
     list_display_links = (started,)
@@ -239,18 +249,11 @@ class RequestRecordAdmin(RecordAdmin):
         self, request: HttpRequest, context: dict[str, Any], **options: Any
     ) -> HttpResponse:
         record = options["obj"]
-        _give_names([record])
         steps = RequestStep.objects.filter(run_id=record.run_id, started_at=record.started_at)
-        context |= {
-            "groups": {
-                name: [(title(f), shown(record, f)) for f in fields]
-                for name, fields in _FACTS.items()
-            },
-            "bars": [
-                _bar("Request", record, record.total_us),
-                *(_bar(_summary(step), step, record.total_us) for step in steps),
-            ],
-        }
+        context["bars"] = [
+            _bar("Request", record, record.total_us),
+            *(_bar(_summary(step), step, record.total_us) for step in steps),
+        ]
         return super().render_change_form(request, context, **options)
 
 
@@ -276,6 +279,11 @@ def amount(correction: Correction) -> str:
 
 @admin.register(Correction)
 class CorrectionAdmin(RecordAdmin):
+    moment = "slot"
+    facts = {
+        "Correction": ("slot", "delta_nano", "reason", "price_id", "made_by", "made_at"),
+        "Requests": ("user_name", "key_name", "team_name", "version_key", "kind", "preset"),
+    }
     list_display = ("made_at", "slot", "version_key", amount, "reason", "made_by")
     search_fields = ("version_key", "reason", "made_by")
     date_hierarchy = "made_at"

@@ -11,8 +11,8 @@ from django.core.mail import EmailMultiAlternatives, get_connection
 from django.utils import timezone
 from django_q.models import Schedule
 
-from metrics.models import ReportSubscription
-from metrics.reports.formats import usage_html, usage_text
+from metrics.models import ReportSubscription, UsageDay
+from metrics.reports.formats import summary_of, usage_html, usage_text
 from metrics.reports.query import BadQueryError, read_query
 from metrics.reports.usage import usage_report
 from metrics.visibility import visible_to
@@ -39,7 +39,9 @@ def send_due(now: datetime | None = None) -> int:
     sent = 0
     for subscription in subscriptions.select_related("user") if settings.EMAIL_HOST else ():
         first, last = last_whole(subscription.period, today)
-        if subscription.deliveries.filter(period_start=first).exists():
+        was_sent = subscription.deliveries.filter(period_start=first).exists()
+        # Before the first request there is nothing to tell.
+        if was_sent or not UsageDay.objects.filter(day__lte=last).exists():
             continue
         try:
             sent += _send(subscription, first, last, now)
@@ -82,7 +84,8 @@ def _send(subscription: ReportSubscription, first: date, last: date, now: dateti
         logger.info("%s waits until the totals of its time are complete", subscription)
         return False
     title = f"Usage from {first} to {last}"
-    text = "\n\n\n".join(f"{name}\n\n{usage_text(report)}" for name, report in sections)
+    texts = [f"{name}\n\n{usage_text(report)}" for name, report in sections]
+    text = "\n\n\n".join([summary_of(report.query, report.rows, report.as_of), *texts])
     message = EmailMultiAlternatives(title, text, to=[subscription.email])
     message.attach_alternative(usage_html(title, sections), "text/html")
     delivery = None

@@ -32,9 +32,8 @@ FIGURES: Final[dict[str, tuple[Callable[[Sums], Any], Callable[[Any], str]]]] = 
         lambda sums: sums.error_rate,
         lambda rate: NOTHING if rate is None else f"{rate:.2%}",
     ),
-    # With corrections, as in charts and projections.
     "Cost": (lambda sums: sums.total_nano, money),
-    "Corrections": (lambda sums: sums.correction_nano, money),
+    "Of it corrections": (lambda sums: sums.correction_nano, money),
 }
 
 
@@ -143,10 +142,10 @@ def table_of(report: UsageReport, title: str = "") -> Table:
     """A report in numbers that people read, with the totals and those of the time before."""
     query = report.query
     labels = ["Time"] if query.period else []
-    labels += [group.capitalize() for group in query.groups]
+    labels = labels + [group.capitalize() for group in query.groups] or [""]
     sums = [*(row.sums for row in report.rows), report.previous or Sums()]
     has_corrections = any(one.correction_nano for one in sums)
-    figures = [name for name in FIGURES if name != "Corrections" or has_corrections]
+    figures = [name for name in FIGURES if name != "Of it corrections" or has_corrections]
 
     def cells(names: Sequence[str], sums: Sums) -> list[str]:
         padded = [*names, *[""] * len(labels)][: len(labels)]
@@ -158,6 +157,8 @@ def table_of(report: UsageReport, title: str = "") -> Table:
         names += [str(row.group[group]) or NONE for group in query.groups]
         rows.append(cells(names, row.sums))
     last = [cells(["Total"], report.totals)]
+    if labels == [""]:
+        rows, last = last, []
     last += [cells(["Previous"], report.previous)] if report.previous else []
     return Table(title, len(labels), labels + figures, rows, last)
 

@@ -133,7 +133,7 @@ def read_query(
     """
     for name, values in params.items():
         if name not in _KNOWN:
-            raise BadQueryError(name, f"Unknown parameter {name!r}. Known are {', '.join(_KNOWN)}.")
+            raise BadQueryError(name, f"Unknown parameter {name!r}. Known: {', '.join(_KNOWN)}.")
         if name not in _MANY and len(values) > 1:
             raise BadQueryError(name, f"{name!r} is given {len(values)} times: give it once.")
     given = {name: values[0] for name, values in params.items() if name not in _MANY and values[0]}
@@ -163,7 +163,7 @@ def read_query(
 
 def _choice(param: str, value: str, allowed: tuple[str, ...]) -> str:
     if value and value not in allowed:
-        raise BadQueryError(param, f"{param}={value!r} is unknown. Known are {', '.join(allowed)}.")
+        raise BadQueryError(param, f"{param}={value!r} is unknown. Known: {', '.join(allowed)}.")
     return value
 
 

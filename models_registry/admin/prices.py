@@ -17,6 +17,8 @@ _PER_MILLION: Final = (
     *("prompt_usd_per_million_tokens", "cached_usd_per_million_tokens"),
     "completion_usd_per_million_tokens",
 )
+# The time in which somebody fills in the form, after typing the present time.
+_FILLING_IN: Final = timedelta(minutes=5)
 _USUAL_USD: Final = (Decimal("0.001"), Decimal(1000))
 _IN_FORCE: Final = "This price is or was in force. Add another price, with its date."
 
@@ -62,7 +64,7 @@ class PriceForm(RowForm):
                 f"Records are kept for {settings.USAGE_RECORD_DAYS} days, so costs from before "
                 f"{oldest:%Y-%m-%d %H:%M} (UTC) cannot be corrected. Choose a later time."
             )
-        if not is_sure:
+        if not is_sure and valid_from < now - _FILLING_IN:
             raise ValidationError(
                 "This price is for the past: requests since then get corrections of their costs. "
                 "Tick “sure” if so."

@@ -70,6 +70,38 @@ def test_check_of_the_roles(settings: Any, role: str, found: list[str]):
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "found"),
+    [("http://c:4318", []), ("https://c", []), ("c:4318", ["inference.E007"])],
+)
+def test_check_of_the_collector(settings: Any, endpoint: str, found: list[str]):
+    settings.TRACES_ENDPOINT = endpoint
+    assert ids() == found
+
+
+@pytest.mark.parametrize(
+    ("sampler", "found"),
+    [("always_on", []), ("parentbased_traceidratio", []), ("often", ["inference.E008"])],
+)
+def test_check_of_the_sampler(settings: Any, sampler: str, found: list[str]):
+    settings.TRACES_SAMPLER = sampler
+    assert ids() == found
+
+
+def test_settings_refuse_a_bad_switch_of_traces_even_without_a_collector(
+    settings: Any, tmp_path: Path
+):
+    ran = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=settings.BASE_DIR,
+        env={**os.environ, "BRIGADE_HOME": str(tmp_path), "OTEL_ENABLED": "maybe"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "OTEL_ENABLED='maybe': expected true or false" in ran.stderr
+
+
+@pytest.mark.parametrize(
     ("name", "similar", "advice"),
     [
         ("INFERENCE_MAX_QUEUE_SIZES", "INFERENCE_MAX_QUEUE_SIZE", "mean INFERENCE_MAX_QUEUE_SIZE"),

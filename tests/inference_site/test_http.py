@@ -386,3 +386,16 @@ async def test_head_request_has_no_body(api: Api, service: Runtime):  # noqa: F8
             assert (await client.head())[0] == 200
             client.writer.write_eof()
             assert await client.rest() == b""
+
+
+@pytest.mark.filterwarnings("error")
+async def test_static_file_comes_without_a_warning(database: None):  # noqa: F811
+    async with connected() as connect:
+        client = await connect()
+        await client.send(request("GET", "/static/metrics/ledger.css"))
+        status, headers, body = await client.answer()
+        assert (status, headers["content-type"].partition(";")[0]) == (200, "text/css")
+        assert body.startswith(b"/* Pages of reports")
+        unchanged = f"If-Modified-Since: {headers['last-modified']}"
+        await client.send(request("GET", "/static/metrics/ledger.css", unchanged))
+        assert (await client.head())[0] == 304

@@ -1,7 +1,11 @@
 """``manage.py usage``."""
 
 import csv
+import os
+import subprocess
+import sys
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +44,11 @@ def test_command_prints_a_table_with_bars(used: None) -> None:
     assert "1,800" in total
 
 
+def test_command_without_groups_prints_the_total_once(used: None) -> None:
+    _, total = printed("--last", "2d").splitlines()
+    assert total.split()[:2] == ["Total", "1,800"]
+
+
 def test_command_filters_and_prints_csv(used: None) -> None:
     rows = list(
         csv.DictReader(StringIO(printed("--by", "version", "--filter", "model:n", "--csv")))
@@ -51,6 +60,24 @@ def test_command_prints_names_without_orders_to_the_terminal() -> None:
     a_name("user", 1, "\x1b[2Jann\r", timezone.now())
     add(slot_of(timezone.now()).isoformat()[:16])
     assert "?[2Jann?" in printed("--by", "user")
+
+
+@pytest.mark.parametrize("command", ["usage", "demo_usage"])
+def test_command_without_the_service_says_so_in_one_line(
+    command: str, settings, tmp_path: Path, unused_tcp_port: int
+) -> None:
+    away = f"postgres://a:b@127.0.0.1:{unused_tcp_port}/c"
+    ended = subprocess.run(
+        [sys.executable, "manage.py", command],
+        cwd=settings.BASE_DIR,
+        env={**os.environ, "BRIGADE_HOME": str(tmp_path), "DATABASE_URL": away},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (line,) = ended.stderr.splitlines()
+    assert ended.returncode == 1
+    assert line.startswith("Postgres or Redis does not answer: is the service up? ")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """``manage.py demo_usage``: a believable month of usage, to look at the reports."""
 
-from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -9,6 +8,8 @@ from rich.console import Console
 
 from inference_site.tools.demo.usage import NotEmptyError, make_usage
 
+DAYS = 30
+
 
 class Command(BaseCommand):
     help = (
@@ -16,13 +17,10 @@ class Command(BaseCommand):
         "compute their totals. Nothing is sent to a model."
     )
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--days", type=int, default=30, help="length of the past that is made")
-
     def handle(self, *args: Any, **options: Any) -> None:
         console = Console(stderr=True)
         try:
-            made = make_usage(timezone.now(), options["days"])
+            made = make_usage(timezone.now(), DAYS)
         except NotEmptyError as error:
             raise CommandError(str(error)) from error
         console.print(f"{made:,} requests were made up. See the pages under Reports in the admin.")

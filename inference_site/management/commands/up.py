@@ -11,7 +11,6 @@ import redis
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
-from django.db.utils import OperationalError
 from rich.console import Console
 
 from inference_site.embedded import EmbeddedServerError
@@ -58,15 +57,10 @@ class Command(BaseCommand):
     @staticmethod
     def _prepare(console: Console) -> FirstRun | None:
         console.print("Preparing the database and the models …", style="dim")
-        try:
-            with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=5) as client:
-                client.ping()
-        except (redis.RedisError, OSError) as error:
-            raise CommandError(f"REDIS_URL: the server does not answer: {error}") from error
+        with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=5) as client:
+            client.ping()
         try:
             return prepare(console)
-        except OperationalError as error:
-            raise CommandError(f"DATABASE_URL: the server does not answer: {error}") from error
         finally:
             # This process runs as long as the service and needs no connection any more.
             connections.close_all()

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 import aiohttp
+import psutil
 
 from inference_site.tools.bench import machine
 from inference_site.tools.bench.client import open_session
@@ -183,9 +184,9 @@ async def _run(
     warm_up: bool = True,
 ) -> Summary:
     """Run once; measure the machine before the run and the idle peer during it."""
-    before = machine.read_cpu_times()
+    psutil.cpu_percent()
     await asyncio.sleep(QUIET_SECONDS)
-    busy_ratio = machine.busy_ratio(before, machine.read_cpu_times())
+    busy_ratio = psutil.cpu_percent() / 100
     counts = LiveCounts()
     key = PlanKey(experiment.seed, experiment.nonce, part)
     idle_before = machine.process_cpu_seconds(idle_pid) if idle_pid is not None else None

@@ -106,6 +106,17 @@ def test_price_without_a_time_is_in_force_soon(admin: Client, version: ModelVers
     assert price.late_at is None
 
 
+def test_price_from_now_on_is_taken_without_a_question(
+    admin: Client, version: ModelVersion
+) -> None:
+    since = timezone.now().replace(second=0, microsecond=0)
+    a_record(version, since, cost=10**9)
+    add(admin, version, since, prompt_usd_per_million_tokens="3")
+    assert version.prices.get().valid_from == since
+    correct()
+    assert total() == 2 * 10**9
+
+
 @pytest.mark.parametrize("usd", ["1000.01", "0.0005"])
 def test_price_that_looks_like_one_of_a_token_is_asked_about(
     admin: Client, version: ModelVersion, usd: str
@@ -155,9 +166,9 @@ def test_price_to_come_can_be_changed_and_deleted(admin: Client, version: ModelV
 def test_price_for_the_past_is_asked_about_and_corrects_costs(
     admin: Client, version: ModelVersion
 ) -> None:
-    since, until = NOW - timedelta(minutes=2), NOW + timedelta(minutes=2)
+    since, until = NOW - timedelta(minutes=6), NOW + timedelta(minutes=2)
     version.prices.create(valid_from=until, prompt_usd_per_million_tokens=9)
-    for seconds in (1, 60, 119, 121):
+    for seconds in (1, 60, 359, 361):
         a_record(version, NOW - timedelta(seconds=seconds), cost=10**9)
     fields = {"prompt_usd_per_million_tokens": "1.5", "usd_per_device_hour": "7"}
     assert "This price is for the past" in add(admin, version, since, **fields)

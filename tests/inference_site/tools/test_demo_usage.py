@@ -8,14 +8,16 @@ from django.core.management import CommandError, call_command
 from django.db.models import Sum
 
 from inference.models import Team
+from inference_site.management.commands import demo_usage
 from metrics.models import Correction, RequestRecord, RollMark, UsageDay, UsageSlot
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_demo_usage_makes_records_and_all_their_totals() -> None:
+def test_demo_usage_makes_records_and_all_their_totals(monkeypatch: pytest.MonkeyPatch) -> None:
     get_user_model().objects.create_superuser("admin")
-    call_command("demo_usage", days=4)
+    monkeypatch.setattr(demo_usage, "DAYS", 4)
+    call_command("demo_usage")
     made = RequestRecord.objects.aggregate(n=Sum("completion_tokens"), cost=Sum("cost_nano"))
     assert RequestRecord.objects.count() > 1000
     assert not RollMark.objects.exists()

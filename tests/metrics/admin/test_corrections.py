@@ -1,5 +1,6 @@
 """Corrections in the admin: who sees them, and that nobody changes them."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from django.utils import timezone
 
 from metrics.models import Correction
 from models_registry.access import ADMINISTRATORS, VIEWERS
+from tests.metrics.records import a_name
 from tests.models_registry.admin_users import client_of
 
 pytestmark = pytest.mark.django_db
@@ -26,6 +28,17 @@ def test_corrections_are_listed_with_amounts_and_reasons() -> None:
     for shown in ("-$1.50", "m@v1", "wrong", "keeper"):
         assert shown in text
     assert client_of("").get(LIST).status_code == 403
+
+
+def test_page_of_a_correction_has_dollars_names_and_plain_labels() -> None:
+    a_name("user", 1, "ann", timezone.now() - timedelta(days=1))
+    correction = a_correction(delta_nano=13_708_718)
+    page = reverse("admin:metrics_correction_change", args=[correction.pk])
+    text = client_of(VIEWERS).get(page).content.decode()
+    for shown in ("Amount", "$0.014", "Quarter of an hour", "ann", "wrong", "keeper"):
+        assert shown in text
+    for raw in ("13708718", "Delta", "Timeline"):
+        assert raw not in text
 
 
 @pytest.mark.parametrize("action", ["change", "delete"])

@@ -3,11 +3,13 @@
 import csv
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.staticfiles import finders
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -56,6 +58,17 @@ def test_page_without_any_request_says_so(viewer: Client, page: str) -> None:
     answer = viewer.get(reverse(f"{page}_page"))
     assert answer.status_code == 200
     assert "Nothing in this range." in answer.content.decode()
+
+
+def test_usage_without_parts_has_a_line_that_is_called_total(viewer: Client) -> None:
+    add(at(1), 3)
+    (table,) = content(viewer, "usage", last="2d").tables
+    assert ([row[:2] for row in table.rows], table.last) == ([["Total", "3"]], [])
+
+
+def test_print_has_the_total_after_the_last_row_only() -> None:
+    style = Path(finders.find("metrics/ledger.css")).read_text().partition("@media print")[2]
+    assert "tfoot {\n    display: table-row-group;" in style
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -161,8 +174,8 @@ def test_cost_shows_the_month_and_corrections_apart(viewer: Client) -> None:
     assert whole[1:] == search[1:]
     assert figures["This month so far"][0] == whole[1]
     assert " to " in whole[3]
-    assert over_time["thead"][0][-2:] == ["Cost", "Corrections"]
-    assert over_time["tfoot"][0][-2:] == ["$10.80", "-$1.20"]
+    assert over_time["thead"][0][-2:] == ["Cost", "Of it corrections"]
+    assert over_time["tbody"][0][-2:] == ["$10.80", "-$1.20"]
 
 
 def test_cost_lists_the_dearest_group_first(viewer: Client) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from inference.errors import NotFoundError, RetriableError
 from metrics.prometheus.exposition import exposition
 from metrics.prometheus.names import COUNTERS, GAUGES, HISTOGRAMS
 
@@ -49,6 +50,16 @@ def test_documents_name_what_is_exposed(read):
         matched = re.findall(r"(\w+)=~?\"", one)
         grouped = re.findall(r"(?:by|on) \(([\w, ]+)\)", one)
         assert {*matched, *(label for text in grouped for label in text.split(", "))} <= LABELS
+
+
+def test_alert_on_refusals_is_not_about_mistakes_of_clients():
+    (alert,) = [one for one in alert_expressions() if "refused_total" in one]
+    (pattern,) = re.findall('reason=~"(.*)"', alert)
+    passing = {kind.default_code for kind in RetriableError.__subclasses__()}
+    mistakes = {kind.default_code for kind in NotFoundError.__subclasses__()}
+    matched = {code for code in passing | mistakes if re.fullmatch(pattern, code)}
+    assert "model_not_found" in mistakes
+    assert matched == passing - {"host_lost", "too_many_attempts"}
 
 
 def test_dashboard_shows_every_metric():

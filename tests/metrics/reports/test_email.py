@@ -93,6 +93,7 @@ def test_email_shows_what_its_user_may_see(
     before = next(line for line in message.body.splitlines() if "Previous" in line)
     assert (total.split()[1], before.split()[1]) == ("7", "2")
     assert "$1.50" in total
+    assert message.body.startswith("2025-11-24 00:00 to 2025-12-01 00:00, UTC.")
     assert "By model" in page
     assert "n@v1" not in page
     assert "http" not in page
@@ -117,6 +118,13 @@ def test_email_is_not_sent_without_a_server(
 ) -> None:
     settings.EMAIL_HOST = ""
     assert (send_due(MONDAY), mailoutbox) == (0, [])
+
+
+def test_email_is_not_sent_about_a_time_before_the_first_request(
+    subscription: ReportSubscription, mailoutbox: Any
+) -> None:
+    assert (send_due(moment("2025-11-17T01:30")), mailoutbox) == (0, [])
+    assert send_due(moment("2025-11-24T01:30")) == 1
 
 
 def test_email_waits_for_complete_totals(subscription: ReportSubscription, mailoutbox: Any) -> None:

@@ -93,10 +93,16 @@ def test_table_has_totals_and_corrections_only_where_there_are_any() -> None:
     add("2026-11-18T10:00", correction_nano=5_000_000)
     assert table_of(usage_report(query(**asked))).header[-1] == "Cost"
     compared = table_of(usage_report(query(**asked, compare="previous")))
-    assert (compared.header[-1], compared.last[1][-1]) == ("Corrections", "$0.0050")
+    assert (compared.header[-1], compared.last[1][-1]) == ("Of it corrections", "$0.0050")
     add("2026-11-21T10:00", correction_nano=5_000_000)
-    assert table_of(usage_report(query(**asked))).header[-1] == "Corrections"
-    assert table_of(usage_report(query())).labels == 0
+    assert table_of(usage_report(query(**asked))).header[-1] == "Of it corrections"
+
+
+def test_table_of_one_row_is_its_total() -> None:
+    add("2026-11-20T10:00", 3)
+    table = table_of(usage_report(query(**DAY, compare="previous")))
+    lines = [line[:2] for line in (table.header, *table.rows, *table.last)]
+    assert (table.labels, lines) == (1, [["", "Requests"], ["Total", "3"], ["Previous", "0"]])
 
 
 def test_page_prints_names_as_text_and_loads_nothing() -> None:
@@ -112,4 +118,6 @@ def test_page_prints_names_as_text_and_loads_nothing() -> None:
     assert "model_busy" in page
     assert not [word for word in ("http:", "https:", "src=", "url(") if word in page]
     assert "2026-11-20 00:00 to 2026-11-21 00:00, Asia/Tokyo" in page
-    assert "No requests" in usage_html("Usage", [("Nothing", usage_report(query(last="1h")))])
+    assert "No requests" in usage_html(
+        "Usage", [("Nothing", usage_report(query(last="1h", group="key")))]
+    )

@@ -12,7 +12,7 @@ from tests.metrics.reports.totals import moment, query
 @pytest.mark.parametrize(
     ("param", "params", "says"),
     [
-        ("colour", {"colour": "red"}, "Known are from, to"),
+        ("colour", {"colour": "red"}, "Known: from, to"),
         ("group", {"group": "planet"}, "version, model"),
         ("group", {"group": ["model,planet"]}, "'planet'"),
         ("period", {"period": "minute"}, "hour, day, week, month"),

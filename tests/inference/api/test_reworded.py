@@ -1,0 +1,208 @@
+"""Questions in another wording, answered by the semantic cache."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from caching.models import CacheVerdict, SemanticEntry
+from inference.database import in_database
+from inference.queue import keys
+from inference.runs import reworded
+from tests.inference.api.test_caches import PATH, asked, chat
+from tests.stack import Api, FakeModel, body_of, eventually, recorded, sse_events
+
+ASKED = "How do I reset my password?"
+REWORDED = "How can I reset my password?"
+SEMANTIC = {"cache": {"match": "semantic"}}
+
+
+@pytest.fixture
+def embedder(
+    embedding_model: FakeModel, configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> FakeModel:
+    """The embedder of the cache; its vectors of questions of one length are equal."""
+    configure(cache_embedder=embedding_model.slug)
+    # A machine under load takes longer than requests would wait.
+    monkeypatch.setattr(reworded, "PATIENCE_SECONDS", 5.0)
+    return embedding_model
+
+
+async def learned(api: Api, model: FakeModel, text: str = ASKED, count: int = 1) -> None:
+    """Let the cache know the model's answer to a question."""
+    status, _ = await asked(api, chat(model, text) | SEMANTIC)
+    assert status == "miss"
+    await eventually(lambda: _count(SemanticEntry) == count)
+
+
+async def test_question_in_other_words_is_answered_by_the_cache(
+    api: Api, cached_model: FakeModel, embedder: FakeModel
+):
+    cached_model.say("Click on the link.")
+    await learned(api, cached_model)
+    cached_model.say("something else")
+    response = await api.post(PATH, chat(cached_model, REWORDED) | SEMANTIC)
+    assert response["x-brigade-cache"] == "semantic"
+    assert float(response["x-brigade-cache-similarity"]) == pytest.approx(1)
+    content = response.json()
+    assert content["choices"][0]["message"]["content"] == "Click on the link."
+    usage = content["usage"]
+    assert usage["prompt_tokens_details"]["cached_tokens"] == usage["prompt_tokens"]
+    _, hit = await recorded(2)
+    assert (hit.tier, hit.computed_prompt_tokens, hit.computed_completion_tokens) == (
+        "semantic",
+        0,
+        0,
+    )
+    entry = await in_database(SemanticEntry.objects.get)
+    assert (entry.prompt, entry.answer_text, entry.hits) == (ASKED, "Click on the link.", 1)
+
+
+async def test_semantic_hit_is_streamed_and_resumed(
+    api: Api, cached_model: FakeModel, embedder: FakeModel
+):
+    cached_model.say("Click on the link.")
+    await learned(api, cached_model)
+    response = await api.post(PATH, chat(cached_model, REWORDED, stream=True) | SEMANTIC)
+    events = sse_events(await body_of(response))
+    assert response["x-brigade-cache"] == "semantic"
+    again = await api.get(f"/v1/streams/{events[0]['id']}")
+    assert sse_events(await body_of(again)) == events
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("How do I delete my password?", {}),
+        (REWORDED, {"messages": [{"role": "user", "content": REWORDED}]}),
+        (REWORDED, {"max_tokens": 31}),
+        (REWORDED, {"seed": 1}),
+        (REWORDED, {"user": "bob"}),
+        (REWORDED, {"cache": {"match": "retyped"}}),
+        (REWORDED, {"cache": {"match": "semantic", "mode": "refresh"}}),
+    ],
+    ids=str,
+)
+async def test_another_question_is_not_answered_by_the_cache(
+    api: Api, cached_model: FakeModel, embedder: FakeModel, text: str, fields: dict[str, Any]
+):
+    cached_model.say("Click on the link.")
+    await learned(api, cached_model)
+    status, _ = await asked(api, chat(cached_model, text) | SEMANTIC | fields)
+    assert status == "miss"
+
+
+async def test_embedder_that_is_not_in_memory_is_not_loaded(
+    api: Api, cached_model: FakeModel, embedder: FakeModel, redis_client: "redis.Redis"
+):
+    cached_model.say("Click on the link.")
+    await learned(api, cached_model)
+    redis_client.delete("brigade:vectors", *redis_client.scan_iter("brigade:vector:*"))
+    redis_client.hdel(keys.USED, embedder.key)
+    ready: Any = redis_client.zrange(keys.ready(embedder.key), 0, -1)
+    redis_client.zrem(keys.ready(embedder.key), *ready)
+    status, _ = await asked(api, chat(cached_model, REWORDED) | SEMANTIC)
+    assert status == "miss"
+    assert not redis_client.hexists(keys.USED, embedder.key)
+
+
+async def test_slow_search_is_a_miss_in_time(
+    api: Api, cached_model: FakeModel, embedder: FakeModel, monkeypatch: pytest.MonkeyPatch
+):
+    cached_model.say("Click on the link.")
+    await learned(api, cached_model)
+    monkeypatch.setattr(reworded, "PATIENCE_SECONDS", 0.06)
+    find = reworded.store.find
+
+    def find_slowly(*arguments: Any) -> Any:
+        time.sleep(0.5)
+        return find(*arguments)
+
+    monkeypatch.setattr(reworded.store, "find", find_slowly)
+    status, _ = await asked(api, chat(cached_model, REWORDED) | SEMANTIC)
+    assert status == "miss"
+
+
+async def test_share_of_hits_is_compared_with_the_models_own_answer(
+    api: Api, cached_model: FakeModel, embedder: FakeModel, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reworded, "is_compared", lambda *_: True)
+    cached_model.say("Click on the link.")
+    await learned(api, cached_model)
+    cached_model.say("Call 555.")
+    assert (await asked(api, chat(cached_model, REWORDED) | SEMANTIC))[1] == "Click on the link."
+    await eventually(lambda: _count(CacheVerdict) == 1)
+    verdict = await in_database(CacheVerdict.objects.get)
+    assert (verdict.prompt, verdict.answer_text, verdict.agrees) == (REWORDED, "Call 555.", None)
+    # It waits for a person.
+    entry = await in_database(SemanticEntry.objects.get)
+    assert entry.state == SemanticEntry.State.SUSPECT
+    assert len(await recorded(2)) == 2
+
+
+async def test_stopped_cache_answers_nothing(
+    api: Api, cached_model: FakeModel, embedder: FakeModel, monkeypatch: pytest.MonkeyPatch
+):
+    cached_model.say("Click on the link.")
+    await learned(api, cached_model)
+    monkeypatch.setattr(reworded.verdicts, "is_stopped", lambda *_: True)
+    assert (await asked(api, chat(cached_model, REWORDED) | SEMANTIC))[0] == "miss"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "forgotten"),
+    [
+        ({"everything": True}, 1),
+        ({"user": "ada"}, 1),
+        ({"version": "another@v1"}, 0),
+        ({"end_user": "", "older_than": 0}, 1),
+        ({"older_than": 3600}, 0),
+        ({"preset": "gamma"}, 0),
+    ],
+    ids=str,
+)
+async def test_answers_are_forgotten_in_all_caches(
+    api: Api,
+    cached_model: FakeModel,
+    embedder: FakeModel,
+    redis_client: "redis.Redis",
+    conditions: dict[str, Any],
+    forgotten: int,
+):
+    cached_model.say("Click on the link.")
+    redis_client.delete(keys.CACHED)
+    await learned(api, cached_model)
+    response = await api.post("/api/cache/forget", conditions)
+    assert response.status_code == 200, response.content
+    counts = response.json()
+    assert (counts["answers"], counts["semantic_entries"]) == (forgotten, forgotten)
+    status, _ = await asked(api, chat(cached_model) | SEMANTIC)
+    assert status == "miss"
+    expected = "miss" if forgotten else "exact"
+    assert (await asked(api, chat(cached_model, ASKED) | SEMANTIC))[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("conditions", "param"),
+    [
+        ({}, None),
+        ({"everything": True, "version": "m@v1"}, None),
+        ({"user": "nobody"}, "user"),
+        ({"key": "xyz"}, "key"),
+        ({"older_than": -1}, "older_than"),
+    ],
+    ids=str,
+)
+async def test_forgetting_needs_sensible_conditions(
+    api: Api, service: Any, conditions: dict[str, Any], param: str | None
+):
+    response = await api.post("/api/cache/forget", conditions)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param
+
+
+def _count(model: Any) -> int:
+    count: int = model.objects.count()
+    return count

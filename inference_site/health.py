@@ -9,6 +9,7 @@ from typing import Any
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 
+from caching.semantic.verdicts import tallies
 from inference.api.view import json_response
 from inference.conf import inference_settings
 from inference.database import in_database
@@ -35,7 +36,8 @@ class Wanted:
     """Desired and observed state in the registry.
 
     ``pinned`` are keys of versions. On ``crowded`` nodes not all desired versions fit at once.
-    ``config`` is the preset that the settings load.
+    ``config`` is the preset that the settings load, ``stopped`` the semantic caches that have
+    stopped, by version and preset.
     """
 
     replicas: Sequence[ReplicaStatus] = ()
@@ -43,6 +45,7 @@ class Wanted:
     crowded: Sequence[NodeFit] = ()
     config: str | None = None
     orchestration_mode: str = "single"
+    stopped: Sequence[str] = ()
 
 
 async def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
@@ -105,10 +108,11 @@ def readiness(
             },
         },
     }
+    notices = [*numbers, *(f"The semantic cache of {one} has stopped." for one in wanted.stopped)]
     if reasons:
         content["reason"] = " ".join(reasons)
-    elif numbers:
-        content["notice"] = " ".join(numbers)
+    elif notices:
+        content["notice"] = " ".join(notices)
     return content
 
 
@@ -198,6 +202,7 @@ async def _ask_postgres() -> Wanted:
             crowded=crowded_nodes(configured_now(), settings.node_name),
             config=preset.name if preset else None,
             orchestration_mode=preset.orchestration_mode if preset else "single",
+            stopped=[f"{one.version_key} {one.preset}" for one in tallies() if one.is_stopped],
         )
 
     return await in_database(ask)

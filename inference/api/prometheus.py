@@ -12,6 +12,7 @@ from django.utils import timezone
 from redis.asyncio import Redis
 from rest_framework.request import Request
 
+from caching.semantic.verdicts import tallies
 from inference.api.view import ApiView, principal_in
 from inference.database import in_database
 from inference.errors import PermissionDeniedError
@@ -37,17 +38,17 @@ class Prometheus(ApiView):
     required_scope = METRICS_READ
 
     async def get(self, request: Request) -> HttpResponse:
-        kv_cells, roll_lag = await in_database(_registry, principal_in(request).user_id)
+        kv_cells, gauges = await in_database(_rows, principal_in(request).user_id)
         shared = runtime()
         fields = await _live(shared.redis, kv_cells, shared.settings.lease_seconds)
-        fields[names.ROLL_LAG.name] = roll_lag
+        fields |= gauges
         # In a thread: thousands of lines must not hold up the streams of this process.
         text = await asyncio.to_thread(exposition, fields, kv_cells)
         return HttpResponse(text, content_type=CONTENT_TYPE)
 
 
-def _registry(user_id: int) -> tuple[dict[str, int], float]:
-    """The KV cells of a host by version key, and the age of the oldest totals out of date.
+def _rows(user_id: int) -> tuple[dict[str, int], dict[str, float]]:
+    """The KV cells of a host by version key, and the gauges that Postgres gives.
 
     Raises:
         PermissionDeniedError: the user may not see the usage of all users.
@@ -60,7 +61,12 @@ def _registry(user_id: int) -> tuple[dict[str, int], float]:
     rows = ModelVersion.objects.values_list("model__slug", "label", "kv_cells")
     slot = RollMark.objects.aggregate(oldest=Min("slot"))["oldest"]
     lag = (timezone.now() - slot - _SLOT).total_seconds() if slot else 0.0
-    return {f"{slug}@{label}": cells for slug, label, cells in rows}, max(0.0, lag)
+    gauges = {
+        field_of(names.CACHE_WRONG, one.version_key, one.preset): one.wrong / one.comparisons
+        for one in tallies()
+    }
+    gauges[names.ROLL_LAG.name] = max(0.0, lag)
+    return {f"{slug}@{label}": cells for slug, label, cells in rows}, gauges
 
 
 async def _live(

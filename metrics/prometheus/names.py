@@ -41,6 +41,11 @@ COST = Metric("brigade_cost_usd", "Cost of requests in US dollars.", per=NANODOL
 DEVICE = Metric("brigade_device_seconds", "Time of devices spent on requests.", per=MICROSECONDS)
 FALLBACKS = Metric("brigade_fallbacks", "Requests that a fallback version answered.")
 CACHE_HITS = Metric("brigade_cache_hits", "Requests that a cache answered.", ("version", "tier"))
+CACHE_WRONG = Metric(
+    "brigade_cache_semantic_wrong_ratio",
+    "Part of the compared hits of the semantic cache whose answers do not agree.",
+    ("version", "preset"),
+)
 LOADS = Metric("brigade_loads", "Loads of a version into memory that were begun.")
 
 TTFT = Histogram("brigade_time_to_first_token_seconds", "Time from admission to the first token.")
@@ -72,5 +77,5 @@ COUNTERS = (
 HISTOGRAMS = (TTFT, INTER_TOKEN, QUEUE, PREFILL, DECODE, TOTAL)
 GAUGES = (
     *(RUNNING, WAITING, KV_USAGE, RESIDENT, QUEUE_DEPTH, READY),
-    *(OPEN, UNWRITTEN, ROLL_LAG, CONTROLLER),
+    *(OPEN, UNWRITTEN, ROLL_LAG, CONTROLLER, CACHE_WRONG),
 )

@@ -61,7 +61,7 @@ async def test_full_queue_is_503_with_retry_after(
     configure(max_queue_size=1)
     waiting = asyncio.create_task(api.post(PATH, chat(version)))
     await eventually(lambda: redis_client.zcard(keys.queue(version.key)))
-    response = await api.post(PATH, chat(version, stream=stream))
+    response = await api.post(PATH, chat(version, stream=stream, user="another"))
     assert response.status_code == 503
     assert response.json()["error"]["code"] == "model_busy"
     assert int(response["Retry-After"]) >= 1

@@ -12,7 +12,7 @@ from metrics.prometheus.exposition import exposition
 from metrics.prometheus.names import COUNTERS, GAUGES, HISTOGRAMS
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
-LABELS = {"version", "kind", "outcome", "reason", "tier", "le"}
+LABELS = {"version", "preset", "kind", "outcome", "reason", "tier", "le"}
 
 
 def dashboard_expressions() -> list[str]:

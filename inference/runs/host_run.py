@@ -75,6 +75,7 @@ class HostRun(Run):
         self._repeats = repeats
         self._repeating: set[int] = set()
         self._has_begun = self._has_settled = False
+        self._is_stopped = asyncio.Event()
         self._read = [Usage(0, 0)] * header.choices
         self._streams = list(header.item_ids)
         self._choice_of = {one: choice for choice, one in enumerate(self._streams)}
@@ -114,10 +115,12 @@ class HostRun(Run):
         self.cache = note_of(places)
 
     async def _play(self, choice: int, frames: Sequence[Frame], pace: float) -> None:
-        """Give an answer from the cache."""
+        """Give an answer from the cache; all the rest at once when the run is stopped."""
         for number, frame in enumerate(frames, 1):
             if pace and isinstance(frame, Delta):
-                await asyncio.sleep(len(frame.token_ids) / pace)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(len(frame.token_ids) / pace):
+                        await self._is_stopped.wait()
             if self._followed is not None:
                 entry = (self._streams[choice], number, as_hit(frame))
                 self._followed.entries.put_nowait(entry)
@@ -141,6 +144,7 @@ class HostRun(Run):
 
     async def stop(self) -> bool:
         """Cancel what still runs; False when all had ended."""
+        self._is_stopped.set()
         running = [index for index, choice in enumerate(self.choices) if not choice.is_over]
         return any([await self._cancel(choice) for choice in running])
 

@@ -408,3 +408,16 @@ async def _differences(client: "redis.Redis") -> dict[str, int]:
     findings = await in_database(check, client)
     assert any("computed tokens" in finding.name for finding in findings)
     return {one.name: one.difference for one in findings if one.difference}
+
+
+async def test_client_that_leaves_a_paced_answer_is_settled_at_once(
+    api: Api, cached_model: FakeModel
+):
+    cached_model.say("0123456789")
+    await asked(api, chat(cached_model))
+    body = chat(cached_model, stream=True, cache={"pace": 0.1})
+    async with http_request(api, body) as client:
+        assert (await client.receive_output(timeout=10))["status"] == 200
+        await client.send_input({"type": "http.disconnect"})
+    _, hit = await recorded(2)
+    assert hit.tier == "exact"

@@ -108,7 +108,7 @@ class FakeModel:
     backend: FakeBackend
     engine: StepEngine
     launch_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    # Without them its host lets no answer be cached.
+    # Without them the host of a text model lets no answer be cached.
     weights: str = ""
 
     @property
@@ -237,6 +237,9 @@ def register_version(path: Path, type_: str = "text_generation", **fields: Any) 
 def host_of(model: FakeModel, client: "redis.Redis") -> Iterator[None]:
     """Serve a model from a thread of this process."""
     stop = threading.Event()
+    path, weights = django_settings.INFERENCE.models_dir / model.version.file_name, model.weights
+    if model.version.model.type == "embedding":
+        weights = weights_of(model.version, path)
     host = Host(
         HostClaims(client, model.launch_id, model.key),
         model.engine,
@@ -250,7 +253,7 @@ def host_of(model: FakeModel, client: "redis.Redis") -> Iterator[None]:
             stream_ttl_seconds=600,
         ),
         abort=model.backend.abort,
-        facts={"node": "test", "weights": model.weights},
+        facts={"node": "test", "weights": weights},
         stop_requested=stop.is_set,
         on_draining=lambda: None,
     )
@@ -418,8 +421,6 @@ def embedding_model(
         embedding_dimensions=EMBEDDING_DIMENSIONS,
         chat_template="",
     )
-    engine = EmbeddingEngine(FakeEmbeddingBackend())
-    weights = weights_of(version, smollm2_path)
-    fake = FakeModel(version, FakeBackend(1), engine, weights=weights)
+    fake = FakeModel(version, FakeBackend(1), EmbeddingEngine(FakeEmbeddingBackend()))
     with host_of(fake, redis_client):
         yield fake

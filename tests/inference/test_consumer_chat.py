@@ -11,7 +11,7 @@ from channels.testing import WebsocketCommunicator
 from rest_framework_simplejwt.tokens import AccessToken
 
 from inference.database import in_database
-from inference.messages import Delta, Failed, Started
+from inference.messages import Delta, Failed, Started, run_id_of
 from inference.models import ApiKey
 from inference.runs.runtime import Runtime
 from inference_site.asgi import application
@@ -414,7 +414,7 @@ async def test_consumer_that_only_follows_does_not_stop_by_leaving(
         await own.send("stream_chat", model=version.model.slug, prompt="Hi")
         item = await scripted_host.answer(Started(3), Delta("x", [1]))
         async with socket_of(api) as follower:
-            await follower.send("resume", stream_id=item.id.rpartition(".")[0])
+            await follower.send("resume", stream_id=run_id_of(item.id))
             await follower.until("stream_token")
         assert scripted_host.claims.controls() == []
 
@@ -445,7 +445,7 @@ async def test_consumer_tells_of_a_failure_and_goes_on(
         item = await scripted_host.answer(Started(3), Delta("x", [1]), Failed("host_lost", "Died."))
         *_, last = await socket.until("error")
         assert only_error(last)["code"] == "host_lost"
-        assert last[1]["stream_id"] == item.id.rpartition(".")[0]
+        assert last[1]["stream_id"] == run_id_of(item.id)
         assert last[1]["request_id"] == "r"
         assert last[1]["error"]["details"]["retry_after_ms"] > 0
 

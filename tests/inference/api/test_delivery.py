@@ -11,7 +11,7 @@ import redis
 from asgiref.testing import ApplicationCommunicator
 from openai._streaming import SSEDecoder
 
-from inference.messages import Delta, Failed, Finished, Generation, Started, Usage
+from inference.messages import Delta, Failed, Finished, Generation, Started, Usage, run_id_of
 from inference.queue import keys
 from inference.runs.host_run import HostRun
 from inference.runs.runtime import Runtime
@@ -83,7 +83,7 @@ async def test_n_that_the_queue_cannot_hold_queues_none(
     assert response.json()["error"]["param"] == "n"
     waiting = asyncio.create_task(api.post(PATH, chat(version)))
     await eventually(lambda: redis_client.zcard(keys.queue(version.key)))
-    assert (await api.post(PATH, chat(version, n=2))).status_code == 503
+    assert (await api.post(PATH, chat(version, n=2, user="another"))).status_code == 503
     assert redis_client.zcard(keys.queue(version.key)) == 1
     await scripted_host.answer(Started(3), Finished("stop", Usage(3, 0)))
     assert (await waiting).status_code == 200
@@ -188,7 +188,7 @@ async def test_failure_after_the_first_frame_is_one_error_event_and_the_end(
     assert list(error) == ["error"]
     assert error["error"]["code"] == "host_lost"
     assert "".join(c["choices"][0]["delta"].get("content", "") for c in chunks) == "par"
-    record = await record_of(item.id.rpartition(".")[0])
+    record = await record_of(run_id_of(item.id))
     assert (record.outcome, record.error_code) == ("failed", "host_lost")
 
 
@@ -336,7 +336,7 @@ async def test_stream_that_waits_longer_than_an_unread_one_is_kept(
     body = {"model": version.model.slug, "prompt": "Hi", "stream": True}
     first = asyncio.create_task(api.post("/v1/completions", body))
     item = await asyncio.to_thread(scripted_host.claim)
-    again = await api.get(f"/v1/streams/{item.id.rpartition('.')[0]}")
+    again = await api.get(f"/v1/streams/{run_id_of(item.id)}")
     reading = asyncio.create_task(body_of(again))
     done, _ = await asyncio.wait([reading], timeout=0.3)
     assert not done

@@ -61,7 +61,7 @@ async def test_stream_that_is_left_costs_the_tokens_that_were_streamed(
             seen += (await communicator.receive_output(timeout=10))["body"]
         await communicator.send_input({"type": "http.disconnect"})
     (record,) = await recorded()
-    entries: Any = redis_client.xrange(keys.stream(f"{record.run_id}.0"))
+    entries: Any = redis_client.xrange(keys.stream(f"{record.run_id}-shared.0"))
     frames = [decode_frame(fields[b"f"]) for _, fields in entries]
     streamed = sum(len(frame.token_ids) for frame in frames if isinstance(frame, Delta))
     assert record.outcome == "cancelled"

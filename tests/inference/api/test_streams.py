@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from inference.messages import Delta, Finished, Started, Usage
+from inference.messages import Delta, Finished, Started, Usage, run_id_of
 from inference.runs.runtime import Runtime
 from models_registry.models import ModelVersion
 from tests.stack import (
@@ -96,7 +96,7 @@ async def test_stream_can_be_followed_while_it_runs(
 ):
     request = asyncio.create_task(api.post("/v1/chat/completions", chat(version.model.slug)))
     item = await scripted_host.answer(Started(3), Delta("first ", [1]))
-    run_id = item.id.rpartition(".")[0]
+    run_id = run_id_of(item.id)
     original = await request
     follower = await api.get(f"/v1/streams/{run_id}")
     scripted_host.publish(item, [Delta("second", [2]), Finished("stop", Usage(3, 2))], after=2)
@@ -110,7 +110,7 @@ async def test_leaving_a_followed_stream_does_not_stop_it(
     request = asyncio.create_task(api.post("/v1/chat/completions", chat(version.model.slug)))
     item = await scripted_host.answer(Started(3), Delta("first ", [1]))
     original = await request
-    follower = await api.get(f"/v1/streams/{item.id.rpartition('.')[0]}")
+    follower = await api.get(f"/v1/streams/{run_id_of(item.id)}")
     content = aiter(follower.streaming_content)
     assert b"assistant" in await anext(content)
     await content.aclose()
@@ -157,7 +157,7 @@ async def test_stream_of_somebody_else_is_404_and_goes_on(
 ):
     request = asyncio.create_task(api.post("/v1/chat/completions", chat(version.model.slug)))
     item = await scripted_host.answer(Started(3), Delta("secret", [1]))
-    path = f"/v1/streams/{item.id.rpartition('.')[0]}"
+    path = f"/v1/streams/{run_id_of(item.id)}"
     original = await request
     for response in (await stranger.get(path), await stranger.delete(path)):
         assert response.status_code == 404

@@ -397,7 +397,7 @@ def model(
 def cached_model(
     version: ModelVersion, redis_client: "redis.Redis", service: Runtime, smollm2_path: Path
 ) -> Iterator[FakeModel]:
-    """As ``model``, and its answers are cached."""
+    """A host thread like that of ``model`` whose answers are cached."""
     backend = ByteBackend(kv_cells=KV_CELLS)
     engine = Engine(backend, EngineConfig(kv_cells=KV_CELLS, max_sequences=8))
     weights = weights_of(version, smollm2_path)

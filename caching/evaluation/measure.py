@@ -29,10 +29,14 @@ class Pair:
     same_history: bool = True
 
 
-def repository_pairs() -> Iterator[Pair]:
-    for line in PAIRS.read_text().splitlines():
-        label, kind, a, b = line.split("\t")
-        yield Pair(OURS, kind, label == "trap", a, b)
+def pairs_of(path: Path) -> Iterator[Pair]:
+    """The pairs of a file. Raises ``ValueError`` for a line that is none."""
+    source = OURS if path == PAIRS else path.name
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        label, *rest = line.split("\t")
+        if label not in ("hit", "trap") or len(rest) != 3:
+            raise ValueError(f"line {number} is not: hit or trap, kind, question, question")
+        yield Pair(source, rest[0], label == "trap", *rest[1:])
 
 
 def fow_cache_pairs() -> Iterator[Pair]:

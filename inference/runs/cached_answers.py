@@ -76,7 +76,7 @@ def plans_of(
 
 
 def scope_of(order: Order, principal: Principal) -> tuple[int | str, ...]:
-    """Whose answers count for an order."""
+    """The users whose answers count for an order."""
     scopes = {"all": (), "user": (principal.user_id,)}
     return scopes.get(order.cache.scope, (principal.user_id, order.end_user))
 

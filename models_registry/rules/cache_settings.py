@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 SCOPES: Final = ("end_user", "user", "all")
-"""Whose answers count, from narrow to wide: the end user's of one account, the account's, all."""
+"""The users whose answers count: the end user of one account, the account, all."""
 
 
 class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

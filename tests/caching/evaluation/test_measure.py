@@ -13,7 +13,7 @@ from caching.evaluation.measure import (
     is_served_by_canonical_form,
     is_served_by_guard,
     measured,
-    repository_pairs,
+    pairs_of,
 )
 from caching.evaluation.pairs import pairs
 
@@ -25,7 +25,7 @@ def test_pairs_are_those_that_the_rules_make():
 
 def test_pairs_are_enough_and_of_all_kinds():
     labels, kinds = Counter[bool](), Counter[str]()
-    for pair in repository_pairs():
+    for pair in pairs_of(PAIRS):
         labels[pair.trap] += 1
         kinds[pair.kind] += 1
     assert labels[True] >= 1_000
@@ -39,7 +39,7 @@ def test_pairs_are_enough_and_of_all_kinds():
 
 
 def test_measured_pairs_reach_the_floors():
-    rows = measured([*repository_pairs(), *fow_cache_pairs()])
+    rows = measured([*pairs_of(PAIRS), *fow_cache_pairs()])
     assert failures(rows) == []
     assert sum(row.pairs for row in rows if row.source == FOW_CACHE) == 840
     assert sum(row.served for row in rows if row.trap) == 0

@@ -9,11 +9,27 @@ import pytest
 import redis
 
 from inference.database import in_database
+from inference.engine.config import EngineConfig
+from inference.engine.engine import Engine
+from inference.orders import resolution
 from inference.queue import keys
 from metrics.ledger import store
 from metrics.ledger.check import check
+from models_registry.catalogue.rollout import set_default
+from models_registry.models import ModelVersion
 from tests.inference.api.test_delivery import http_request
-from tests.stack import Api, FakeModel, body_of, eventually, record_of, recorded, sse_events
+from tests.stack import (
+    KV_CELLS,
+    Api,
+    ByteBackend,
+    FakeModel,
+    body_of,
+    eventually,
+    host_of,
+    record_of,
+    recorded,
+    sse_events,
+)
 
 PATH = "/v1/chat/completions"
 
@@ -421,3 +437,45 @@ async def test_client_that_leaves_a_paced_answer_is_settled_at_once(
         await client.send_input({"type": "http.disconnect"})
     _, hit = await recorded(2)
     assert hit.tier == "exact"
+
+
+async def test_answers_fit_the_version_they_name_while_the_default_changes(
+    api: Api,
+    cached_model: FakeModel,
+    redis_client: "redis.Redis",
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(resolution, "OFFER_SECONDS", 0.0)
+
+    def add_version() -> FakeModel:
+        version = ModelVersion.objects.get(pk=cached_model.version.pk)
+        version.pk, version.label, version.is_default = None, "v2", False
+        version._state.adding = True
+        version.save()
+        backend = ByteBackend(kv_cells=KV_CELLS)
+        engine = Engine(backend, EngineConfig(kv_cells=KV_CELLS, max_sequences=8))
+        return FakeModel(version, backend, engine, weights=cached_model.weights)
+
+    newer = await in_database(add_version)
+    cached_model.say("old")
+    newer.say("new")
+    said = {cached_model.key: "old", newer.key: "new"}
+    seen: list[tuple[str, str]] = []
+    is_over = False
+
+    async def ask() -> None:
+        while not is_over:
+            response = await api.post(PATH, chat(cached_model))
+            text = response.json()["choices"][0]["message"]["content"]
+            assert text == said[response["x-brigade-model-version"]]
+            seen.append((text, response["x-brigade-cache"]))
+
+    with host_of(newer, redis_client):
+        asking = [asyncio.create_task(ask()) for _ in range(4)]
+        for number in range(15):
+            await in_database(set_default, (newer, cached_model)[number % 2].version)
+            enough = len(seen) + 10
+            await eventually(lambda enough=enough: len(seen) >= enough)
+        is_over = True
+        await asyncio.gather(*asking)
+    assert {("old", "exact"), ("new", "exact")} <= set(seen)

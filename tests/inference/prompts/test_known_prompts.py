@@ -36,7 +36,7 @@ def shared() -> Iterator[CountingTokenizer]:
 
 @pytest.fixture
 def tokenizer(shared: CountingTokenizer) -> CountingTokenizer:
-    """With nothing in memory."""
+    """A cache with nothing in memory."""
     shared._known, shared.calls = KnownPrompts(), 0
     return shared
 

@@ -34,7 +34,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def frames(axes: list[int], dimensions: int = 4) -> list[Frame]:
-    """What a host answers: unit vectors along axes, for texts of one token each."""
+    """The answer of a host: unit vectors along axes, for texts of one token each."""
     data = np.eye(dimensions, dtype="<f4")[axes].tobytes()
     usage = Usage(len(axes), 0, computed_prompt_tokens=len(axes))
     return [Started(len(axes)), Vectors(dimensions, data, len(axes)), Finished("stop", usage)]

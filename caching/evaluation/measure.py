@@ -36,7 +36,8 @@ def pairs_of(path: Path) -> Iterator[Pair]:
         label, *rest = line.split("\t")
         if label not in ("hit", "trap") or len(rest) != 3:
             raise ValueError(f"line {number} is not: hit or trap, kind, question, question")
-        yield Pair(source, rest[0], label == "trap", *rest[1:])
+        kind, a, b = rest
+        yield Pair(source, kind, label == "trap", a, b)
 
 
 def fow_cache_pairs() -> Iterator[Pair]:

@@ -461,6 +461,7 @@ async def test_answers_fit_the_version_they_name_while_the_default_changes(
     newer.say("new")
     said = {cached_model.key: "old", newer.key: "new"}
     seen: list[tuple[str, str]] = []
+    enough: list[int] = []
     is_over = False
 
     async def ask() -> None:
@@ -474,8 +475,8 @@ async def test_answers_fit_the_version_they_name_while_the_default_changes(
         asking = [asyncio.create_task(ask()) for _ in range(4)]
         for number in range(15):
             await in_database(set_default, (newer, cached_model)[number % 2].version)
-            enough = len(seen) + 10
-            await eventually(lambda enough=enough: len(seen) >= enough)
+            enough.append(len(seen) + 10)
+            await eventually(lambda: len(seen) >= enough[-1])
         is_over = True
         await asyncio.gather(*asking)
     assert {("old", "exact"), ("new", "exact")} <= set(seen)

@@ -2,14 +2,17 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import flatten
 from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.timesince import timesince
+from redis import Redis
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.decorators import action, display
 
+from caching.answers import forget
 from caching.models import CacheVerdict, SemanticEntry
 from caching.semantic import store, verdicts
 
@@ -99,7 +102,10 @@ class SemanticEntryAdmin(ReadOnly, ModelAdmin):
 
     @action(description="Forget", permissions=["forget"])
     def forget(self, request: HttpRequest, entries: QuerySet[SemanticEntry]) -> None:
-        count = sum(store.forget(key=entry.key) for entry in entries)
+        keys = {entry.key for entry in entries}
+        with Redis.from_url(settings.REDIS_URL) as client:
+            forget(client, lambda key, _: key in keys)
+        count = sum(store.forget(key=key) for key in keys)
         self.message_user(request, f"{count} answer(s) forgotten.", messages.SUCCESS)
 
 

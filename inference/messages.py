@@ -275,7 +275,7 @@ def decode_header(data: bytes) -> RunHeader:
 
 
 def as_hit(frame: Frame) -> Frame:
-    """A last frame for a request that it was not computed for: all of its prompt is cached."""
+    """Return a last frame as a reader without the computed tokens gets it: its prompt is cached."""
     if not isinstance(frame, TERMINAL) or frame.usage is None:
         return frame
     prompt, completion = frame.usage.prompt_tokens, frame.usage.completion_tokens

@@ -30,7 +30,7 @@ class Pair:
 
 
 def pairs_of(path: Path) -> Iterator[Pair]:
-    """The pairs of a file. Raises ``ValueError`` for a line that is none."""
+    """The pairs of a file. Raises ``ValueError`` for a malformed line."""
     source = OURS if path == PAIRS else path.name
     for number, line in enumerate(path.read_text().splitlines(), 1):
         label, *rest = line.split("\t")

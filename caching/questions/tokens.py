@@ -11,7 +11,7 @@ HESITATIONS = frozenset(("um", "uh", "uhm", "umm", "erm", "hmm"))
 _OPENER = (
     r"(?:how|hows|what|whats|where|wheres|who|when|why|which|can|cant|could|is|are|do|does|did|"
     r"will|would|should|has|have|my|i|im|ive|so|um|uh|uhm|erm|er|ok|okay|hi|hello|hey|please|"
-    r"just|sorry|quick|could|does)\b"
+    r"just|sorry|quick)\b"
 )
 _GREETING = (
     r"(?:hi|hello|hey|hiya)(?:\s+(?:there|all|team|everyone|folks|guys))?"

@@ -74,12 +74,17 @@ def has_pgvector() -> bool:
 
 
 def find(
-    partition: bytes, facts_digest: bytes, vector: Vector, floor: float, guard: Callable[[str], str]
+    partition: bytes,
+    facts_digest: bytes,
+    vector: Vector,
+    floor: float,
+    oldest: datetime,
+    guard: Callable[[str], str],
 ) -> Hit | None:
     """Return the nearest entry that ``guard`` lets pass, out of few, and count the hit.
 
     ``guard`` gets an entry's question and returns why its answer must not be given, or "". No
-    entry has a cosine below ``floor``.
+    entry has a cosine below ``floor``, or was made before ``oldest``.
     """
 
     def search() -> Hit | None:
@@ -87,7 +92,10 @@ def find(
         entries = SemanticEntry.objects.in_bulk([entry_id for entry_id, _ in nearest])
         for entry_id, similarity in nearest:
             entry = entries.get(entry_id)
-            if entry is not None and similarity >= floor and not guard(entry.prompt):
+            # No comparison with a similarity that is no number holds.
+            if entry is None or not (similarity >= floor and entry.created_at >= oldest):
+                continue
+            if not guard(entry.prompt):
                 _count_hit(entry_id)
                 return Hit(entry, similarity)
         return None
@@ -152,6 +160,11 @@ def forget(
     with transaction.atomic():
         verdicts.update(prompt="", answer_text="")
         return _delete(entries)
+
+
+def versions() -> set[str]:
+    """The keys of the versions that have entries."""
+    return set(SemanticEntry.objects.values_list("version_key", flat=True).distinct())
 
 
 def expire(now: datetime) -> int:

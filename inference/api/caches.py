@@ -12,6 +12,7 @@ from msgspec import Meta
 from redis import Redis
 from rest_framework.request import Request
 
+from caching.answers import CachedAnswer, forget
 from caching.semantic import store
 from inference.api.view import ApiView, body_of, json_response
 from inference.conf import inference_settings
@@ -19,8 +20,6 @@ from inference.database import in_database
 from inference.errors import InvalidRequestError
 from inference.orders.requests import EndUser, Name, StrictStruct
 from inference.principal import MODELS_OPERATE
-from inference.queue.cache_plan import CachedAnswer
-from inference.queue.forgetting import forget
 
 
 class ForgetRequest(StrictStruct, kw_only=True):

@@ -19,7 +19,7 @@ from inference.api.cache_header import CACHE_HEADER, cache_options
 from inference.api.ignored import HEADER, header_value, report_ignored
 from inference.conf import inference_settings
 from inference.database import in_database
-from inference.errors import PayloadTooLargeError
+from inference.errors import InvalidRequestError, PayloadTooLargeError
 from inference.orders.hints import hints_in
 from inference.orders.parsing import decode_json, parse
 from inference.orders.requests import OpenAIRequest
@@ -137,7 +137,11 @@ def body_of(request: Request, kind: type[Body], max_body_bytes: int) -> Body:
     if issubclass(kind, OpenAIRequest):
         note_ignored(request, hints_in(raw))
         if isinstance(raw, dict) and (text := request.headers.get(CACHE_HEADER)):
-            raw.setdefault("cache", cache_options(text))
+            if "cache" in raw:
+                raise InvalidRequestError(
+                    f"Send either 'cache' or the header {CACHE_HEADER}.", param="cache"
+                )
+            raw["cache"] = cache_options(text)
     return parse(raw, kind)
 
 

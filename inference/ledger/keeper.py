@@ -12,12 +12,13 @@ from django.utils import timezone
 from redis import Redis
 from redis.exceptions import RedisError
 
+from caching.answers import cached_answers, forget_outdated
 from caching.semantic import store
 from inference.conf import InferenceSettings
 from inference.ledger.fleet_samples import FleetSamples
 from inference.ledger.late_prices import correct_late_prices
 from inference.ledger.orphans import settle_orphans, write_unwritten
-from inference.queue.forgetting import forget_outdated
+from inference.queue import keys
 from metrics.ledger.keep import Upkeep
 from metrics.ledger.refusals import copy_refusals
 
@@ -40,7 +41,10 @@ def keep_ledger(client: Redis, settings: InferenceSettings, stop: threading.Even
     samples, upkeep = FleetSamples(), Upkeep()
 
     def forget_old() -> None:
-        forget_outdated(client, keeps_unloaded=settings.cache_keeps_unloaded)
+        unloaded = set() if settings.cache_keeps_unloaded else _unloaded(client)
+        forget_outdated(client, unloaded)
+        for version in unloaded:
+            store.forget(version=version)
         store.expire(timezone.now())
 
     duties: list[Callable[[], object]] = [
@@ -67,6 +71,12 @@ def keep_ledger(client: Redis, settings: InferenceSettings, stop: threading.Even
         # Totals of a full quarter of an hour take seconds: they may use a tenth of the time.
         pause = min(max(EVERY_SECONDS, 9 * (time.monotonic() - began)), LONGEST_PAUSE_SECONDS)
     django.db.connection.close()
+
+
+def _unloaded(client: Redis) -> set[str]:
+    """The versions with cached answers that no host has in memory."""
+    versions = {about.version for _, about in cached_answers(client)} | store.versions()
+    return {version for version in versions if not client.exists(keys.ready(version))}
 
 
 def _at_most_every(seconds: float, duty: Callable[[], None]) -> Callable[[], None]:

@@ -47,7 +47,7 @@ def cache_policy(
     take the place of the service's. A request may narrow the scope.
 
     Raises:
-        InvalidRequestError: the scope is wider, or the similarity lower, than allowed.
+        InvalidRequestError: scope, similarity or time is beyond that which is allowed.
     """
     options = wish or CacheOptions()
     allowed = settings.cache.of_preset(spec.cache)
@@ -58,12 +58,21 @@ def cache_policy(
             "request may only narrow it.",
             param="cache.scope",
         )
-    similarity = options.min_similarity or allowed.min_similarity
+    similarity = options.min_similarity
+    if similarity is None:
+        similarity = allowed.min_similarity
     if similarity < allowed.min_similarity:
         raise InvalidRequestError(
             f"A similarity of {similarity:g} is below {allowed.min_similarity:g}, the least that "
             "is allowed here.",
             param="cache.min_similarity",
+        )
+    semantic_ttl = spec.cache.get("ttl", settings.semantic_ttl)
+    longest = max(allowed.ttl, semantic_ttl)
+    if options.ttl is not None and options.ttl > longest:
+        raise InvalidRequestError(
+            f"A ttl of {options.ttl} s is above {longest} s, the most that is allowed here.",
+            param="cache.ttl",
         )
     return CachePolicy(
         bypass=_bypass(options, spec, sampling, settings),
@@ -71,7 +80,7 @@ def cache_policy(
         match=options.match or allowed.match,
         scope=scope,
         ttl_seconds=min(options.ttl or allowed.ttl, allowed.ttl),
-        semantic_ttl_seconds=min(options.ttl or settings.semantic_ttl, settings.semantic_ttl),
+        semantic_ttl_seconds=min(options.ttl or semantic_ttl, semantic_ttl),
         min_similarity=similarity,
         pace=options.pace if isinstance(options.pace, (int, float)) else 0.0,
     )

@@ -2,21 +2,7 @@
 
 import msgspec
 
-
-class CachedAnswer(msgspec.Struct, frozen=True):
-    """The facts about a cached answer by which it is found and forgotten.
-
-    The script that stores it adds ``bytes``, ``made_at`` and ``expires_at`` (Unix seconds).
-    """
-
-    version: str
-    preset: str
-    user: int
-    end_user: str
-    run: str
-    bytes: int = 0
-    made_at: float = 0.0
-    expires_at: float = 0.0
+from caching.answers import CachedAnswer
 
 
 class CachePlan(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,6 +1,6 @@
 -- Stop a generation wherever it is; or leave one that others read.
 -- KEYS queue
--- ARGV id, last frame for one that never started or is left, ttl_seconds
+-- ARGV id, last frame of an item that never started or of a reader that leaves, ttl_seconds
 -- Returns 3 if others still read it: then the last frame is in the stream of the id; 2 if it was
 -- waiting and has ended, 1 if its host was told, 0 if it had ended before.
 local id = ARGV[1]
@@ -19,7 +19,7 @@ if source then
     redis.call('EXPIRE', 'brigade:stream:' .. id, ARGV[3])
     return 3
   end
-  -- The last reader stays: the tokens that were computed are its.
+  -- The last reader stays: the computed tokens belong to its record.
   id = source
 end
 local item, stream = 'brigade:item:' .. id, 'brigade:stream:' .. id

@@ -64,7 +64,7 @@ end
 if ARGV[7] ~= '' then redis.call('SET', KEYS[7], ARGV[7], 'EX', ttl) end
 
 local function read_from(item, source)
-  -- A reader counts until its request would have been given up.
+  -- A reader counts for ttl seconds, in case its web process dies.
   redis.call('ZADD', 'brigade:readers:' .. source, now + tonumber(ttl), item.id)
   redis.call('EXPIRE', 'brigade:readers:' .. source, ttl)
   redis.call('SET', 'brigade:source:' .. item.id, source .. ' ' .. ARGV[8], 'EX', ttl)

@@ -29,9 +29,7 @@ brigade:source:<id>           string       "<generation id> <ledger day>": the g
 brigade:readers:<id>          sorted set   ids that read a shared generation → when they give it up
 brigade:flight:<key>          string       id of the generation that makes the answer of this key
 brigade:cache:<key>           stream       a cached answer
-brigade:cached                hash         key → facts about a cached answer, JSON
-brigade:cache_use             sorted set   key → last use; the oldest goes when there is no room
-brigade:cache_bytes           string       bytes of all cached answers
+brigade:cache_use             sorted set   its key → last use; the oldest goes when there is no room
 brigade:retyped:<key>         string       canonical question → key of an answer
 """
 
@@ -60,7 +58,8 @@ node = "brigade:node:{}".format
 ledger = "brigade:ledger:{}".format
 source = "brigade:source:{}".format
 cached = "brigade:cache:{}".format
-CACHED = PREFIX + "cached"
+retyped = "brigade:retyped:{}".format
+flight = "brigade:flight:{}".format
 
 
 def attempts(who: str) -> str:

@@ -2,9 +2,9 @@
 -- KEYS claims, fenced, control, queue
 -- ARGV ttl_seconds, then (id, number, payload, mark, computed prompt tokens, computed completion
 -- tokens)… with mark 0 nothing, 1 proven, 2 last frame, 3 last frame of an item that was served to
--- its end, 4 the same and its stream may be cached, 5 may be cached for the same request only. The tokens of last frames are added to the
--- ledger of the item's day, if it has one. The last frame of a shared generation names the reader
--- whose record has its computed tokens.
+-- its end, 4 the same and its stream may be cached, 5 the same for the same request only.
+-- The tokens of last frames are added to the ledger of the item's day, if it has one. The last
+-- frame of a shared generation names the reader whose record has its computed tokens.
 -- Returns {messages, waiting items}, or false when fenced. A number that the stream already has is
 -- passed over: the reply to an earlier attempt was lost, or the stream has ended. Any other error
 -- must not leave a gap.

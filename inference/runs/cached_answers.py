@@ -6,15 +6,16 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
+from caching.answers import CachedAnswer
 from caching.keys import digest, parts_of
 from caching.questions.canonical import canonical_text
 from inference.conf import InferenceSettings
-from inference.messages import Frame, Generation, WorkItem, decode_frame, run_id_of
+from inference.messages import Frame, Generation, WorkItem, decode_frame
 from inference.orders.order import Order
 from inference.orders.requests import ChatRequest
 from inference.principal import Principal
 from inference.queue import keys
-from inference.queue.cache_plan import CachedAnswer, CachePlan
+from inference.queue.cache_plan import CachePlan
 from inference.queue.queue import Place
 from inference.runs.run import TIERS, CacheNote
 
@@ -23,7 +24,7 @@ NOT_SHAPING: Final = {
     *("id", "priority", "emitted_token_ids", "emitted_frames", "crashes"),
     *("cache_salt", "traceparent"),
 }
-# Fields of a request that do not shape the answer, or that keys of questions have otherwise.
+# Fields of a request that do not shape the answer, or that ``frame_of`` adds itself.
 NOT_ASKING: Final = {
     *("model", "messages", "stream", "stream_options", "user", "keep_alive"),
     *("priority", "service_type", "cache"),
@@ -60,7 +61,6 @@ def plans_of(
                     preset=spec.preset,
                     user=principal.user_id,
                     end_user=order.end_user,
-                    run=run_id_of(item.id),
                 ),
                 ttl=policy.ttl_seconds,
                 budget=settings.cache_bytes,
@@ -113,7 +113,7 @@ def decoded(place: Place) -> list[Frame]:
 
 
 def note_of(places: Sequence[Place]) -> CacheNote:
-    """The part of the cache in an answer with these places: pure."""
+    """Tell how the cache took part in an answer with these places: pure."""
     tiers = [place.tier for place in places]
     if not all(tiers):
         return CacheNote("miss")

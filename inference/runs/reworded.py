@@ -73,7 +73,8 @@ async def reworded(onward: "Generate", order: Order, principal: Principal) -> As
         return
     task = asyncio.ensure_future(_search(order, question, principal))
     runtime().spawn(_ended(task))
-    await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
+    if order.cache.read:
+        await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
     hit = task.result()[1] if task.done() and not task.exception() else None
     if hit is None:
         async with onward(order, principal) as run:
@@ -109,7 +110,7 @@ async def _is_needed(question: Question, policy: CachePolicy) -> bool:
     if not policy.read:
         return True
     pipeline = runtime().redis.pipeline(transaction=False)
-    names = (f"brigade:retyped:{question.retyped}", f"brigade:flight:{question.key}")
+    names = keys.retyped(question.retyped), keys.flight(question.key)
     pipeline.exists(keys.cached(question.key), *names)
     (known,) = await pipeline.execute()
     return not known
@@ -132,8 +133,10 @@ async def _search(
     def find() -> store.Hit | None:
         if verdicts.is_stopped(order.spec.version_key, order.spec.preset):
             return None
-        floor = order.cache.min_similarity
-        return store.find(partition, question.facts.digest, vector, floor, refusal)
+        policy = order.cache
+        oldest = datetime.now(UTC) - timedelta(seconds=policy.semantic_ttl_seconds)
+        group = partition, question.facts.digest
+        return store.find(*group, vector, policy.min_similarity, oldest, refusal)
 
     return vector, await in_database(find)
 
@@ -264,7 +267,7 @@ async def _likeness(one: str, other: str, principal: Principal) -> float:
 
 
 async def _ended(task: "asyncio.Future[Any]") -> None:
-    """Keep a search that lasts too long, and log why it failed."""
+    """Let a late search finish, and log its error."""
     await asyncio.wait({task})
     if not task.cancelled() and (error := task.exception()):
         logger.warning("the semantic cache was not asked: %s", error)

@@ -54,7 +54,7 @@ def header_of(order: Order, principal: Principal) -> RunHeader:
 
 @dataclass(frozen=True)
 class CacheNote:
-    """The part of caches in an answer.
+    """How caches took part in an answer.
 
     Attributes:
         status: the tier that has answered all of it, ``miss``, or ``bypass;`` with a reason; "" for

@@ -10,11 +10,13 @@ SCOPES: Final = ("end_user", "user", "all")
 
 
 class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Attributes:
-    match: how far a question may differ from the cached one.
-    scope: the widest that a request may ask for, and that of requests that ask for none.
-    ttl: seconds that an answer is kept.
-    min_similarity: the least cosine of questions that are compared in the semantic cache.
+    """Limits and defaults of requests.
+
+    Attributes:
+        match: how far a question may differ from the cached one.
+        scope: the widest that a request may ask for, and that of requests that ask for none.
+        ttl: seconds that an answer is kept.
+        min_similarity: the least cosine of questions that are compared in the semantic cache.
     """
 
     match: Annotated[str, Meta(pattern=r"^(exact|retyped|semantic)\Z")] = "exact"
@@ -23,7 +25,7 @@ class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_similarity: Annotated[float, Meta(ge=0.5, le=1)] = 0.95
 
     def of_preset(self, values: dict[str, Any]) -> "CacheSettings":
-        """These settings with a preset's in their place. Raises ``ValueError`` for unknown ones."""
+        """Return these settings, overridden by a preset's. Raises ``ValueError``."""
         if not values:
             return self
         return msgspec.convert(msgspec.to_builtins(self) | values, CacheSettings)

@@ -59,8 +59,10 @@ def find(
     facts: bytes = FACTS,
     floor: float = 0.75,
     guard: Callable[[str], str] = anything,
+    age: timedelta = timedelta(days=1),
 ) -> Hit | None:
-    return store.find(partition, facts, vector() if v is None else v, floor, guard)
+    wanted = vector() if v is None else v
+    return store.find(partition, facts, wanted, floor, timezone.now() - age, guard)
 
 
 def compared(made: SemanticEntry, answer_text: str, **fields: Any) -> CacheVerdict:

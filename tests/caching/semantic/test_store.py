@@ -334,3 +334,9 @@ def test_everything_is_a_miss_while_postgres_is_away(
         connection.close()
     assert ["\n" in record.message for record in caplog.records] == [False, False]
     assert find() is not None
+
+
+def test_find_gives_no_answer_older_than_asked_for() -> None:
+    added(created_at=timezone.now() - timedelta(minutes=2))
+    assert find(age=timedelta(minutes=1)) is None
+    assert find(age=timedelta(minutes=3)) is not None

@@ -1,6 +1,7 @@
 """Requests that are answered by the cache, or by the generation of another request."""
 
 import asyncio
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 
+from caching.answers import forget_outdated
 from inference.database import in_database
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
@@ -16,8 +18,9 @@ from inference.queue import keys
 from metrics.ledger import store
 from metrics.ledger.check import check
 from models_registry.catalogue.rollout import set_default
-from models_registry.models import ModelVersion
+from models_registry.models import ModelVersion, Preset
 from tests.inference.api.test_delivery import http_request
+from tests.inference.api.test_ledger import add_price
 from tests.stack import (
     KV_CELLS,
     Api,
@@ -172,6 +175,8 @@ async def test_answers_are_not_shared_with_others(api: Api, stranger: Api, cache
     [
         ({"mode": "usee"}, "cache.mode"),
         ({"ttl": -1}, "cache.ttl"),
+        ({"ttl": 10**9}, "cache.ttl"),
+        ({"min_similarity": 0}, "cache.min_similarity"),
         ({"min_similarity": 0.5}, "cache.min_similarity"),
         ({"scope": "all"}, "cache.scope"),
         ({"scope": "world"}, "cache.scope"),
@@ -480,3 +485,105 @@ async def test_answers_fit_the_version_they_name_while_the_default_changes(
         is_over = True
         await asyncio.gather(*asking)
     assert {("old", "exact"), ("new", "exact")} <= set(seen)
+
+
+async def test_hit_costs_the_same_if_the_operator_wants_it(
+    api: Api, cached_model: FakeModel, configure: Callable[..., None]
+):
+    await in_database(add_price, cached_model.version)
+    cached_model.say("Wasser")
+    await asked(api, chat(cached_model))
+    await asked(api, chat(cached_model))
+    configure(cache_billing="full")
+    await asked(api, chat(cached_model))
+    miss, free, full = await recorded(3)
+    assert (free.tier, free.cost_nano) == ("exact", 0)
+    assert full.cost_nano == miss.cost_nano > 0
+
+
+async def test_answer_older_than_the_ttl_is_generated_again(
+    api: Api, cached_model: FakeModel, redis_client: "redis.Redis"
+):
+    cached_model.say("Wasser")
+    await asked(api, chat(cached_model))
+    ((key, value),) = redis_client.hgetall("brigade:cached").items()
+    about = json.loads(value)
+    about["made_at"] -= 5
+    redis_client.hset("brigade:cached", key, json.dumps(about))
+    assert (await asked(api, chat(cached_model, cache={"ttl": 6})))[0] == "exact"
+    assert (await asked(api, chat(cached_model, cache={"ttl": 4})))[0] == "miss"
+
+
+async def test_edit_of_the_template_is_another_request_until_it_is_undone(
+    api: Api, cached_model: FakeModel, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(resolution, "OFFER_SECONDS", 0.0)
+    rows = ModelVersion.objects.filter(pk=cached_model.version.pk)
+    template = cached_model.version.chat_template
+    cached_model.say("Wasser")
+    statuses = []
+    for text in (template, template + " ", template):
+        await in_database(functools.partial(rows.update, chat_template=text))
+        statuses.append((await asked(api, chat(cached_model)))[0])
+    for sampling in ({"temperature": 0, "top_k": 3}, {"temperature": 0}):
+        await in_database(functools.partial(rows.update, default_sampling=sampling))
+        statuses.append((await asked(api, chat(cached_model)))[0])
+    assert statuses == ["miss", "miss", "exact", "miss", "exact"]
+
+
+async def test_preset_sets_scope_and_match(api: Api, stranger: Api, cached_model: FakeModel):
+    def add_preset() -> None:
+        preset = Preset.objects.create(name="open", cache={"scope": "all", "match": "retyped"})
+        preset.members.create(model=cached_model.version.model)
+
+    await in_database(add_preset)
+    cached_model.say("Wasser")
+    body = chat(cached_model, "What is rain made of?") | {"model": "auto", "preset": "open"}
+    assert (await asked(api, body))[0] == "miss"
+    messages = [body["messages"][0], {"role": "user", "content": "what is rain made of"}]
+    assert (await asked(stranger, body | {"messages": messages}))[0] == "retyped"
+    narrow = body | {"cache": {"scope": "user"}}
+    assert (await asked(stranger, narrow))[0] == "miss"
+
+
+async def test_outdated_answers_are_deleted(
+    api: Api, cached_model: FakeModel, redis_client: "redis.Redis"
+):
+    cached_model.say("Wasser")
+    await asked(api, chat(cached_model, cache={"ttl": 3600}))
+    assert forget_outdated(redis_client, ()) == 0
+    assert forget_outdated(redis_client, {"another@v1"}) == 0
+    assert forget_outdated(redis_client, {cached_model.key}) == 1
+    assert (await asked(api, chat(cached_model)))[0] == "miss"
+    ((key, value),) = redis_client.hgetall("brigade:cached").items()
+    redis_client.hset("brigade:cached", key, json.dumps(json.loads(value) | {"expires_at": 1}))
+    assert forget_outdated(redis_client, ()) == 1
+    assert int(redis_client.get("brigade:cache_bytes") or 0) == 0
+
+
+async def test_calls_of_tools_are_replayed_with_new_ids(api: Api, cached_model: FakeModel):
+    tool = {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+        },
+    }
+    calls = [
+        f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": "{city}"}}}}\n</tool_call>'
+        for city in ("Bonn", "Paris")
+    ]
+    cached_model.say("\n".join(calls))
+    body = chat(cached_model, tools=[tool], max_tokens=200)
+    answers = [await api.post(PATH, body) for _ in range(2)]
+    assert [one["x-brigade-cache"] for one in answers] == ["miss", "exact"]
+    one, two = (answer.json()["choices"][0]["message"]["tool_calls"] for answer in answers)
+    assert [call["function"] for call in one] == [call["function"] for call in two]
+    assert len({call["id"] for call in (*one, *two)}) == 4
+
+
+async def test_header_and_field_at_once_are_refused(api: Api, cached_model: FakeModel):
+    body = chat(cached_model, cache={"ttl": 60})
+    response = await api.post(PATH, body, **{"x-brigade-cache": "no-store"})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "cache"

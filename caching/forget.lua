@@ -1,6 +1,6 @@
 -- Delete cached answers.
 -- ARGV key…
--- Returns how many there were.
+-- Returns the number of deleted answers.
 local count = 0
 for _, key in ipairs(ARGV) do
   local about = redis.call('HGET', 'brigade:cached', key)

@@ -1,0 +1,56 @@
+"""Cached answers in Redis: list and delete them. The scripts of the queue store and give them.
+
+brigade:cached         hash     key → facts about a cached answer, JSON
+brigade:cache:<key>    stream   its frames
+brigade:cache_use, brigade:cache_bytes    the order of their last uses, and their bytes
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from redis import Redis
+
+INDEX: Final = "brigade:cached"
+BATCH: Final = 500
+_FORGET: Final = (Path(__file__).parent / "forget.lua").read_text()
+
+
+class CachedAnswer(msgspec.Struct, frozen=True):
+    """The facts about a cached answer by which it is found and forgotten.
+
+    The script that stores it adds ``bytes``, ``made_at`` and ``expires_at`` (Unix seconds).
+    """
+
+    version: str
+    preset: str
+    user: int
+    end_user: str
+    bytes: int = 0
+    made_at: float = 0.0
+    expires_at: float = 0.0
+
+
+_decode: Final = msgspec.json.Decoder(CachedAnswer).decode
+
+
+def cached_answers(client: Redis) -> Iterator[tuple[str, CachedAnswer]]:
+    """The key of each answer, and the facts about it."""
+    for key, value in client.hscan_iter(INDEX, count=BATCH):
+        yield key.decode(), _decode(value)
+
+
+def forget(client: Redis, matches: Callable[[str, CachedAnswer], bool]) -> int:
+    """Delete the answers that match; return their number."""
+    found = [key for key, about in cached_answers(client) if matches(key, about)]
+    delete: Any = client.register_script(_FORGET)
+    batches = (found[first : first + BATCH] for first in range(0, len(found), BATCH))
+    return sum(delete(args=batch) for batch in batches)
+
+
+def forget_outdated(client: Redis, unloaded: Collection[str]) -> int:
+    """Delete expired answers, and those of versions that are not in memory, if they go then."""
+    now = time.time()
+    return forget(client, lambda _, about: about.expires_at < now or about.version in unloaded)

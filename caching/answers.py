@@ -5,6 +5,7 @@ brigade:cache:<key>    stream   its frames
 brigade:cache_use, brigade:cache_bytes    the order of their last uses, and their bytes
 """
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any, Final
 
 import msgspec
 from redis import Redis
+
+logger = logging.getLogger(__name__)
 
 INDEX: Final = "brigade:cached"
 BATCH: Final = 500
@@ -21,7 +24,8 @@ _FORGET: Final = (Path(__file__).parent / "forget.lua").read_text()
 class CachedAnswer(msgspec.Struct, frozen=True):
     """The facts about a cached answer by which it is found and forgotten.
 
-    The script that stores it adds ``bytes``, ``made_at`` and ``expires_at`` (Unix seconds).
+    The script that stores it adds ``bytes``, ``made_at`` and ``expires_at`` (Unix seconds), and
+    ``retyped``, the key of a pointer to it.
     """
 
     version: str
@@ -39,7 +43,11 @@ _decode: Final = msgspec.json.Decoder(CachedAnswer).decode
 def cached_answers(client: Redis) -> Iterator[tuple[str, CachedAnswer]]:
     """The key of each answer, and the facts about it."""
     for key, value in client.hscan_iter(INDEX, count=BATCH):
-        yield key.decode(), _decode(value)
+        try:
+            yield key.decode(), _decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            logger.error("the facts of the cached answer %r cannot be read: %s", key, error)
+            client.hdel(INDEX, key)
 
 
 def forget(client: Redis, matches: Callable[[str, CachedAnswer], bool]) -> int:

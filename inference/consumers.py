@@ -301,7 +301,7 @@ def _chat_fields(content: Any) -> dict[str, Any]:
         if "messages" in fields:
             raise InvalidRequestError("Give either 'prompt' or 'messages'.", param="prompt")
         fields["messages"] = [{"role": "user", "content": prompt}]
-    if fields.pop("stream", True) is not True:
+    if fields.setdefault("stream", True) is not True:
         raise InvalidRequestError("A WebSocket always streams.", param="stream")
     for name in ("logprobs", "stream_options"):
         if fields.get(name):

@@ -14,6 +14,7 @@ django.setup(set_prefix=False)
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.urls import path, re_path  # noqa: E402
 
+from caching.questions.words import is_word  # noqa: E402
 from inference import tracing  # noqa: E402
 from inference.consumers import ChatConsumer  # noqa: E402
 from inference_site.handler import Handler  # noqa: E402
@@ -35,6 +36,8 @@ application = ProtocolTypeRouter({"http": django_application, "websocket": URLRo
 tracing.start()
 # Not only at the first request, whose client waits.
 import_module(settings.ROOT_URLCONF)
+if settings.INFERENCE.cache_embedder:
+    is_word("")  # reads a dictionary
 # What is loaded stays: the garbage collector need not look through it again and again.
 gc.collect()
 gc.freeze()

@@ -12,9 +12,13 @@ ENTRY_IDS: Final = 64
 CHANGING: Final = ("strftime_now", "random", "lipsum")
 
 
+def changes_by_itself(template: str) -> bool:
+    return any(name in template for name in CHANGING)
+
+
 def key_of(template: str, *parts: Any) -> bytes | None:
     """The key of a prompt from all that its ids depend on; None if ``template`` may change them."""
-    if any(name in template for name in CHANGING):
+    if changes_by_itself(template):
         return None
     return hashlib.sha256(json.dumps(parts).encode()).digest()
 

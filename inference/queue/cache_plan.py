@@ -14,6 +14,7 @@ class CachePlan(msgspec.Struct, frozen=True, omit_defaults=True):
         about: the answer.
         ttl: seconds that an answer is kept; older ones do not count.
         budget: bytes that all cached answers may take.
+        copy_seconds: how long a cached answer can be followed again; None if it is not streamed.
         read: whether an answer may come from the cache or from a running generation.
         retyped: the key of the canonical question; "" where only the exact one counts.
     """
@@ -23,5 +24,6 @@ class CachePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     about: CachedAnswer
     ttl: int
     budget: int
+    copy_seconds: int | None = None
     read: bool = False
     retyped: str = ""

@@ -15,10 +15,11 @@ local score = string.format('%.6f', now - tonumber(ARGV[3]))
 local ttl = ARGV[4]
 
 local function hit(plan, tier, key)
-  local about = key and redis.call('HGET', 'brigade:cached', key)
-  if not about or redis.call('TYPE', 'brigade:cache:' .. key).ok ~= 'stream' then return nil end
-  local age = now - cjson.decode(about).made_at
-  if age > plan.ttl then return nil end
+  local text = key and redis.call('HGET', 'brigade:cached', key)
+  if not text or redis.call('TYPE', 'brigade:cache:' .. key).ok ~= 'stream' then return nil end
+  local is_json, about = pcall(cjson.decode, text)
+  local age = is_json and now - (tonumber(about.made_at) or 0)
+  if not age or age > plan.ttl then return nil end
   return {tier = tier, key = key, age = age}
 end
 
@@ -37,8 +38,11 @@ local function decide(id, plan)
   if found then return found end
   local leader = redis.call('GET', 'brigade:flight:' .. plan.key)
   if leader then
-    local fields = redis.call('HMGET', 'brigade:item:' .. leader, 'payload', 'cancelled')
-    if fields[1] and not fields[2] then return {tier = 'flight', source = leader} end
+    local fields = redis.call('HMGET', 'brigade:item:' .. leader, 'priority', 'cancelled', 'deadline')
+    -- One of lower priority would hold this request up; one that is late is about to end.
+    local is_alive = fields[1] and not fields[2] and (tonumber(fields[3]) > now
+      or redis.call('EXISTS', 'brigade:stream:' .. leader) == 1)
+    if is_alive and fields[1] >= ARGV[5] then return {tier = 'flight', source = leader} end
   end
   return nil
 end
@@ -88,14 +92,9 @@ local function queue(item)
 end
 
 local function join(item, leader)
-  -- The generation now waits for the more patient and the more urgent of its readers.
-  local hash = 'brigade:item:' .. leader
-  local fields = redis.call('HMGET', hash, 'deadline', 'score')
-  if tonumber(fields[1]) < tonumber(item.deadline) then redis.call('HSET', hash, 'deadline', item.deadline) end
-  if tonumber(fields[2]) > tonumber(score) then
-    redis.call('HSET', hash, 'score', score)
-    redis.call('ZADD', KEYS[1], 'XX', score, leader)
-  end
+  -- The generation now waits for the most patient of its readers.
+  redis.call('HSET', 'brigade:item:' .. leader, 'deadline', item.deadline)
+  redis.call('EXPIRE', 'brigade:item:' .. leader, ttl)
   read_from(item, leader)
   return {'flight', leader, '', '0'}
 end
@@ -113,9 +112,14 @@ for number, item in ipairs(items) do
   else
     local stream = 'brigade:stream:' .. item.id
     if not found.known then
-      redis.call('COPY', 'brigade:cache:' .. found.key, stream)
-      redis.call('EXPIRE', stream, ttl)
       redis.call('ZADD', 'brigade:cache_use', now, found.key)
+      -- Only answers that are streamed can be followed again.
+      if item.plan.copy_seconds then
+        redis.call('COPY', 'brigade:cache:' .. found.key, stream)
+        redis.call('EXPIRE', stream, item.plan.copy_seconds)
+      else
+        stream = 'brigade:cache:' .. found.key
+      end
     end
     outcomes[number] = {found.tier, item.id, found.key, string.format('%.3f', found.age or 0),
       redis.call('XRANGE', stream, '-', '+')}

@@ -11,32 +11,39 @@
 if redis.call('EXISTS', KEYS[2]) == 1 then return false end
 
 local function forget(key)
-  local about = redis.call('HGET', 'brigade:cached', key)
-  if not about then return end
   redis.call('DEL', 'brigade:cache:' .. key)
-  redis.call('HDEL', 'brigade:cached', key)
   redis.call('ZREM', 'brigade:cache_use', key)
-  redis.call('DECRBY', 'brigade:cache_bytes', cjson.decode(about).bytes)
+  local text = redis.call('HGET', 'brigade:cached', key)
+  if not text then return end
+  redis.call('HDEL', 'brigade:cached', key)
+  local is_json, about = pcall(cjson.decode, text)
+  if not is_json then return end
+  if about.retyped then redis.call('DEL', 'brigade:retyped:' .. about.retyped) end
+  redis.call('DECRBY', 'brigade:cache_bytes', tonumber(about.bytes) or 0)
 end
 
-local function keep(stream, text, is_whole)
-  local plan = cjson.decode(text)
-  local time, name = redis.call('TIME'), 'brigade:cache:' .. plan.key
+local function keep(stream, plan, is_whole)
+  local time, name, about = redis.call('TIME'), 'brigade:cache:' .. plan.key, plan.about
   local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
   forget(plan.key)
   redis.call('COPY', stream, name, 'REPLACE')
   redis.call('EXPIRE', name, plan.ttl)
-  plan.about.bytes = redis.call('MEMORY', 'USAGE', name) + #text + 200
-  plan.about.made_at, plan.about.expires_at = now, now + plan.ttl
-  redis.call('HSET', 'brigade:cached', plan.key, cjson.encode(plan.about))
-  redis.call('ZADD', 'brigade:cache_use', now, plan.key)
   if plan.retyped and is_whole then
+    about.retyped = plan.retyped
     redis.call('SET', 'brigade:retyped:' .. plan.retyped, plan.key, 'EX', plan.ttl)
   end
-  local held = redis.call('INCRBY', 'brigade:cache_bytes', plan.about.bytes)
+  -- With the entries of the index, and the pointer.
+  about.bytes = redis.call('MEMORY', 'USAGE', name) + 1000
+  about.made_at, about.expires_at = now, now + plan.ttl
+  redis.call('HSET', 'brigade:cached', plan.key, cjson.encode(about))
+  redis.call('ZADD', 'brigade:cache_use', now, plan.key)
+  local held = redis.call('INCRBY', 'brigade:cache_bytes', about.bytes)
   while held > plan.budget do
     local oldest = redis.call('ZRANGE', 'brigade:cache_use', 0, 0)[1]
-    if not oldest then break end
+    if not oldest then
+      redis.call('SET', 'brigade:cache_bytes', 0)
+      break
+    end
     forget(oldest)
     held = tonumber(redis.call('GET', 'brigade:cache_bytes'))
   end
@@ -46,16 +53,20 @@ local served = false
 for i = 2, #ARGV, 6 do
   local id, number, mark = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 3])
   local stream, item = 'brigade:stream:' .. id, 'brigade:item:' .. id
-  local fields, day, plan = {'f', ARGV[i + 2]}, nil, nil
+  local fields, day, plan, may_keep = {'f', ARGV[i + 2]}, nil, nil, false
   if mark >= 2 then
     local known = redis.call('HMGET', item, 'day', 'cache', 'crashes', 'cancelled')
-    day, plan = known[1], known[2]
+    day, plan = known[1], known[2] and cjson.decode(known[2])
     if plan then
       local owner = redis.call('ZRANGE', 'brigade:readers:' .. id, 0, 0)[1] or ''
       fields[3], fields[4] = 'o', owner
       -- The readers may have been accepted on different days.
       day = string.match(redis.call('GET', 'brigade:source:' .. owner) or '', '%S+$') or day
-      if mark < 4 or known[3] ~= '0' or known[4] then plan = nil end
+      -- A later request to refresh has a generation of its own.
+      local is_current = redis.call('GET', 'brigade:flight:' .. plan.key) == id
+      may_keep = mark >= 4 and known[3] == '0' and not known[4] and is_current
+      if is_current then redis.call('DEL', 'brigade:flight:' .. plan.key) end
+      redis.call('DEL', 'brigade:readers:' .. id)
     end
   end
   local added = redis.pcall('XADD', stream, number .. '-0', unpack(fields))
@@ -71,7 +82,7 @@ for i = 2, #ARGV, 6 do
       redis.call('HINCRBY', ledger, 'computed_prompt', ARGV[i + 4])
       redis.call('HINCRBY', ledger, 'computed_completion', ARGV[i + 5])
     end
-    if plan and type(added) ~= 'table' then keep(stream, plan, mark == 4) end
+    if may_keep and type(added) ~= 'table' then keep(stream, plan, mark == 4) end
     redis.call('HDEL', KEYS[1], id)
     redis.call('DEL', item)
     redis.call('EXPIRE', stream, ARGV[1])

@@ -117,10 +117,11 @@ class ClaimedItems:
             record_item(claimed.item, claimed.began_at, frame)
         if isinstance(frame, Finished):
             item = claimed.item
-            # The file may have been replaced between this host's load and the request.
+            # The file may have been replaced between this host's load and the request, or between
+            # the load of an earlier host that has begun the answer and this one's.
             is_same = isinstance(item, Generation) and item.weights == self._weights != ""
             kept = {"stop": KEPT, "length": CUT}
-            mark = kept.get(frame.reason, SERVED) if is_same else SERVED
+            mark = SERVED if item.emitted_frames or not is_same else kept.get(frame.reason, SERVED)
             self.served += 1
         number = claimed.next_number
         claimed.next_number += 1

@@ -1,6 +1,6 @@
 """Answers from the cache: the keys of an order's generations, and where its answers are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,10 +10,11 @@ from caching.answers import CachedAnswer
 from caching.keys import digest, parts_of
 from caching.questions.canonical import canonical_text
 from inference.conf import InferenceSettings
-from inference.messages import Frame, Generation, WorkItem, decode_frame
+from inference.messages import TERMINAL, Frame, Generation, WorkItem, decode_frame
 from inference.orders.order import Order
 from inference.orders.requests import ChatRequest
 from inference.principal import Principal
+from inference.prompts.known_prompts import changes_by_itself
 from inference.queue import keys
 from inference.queue.cache_plan import CachePlan
 from inference.queue.queue import Place
@@ -36,6 +37,7 @@ def plans_of(
 ) -> list[CachePlan | None]:
     """The plan of each item; None where the cache is not used: pure."""
     policy, spec = order.cache, order.spec
+    is_streamed = bool(order.request and order.request.stream)
     if policy.bypass:
         return [None] * len(items)
     scope = scope_of(order, principal)
@@ -64,6 +66,7 @@ def plans_of(
                 ),
                 ttl=policy.ttl_seconds,
                 budget=settings.cache_bytes,
+                copy_seconds=settings.stream_ttl_seconds if is_streamed else None,
                 read=policy.read,
                 retyped=retyped,
             )
@@ -84,10 +87,13 @@ def scope_of(order: Order, principal: Principal) -> tuple[int | str, ...]:
 def question_of(order: Order) -> str:
     """The last turn of a conversation, where another wording of it may have the same answer.
 
-    It is empty where the form of the answer matters: with tools, grammars or probabilities.
+    It is empty where the form of the answer matters, with tools, grammars or probabilities, and
+    where the prompt has the date.
     """
     request = order.request
     if not isinstance(request, ChatRequest) or request.tools or request.continues_last_message:
+        return ""
+    if changes_by_itself(order.spec.chat_template):
         return ""
     if order.n > 1 or order.grammar or order.top_logprobs is not None:
         return ""
@@ -107,9 +113,12 @@ def frame_of(order: Order, item: Generation) -> tuple[Any, ...]:
     return shape, parts_of(request, NOT_ASKING), [*request.messages[:-1], last], limits
 
 
-def decoded(place: Place) -> list[Frame]:
-    """The frames of an answer from the cache. Raises ``msgspec.DecodeError``."""
-    return [decode_frame(data) for _, data in place.entries]
+def decoded(entries: Iterable[bytes]) -> list[Frame]:
+    """The frames of an answer from a cache. Raises ``msgspec.DecodeError``."""
+    frames = [decode_frame(data) for data in entries]
+    if not frames or not isinstance(frames[-1], TERMINAL):
+        raise msgspec.DecodeError("the answer has no end")
+    return frames
 
 
 def note_of(places: Sequence[Place]) -> CacheNote:
@@ -133,6 +142,6 @@ async def sources(redis: Redis, item_ids: Sequence[str]) -> list[str]:
 
 async def drop(redis: Redis, places: Sequence[Place]) -> None:
     """Delete answers that cannot be read, and their copies."""
-    bad = [place for place in places if place.entries]
+    bad = [place for place in places if place.key]
     names = [name for one in bad for name in (keys.cached(one.key), keys.stream(one.stream_id))]
     await redis.delete(*names)

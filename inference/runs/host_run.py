@@ -93,7 +93,11 @@ class HostRun(Run):
             msgspec.DecodeError: an answer in the cache cannot be read.
         """
         own_ids, reader = self.header.item_ids, self._shared.reader
-        kept = {choice: decoded(place) for choice, place in enumerate(places) if place.entries}
+        kept = {
+            choice: decoded(data for _, data in place.entries)
+            for choice, place in enumerate(places)
+            if place.key
+        }
         found = [place.stream_id for place in places]
         self._streams = found or await sources(self._shared.redis, own_ids)
         self._choice_of |= {one: choice for choice, one in enumerate(self._streams)}

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
+from django.db import Error
+from redis.exceptions import RedisError
 
 from caching.keys import digest
 from caching.models import CacheVerdict, SemanticEntry
@@ -31,7 +33,7 @@ from inference.orders.order import Order
 from inference.principal import Principal
 from inference.queue import keys
 from inference.queue.queue import Place
-from inference.runs.cached_answers import frame_of, plans_of, question_of, scope_of
+from inference.runs.cached_answers import decoded, frame_of, plans_of, question_of, scope_of
 from inference.runs.host_run import HostRun, hosted, work_items
 from inference.runs.known_vectors import known_vectors
 from inference.runs.run import Run, header_of, new_run_id
@@ -44,7 +46,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS: Final = 0.06
+# A search that lasts longer than requests wait still gives the vector under which to store.
+SEARCH_SECONDS: Final = 2.0
 _LOWEST_PRIORITY: Final = 1
+Search = asyncio.Task[tuple[store.Vector | None, store.Hit | None]]
 
 
 @dataclass(frozen=True)
@@ -71,21 +76,22 @@ async def reworded(onward: "Generate", order: Order, principal: Principal) -> As
         async with onward(order, principal) as run:
             yield run
         return
-    task = asyncio.ensure_future(_search(order, question, principal))
-    runtime().spawn(_ended(task))
+    shared = runtime()
+    search = asyncio.create_task(_search(order, question, principal))
+    shared.spawn(_finished(search))
     if order.cache.read:
-        await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
-    hit = task.result()[1] if task.done() and not task.exception() else None
-    if hit is None:
+        await asyncio.wait({search}, timeout=PATIENCE_SECONDS)
+    hit = _result(search)[1] if search.done() else None
+    frames = None if hit is None else await _frames(hit)
+    if hit is None or frames is None:
         async with onward(order, principal) as run:
             yield run
-        runtime().spawn(_keep(order, question, principal, run, task))
+        shared.spawn(_finished(_keep(order, question, principal, run, search)))
         return
-    async with _replayed(order, hit, principal) as run:
+    async with _replayed(order, hit, frames, principal) as run:
         yield run
-    tally = await in_database(verdicts.tally, order.spec.version_key, order.spec.preset)
-    if tally is not None and is_compared(tally.comparisons, random.random()):  # noqa: S311
-        runtime().spawn(_compare(onward, order, principal, question, hit))
+    if not shared.comparing.locked():
+        shared.spawn(_finished(_compare(onward, order, principal, question, hit)))
 
 
 def _question(order: Order, principal: Principal) -> Question | None:
@@ -109,17 +115,26 @@ async def _is_needed(question: Question, policy: CachePolicy) -> bool:
     """Whether no surer cache answers; after a request to refresh, the entry is only replaced."""
     if not policy.read:
         return True
-    pipeline = runtime().redis.pipeline(transaction=False)
-    names = keys.retyped(question.retyped), keys.flight(question.key)
-    pipeline.exists(keys.cached(question.key), *names)
-    (known,) = await pipeline.execute()
-    return not known
+    redis = runtime().redis
+    pointed: Any = await redis.get(keys.retyped(question.retyped))
+    names = [keys.cached(key) for key in (question.key, pointed and pointed.decode()) if key]
+    return not await redis.exists(*names, keys.flight(question.key))
 
 
 async def _search(
     order: Order, question: Question, principal: Principal
 ) -> tuple[store.Vector | None, store.Hit | None]:
-    """The vector of a question, and the entry that answers it."""
+    """The vector of a question, and the entry that answers it; nothing while many searches run."""
+    shared = runtime()
+    if shared.searching.locked():
+        return None, None
+    async with shared.searching, asyncio.timeout(SEARCH_SECONDS):
+        return await _searched(order, question, principal)
+
+
+async def _searched(
+    order: Order, question: Question, principal: Principal
+) -> tuple[store.Vector | None, store.Hit | None]:
     spec = await runtime().resolver.resolve(runtime().settings.cache_embedder, "embedding")
     vector = await _vector(spec, question.text, principal)
     if vector is None or not order.cache.read:
@@ -147,12 +162,12 @@ def _partition(question: Question, embedder: ModelSpec) -> bytes:
 
 
 async def _vector(spec: ModelSpec, text: str, principal: Principal) -> store.Vector | None:
-    """The vector of a text; None while no host has the embedder in memory."""
-    shared = runtime()
-    since = time.time() - shared.settings.lease_seconds
-    if not await shared.redis.zcount(keys.ready(spec.version_key), since, "+inf"):
+    """The vector of a text; None if it is too long, or no host has the embedder in memory."""
+    if not await _is_ready(spec):
         return None
-    tokens = await shared.tokenizer.text(spec, text, "messages")
+    tokens = await runtime().tokenizer.text(spec, text, "messages")
+    if len(tokens) > spec.context_length_tokens:
+        return None
     order = Order(kind="embedding", spec=spec, prompts=[tokens], run_id=new_run_id("embedding"))
     async with known_vectors(hosted, order, principal) as run:
         async for _, frame in run.frames():
@@ -161,13 +176,33 @@ async def _vector(spec: ModelSpec, text: str, principal: Principal) -> store.Vec
     return None
 
 
+async def _is_ready(spec: ModelSpec) -> bool:
+    """Whether a living host has a version in memory."""
+    shared = runtime()
+    since = time.time() - shared.settings.lease_seconds
+    return bool(await shared.redis.zcount(keys.ready(spec.version_key), since, "+inf"))
+
+
+async def _frames(hit: store.Hit) -> list[bytes] | None:
+    """The encoded frames of an entry; an entry that cannot be read is deleted."""
+    try:
+        frames: list[bytes] = msgspec.msgpack.decode(bytes(hit.entry.answer), type=list[bytes])
+        decoded(frames)
+    except msgspec.DecodeError as error:
+        logger.error("the cached answer %s cannot be read: %s", hit.entry.key, error)
+        runtime().spawn(_finished(in_database(lambda: store.forget(key=hit.entry.key))))
+        return None
+    return frames
+
+
 @asynccontextmanager
-async def _replayed(order: Order, hit: store.Hit, principal: Principal) -> AsyncIterator[Run]:
+async def _replayed(
+    order: Order, hit: store.Hit, frames: list[bytes], principal: Principal
+) -> AsyncIterator[Run]:
     """The run of an answer that an entry holds, in a stream of its own."""
     shared, entry = runtime(), hit.entry
     header = header_of(order, principal)
     (own,) = header.item_ids
-    frames: list[bytes] = msgspec.msgpack.decode(bytes(entry.answer))
     pipeline = shared.redis.pipeline()
     ttl = shared.settings.stream_ttl_seconds
     pipeline.set(keys.header(header.id), encode(header), ex=ttl)
@@ -194,14 +229,14 @@ async def _keep(
     question: Question,
     principal: Principal,
     run: Run,
-    search: "asyncio.Future[tuple[store.Vector | None, store.Hit | None]]",
+    search: Search,
 ) -> None:
     """Store the model's answer, once the vector of its question is known."""
     ended = run.choices[0].finished
     if ended is None or ended.reason != "stop" or run.cache.tier:
         return
     await asyncio.wait({search})
-    vector = None if search.cancelled() or search.exception() else search.result()[0]
+    vector, _ = _result(search)
     entries: Any = await runtime().redis.xrange(keys.cached(question.key))
     if vector is None or not entries:
         return
@@ -230,6 +265,10 @@ async def _compare(
     onward: "Generate", order: Order, principal: Principal, question: Question, hit: store.Hit
 ) -> None:
     """Let the model answer too, and record whether the answers agree; no record counts its work."""
+    tally = await in_database(verdicts.tally, order.spec.version_key, order.spec.preset)
+    wanted = tally is not None and is_compared(tally.comparisons, random.random())  # noqa: S311
+    if not wanted or not await _is_ready(order.spec):
+        return
     own = replace(
         order,
         run_id=new_run_id(order.kind),
@@ -237,15 +276,11 @@ async def _compare(
         ledger_day=0,
         cache=CachePolicy(bypass="comparison"),
     )
-    try:
-        async with onward(own, principal) as run:
-            frames = [frame async for _, frame in run.frames()]
-        if not isinstance(frames[-1], Finished):
-            return
-        text = "".join(frame.text for frame in frames if isinstance(frame, Delta))
-        likeness = await _likeness(hit.entry.answer_text, text, principal)
-    except InferenceError as error:
-        logger.info("a cached answer was not compared: %s", error)
+    async with runtime().comparing, onward(own, principal) as run:
+        frames = [frame async for _, frame in run.frames()]
+    text = "".join(frame.text for frame in frames if isinstance(frame, Delta))
+    likeness = await _likeness(hit.entry.answer_text, text, principal)
+    if likeness is None or not isinstance(frames[-1], Finished):
         return
     verdict = CacheVerdict(
         entry_id=hit.entry.pk,
@@ -258,16 +293,21 @@ async def _compare(
     await in_database(verdicts.record, verdict, likeness)
 
 
-async def _likeness(one: str, other: str, principal: Principal) -> float:
-    """The cosine of two texts; 0 where the embedder does not tell."""
+async def _likeness(one: str, other: str, principal: Principal) -> float | None:
+    """The cosine of two texts; None where the embedder does not tell."""
     spec = await runtime().resolver.resolve(runtime().settings.cache_embedder, "embedding")
     first = await _vector(spec, one, principal) if one else None
     second = await _vector(spec, other, principal) if other else None
-    return 0.0 if first is None or second is None else float(first @ second)
+    return None if first is None or second is None else float(first @ second)
 
 
-async def _ended(task: "asyncio.Future[Any]") -> None:
-    """Let a late search finish, and log its error."""
-    await asyncio.wait({task})
-    if not task.cancelled() and (error := task.exception()):
-        logger.warning("the semantic cache was not asked: %s", error)
+def _result(search: Search) -> tuple[store.Vector | None, store.Hit | None]:
+    return (None, None) if search.cancelled() or search.exception() else search.result()
+
+
+async def _finished(work: Awaitable[Any]) -> None:
+    """Let work finish that no request waits for, and log its error."""
+    try:
+        await work
+    except (InferenceError, RedisError, Error, TimeoutError, msgspec.DecodeError) as error:
+        logger.warning("a part of the semantic cache failed: %r", error)

@@ -16,6 +16,7 @@ from inference.streams.reader import StreamReader
 from metrics.ledger.flusher import Ledger
 
 MAX_REDIS_CONNECTIONS = 32
+MAX_SEARCHES = 8
 
 
 class Runtime:
@@ -27,6 +28,8 @@ class Runtime:
             the garbage collector may find a dropped response and its run together, and close both
             at once.
         login_slot: held while a password is checked.
+        searching: held during each search of the semantic cache.
+        comparing: held while the model answers the question of a semantic hit, too.
     """
 
     def __init__(self, settings: InferenceSettings, redis_url: str) -> None:
@@ -48,6 +51,8 @@ class Runtime:
         self.places: Counter[str] = Counter()
         self.streaming: set[Callable[[], Awaitable[object]]] = set()
         self.login_slot = asyncio.Semaphore(1)
+        self.searching = asyncio.Semaphore(MAX_SEARCHES)
+        self.comparing = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -85,6 +85,9 @@ class StreamReader:
                 stream of that id is followed too: it ends the reader's part early.
         """
         followed, readers = Followed(), readers or {}
+        if not positions:
+            yield followed
+            return
         now = time.monotonic()
         subscriptions = [
             _Subscription(one, after, followed.entries, now, readers.get(one, one))

@@ -15,7 +15,7 @@ from caching.evaluation.measure import (
     measured,
     pairs_of,
 )
-from caching.evaluation.pairs import pairs
+from tests.caching.evaluation.pairs import pairs
 
 
 def test_pairs_are_those_that_the_rules_make():

@@ -13,8 +13,11 @@ from caching.answers import forget_outdated
 from inference.database import in_database
 from inference.engine.config import EngineConfig
 from inference.engine.engine import Engine
+from inference.messages import Delta, Finished, Started, Usage, encode
 from inference.orders import resolution
 from inference.queue import keys
+from inference.queue.claims import KEPT, NOTHING, Numbered
+from inference.runs.runtime import Runtime
 from metrics.ledger import store
 from metrics.ledger.check import check
 from models_registry.catalogue.rollout import set_default
@@ -26,6 +29,7 @@ from tests.stack import (
     Api,
     ByteBackend,
     FakeModel,
+    ScriptedHost,
     body_of,
     eventually,
     host_of,
@@ -39,7 +43,10 @@ PATH = "/v1/chat/completions"
 
 @pytest.fixture(autouse=True)
 def _empty_cache(database: None, redis_client: "redis.Redis") -> None:
-    for pattern in ("brigade:cache*", "brigade:retyped:*", "brigade:ledger:*"):
+    for pattern in (
+        *("brigade:cache*", "brigade:retyped:*", "brigade:ledger:*"),
+        *("brigade:flight:*", "brigade:readers:*"),
+    ):
         for key in redis_client.scan_iter(pattern):
             redis_client.delete(key)
     redis_client.delete(store.OPEN, store.UNWRITTEN, store.LEFT)
@@ -323,7 +330,7 @@ async def test_cancelled_answer_is_not_kept(
     assert not redis_client.exists("brigade:cached")
 
 
-@pytest.mark.parametrize("garbage", ["string", "frames"])
+@pytest.mark.parametrize("garbage", ["string", "frames", "no end", "index"])
 async def test_garbage_in_the_cache_is_a_miss(
     api: Api, cached_model: FakeModel, redis_client: "redis.Redis", garbage: str
 ):
@@ -334,8 +341,11 @@ async def test_garbage_in_the_cache_is_a_miss(
     redis_client.delete(name)
     if garbage == "string":
         redis_client.set(name, b"garbage")
+    elif garbage == "index":
+        redis_client.hset("brigade:cached", key, b"garbage")
     else:
-        redis_client.xadd(name, {"f": b"garbage"}, id="1-0")
+        frame = b"garbage" if garbage == "frames" else encode(Started(3))
+        redis_client.xadd(name, {"f": frame}, id="1-0")
     assert await asked(api, chat(cached_model)) == ("miss", "Wasser")
     assert await asked(api, chat(cached_model)) == ("exact", "Wasser")
 
@@ -587,3 +597,75 @@ async def test_header_and_field_at_once_are_refused(api: Api, cached_model: Fake
     response = await api.post(PATH, body, **{"x-brigade-cache": "no-store"})
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "cache"
+
+
+async def test_cache_without_its_index_makes_room(
+    api: Api, cached_model: FakeModel, configure: Callable[..., None], redis_client: "redis.Redis"
+):
+    configure(cache_bytes=4_000)
+    cached_model.say("Wasser")
+    await asked(api, chat(cached_model, "question 0"))
+    redis_client.delete("brigade:cached")
+    for number in range(1, 6):
+        await asked(api, chat(cached_model, f"question {number}"))
+    assert (await asked(api, chat(cached_model, "question 5")))[0] == "exact"
+    assert redis_client.zcard("brigade:cache_use") == redis_client.hlen("brigade:cached") > 0
+
+
+async def test_only_streamed_hits_are_kept_to_be_followed_again(
+    api: Api, cached_model: FakeModel, redis_client: "redis.Redis"
+):
+    cached_model.say("Wasser")
+    await asked(api, chat(cached_model))
+    whole = (await api.post(PATH, chat(cached_model))).json()["id"]
+    events = sse_events(await body_of(await api.post(PATH, chat(cached_model, stream=True))))
+    assert not redis_client.exists(keys.stream(f"{whole}.0"))
+    assert redis_client.exists(keys.stream(f"{events[0]['id']}.0"))
+
+
+async def test_nothing_is_left_of_a_shared_generation(
+    api: Api, cached_model: FakeModel, redis_client: "redis.Redis"
+):
+    cached_model.say("Wasser")
+    cached_model.take_time(0.02)
+    await asyncio.gather(*(api.post(PATH, chat(cached_model)) for _ in range(3)))
+    assert list(redis_client.scan_iter("brigade:flight:*")) == []
+    assert list(redis_client.scan_iter("brigade:readers:*")) == []
+
+
+async def test_urgent_request_does_not_wait_for_a_generation_of_low_priority(
+    api: Api, service: Runtime, version: ModelVersion, scripted_host: ScriptedHost
+):
+    body = {"model": version.model.slug, "messages": [{"role": "user", "content": "Hi"}]}
+    low = asyncio.create_task(api.post(PATH, body | {"priority": 1}))
+    first = await asyncio.to_thread(scripted_host.claim)
+    high = asyncio.create_task(api.post(PATH, body | {"priority": 3}))
+    second = await asyncio.to_thread(scripted_host.claim)
+    assert first.id != second.id
+    for item in (first, second):
+        scripted_host.publish(item, [Started(3), Finished("stop", Usage(3, 0))])
+    assert {(await one)["x-brigade-cache"] for one in (low, high)} == {"miss"}
+
+
+async def test_older_generation_does_not_replace_a_refreshed_answer(
+    api: Api, service: Runtime, version: ModelVersion, scripted_host: ScriptedHost
+):
+    body = {"model": version.model.slug, "messages": [{"role": "user", "content": "Hi"}]}
+
+    def publish(item: Any, text: str) -> None:
+        frames = (Started(3), Delta(text, [1]), Finished("stop", Usage(3, 1)))
+        marks = (NOTHING, NOTHING, KEPT)
+        numbered = [
+            Numbered(item.id, number, frame, mark)
+            for number, (frame, mark) in enumerate(zip(frames, marks, strict=True), 1)
+        ]
+        scripted_host.claims.publish(numbered, 600)
+
+    old = asyncio.create_task(api.post(PATH, body))
+    first = await asyncio.to_thread(scripted_host.claim)
+    new = asyncio.create_task(api.post(PATH, body | {"cache": {"mode": "refresh"}}))
+    second = await asyncio.to_thread(scripted_host.claim)
+    publish(second, "new")
+    publish(first, "old")
+    await asyncio.gather(old, new)
+    assert await asked(api, body) == ("exact", "new")

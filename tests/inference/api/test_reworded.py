@@ -1,5 +1,6 @@
 """Questions in another wording, answered by the semantic cache."""
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from caching.models import CacheVerdict, SemanticEntry
 from inference.database import in_database
 from inference.queue import keys
 from inference.runs import reworded
+from models_registry.models import ModelVersion
 from tests.inference.api.test_caches import PATH, _empty_cache, asked, chat  # noqa: F401
 from tests.stack import Api, FakeModel, body_of, eventually, recorded, sse_events
 
@@ -206,3 +208,26 @@ async def test_forgetting_needs_sensible_conditions(
 def _count(model: Any) -> int:
     count: int = model.objects.count()
     return count
+
+
+async def test_entry_that_cannot_be_read_is_a_miss(
+    api: Api, cached_model: FakeModel, embedder: FakeModel
+):
+    cached_model.say("Click on the link.")
+    await learned(api, cached_model)
+    await in_database(lambda: SemanticEntry.objects.update(answer=b"garbage"))
+    assert (await asked(api, chat(cached_model, REWORDED) | SEMANTIC))[0] == "miss"
+    await eventually(lambda: not SemanticEntry.objects.filter(answer=b"garbage").exists())
+
+
+async def test_template_with_the_date_is_answered_by_the_same_request_only(
+    api: Api, cached_model: FakeModel, embedder: FakeModel
+):
+    template = cached_model.version.chat_template + "{# strftime_now #}"
+    rows = ModelVersion.objects.filter(pk=cached_model.version.pk)
+    await in_database(functools.partial(rows.update, chat_template=template))
+    cached_model.say("Click on the link.")
+    assert (await asked(api, chat(cached_model, ASKED) | SEMANTIC))[0] == "miss"
+    assert (await asked(api, chat(cached_model, f"hi, {ASKED}") | SEMANTIC))[0] == "miss"
+    assert (await asked(api, chat(cached_model, ASKED) | SEMANTIC))[0] == "exact"
+    assert not await in_database(SemanticEntry.objects.exists)

@@ -1,4 +1,4 @@
-"""Makes the labelled pairs of pairs.tsv by rules: ``python -m caching.evaluation.pairs``.
+"""Makes the labelled pairs of pairs.tsv by rules: ``python -m tests.caching.evaluation.pairs``.
 
 The words are of this file, not of the guard's lists, so that the pairs can find gaps in those.
 Traps that a reader found wrongly labelled are in rejected.tsv, as kind and questions, and left out.
@@ -11,8 +11,9 @@ from pathlib import Path
 
 from spellchecker import SpellChecker
 
+from caching.evaluation.measure import PAIRS
+
 HERE = Path(__file__).resolve().parent
-PAIRS = HERE / "pairs.tsv"
 SEED = 11
 LINES = (HERE / "seeds.txt").read_text().splitlines()
 
@@ -160,7 +161,7 @@ def repeats(seed: str, rng: random.Random, known: SpellChecker) -> Iterator[tupl
 
 def pairs() -> list[tuple[str, str, str, str]]:
     """Label, kind and two questions of each pair, sorted."""
-    rng, known = random.Random(SEED), SpellChecker()  # noqa: S311
+    rng, known = random.Random(SEED), SpellChecker()
     found: set[tuple[str, str, str, str]] = set()
     scopes: list[str] = []
     rejected = set((HERE / "rejected.tsv").read_text().splitlines())

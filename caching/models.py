@@ -35,7 +35,8 @@ class SemanticEntry(models.Model):
 
     class Meta:
         default_permissions = ("view", "delete")
-        verbose_name = "cached answer"
+        verbose_name = "answer of the semantic cache"
+        verbose_name_plural = "answers of the semantic cache"
         indexes = [models.Index(fields=["user_id", "end_user"], name="semantic_entry_user")]
 
     def __str__(self) -> str:

@@ -57,7 +57,7 @@ _NAVIGATION = [
         "Records",
         _entry("Requests", "receipt_long", "admin:metrics_requestrecord_changelist"),
         _rows("Corrections of costs", "price_change", "metrics", "correction"),
-        _rows("Cached answers", "cached", "caching", "semanticentry"),
+        _rows("Semantic cache", "cached", "caching", "semanticentry"),
         _rows("Comparisons of answers", "compare", "caching", "cacheverdict"),
         _registry("Predictions", "online_prediction", "prediction"),
         _rows("Audit trail", "history", "auditlog", "logentry"),

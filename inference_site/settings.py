@@ -210,6 +210,7 @@ INFERENCE = InferenceSettings(
         scope=env.choice("INFERENCE_CACHE_SCOPE", "end_user", SCOPES),
         ttl=env.integer("L1_CACHE_TTL", 86_400, 1, 31_536_000),
         min_similarity=env.number("INFERENCE_CACHE_MIN_SIMILARITY", 0.95, 0.5, 1),
+        shadow=env.boolean("INFERENCE_CACHE_SHADOW", True),
     ),
     cache_billing=env.choice("INFERENCE_CACHE_BILLING", "free", ("free", "full")),
     cache_embedder=env.text("INFERENCE_CACHE_EMBEDDER"),

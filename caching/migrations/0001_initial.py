@@ -97,7 +97,8 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "cached answer",
+                "verbose_name": "answer of the semantic cache",
+                "verbose_name_plural": "answers of the semantic cache",
                 "default_permissions": ("view", "delete"),
             },
         ),

@@ -22,6 +22,7 @@ class CachePolicy:
         ttl_seconds: the greatest age of an answer, and how long a new one is kept.
         semantic_ttl_seconds: how long a new one is kept in the semantic cache.
         min_similarity: cosine of questions that are compared at all.
+        shadow: whether semantic hits are compared, and not given.
         pace: tokens a second at which a cached answer is given, 0 for all at once.
     """
 
@@ -32,6 +33,7 @@ class CachePolicy:
     ttl_seconds: int = 0
     semantic_ttl_seconds: int = 0
     min_similarity: float = 1.0
+    shadow: bool = True
     pace: float = 0.0
 
 
@@ -82,6 +84,7 @@ def cache_policy(
         ttl_seconds=min(options.ttl or allowed.ttl, allowed.ttl),
         semantic_ttl_seconds=min(options.ttl or semantic_ttl, semantic_ttl),
         min_similarity=similarity,
+        shadow=allowed.shadow,
         pace=options.pace if isinstance(options.pace, (int, float)) else 0.0,
     )
 

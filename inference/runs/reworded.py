@@ -83,7 +83,7 @@ async def reworded(onward: "Generate", order: Order, principal: Principal) -> As
         await asyncio.wait({search}, timeout=PATIENCE_SECONDS)
     hit = _result(search)[1] if search.done() else None
     frames = None if hit is None else await _frames(hit)
-    if hit is None or frames is None:
+    if hit is None or frames is None or order.cache.shadow:
         async with onward(order, principal) as run:
             yield run
         shared.spawn(_finished(_keep(order, question, principal, run, search)))
@@ -146,9 +146,9 @@ async def _searched(
         return "out of bounds" if facts is None else guard.refusal(question.facts, facts)
 
     def find() -> store.Hit | None:
-        if verdicts.is_stopped(order.spec.version_key, order.spec.preset):
-            return None
         policy = order.cache
+        if not policy.shadow and verdicts.is_stopped(order.spec.version_key, order.spec.preset):
+            return None
         oldest = datetime.now(UTC) - timedelta(seconds=policy.semantic_ttl_seconds)
         group = partition, question.facts.digest
         return store.find(*group, vector, policy.min_similarity, oldest, refusal)
@@ -231,12 +231,12 @@ async def _keep(
     run: Run,
     search: Search,
 ) -> None:
-    """Store the model's answer, once the vector of its question is known."""
+    """Store the model's answer, and compare it with that of a hit which was not given."""
     ended = run.choices[0].finished
     if ended is None or ended.reason != "stop" or run.cache.tier:
         return
     await asyncio.wait({search})
-    vector, _ = _result(search)
+    vector, hit = _result(search)
     entries: Any = await runtime().redis.xrange(keys.cached(question.key))
     if vector is None or not entries:
         return
@@ -259,6 +259,8 @@ async def _keep(
         expires_at=now + timedelta(seconds=order.cache.semantic_ttl_seconds),
     )
     await in_database(store.add, entry, vector)
+    if hit is not None and order.cache.shadow:
+        await _judge(order, principal, question, hit, entry.answer_text)
 
 
 async def _compare(
@@ -278,9 +280,17 @@ async def _compare(
     )
     async with runtime().comparing, onward(own, principal) as run:
         frames = [frame async for _, frame in run.frames()]
-    text = "".join(frame.text for frame in frames if isinstance(frame, Delta))
+    if isinstance(frames[-1], Finished):
+        text = "".join(frame.text for frame in frames if isinstance(frame, Delta))
+        await _judge(order, principal, question, hit, text)
+
+
+async def _judge(
+    order: Order, principal: Principal, question: Question, hit: store.Hit, text: str
+) -> None:
+    """Record whether the model's own answer agrees with that of a hit."""
     likeness = await _likeness(hit.entry.answer_text, text, principal)
-    if likeness is None or not isinstance(frames[-1], Finished):
+    if likeness is None:
         return
     verdict = CacheVerdict(
         entry_id=hit.entry.pk,

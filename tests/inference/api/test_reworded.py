@@ -13,6 +13,7 @@ from inference.database import in_database
 from inference.queue import keys
 from inference.runs import reworded
 from models_registry.models import ModelVersion
+from models_registry.rules.cache_settings import CacheSettings
 from tests.inference.api.test_caches import PATH, _empty_cache, asked, chat  # noqa: F401
 from tests.stack import Api, FakeModel, body_of, eventually, recorded, sse_events
 
@@ -26,7 +27,7 @@ def embedder(
     embedding_model: FakeModel, configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> FakeModel:
     """The embedder of the cache; its vectors of questions of one length are equal."""
-    configure(cache_embedder=embedding_model.slug)
+    configure(cache_embedder=embedding_model.slug, cache=CacheSettings(shadow=False))
     # A machine under load takes longer than requests would wait.
     monkeypatch.setattr(reworded, "PATIENCE_SECONDS", 5.0)
     return embedding_model
@@ -231,3 +232,17 @@ async def test_template_with_the_date_is_answered_by_the_same_request_only(
     assert (await asked(api, chat(cached_model, f"hi, {ASKED}") | SEMANTIC))[0] == "miss"
     assert (await asked(api, chat(cached_model, ASKED) | SEMANTIC))[0] == "exact"
     assert not await in_database(SemanticEntry.objects.exists)
+
+
+async def test_shadow_gives_the_models_answer_and_compares(
+    api: Api, cached_model: FakeModel, embedder: FakeModel, configure: Callable[..., None]
+):
+    configure(cache=CacheSettings(shadow=True))
+    cached_model.say("Click on the link.")
+    await learned(api, cached_model)
+    cached_model.say("Call 555.")
+    answer = await asked(api, chat(cached_model, REWORDED) | SEMANTIC)
+    assert answer == ("miss", "Call 555.")
+    await eventually(lambda: _count(CacheVerdict) == 1)
+    verdict = await in_database(CacheVerdict.objects.get)
+    assert (verdict.answer_text, verdict.agrees) == ("Call 555.", None)

@@ -22,7 +22,7 @@ from inference.database import in_database
 from inference.errors import InvalidRequestError, PayloadTooLargeError
 from inference.orders.hints import hints_in
 from inference.orders.parsing import decode_json, parse
-from inference.orders.requests import OpenAIRequest
+from inference.orders.requests import GenerationRequest, OpenAIRequest
 from inference.principal import INFERENCE, Principal
 from inference.tracing import begin_request
 
@@ -136,7 +136,10 @@ def body_of(request: Request, kind: type[Body], max_body_bytes: int) -> Body:
     raw = decode_json(data, "request body")
     if issubclass(kind, OpenAIRequest):
         note_ignored(request, hints_in(raw))
-        if isinstance(raw, dict) and (text := request.headers.get(CACHE_HEADER)):
+        text = request.headers.get(CACHE_HEADER)
+        if text and not issubclass(kind, GenerationRequest):
+            note_ignored(request, [CACHE_HEADER])
+        elif text and isinstance(raw, dict):
             if "cache" in raw:
                 raise InvalidRequestError(
                     f"Send either 'cache' or the header {CACHE_HEADER}.", param="cache"

@@ -55,6 +55,7 @@ def test_sdk_chat_answers(client: OpenAI) -> None:
 
 def test_sdk_stream_equals_whole_answer_at_temperature_zero(client: OpenAI) -> None:
     common: Any = {"model": MODEL, "messages": COUNTING, "max_tokens": 20, "temperature": 0}
+    common |= {"extra_body": {"cache": {"mode": "no-store"}}}
     whole = client.chat.completions.create(**common).choices[0].message.content
     pieces, usages = [], []
     options = {"include_usage": True}

@@ -67,7 +67,7 @@ class Stream:
                 temperature=0,
                 **self._request,
                 stream=True,
-                extra_body={"ignore_eos": True},
+                extra_body={"ignore_eos": True, "cache": {"mode": "no-store"}},
             ):
                 self.text += chunk.choices[0].delta.content or ""
                 self.pieces += 1

@@ -72,7 +72,8 @@ class CompletionClient:
         self._session = session
         self._target = target
         self._clock = clock
-        self._headers = {"Content-Type": "application/json"}
+        # Only generations are measured, of this service or of a peer.
+        self._headers = {"Content-Type": "application/json", "x-brigade-cache": "no-store"}
         if target.api_key:
             self._headers["Authorization"] = f"Bearer {target.api_key}"
 

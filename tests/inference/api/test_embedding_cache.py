@@ -325,3 +325,11 @@ async def test_real_model_computes_two_of_five_texts_and_both_formats_agree(
     # A text is not computed otherwise because it was alone or among others.
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-5)
     assert len(inputs) == 2
+
+
+async def test_header_for_caches_of_answers_is_named_as_ignored(
+    api: Api, embedding_model: FakeModel
+):
+    answer = await api.post(PATH, body(embedding_model, ["one"]), **{"x-brigade-cache": "no-store"})
+    assert answer.status_code == 200
+    assert answer["Brigade-Ignored"] == "x-brigade-cache"

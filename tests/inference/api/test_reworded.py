@@ -75,26 +75,24 @@ async def test_semantic_hit_is_streamed_and_resumed(
     assert sse_events(await body_of(again)) == events
 
 
-@pytest.mark.parametrize(
-    ("text", "fields"),
-    [
-        ("How do I delete my password?", {}),
-        (REWORDED, {"messages": [{"role": "user", "content": REWORDED}]}),
-        (REWORDED, {"max_tokens": 31}),
-        (REWORDED, {"seed": 1}),
-        (REWORDED, {"user": "bob"}),
-        (REWORDED, {"cache": {"match": "retyped"}}),
-        (REWORDED, {"cache": {"match": "semantic", "mode": "refresh"}}),
-    ],
-    ids=str,
-)
+OTHERS: list[tuple[str, dict[str, Any]]] = [
+    ("How do I delete my password?", {}),
+    (REWORDED, {"messages": [{"role": "user", "content": REWORDED}]}),
+    (REWORDED, {"max_tokens": 31}),
+    (REWORDED, {"seed": 1}),
+    (REWORDED, {"user": "bob"}),
+    (REWORDED, {"cache": {"match": "retyped"}}),
+    (REWORDED, {"cache": {"match": "semantic", "mode": "refresh"}}),
+]
+
+
 async def test_another_question_is_not_answered_by_the_cache(
-    api: Api, cached_model: FakeModel, embedder: FakeModel, text: str, fields: dict[str, Any]
+    api: Api, cached_model: FakeModel, embedder: FakeModel
 ):
     cached_model.say("Click on the link.")
     await learned(api, cached_model)
-    status, _ = await asked(api, chat(cached_model, text) | SEMANTIC | fields)
-    assert status == "miss"
+    for text, fields in OTHERS:
+        assert (await asked(api, chat(cached_model, text) | SEMANTIC | fields))[0] == "miss"
 
 
 async def test_embedder_that_is_not_in_memory_is_not_loaded(
@@ -157,53 +155,51 @@ async def test_stopped_cache_answers_nothing(
     assert (await asked(api, chat(cached_model, REWORDED) | SEMANTIC))[0] == "miss"
 
 
-@pytest.mark.parametrize(
-    ("conditions", "forgotten"),
-    [
-        ({"everything": True}, 1),
-        ({"user": "ada"}, 1),
-        ({"version": "another@v1"}, 0),
-        ({"end_user": "", "older_than": 0}, 1),
-        ({"older_than": 3600}, 0),
-        ({"preset": "gamma"}, 0),
-    ],
-    ids=str,
-)
 async def test_answers_are_forgotten_in_all_caches(
-    api: Api,
-    cached_model: FakeModel,
-    embedder: FakeModel,
-    redis_client: "redis.Redis",
-    conditions: dict[str, Any],
-    forgotten: int,
+    api: Api, cached_model: FakeModel, embedder: FakeModel
 ):
+    async def forgotten(**conditions: Any) -> tuple[int, int]:
+        response = await api.post("/api/cache/forget", conditions)
+        assert response.status_code == 200, response.content
+        counts = response.json()
+        return counts["answers"], counts["semantic_entries"]
+
     cached_model.say("Click on the link.")
     await learned(api, cached_model)
-    response = await api.post("/api/cache/forget", conditions)
-    assert response.status_code == 200, response.content
-    counts = response.json()
-    assert (counts["answers"], counts["semantic_entries"]) == (forgotten, forgotten)
-    expected = "miss" if forgotten else "exact"
-    assert (await asked(api, chat(cached_model, ASKED) | SEMANTIC))[0] == expected
+    others: list[dict[str, Any]] = [
+        {"version": "another@v1"},
+        {"older_than": 3600},
+        {"preset": "gamma"},
+        {"end_user": "bob"},
+        {"key": "0" * 64},
+    ]
+    for conditions in others:
+        assert await forgotten(**conditions) == (0, 0)
+    response = await api.post(PATH, chat(cached_model, ASKED) | SEMANTIC)
+    assert response["x-brigade-cache"] == "exact"
+    matching: list[dict[str, Any]] = [
+        {"key": response["x-brigade-cache-key"]},
+        {"everything": True},
+        {"user": "ada"},
+        {"end_user": "", "older_than": 0},
+    ]
+    for conditions in matching:
+        assert await forgotten(**conditions) == (1, 1)
+        await learned(api, cached_model)
 
 
-@pytest.mark.parametrize(
-    ("conditions", "param"),
-    [
+async def test_forgetting_needs_sensible_conditions(api: Api, service: Any):
+    bad: list[tuple[dict[str, Any], str | None]] = [
         ({}, None),
         ({"everything": True, "version": "m@v1"}, None),
         ({"user": "nobody"}, "user"),
         ({"key": "xyz"}, "key"),
         ({"older_than": -1}, "older_than"),
-    ],
-    ids=str,
-)
-async def test_forgetting_needs_sensible_conditions(
-    api: Api, service: Any, conditions: dict[str, Any], param: str | None
-):
-    response = await api.post("/api/cache/forget", conditions)
-    assert response.status_code == 400
-    assert response.json()["error"]["param"] == param
+    ]
+    for conditions, param in bad:
+        response = await api.post("/api/cache/forget", conditions)
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == param
 
 
 def _count(model: Any) -> int:

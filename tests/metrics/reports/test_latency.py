@@ -72,6 +72,7 @@ def test_latency_of_whole_hours_and_cut_ones_counts_each_request_once(zone: str)
 
 def test_latency_reads_whole_days_from_days() -> None:
     add_shape("2026-11-20T14:45", "total", [1_000_000])
+    ShapeDay.objects.all().delete()
     ShapeDay.objects.create(
         day=moment("2026-11-20").date(), version_key="d@v1", measure="itl", buckets=[3], counts=[5]
     )

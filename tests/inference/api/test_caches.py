@@ -39,7 +39,7 @@ from tests.stack import (
 )
 
 PATH = "/v1/chat/completions"
-UNLIKE = [
+UNLIKE: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": "What is rain?"}]},
     {"seed": 1},
     {"top_k": 1},
@@ -51,14 +51,14 @@ UNLIKE = [
     {"n": 2},
     {"cache": {"mode": "refresh"}},
 ]
-ALIKE = [
+ALIKE: list[dict[str, Any]] = [
     {"priority": 1},
     {"max_tokens": None, "max_completion_tokens": 32},
     {"temperature": 0},
     {"keep_alive": 60},
     {"cache": {"scope": "end_user", "ttl": 3600}},
 ]
-BAD = [
+BAD: list[tuple[dict[str, Any], str]] = [
     ({"mode": "usee"}, "cache.mode"),
     ({"ttl": -1}, "cache.ttl"),
     ({"ttl": 10**9}, "cache.ttl"),
@@ -69,12 +69,12 @@ BAD = [
     ({"pace": 0}, "cache.pace"),
     ({"colour": 1}, "cache.colour"),
 ]
-PASSED_BY = [
+PASSED_BY: list[tuple[dict[str, Any], str]] = [
     ({"mode": "no-store"}, "no-store"),
     ({"user_specific": True}, "user-specific"),
     ({"time_sensitive": True}, "time-sensitive"),
 ]
-ELSEWHERE = [
+ELSEWHERE: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": "what is the colour of rain"}]},
     {"seed": 1},
     {"max_tokens": 31},

@@ -210,7 +210,7 @@ class Month:
         elif broken:
             version, steps = CODER, self._fall_back(record)
         elif self.part(moment) > 0.75 and self.chance.random() < caller.repeats:
-            record.tier = self.chance.choices(("l1", "l2"), (0.7, 0.3))[0]
+            record.tier = self.chance.choices(("exact", "retyped"), (0.7, 0.3))[0]
             _take_work_away(record)
             record.ttft_us = round(self.chance.uniform(1_500, 30_000))
             record.total_us = record.ttft_us + 1_000

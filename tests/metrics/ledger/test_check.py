@@ -13,6 +13,7 @@ from metrics.ledger import check as check_module
 from metrics.ledger import store
 from metrics.ledger.check import check
 from metrics.ledger.entry import Entry
+from metrics.ledger.partitions import ensure_partitions
 from metrics.ledger.slots import slot_of
 from metrics.models import Correction, RollMark, UsageDay, UsageSlot
 from metrics.recorder import write
@@ -40,7 +41,10 @@ def client(redis_client: redis.Redis) -> Iterator[redis.Redis]:
 @pytest.fixture
 def now(client: redis.Redis) -> datetime:
     seconds, microseconds = client.time()
-    return store.moment_of(seconds * 1_000_000 + microseconds)
+    moment = store.moment_of(seconds * 1_000_000 + microseconds)
+    # On the first days of a month the days before are in another partition.
+    ensure_partitions(moment - 31 * DAY)
+    return moment
 
 
 def microseconds(moment: datetime) -> int:

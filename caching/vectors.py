@@ -5,17 +5,17 @@ brigade:vectors        sorted set   key → when it was last asked for
 """
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from caching.keys import digest
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ Condition = tuple[str, str, str]
 
 def key_of(embedder: Sequence[Any], token_ids: Sequence[int]) -> str:
     """The key of a text; ``embedder`` is all besides the text that must be equal for a hit."""
-    return hashlib.sha256(msgspec.msgpack.encode((embedder, token_ids))).hexdigest()
+    return digest(embedder, token_ids)
 
 
 async def find(client: Redis, keys: Sequence[str], dimensions: int) -> dict[str, bytes] | None:

@@ -34,14 +34,14 @@ def refusal(a: Facts, b: Facts) -> str:
 
 
 def _is_fronted(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
-    """Whether ``a`` is ``b`` with its last phrase put first: "In Rome, where do I park?"."""
+    """Tell whether ``a`` is ``b`` with its last phrase put first: "In Rome, where do I park?"."""
     if len(a) != len(b) or a[0] not in FRONTING:
         return False
     return any(a[k] in CLAUSE and a[k:] + a[:k] == b for k in range(2, len(a) - 1))
 
 
 def _is_typo(x: str, y: str, names: frozenset[str]) -> bool:
-    """Whether exactly one is a word, and the other a slip of it.
+    """Tell whether exactly one is a word, and the other a slip of it.
 
     Names are not in dictionaries, so a capital forbids it. "llegal" may be legal or illegal.
     """

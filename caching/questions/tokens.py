@@ -116,7 +116,7 @@ def _without_greetings(text: str) -> str:
 
 
 def _is_titled(chunks: list[str]) -> bool:
-    """Whether Nearly Every Word Has A Capital, so that capitals mark no names."""
+    """Tell whether Nearly Every Word Has A Capital, so that capitals mark no names."""
     inside = [chunk for chunk in chunks[1:] if chunk[0].isalpha()]
     return len(inside) > 1 and sum(c[0].isupper() for c in inside) > 0.7 * len(inside)
 

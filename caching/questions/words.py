@@ -170,12 +170,12 @@ def _dictionary() -> frozenset[str]:
 
 
 def is_word(word: str) -> bool:
-    """Whether a dictionary has it. The first call reads the dictionary: about 0.2 s."""
+    """Tell whether a dictionary has it. The first call reads the dictionary: about 0.2 s."""
     return word in _dictionary()
 
 
 def is_slip(wrong: str, right: str) -> bool:
-    """Whether one slip of the fingers makes ``wrong`` of ``right``.
+    """Tell whether one slip of the fingers makes ``wrong`` of ``right``.
 
     A slip leaves out or swaps letters inside a word, or hits the key beside the right one.
     Other letters, and another end, make another word: network, networkx; cake, cmake.
@@ -197,5 +197,5 @@ def is_slip(wrong: str, right: str) -> bool:
 
 
 def _is_beside(x: str, y: str) -> bool:
-    """Whether two keys are neighbours. Vowels are also mixed up by those who spell by ear."""
+    """Tell whether two keys are neighbours. Vowels are also mixed up by those who spell by ear."""
     return x == y or x + y in KEYS or y + x in KEYS or {x, y} <= set("aeiou")

@@ -24,12 +24,12 @@ class Tally:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether too many hits are wrong to serve more."""
+        """Tell whether too many hits are wrong to serve more."""
         return self.wrong >= _FEWEST_WRONG and wilson(self.wrong, self.comparisons)[0] > LIMIT
 
 
 def is_compared(comparisons: int, draw: float) -> bool:
-    """Whether the model answers the question of a hit as well.
+    """Tell whether the model answers the question of a hit as well.
 
     ``comparisons`` is their number so far for the version and preset, ``draw`` a random number
     from 0 up to 1.
@@ -38,7 +38,7 @@ def is_compared(comparisons: int, draw: float) -> bool:
 
 
 def agreement(answer_a: str, answer_b: str, similarity: float) -> bool:
-    """Whether two answers say the same, by their texts, numbers and the cosine of their vectors."""
+    """Tell whether two answers say the same, by texts, numbers and the cosine of their vectors."""
     if answer_a.casefold().split() == answer_b.casefold().split():
         return True
     numbers = sorted(_NUMBER.findall(answer_a)) == sorted(_NUMBER.findall(answer_b))

@@ -64,7 +64,7 @@ def tolerant(action: str, milliseconds: int, work: Callable[[], Result]) -> Resu
 
 @cache
 def has_pgvector() -> bool:
-    """Whether Postgres compares vectors; else NumPy does. A process finds out once."""
+    """Tell whether Postgres compares vectors; else NumPy does. A process finds out once."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT FROM pg_attribute WHERE attrelid = 'caching_semanticvector'::regclass "

@@ -78,7 +78,7 @@ def tally(version_key: str, preset: str) -> Tally | None:
 
 
 def is_stopped(version_key: str, preset: str) -> bool:
-    """Whether too many hits are wrong, or nobody knows.
+    """Tell whether too many hits are wrong, or nobody knows.
 
     A stop ends when a person decides that comparisons agree, or deletes them.
     """

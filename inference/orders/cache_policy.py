@@ -1,4 +1,4 @@
-"""How the caches may answer an order: the request's wishes within what the operator allows."""
+"""The use of caches for an order: the wishes of its request within the limits of the operator."""
 
 from dataclasses import dataclass
 

@@ -112,7 +112,7 @@ def _question(order: Order, principal: Principal) -> Question | None:
 
 
 async def _is_needed(question: Question, policy: CachePolicy) -> bool:
-    """Whether no surer cache answers; after a request to refresh, the entry is only replaced."""
+    """Tell whether no surer cache answers; to refresh, the entry is only replaced."""
     if not policy.read:
         return True
     redis = runtime().redis
@@ -177,7 +177,7 @@ async def _vector(spec: ModelSpec, text: str, principal: Principal) -> store.Vec
 
 
 async def _is_ready(spec: ModelSpec) -> bool:
-    """Whether a living host has a version in memory."""
+    """Tell whether a living host has a version in memory."""
     shared = runtime()
     since = time.time() - shared.settings.lease_seconds
     return bool(await shared.redis.zcount(keys.ready(spec.version_key), since, "+inf"))

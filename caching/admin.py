@@ -1,22 +1,73 @@
 """Pages: cached answers, and comparisons that say whether they were given rightly."""
 
+from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import flatten
-from django.db.models import F, QuerySet
+from django.contrib.auth import get_user_model
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils import timezone
 from django.utils.timesince import timesince
-from redis import Redis
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.decorators import action, display
+from unfold.forms import BaseDialogForm
+from unfold.widgets import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
-from caching.answers import forget
+from caching.forgetting import Conditions, forget_everywhere
 from caching.models import CacheVerdict, SemanticEntry
-from caching.semantic import store, verdicts
+from caching.semantic import verdicts
 
 _FOUND = {None: "open", True: "agrees", False: "differs"}
+_IS_PLAIN = ExpressionWrapper(Q(source=CacheVerdict.Source.HIT), BooleanField())
+
+
+def _text_field(**options: Any) -> forms.CharField:
+    return forms.CharField(required=False, widget=UnfoldAdminTextInputWidget(), **options)
+
+
+class ForgetForm(BaseDialogForm):
+    version = _text_field(help_text="Such as smollm2-135m@q4.")
+    preset = _text_field()
+    user = forms.ModelChoiceField(
+        get_user_model().objects.all(),
+        required=False,
+        to_field_name="username",
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="A name of a user.",
+    )
+    end_user = _text_field(label="End user", help_text="The field user of requests.")
+    hours = forms.IntegerField(
+        label="Older than, hours",
+        required=False,
+        min_value=0,
+        max_value=8760,
+        widget=UnfoldAdminIntegerFieldWidget(),
+    )
+    key = _text_field(help_text="A key, or its beginning.")
+    everything = forms.BooleanField(required=False, widget=UnfoldBooleanSwitchWidget())
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        if not self.errors and bool(data["everything"]) == (self.conditions() != Conditions()):
+            # The dialog shows errors of fields only.
+            self.add_error("everything", "Give a condition, or tick Everything alone.")
+        return data
+
+    def conditions(self) -> Conditions:
+        """The conditions of the fields that were filled in."""
+        data = self.cleaned_data
+        named = {name: data[name] or None for name in ("version", "preset", "end_user", "key")}
+        hours, user = data["hours"], data["user"]
+        made_before = None if hours is None else timezone.now() - timedelta(hours=hours)
+        return Conditions(**named, user=user and user.pk, made_before=made_before)
 
 
 class ReadOnly:
@@ -48,12 +99,13 @@ class Compared(ReadOnly):
 
     @display(description="result", label={"agrees": "success", "open": "warning"})
     def found(self, verdict: CacheVerdict) -> str:
-        return _FOUND[verdict.agrees]
+        is_plain = verdict.source == CacheVerdict.Source.HIT
+        return "not compared" if is_plain else _FOUND[verdict.agrees]
 
 
 class ComparedInline(Compared, StackedInline):
     model = CacheVerdict
-    verbose_name_plural = "comparisons: why did this hit?"
+    verbose_name_plural = "hits and comparisons: why did this hit?"
     ordering = ("-at",)
     extra = 0
     per_page = 10
@@ -69,6 +121,7 @@ class SemanticEntryAdmin(ReadOnly, ModelAdmin):
     search_help_text = "Prompt, answer, user id, end user, or the beginning of a key"
     ordering = ("-hits", "-id")
     actions = ("forget",)
+    actions_list = ("forget_by_condition",)
     inlines = (ComparedInline,)
     fields = (
         *("prompt", "answer_text", "status", ("version_key", "preset"), ("user_id", "end_user")),
@@ -102,11 +155,26 @@ class SemanticEntryAdmin(ReadOnly, ModelAdmin):
 
     @action(description="Forget", permissions=["forget"])
     def forget(self, request: HttpRequest, entries: QuerySet[SemanticEntry]) -> None:
-        keys = {entry.key for entry in entries}
-        with Redis.from_url(settings.REDIS_URL) as client:
-            forget(client, lambda key, _: key in keys)
-        count = sum(store.forget(key=key) for key in keys)
+        count = sum(forget_everywhere(Conditions(key=entry.key))[1] for entry in entries)
         self.message_user(request, f"{count} answer(s) forgotten.", messages.SUCCESS)
+
+    @action(
+        description="Forget by condition",
+        icon="delete_sweep",
+        permissions=["forget"],
+        dialog={
+            "title": "Forget answers of all caches",
+            "description": "Answers that fulfil all conditions are forgotten; without any, all.",
+            "form_class": ForgetForm,
+            "form_submit_text": "Forget",
+        },
+    )
+    def forget_by_condition(self, request: HttpRequest, form: ForgetForm) -> HttpResponse:
+        answers, entries = forget_everywhere(form.conditions())
+        text = f"{answers} answer(s) and {entries} of the semantic cache forgotten."
+        self.message_user(request, text, messages.SUCCESS)
+        page = reverse("admin:caching_semanticentry_changelist")
+        return HttpResponse(headers={"HX-Redirect": page})
 
 
 @admin.register(CacheVerdict)
@@ -115,7 +183,7 @@ class CacheVerdictAdmin(Compared, ModelAdmin):
     list_filter = ("agrees", "source", "version_key", "preset")
     list_select_related = ("entry",)
     search_fields = ("prompt", "entry__prompt")
-    ordering = (F("agrees").asc(nulls_first=True), "-at")
+    ordering = (_IS_PLAIN.asc(), F("agrees").asc(nulls_first=True), "-at")
     actions = ("agrees", "differs")
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:

@@ -18,7 +18,13 @@ logger = logging.getLogger(__name__)
 
 INDEX: Final = "brigade:cached"
 BATCH: Final = 500
-_FORGET: Final = (Path(__file__).parent / "forget.lua").read_text()
+FORGET_FUNCTION: Final = (Path(__file__).parent / "forget.lua").read_text()
+"""The function ``forget(key)`` in Lua, to be put before a script."""
+_FORGET_ALL: Final = """
+local count = 0
+for _, key in ipairs(ARGV) do count = count + forget(key) end
+return count
+"""
 
 
 class CachedAnswer(msgspec.Struct, frozen=True):
@@ -53,7 +59,7 @@ def cached_answers(client: Redis) -> Iterator[tuple[str, CachedAnswer]]:
 def forget(client: Redis, matches: Callable[[str, CachedAnswer], bool]) -> int:
     """Delete the answers that match; return their number."""
     found = [key for key, about in cached_answers(client) if matches(key, about)]
-    delete: Any = client.register_script(_FORGET)
+    delete: Any = client.register_script(FORGET_FUNCTION + _FORGET_ALL)
     batches = (found[first : first + BATCH] for first in range(0, len(found), BATCH))
     return sum(delete(args=batch) for batch in batches)
 

@@ -65,13 +65,15 @@ class SemanticVector(models.Model):
 
 
 class CacheVerdict(models.Model):
-    """A comparison of an entry's answer with the model's own answer to the question of a hit.
+    """A hit, and for a part of the hits a comparison with the model's own answer to the question.
 
-    ``agrees`` is null while a difference waits for a person; it counts as wrong until then. The
-    user asked ``prompt``; texts are empty when they or the entry were forgotten.
+    ``agrees`` is null while a difference waits for a person; it counts as wrong until then. A hit
+    that nobody compared has the source ``hit``. The user asked ``prompt``; texts are empty when
+    they or the entry were forgotten.
     """
 
     class Source(models.TextChoices):
+        HIT = "hit", "hit: not compared"
         SHADOW = "shadow"
         PERSON = "person"
 
@@ -96,8 +98,8 @@ class CacheVerdict(models.Model):
 
     class Meta:
         default_permissions = ("view", "change", "delete")
-        verbose_name = "comparison of answers"
-        verbose_name_plural = "comparisons of answers"
+        verbose_name = "hit of the semantic cache"
+        verbose_name_plural = "hits and comparisons of answers"
         indexes = [
             models.Index(fields=["version_key", "preset", "at"], name="verdict_version_preset"),
             models.Index(fields=["user_id", "end_user"], name="verdict_user"),

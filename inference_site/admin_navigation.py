@@ -58,7 +58,7 @@ _NAVIGATION = [
         _entry("Requests", "receipt_long", "admin:metrics_requestrecord_changelist"),
         _rows("Corrections of costs", "price_change", "metrics", "correction"),
         _rows("Semantic cache", "cached", "caching", "semanticentry"),
-        _rows("Comparisons of answers", "compare", "caching", "cacheverdict"),
+        _rows("Hits and comparisons", "compare", "caching", "cacheverdict"),
         _registry("Predictions", "online_prediction", "prediction"),
         _rows("Audit trail", "history", "auditlog", "logentry"),
     ),

@@ -26,11 +26,13 @@ GROUP_ENTRIES: Final = 5000
 _CANDIDATES: Final = 5
 # An entry with an open comparison is not served, but stays for a person to see.
 _EVIDENCE: Final = timedelta(days=30)
-# The newest comparisons of each version and preset say whether its hits can be trusted.
+# The newest comparisons of each version and preset say whether its hits can be trusted; the newest
+# hits are kept beside them.
 _KEPT_VERDICTS: Final = 2000
 _DELETE_OLD_VERDICTS: Final = """
     DELETE FROM caching_cacheverdict WHERE id IN (SELECT id FROM (
-        SELECT id, row_number() OVER (PARTITION BY version_key, preset ORDER BY at DESC, id DESC)
+        SELECT id, row_number() OVER (
+            PARTITION BY version_key, preset, source = 'hit' ORDER BY at DESC, id DESC)
         FROM caching_cacheverdict) AS newest WHERE row_number > %s)
 """
 

@@ -18,7 +18,7 @@ _SETTLE: Final = """
         UPDATE caching_semanticentry AS entry SET state = (
             SELECT CASE WHEN bool_or(NOT agrees) THEN 'refused'
                 WHEN bool_or(agrees IS NULL) THEN 'suspect' ELSE 'live' END
-            FROM caching_cacheverdict WHERE entry_id = entry.id
+            FROM caching_cacheverdict WHERE entry_id = entry.id AND source <> 'hit'
         ) WHERE id = ANY(%s) RETURNING id, state, expires_at
     )
     UPDATE caching_semanticvector SET live_until = CASE state WHEN 'live' THEN expires_at END
@@ -26,8 +26,8 @@ _SETTLE: Final = """
 """
 
 
-def record(verdict: CacheVerdict, likeness: float) -> None:
-    """Store a new comparison, with the cosine of the two answers.
+def record(verdict: CacheVerdict, likeness: float | None) -> None:
+    """Store a new hit, with the cosine of the two answers if they were compared.
 
     An entry that does not agree is not served until a person decides. Its own values set the
     result, version and preset.
@@ -38,6 +38,10 @@ def record(verdict: CacheVerdict, likeness: float) -> None:
         if entry is None:
             return  # forgotten meanwhile
         verdict.version_key, verdict.preset = entry.version_key, entry.preset
+        if likeness is None:
+            verdict.source = CacheVerdict.Source.HIT
+            verdict.save(force_insert=True)
+            return
         verdict.agrees = agreement(entry.answer_text, verdict.answer_text, likeness) or None
         verdict.save(force_insert=True)
         _settle([entry.pk])
@@ -58,7 +62,8 @@ def decide(verdict_ids: list[int], agrees: bool) -> int:
 def tallies(**pair: str) -> list[Tally]:
     """Comparisons by version and preset."""
     wrong = Count("id", filter=Q(agrees=None) | Q(agrees=False))
-    pairs = CacheVerdict.objects.filter(**pair).values_list("version_key", "preset")
+    compared = CacheVerdict.objects.exclude(source=CacheVerdict.Source.HIT)
+    pairs = compared.filter(**pair).values_list("version_key", "preset")
     return [Tally(*row) for row in pairs.annotate(comparisons=Count("id"), wrong=wrong)]
 
 

@@ -4,16 +4,13 @@ from datetime import timedelta
 from typing import Annotated
 
 import msgspec
-from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.http import HttpResponse
 from django.utils import timezone
 from msgspec import Meta
-from redis import Redis
 from rest_framework.request import Request
 
-from caching.answers import CachedAnswer, forget
-from caching.semantic import store
+from caching.forgetting import Conditions, forget_everywhere
 from inference.api.view import ApiView, body_of, json_response
 from inference.conf import inference_settings
 from inference.database import in_database
@@ -58,31 +55,9 @@ def _forget(body: ForgetRequest) -> dict[str, int]:
         if known is None:
             raise InvalidRequestError(f"There is no user {body.user!r}.", param="user")
         user = known.pk
-    now = timezone.now()
-    oldest = None if body.older_than is None else now - timedelta(seconds=body.older_than)
-
-    def matches(key: str, about: CachedAnswer) -> bool:
-        wanted = {
-            "version": body.version,
-            "preset": body.preset,
-            "user": user,
-            "end_user": body.end_user,
-        }
-        is_old = oldest is None or about.made_at < oldest.timestamp()
-        return (
-            all(value in (None, getattr(about, name)) for name, value in wanted.items())
-            and is_old
-            and key.startswith(body.key or "")
-        )
-
-    with Redis.from_url(django_settings.REDIS_URL) as client:
-        answers = forget(client, matches)
-    entries = store.forget(
-        version=body.version,
-        preset=body.preset,
-        user=user,
-        end_user=body.end_user,
-        older_than=oldest,
-        key=body.key,
+    age = body.older_than
+    made_before = None if age is None else timezone.now() - timedelta(seconds=age)
+    answers, entries = forget_everywhere(
+        Conditions(body.version, body.preset, user, body.end_user, made_before, body.key)
     )
     return {"answers": answers, "semantic_entries": entries}

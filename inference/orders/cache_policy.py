@@ -60,6 +60,11 @@ def cache_policy(
             "request may only narrow it.",
             param="cache.scope",
         )
+    if options.match == "semantic" and not settings.cache_embedder:
+        raise InvalidRequestError(
+            "This service has no semantic cache: INFERENCE_CACHE_EMBEDDER names no model.",
+            param="cache.match",
+        )
     similarity = options.min_similarity
     if similarity is None:
         similarity = allowed.min_similarity

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from redis import Redis
 
+from caching.answers import FORGET_FUNCTION
 from inference.errors import InternalError, QueueTimeoutError
 from inference.messages import (
     TERMINAL,
@@ -109,7 +110,7 @@ class HostClaims:
         self._ready = keys.ready(version_key)
         self._claim = redis.register_script(script("claim"))
         self._queue = keys.queue(version_key)
-        self._publish = DirectScript(redis, script("publish"))
+        self._publish = DirectScript(redis, FORGET_FUNCTION + script("publish"))
         self._heartbeat = redis.register_script(script("heartbeat"))
         self._reassert = redis.register_script(script("reassert"))
         self._requeue = Requeue(redis)

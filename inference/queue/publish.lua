@@ -1,4 +1,5 @@
--- Append frames to token streams for one host, and count what waits for it.
+-- Append frames to token streams for one host, and count what waits for it. caching/forget.lua goes
+-- before this script.
 -- KEYS claims, fenced, control, queue
 -- ARGV ttl_seconds, then (id, number, payload, mark, computed prompt tokens, computed completion
 -- tokens)… with mark 0 nothing, 1 proven, 2 last frame, 3 last frame of an item that was served to
@@ -9,18 +10,6 @@
 -- passed over: the reply to an earlier attempt was lost, or the stream has ended. Any other error
 -- must not leave a gap.
 if redis.call('EXISTS', KEYS[2]) == 1 then return false end
-
-local function forget(key)
-  redis.call('DEL', 'brigade:cache:' .. key)
-  redis.call('ZREM', 'brigade:cache_use', key)
-  local text = redis.call('HGET', 'brigade:cached', key)
-  if not text then return end
-  redis.call('HDEL', 'brigade:cached', key)
-  local is_json, about = pcall(cjson.decode, text)
-  if not is_json then return end
-  if about.retyped then redis.call('DEL', 'brigade:retyped:' .. about.retyped) end
-  redis.call('DECRBY', 'brigade:cache_bytes', tonumber(about.bytes) or 0)
-end
 
 local function keep(stream, plan, is_whole)
   local time, name, about = redis.call('TIME'), 'brigade:cache:' .. plan.key, plan.about

@@ -282,6 +282,8 @@ async def hosted(order: Order, principal: Principal) -> AsyncIterator[Run]:
             await run.open(await queued(again))
         if order.cache.bypass and order.kind != "embedding":
             run.cache = CacheNote(f"bypass;{order.cache.bypass}")
+        elif run.cache.status == "miss" and not _is_comparable(order, plans):
+            run.cache = CacheNote("miss;exact-only")
     except ModelLoadingError:
         await run.close()
         raise await in_database(explain_absence, header) from None
@@ -300,6 +302,11 @@ async def hosted(order: Order, principal: Principal) -> AsyncIterator[Run]:
             await run.close()
         if order.kind == "embedding":
             await _forget(header, shared)
+
+
+def _is_comparable(order: Order, plans: Sequence[CachePlan | None]) -> bool:
+    """Tell whether the question is compared with others as far as the request wants."""
+    return order.cache.match == "exact" or any(plan and plan.retyped for plan in plans)
 
 
 async def _forget(header: RunHeader, shared: Runtime) -> None:

@@ -197,3 +197,57 @@ def test_pages_offer_actions_with_the_permission(permission: str) -> None:
     verdict.refresh_from_db()
     assert (verdict.agrees is False) == (permission == "change_cacheverdict")
     assert SemanticEntry.objects.exists() == (permission == "change_cacheverdict")
+
+
+def dialog(client: Client, **fields: Any) -> str:
+    page = reverse("admin:caching_semanticentry_forget_by_condition")
+    return client.post(page, fields | {"_form_submitted": "on"}, follow=True).content.decode()
+
+
+def test_answers_are_forgotten_by_condition(admin_client: Client) -> None:
+    old = added(created_at=timezone.now() - timedelta(hours=3))
+    other, kept = added(version_key="m@v2"), added()
+    dialog(admin_client, hours="2")
+    dialog(admin_client, version="m@v2")
+    assert list(SemanticEntry.objects.all()) == [kept]
+    assert not SemanticEntry.objects.filter(pk__in=[old.pk, other.pk]).exists()
+    dialog(admin_client, everything="on")
+    assert not SemanticEntry.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({}, "Give a condition, or tick Everything alone."),
+        ({"key": "ab", "everything": "on"}, "Give a condition, or tick Everything alone."),
+        ({"user": "nobody"}, "Select a valid choice"),
+        ({"hours": "-1"}, "greater than or equal to 0"),
+    ],
+)
+def test_nothing_is_forgotten_without_a_clear_condition(
+    admin_client: Client, fields: dict[str, str], fault: str
+) -> None:
+    added()
+    assert fault in dialog(admin_client, **fields)
+    assert SemanticEntry.objects.exists()
+
+
+def test_answers_are_not_forgotten_by_condition_without_the_permission() -> None:
+    client = staff("view_semanticentry")
+    added()
+    dialog(client, everything="on")
+    assert SemanticEntry.objects.exists()
+
+
+def test_hit_that_nobody_compared_is_shown_beside_its_entry_and_can_be_refused(
+    admin_client: Client,
+) -> None:
+    made = added(prompt="What is rain?")
+    hit = CacheVerdict(entry=made, prompt="what's rain", similarity=0.97, user_id=8)
+    verdicts.record(hit, None)
+    waiting = compared(added(), "It snows.")
+    assert rows(admin_client, VERDICTS) == [waiting, hit]
+    assert "not compared" in page_of(admin_client, made)
+    act(admin_client, VERDICTS, "differs", hit)
+    made.refresh_from_db()
+    assert made.state == "refused"

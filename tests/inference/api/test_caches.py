@@ -68,6 +68,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"scope": "world"}, "cache.scope"),
     ({"pace": 0}, "cache.pace"),
     ({"colour": 1}, "cache.colour"),
+    ({"match": "semantic"}, "cache.match"),
 ]
 PASSED_BY: list[tuple[dict[str, Any], str]] = [
     ({"mode": "no-store"}, "no-store"),
@@ -400,7 +401,7 @@ async def test_retyped_question_in_another_place_is_another_question(
     await asked(api, chat(cached_model, "What is the colour of rain?") | options)
     retyped = chat(cached_model, "what is the colour of rain") | options
     statuses = [(await asked(api, retyped | change))[0] for change in ELSEWHERE]
-    assert statuses == ["miss"] * len(ELSEWHERE)
+    assert statuses == ["miss"] * 3 + ["miss;exact-only"] * 2
 
 
 async def test_answer_that_was_cut_counts_for_the_same_request_only(

@@ -9,9 +9,10 @@ import pytest
 import redis
 
 from caching.models import CacheVerdict, SemanticEntry
+from caching.semantic import verdicts
 from inference.database import in_database
 from inference.queue import keys
-from inference.runs import reworded
+from inference.runs import comparison, reworded, semantic_search
 from models_registry.models import ModelVersion
 from models_registry.rules.cache_settings import CacheSettings
 from tests.inference.api.test_caches import PATH, _empty_cache, asked, chat  # noqa: F401
@@ -132,7 +133,7 @@ async def test_slow_search_is_a_miss_in_time(
 async def test_share_of_hits_is_compared_with_the_models_own_answer(
     api: Api, cached_model: FakeModel, embedder: FakeModel, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(reworded, "is_compared", lambda *_: True)
+    monkeypatch.setattr(comparison, "is_compared", lambda *_: True)
     cached_model.say("Click on the link.")
     await learned(api, cached_model)
     cached_model.say("Call 555.")
@@ -146,12 +147,25 @@ async def test_share_of_hits_is_compared_with_the_models_own_answer(
     assert len(await recorded(2)) == 2
 
 
+async def test_hit_that_is_not_compared_is_noted_with_its_question(
+    api: Api, cached_model: FakeModel, embedder: FakeModel, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(comparison, "is_compared", lambda *_: False)
+    cached_model.say("Click on the link.")
+    await learned(api, cached_model)
+    await asked(api, chat(cached_model, REWORDED) | SEMANTIC)
+    await eventually(lambda: _count(CacheVerdict) == 1)
+    noted = await in_database(CacheVerdict.objects.get)
+    assert (noted.prompt, noted.answer_text, noted.source) == (REWORDED, "", "hit")
+    assert await in_database(verdicts.tallies) == []
+
+
 async def test_stopped_cache_answers_nothing(
     api: Api, cached_model: FakeModel, embedder: FakeModel, monkeypatch: pytest.MonkeyPatch
 ):
     cached_model.say("Click on the link.")
     await learned(api, cached_model)
-    monkeypatch.setattr(reworded.verdicts, "is_stopped", lambda *_: True)
+    monkeypatch.setattr(semantic_search.verdicts, "is_stopped", lambda *_: True)
     assert (await asked(api, chat(cached_model, REWORDED) | SEMANTIC))[0] == "miss"
 
 
@@ -224,8 +238,8 @@ async def test_template_with_the_date_is_answered_by_the_same_request_only(
     rows = ModelVersion.objects.filter(pk=cached_model.version.pk)
     await in_database(functools.partial(rows.update, chat_template=template))
     cached_model.say("Click on the link.")
-    assert (await asked(api, chat(cached_model, ASKED) | SEMANTIC))[0] == "miss"
-    assert (await asked(api, chat(cached_model, f"hi, {ASKED}") | SEMANTIC))[0] == "miss"
+    assert (await asked(api, chat(cached_model, ASKED) | SEMANTIC))[0] == "miss;exact-only"
+    assert (await asked(api, chat(cached_model, f"hi, {ASKED}") | SEMANTIC))[0] == "miss;exact-only"
     assert (await asked(api, chat(cached_model, ASKED) | SEMANTIC))[0] == "exact"
     assert not await in_database(SemanticEntry.objects.exists)
 

@@ -164,14 +164,14 @@ class SemanticEntryAdmin(ReadOnly, ModelAdmin):
         permissions=["forget"],
         dialog={
             "title": "Forget answers of all caches",
-            "description": "Answers that fulfil all conditions are forgotten; without any, all.",
+            "description": "Answers that fulfil all conditions are forgotten.",
             "form_class": ForgetForm,
             "form_submit_text": "Forget",
         },
     )
     def forget_by_condition(self, request: HttpRequest, form: ForgetForm) -> HttpResponse:
         answers, entries = forget_everywhere(form.conditions())
-        text = f"{answers} answer(s) and {entries} of the semantic cache forgotten."
+        text = f"Forgotten: {answers} answer(s), and {entries} of the semantic cache."
         self.message_user(request, text, messages.SUCCESS)
         page = reverse("admin:caching_semanticentry_changelist")
         return HttpResponse(headers={"HX-Redirect": page})

@@ -69,8 +69,10 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "controller": {"ledger", "cluster", "queue", "messages", "errors", "conf"},
         "orders": {"prompts", "messages", "errors", "conf", "database"},
         "answers": {"orders", "messages"},
+        "orchestration": {"orders", "messages", "errors"},
         "runs": {
             *(
+                "orchestration",
                 "ledger",
                 "orders",
                 "answers",

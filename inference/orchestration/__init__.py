@@ -1,0 +1,1 @@
+"""Modes in which several models answer as one: all decisions, without input or output."""

@@ -23,7 +23,7 @@ from inference.api.registry.progress import progress_of
 from inference.conf import inference_settings
 from inference.database import in_database
 from inference.errors import AuthenticationError, InvalidRequestError, PayloadTooLargeError
-from inference.messages import Delta, Failed, Finished, Frame
+from inference.messages import Delta, Failed, Finished, Frame, Phase
 from inference.orders.chat import chat_order
 from inference.orders.hints import hints_in
 from inference.orders.parsing import decode_json, parse
@@ -213,12 +213,16 @@ class ChatConsumer(AsyncWebsocketConsumer):
             if is_new and not started:
                 started = True
                 await self._send("stream_start", _start_of(run, request_id, ignored))
+            if is_new and isinstance(frame, Phase):
+                await self._send("stream_phase", _place_of(run, choice) | frame.event)
             if is_new and delta:
                 content = {"token": delta.pop("content", "")}
                 await self._send("stream_token", _place_of(run, choice) | content | delta)
         if reason:
             end = {"finish_reason": reason, "usage": usage_object(run.usage)}
-            await self._send("stream_end", _place_of(run, choice) | end)
+            last = run.choices[choice].finished
+            summary = last.summary if last else {}
+            await self._send("stream_end", _place_of(run, choice) | end | summary)
 
     async def _stop(self, data: StopData) -> None:
         self.principal.require(INFERENCE)

@@ -4,17 +4,18 @@
     web ── Cancel | Drain ──────────► control list of a host
     host ── Started, Delta…, Finished | Failed ──► token stream ──► web
 
+A run of several models has a stream of its own, which the web process writes, with ``Phase`` frames.
 A token stream is numbered from 1 without gaps and ends in exactly one ``Finished`` or ``Failed``.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 # llama.cpp takes the one seed of 32 bits above these for "draw a seed at random".
 SEEDS = 2**32 - 1
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "partial"]
 Kind = Literal["chat", "completion", "embedding"]
 
 
@@ -130,6 +131,7 @@ class RunHeader(msgspec.Struct, frozen=True):
 
     ``call_syntax`` tells how its answers write calls of tools, encoded; "" without tools.
     ``deprecation`` is the notice about a deprecated version, or "". ``attempt`` counts from 0.
+    ``mode`` is that of several models; "" where one answers.
     """
 
     id: str
@@ -145,6 +147,7 @@ class RunHeader(msgspec.Struct, frozen=True):
     call_syntax: str = ""
     deprecation: str = ""
     attempt: int = 0
+    mode: str = ""
 
     @property
     def item_ids(self) -> list[str]:
@@ -158,7 +161,8 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     ``cached_tokens`` is the part of the prompt not recomputed. Of ``drafted_tokens`` guessed ahead,
     ``accepted_tokens`` were what the model itself would have said. The computed tokens are the work
     of the host that sends the frame: prompt tokens that it computed, each time anew, and tokens
-    that it sampled. Tokens from caches or from an earlier host are not among them.
+    that it sampled. Tokens from caches or from an earlier host are not among them. Of
+    ``completion_tokens``, ``hidden_tokens`` are not in the answer: several models have worked on it.
     """
 
     prompt_tokens: int
@@ -168,6 +172,7 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     accepted_tokens: int = 0
     computed_prompt_tokens: int = 0
     computed_completion_tokens: int = 0
+    hidden_tokens: int = 0
 
 
 class Timings(msgspec.Struct, frozen=True, array_like=True):
@@ -210,12 +215,22 @@ class Vectors(Record, frozen=True):
     host: str = ""
 
 
+class Phase(Record, frozen=True):
+    """An event in a run of several models, as docs/modes.md describes them."""
+
+    event: dict[str, Any]
+
+
 class Finished(Record, frozen=True):
-    """The last frame of a stream that went well or was cancelled."""
+    """The last frame of a stream that went well or was cancelled.
+
+    ``summary`` has the fields that an answer of several models has besides OpenAI's.
+    """
 
     reason: FinishReason
     usage: Usage
     timings: Timings = Timings()
+    summary: dict[str, Any] = {}
 
 
 class Failed(Record, frozen=True):
@@ -232,7 +247,7 @@ class Failed(Record, frozen=True):
     timings: Timings = Timings()
 
 
-Frame = Started | Delta | Vectors | Finished | Failed
+Frame = Started | Delta | Phase | Vectors | Finished | Failed
 TERMINAL = (Finished, Failed)
 
 _encoder = msgspec.msgpack.Encoder()

@@ -9,10 +9,23 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
-from inference.messages import Delta, Finished, FinishReason, RunHeader, TokenLogprob, Usage
+from inference.messages import (
+    Delta,
+    Finished,
+    FinishReason,
+    Phase,
+    RunHeader,
+    TokenLogprob,
+    Usage,
+)
 
 # OpenAI has no reason for a cancelled answer; "stop" is the nearest.
-_REASONS: dict[FinishReason, str] = {"stop": "stop", "length": "length", "cancelled": "stop"}
+_REASONS: dict[FinishReason, str] = {
+    "stop": "stop",
+    "length": "length",
+    "cancelled": "stop",
+    "partial": "partial",
+}
 
 
 def finish_reason(reason: FinishReason) -> str:
@@ -20,6 +33,7 @@ def finish_reason(reason: FinishReason) -> str:
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
+    hidden = {"reasoning_tokens": usage.hidden_tokens} if usage.hidden_tokens else {}
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -28,6 +42,7 @@ def usage_object(usage: Usage) -> dict[str, Any]:
         "completion_tokens_details": {
             "accepted_prediction_tokens": usage.accepted_tokens,
             "rejected_prediction_tokens": usage.drafted_tokens - usage.accepted_tokens,
+            **hidden,
         },
     }
 
@@ -65,6 +80,10 @@ class Format(ABC):
 
     @abstractmethod
     def finish(self, choice: int, frame: Finished) -> dict[str, Any]: ...
+
+    def phase(self, frame: Phase) -> dict[str, Any] | None:
+        """Chunk of an event in a run of several models; None if the route has none."""
+        return None
 
     def usage(self, usage: Usage) -> dict[str, Any]:
         return self._envelope(self.chunk_name, []) | {"usage": usage_object(usage)}
@@ -110,7 +129,11 @@ class ChatFormat(Format):
         )
 
     def finish(self, choice: int, frame: Finished) -> dict[str, Any]:
-        return self._delta_chunk(choice, {}, reason=finish_reason(frame.reason))
+        chunk = self._delta_chunk(choice, {}, reason=finish_reason(frame.reason))
+        return chunk | frame.summary
+
+    def phase(self, frame: Phase) -> dict[str, Any]:
+        return self._delta_chunk(0, {}) | {"orchestration": frame.event}
 
     def _delta_chunk(
         self,

@@ -167,7 +167,8 @@ class ToolChatFormat(ChatFormat):
 
     def finish(self, choice: int, frame: Finished) -> dict[str, Any]:
         reader = self._readers[choice]
-        return self._reader_chunk(reader, reader.close(), reader.reason(frame.reason))
+        chunk = self._reader_chunk(reader, reader.close(), reader.reason(frame.reason))
+        return chunk | frame.summary
 
     def _reader_chunk(
         self, reader: CallReader, delta: dict[str, Any], reason: str | None = None

@@ -14,7 +14,7 @@ from inference.api.cache_header import cache_headers
 from inference.api.error_renderer import as_inference_error, error_body
 from inference.api.version_headers import version_headers
 from inference.api.view import json_response
-from inference.messages import Delta, Failed, Finished, Frame, RunHeader
+from inference.messages import Delta, Failed, Finished, Frame, Phase, RunHeader
 from inference.orders.order import Order
 from inference.principal import Principal
 from inference.runs.generate import generate
@@ -73,6 +73,7 @@ async def _whole(order: Order, principal: Principal, format_of: FormatOf) -> Htt
             if isinstance(frame, (Delta, Finished)):
                 answers[choice].take(frame)
     content = format_of(run.header).whole(answers, run.usage)
+    content |= _summary_of(run)
     if run.cache.tier:
         content["cache"] = run.cache.tier
     return _with_version(json_response(content), run)
@@ -133,7 +134,7 @@ class EventStream:
             elif (chunk := self._chunk(*entry)) is not None:
                 yield self._event(chunk)
         if run.header.include_usage:
-            yield self._event(self._format.usage(run.usage))
+            yield self._event(self._format.usage(run.usage) | _summary_of(run))
 
     def _chunk(self, choice: int, frame: Frame) -> dict[str, Any] | None:
         """The chunk of a frame, if it is new. Raises ``InferenceError`` for a failure."""
@@ -142,6 +143,8 @@ class EventStream:
             chunk = self._format.delta(choice, frame)
         elif isinstance(frame, Finished):
             chunk = self._format.finish(choice, frame)
+        elif isinstance(frame, Phase):
+            chunk = self._format.phase(frame)
         elif isinstance(frame, Failed) and self.run.is_new(choice):
             raise failure_of(frame)
         return chunk if self.run.is_new(choice) else None
@@ -150,6 +153,12 @@ class EventStream:
         """One event; its id is the place to resume: the last frame read of each choice."""
         place = ",".join(map(str, self.run.positions)).encode()
         return b"id: %b\ndata: %b\n\n" % (place, msgspec.json.encode(content))
+
+
+def _summary_of(run: Run) -> dict[str, Any]:
+    """The fields that an answer of several models has besides OpenAI's."""
+    last = run.choices[0].finished
+    return last.summary if last else {}
 
 
 def _with_version(response: Response, run: Run) -> Response:

@@ -6,6 +6,7 @@ from typing import Protocol
 from inference.conf import InferenceSettings
 from inference.messages import Kind, SamplingParameters
 from inference.orders.cache_policy import CachePolicy
+from inference.orders.cast import Cast
 from inference.orders.requests import ChatRequest, CompletionRequest
 from inference.orders.resolution import Resolver
 from inference.prompts.tokenizer import Tokenizer
@@ -40,6 +41,8 @@ class Order:
             same answer keeps it and raises ``attempt``.
         ledger_day: the UTC day on which it was accepted, as ``metrics.ledger.store.day_number``.
         ignored: names of the parts of the request that have no effect.
+        cast: the members of a run of several models; None where ``spec`` alone answers. Then
+            ``prompts`` has no token, and ``spec`` is the version of the member whose answer is given.
     """
 
     kind: Kind
@@ -63,6 +66,7 @@ class Order:
     run_id: str = ""
     attempt: int = 0
     ledger_day: int = 0
+    cast: Cast | None = None
 
     @property
     def choices(self) -> int:

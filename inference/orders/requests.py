@@ -142,6 +142,12 @@ class CacheOptions(StrictStruct, kw_only=True):
     pace: Annotated[float, Meta(gt=0, le=100_000)] | Literal["instant"] | None = None
 
 
+class OrchestrationOptions(StrictStruct, kw_only=True):
+    """Options of an answer that several models give; docs/modes.md explains each."""
+
+    events: Literal["phases", "text", "none"] | None = None
+
+
 class OpenAIRequest(StrictStruct, kw_only=True):
     """A request of OpenAI's API; ``null`` stands for a parameter's default."""
 
@@ -219,6 +225,7 @@ class ChatRequest(GenerationRequest, kw_only=True):
     enable_thinking: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
+    orchestration: OrchestrationOptions | None = None
 
     @property
     def continues_last_message(self) -> bool:

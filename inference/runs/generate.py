@@ -8,7 +8,6 @@ may refuse the order, change it, answer it by a run of its own, or look at the r
 after it: see ``Step``. Leaving the block stops the run if need be, and settles and records it once.
 """
 
-import asyncio
 import functools
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +20,8 @@ from inference.orders.order import Order
 from inference.principal import Principal
 from inference.runs.host_run import hosted
 from inference.runs.known_vectors import known_vectors
+from inference.runs.leaving import left_surely
+from inference.runs.orchestrated.step import orchestrated
 from inference.runs.record import admission_of, record_of
 from inference.runs.reworded import reworded
 from inference.runs.run import Run, new_run_id
@@ -45,7 +46,7 @@ async def recorded(onward: Generate, order: Order, principal: Principal) -> Asyn
     for example because the client left while it was queued, the controller finds it out.
     """
     ledger, accepted_at = runtime().ledger, time.monotonic()
-    order = replace(order, run_id=new_run_id(order.kind))
+    order = replace(order, run_id=order.run_id or new_run_id(order.kind))
     admission = admission_of(order, principal)
     started_at = await ledger.accept(order.run_id, admission.encode())
     async with AsyncExitStack() as stack:
@@ -93,7 +94,15 @@ async def within_limits(onward: Generate, order: Order, principal: Principal) ->
 _ACCEPTED: Final = "The request was accepted before it failed."
 
 
-STEPS: Final[list[Step]] = [within_limits, recorded, known_vectors, reworded]
+STEPS: Final[list[Step]] = [within_limits, orchestrated, recorded, known_vectors, reworded]
+
+
+def after_step(done: Step | None) -> Generate:
+    """All that comes after a step; for None all steps."""
+    onward: Generate = hosted
+    for step in STEPS[: None if done is None else STEPS.index(done) : -1]:
+        onward = functools.partial(step, onward)
+    return onward
 
 
 @asynccontextmanager
@@ -103,28 +112,14 @@ async def generate(order: Order, principal: Principal) -> AsyncIterator[Run]:
     Raises:
         InferenceError: the order is refused, or nothing can answer it now.
     """
-    onward: Generate = hosted
-    for step in reversed(STEPS):
-        onward = functools.partial(step, onward)
-    stack = AsyncExitStack()
-    run = await stack.enter_async_context(onward(order, principal))
-    try:
-        yield run
-    except Exception as error:
-        error.add_note(_ACCEPTED)
-        raise
-    finally:
-        # The caller may be cancelled because its client left: a task of its own ends the run.
-        await asyncio.shield(runtime().spawn(_leave(run, stack)))
+    async with left_surely(after_step(None)(order, principal)) as run:
+        try:
+            yield run
+        except Exception as error:
+            error.add_note(_ACCEPTED)
+            raise
 
 
 def was_accepted(error: Exception) -> bool:
     """Whether a request that failed has a record; else it was refused."""
     return _ACCEPTED in getattr(error, "__notes__", ())
-
-
-async def _leave(run: Run, stack: AsyncExitStack) -> None:
-    try:
-        await run.settle()
-    finally:
-        await stack.aclose()

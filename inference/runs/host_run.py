@@ -202,7 +202,10 @@ class HostRun(Run):
     async def _receive(self, within: float | None) -> tuple[int, int, Frame] | None:
         settings = self._shared.settings
         limit = settings.request_timeout_seconds
-        if not self._has_begun:
+        if self.header.mode:
+            # Its conductor ends it in time.
+            limit = settings.orchestration.timeout_seconds + SETTLE_SECONDS
+        elif not self._has_begun:
             limit = min(limit, settings.queue_timeout_seconds + FIRST_FRAME_SLACK_SECONDS)
         deadline = self.began_at + limit
         remaining = deadline - time.monotonic()

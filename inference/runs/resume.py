@@ -9,7 +9,9 @@ from inference.messages import decode_header
 from inference.principal import Principal
 from inference.queue import keys
 from inference.runs.cached_answers import sources
+from inference.runs.generate import after_step
 from inference.runs.host_run import HostRun
+from inference.runs.orchestrated.step import adopt, orchestrated
 from inference.runs.run import Run
 from inference.runs.runtime import runtime
 
@@ -52,6 +54,8 @@ async def resumed(
 ) -> AsyncIterator[Run]:
     """A run to read again; leaving does not stop it. Arguments and errors as ``find``."""
     run = await find(principal, run_id, after)
+    if run.header.mode:
+        await adopt(after_step(orchestrated), run.header)
     await run.open()
     try:
         yield run

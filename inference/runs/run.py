@@ -39,7 +39,7 @@ def header_of(order: Order, principal: Principal) -> RunHeader:
         id=order.run_id or new_run_id(order.kind),
         kind=order.kind,
         user_id=principal.user_id,
-        model=order.spec.model_slug,
+        model=order.cast.name if order.cast else order.spec.model_slug,
         version_key=order.spec.version_key,
         created_unix_seconds=int(time.time()),
         choices=order.choices,
@@ -49,6 +49,7 @@ def header_of(order: Order, principal: Principal) -> RunHeader:
         call_syntax=order.call_syntax,
         deprecation=order.spec.deprecation,
         attempt=order.attempt,
+        mode=order.cast.mode if order.cast else "",
     )
 
 
@@ -198,6 +199,7 @@ class Run(ABC):
             cached_tokens=sum(usage.cached_tokens for usage in firsts),
             drafted_tokens=sum(usage.drafted_tokens for usage in ends if usage),
             accepted_tokens=sum(usage.accepted_tokens for usage in ends if usage),
+            hidden_tokens=sum(usage.hidden_tokens for usage in ends if usage),
         )
 
 

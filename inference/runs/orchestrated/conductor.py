@@ -1,0 +1,324 @@
+"""The conductor: makes the calls of a run of several models, and writes the stream of the run."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from redis.exceptions import RedisError
+
+from inference.database import in_database
+from inference.errors import InferenceError, RetriableError
+from inference.messages import (
+    Delta,
+    Failed,
+    Finished,
+    Frame,
+    Phase,
+    RunHeader,
+    Started,
+    Usage,
+    decode_frame,
+    encode,
+)
+from inference.models import OrchestrationRun, RunStep
+from inference.orchestration.modes import perform
+from inference.orchestration.requests import is_greedy
+from inference.orchestration.stage import Answer, Call, Said, Vector
+from inference.orders.cast import Cast, Member
+from inference.orders.chat import chat_order
+from inference.orders.requests import ChatRequest
+from inference.principal import Principal
+from inference.queue.relay import RENEW_SECONDS, LostRunError, Relay, Standing
+from inference.runs.orchestrated import rows
+from inference.runs.orchestrated.summary import summary_of
+from inference.runs.leaving import left_surely
+from inference.runs.run import Run, failure_of, new_run_id
+from inference.runs.runtime import runtime
+
+if TYPE_CHECKING:
+    from inference.runs.generate import Generate
+
+logger = logging.getLogger(__name__)
+
+_RETRIES: Final = 2
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+
+
+class Conductor:
+    """The stage of one run.
+
+    Args:
+        header: of the run.
+        request: the client's.
+        cast: of the run.
+        principal: the caller.
+        onward: answers the order of one call.
+        relay: of the run's stream.
+        sent: the frames that the stream has already.
+    """
+
+    def __init__(
+        self,
+        header: RunHeader,
+        request: ChatRequest,
+        cast: Cast,
+        principal: Principal,
+        onward: "Generate",
+        relay: Relay,
+        sent: Sequence[Frame] = (),
+    ) -> None:
+        self._header, self._request, self._cast = header, request, cast
+        self._principal, self._onward, self._relay = principal, onward, relay
+        options = request.orchestration
+        self._events = (options and options.events) or "phases"
+        self._writing = asyncio.Lock()
+        self._has_started = any(isinstance(frame, Started) for frame in sent)
+        self._known = [frame.event for frame in sent if isinstance(frame, Phase)]
+        self._deltas_sent = sum(isinstance(frame, Delta) for frame in sent)
+        self._answered_by, self._is_stopping = "", False
+        self._notices: list[dict[str, Any]] = []
+
+    async def conduct(self) -> None:
+        """Carry out the run, to its last frame; stop it when it is asked to stop."""
+        work = asyncio.create_task(self._work())
+        try:
+            while not work.done():
+                await asyncio.wait({work}, timeout=RENEW_SECONDS)
+                if not work.done() and await self._standing() is Standing.STOPPING:
+                    self._is_stopping = True
+                    work.cancel()
+                    await asyncio.wait({work})
+                    await self._end(Finished("cancelled", Usage(0, 0)))
+                    return
+            await work
+        except LostRunError:
+            logger.info("another process goes on with the run %s", self._header.id)
+        finally:
+            work.cancel()
+
+    async def _standing(self) -> Standing:
+        try:
+            async with self._writing:
+                return await self._relay.write()
+        except RedisError as error:
+            logger.warning("the run %s waits for Redis: %r", self._header.id, error)
+            return Standing.HELD
+
+    async def _work(self) -> None:
+        try:
+            async with asyncio.timeout(runtime().settings.orchestration.timeout_seconds):
+                answer = await perform(self, self._request, self._cast)
+        except LostRunError:
+            raise
+        except InferenceError as error:
+            retry = error.retry_after_ms / 1000 if isinstance(error, RetriableError) else None
+            await self._end(Failed(error.code, error.message, retry))
+            return
+        except TimeoutError:
+            seconds = runtime().settings.orchestration.timeout_seconds
+            text = f"The run did not finish within {seconds:g} s (INFERENCE_ORCHESTRATION_TIMEOUT)."
+            await self._end(Failed("request_timeout", text))
+            return
+        await self._give(answer.said)
+        reason = "partial" if answer.error else answer.said.finish
+        await self._end(Finished(reason, Usage(0, 0)), answer)  # type: ignore[arg-type]
+
+    async def _end(self, last: Finished | Failed, answer: Answer | None = None) -> None:
+        """Store the end of the run, and write its last frame with the usage of all calls."""
+        steps = await in_database(rows.steps_of, self._header.id)
+        usage, summary = summary_of(self._cast, steps, self._notices, answer)
+        state = OrchestrationRun.State.FINISHED
+        if isinstance(last, Failed):
+            state = OrchestrationRun.State.FAILED
+            last = msgspec.structs.replace(last, usage=usage)
+        else:
+            reasons = {"cancelled": "cancelled", "partial": "partial"}
+            state = OrchestrationRun.State(reasons.get(last.reason, "finished"))
+            last = msgspec.structs.replace(last, usage=usage, summary=summary)
+        code = last.code if isinstance(last, Failed) else ""
+        kept = summary.get("orchestration", {})
+        await in_database(rows.end_run, self._header.id, state, kept, code)
+        await self._write(last)
+
+    async def complete(self, call: Call, *, is_answer: bool = False) -> Said:
+        """See ``Stage``. An outcome that is stored already is given again."""
+        run_id = self._header.id
+        step, said = await in_database(rows.begin_step, run_id, call, new_run_id("chat"))
+        if said is None:
+            said = await self._tried(call, step, is_answer)
+        if is_answer:
+            await self._give(said)
+        return said
+
+    async def _tried(self, call: Call, step: RunStep, is_answer: bool) -> Said:
+        """The outcome of a call; one that failed for the moment, before its text, is tried again."""
+        while True:
+            said = await self._said(call, step, is_answer)
+            await in_database(rows.end_step, step, said)
+            await self._tell(
+                "step_end",
+                step=call.key,
+                attempt=step.attempt,
+                finish=said.finish or None,
+                error=said.error_code or None,
+                usage={
+                    "prompt_tokens": said.prompt_tokens,
+                    "completion_tokens": said.completion_tokens,
+                    "cached_tokens": said.cached_tokens,
+                },
+            )
+            passes = bool(said.error_code) and isinstance(said.error, RetriableError)
+            if not passes or said.text or step.attempt >= _RETRIES:
+                return said
+            pause = said.retry_after_seconds or 1.0
+            await asyncio.sleep(min(pause, _LONGEST_PAUSE_SECONDS))
+            number = step.attempt + 1
+            identity = new_run_id("chat")
+            step = await in_database(rows.new_attempt, self._header.id, call, identity, number)
+
+    async def _said(self, call: Call, step: RunStep, is_answer: bool) -> Said:
+        spec, heard = call.member.spec, list[Delta]()
+        run: Run | None = None
+        await self._tell(
+            "step_start",
+            phase=call.phase,
+            round=call.round,
+            step=call.key,
+            attempt=step.attempt,
+            member=call.member.index,
+            role=call.member.participant,
+            model=spec.model_slug,
+        )
+        try:
+            made = await chat_order(runtime(), call.request, spec)
+            order = replace(made, run_id=step.generation_id)
+            async with left_surely(self._onward(order, self._principal)) as run:
+                async for _, frame in run.frames():
+                    if isinstance(frame, Started):
+                        await self._start(frame)
+                    elif isinstance(frame, Failed):
+                        raise failure_of(frame)
+                    elif isinstance(frame, Delta):
+                        heard.append(frame)
+                        await self._hear(call, heard, is_answer)
+        except LostRunError:
+            raise
+        except InferenceError as error:
+            retry = error.retry_after_ms / 1000 if isinstance(error, RetriableError) else None
+            failed = _said(call, heard, run)
+            return msgspec.structs.replace(
+                failed,
+                error_code=error.code,
+                error_message=f"{spec.model_slug}: {error.message}",
+                retry_after_seconds=retry,
+            )
+        except asyncio.CancelledError:
+            if self._is_stopping:
+                await in_database(rows.end_step, step, _said(call, heard, run))
+            raise
+        return _said(call, heard, run)
+
+    async def _hear(self, call: Call, heard: Sequence[Delta], is_answer: bool) -> None:
+        """Pass on the newest part of the text of a call."""
+        if is_answer:
+            await self._give_part(call.key, len(heard), heard[-1])
+        elif self._events == "text" and heard[-1].text:
+            await self._tell("step_text", step=call.key, text=heard[-1].text)
+
+    async def together(self, calls: Sequence[Call]) -> list[Said]:
+        """See ``Stage``."""
+        firsts: list[Call] = []
+        for call in calls:
+            if _twin(call, firsts) is None:
+                firsts.append(call)
+        outcomes = await asyncio.gather(*(self.complete(call) for call in firsts))
+        said = {first.key: outcome for first, outcome in zip(firsts, outcomes, strict=True)}
+        return [
+            msgspec.structs.replace(said[twin.key], member=call.member.index)
+            for call in calls
+            if (twin := _twin(call, firsts)) is not None
+        ]
+
+    async def end_phase(self, phase: str, number: int, **facts: Any) -> None:
+        """See ``Stage``."""
+        await self._tell("phase_end", phase=phase, round=number, **facts)
+
+    async def notice(self, code: str, **facts: Any) -> None:
+        """See ``Stage``."""
+        self._notices.append({"code": code, **facts})
+        await self._tell("notice", code=code, **facts)
+
+    async def fitted(self, member: Member, request: ChatRequest, text: str) -> str:
+        """See ``Stage``."""
+        return text
+
+    async def vectors(self, texts: Sequence[str]) -> dict[str, Vector] | None:
+        """See ``Stage``."""
+        return None
+
+    async def _start(self, frame: Started) -> None:
+        if not self._has_started:
+            self._has_started = True
+            await self._write(frame)
+
+    async def _tell(self, event: str, **facts: Any) -> None:
+        """Write an event, unless the stream has it from before."""
+        if self._events == "none":
+            return
+        # As readers have it: without tuples.
+        content = msgspec.json.decode(msgspec.json.encode({"v": 1, "event": event, **facts}))
+        if content in self._known:
+            self._known.remove(content)
+            return
+        await self._write(Phase(content))
+
+    async def _give(self, said: Said) -> None:
+        """Write the text of the answer, as far as the stream does not have it."""
+        for number, data in enumerate(said.frames, 1):
+            frame = decode_frame(data)
+            if isinstance(frame, Delta):
+                await self._give_part(said.key, number, frame)
+
+    async def _give_part(self, key: str, number: int, frame: Delta) -> None:
+        """Write delta ``number`` of the answer."""
+        if key != self._answered_by:
+            # Blanks of a call that failed may stand before.
+            self._deltas_sent = 0 if self._answered_by else self._deltas_sent
+            self._answered_by = key
+        if number > self._deltas_sent:
+            self._deltas_sent = number
+            await self._write(frame)
+
+    async def _write(self, frame: Frame) -> None:
+        async with self._writing:
+            await self._relay.write([frame])
+
+
+def _said(call: Call, heard: Sequence[Delta], run: Run | None) -> Said:
+    """The outcome of a call by the parts of its text and its run, which is over."""
+    usage = run.usage if run else Usage(0, 0)
+    last = run and run.choices[0].finished
+    return Said(
+        call.key,
+        call.member.index,
+        "".join(frame.text for frame in heard),
+        last.reason if last else "",
+        frames=[encode(frame) for frame in heard],
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        completion_tokens=usage.completion_tokens,
+        context_tokens=call.member.spec.sequence_limit_tokens,
+    )
+
+
+def _twin(call: Call, others: Sequence[Call]) -> Call | None:
+    """The call among ``others`` that has the same answer, or None."""
+    for other in others:
+        same = call.request == other.request
+        same = same and call.member.spec.version_key == other.member.spec.version_key
+        if other.key == call.key or (same and is_greedy(call.request, call.member)):
+            return other
+    return None

@@ -61,7 +61,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "engine": {"messages"},
         "redis_figures": {"queue"},
         "apps": {"redis_figures", "models"},
-        "ledger": {"messages", "queue", "conf"},
+        "ledger": {"messages", "queue", "conf", "models"},
         # the two sides of the queue
         "prompts": {"engine", "errors"},
         "cluster": {"queue"},
@@ -73,6 +73,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "runs": {
             *(
                 "orchestration",
+                "models",
                 "ledger",
                 "orders",
                 "answers",

@@ -17,6 +17,7 @@ from caching.semantic import store
 from inference.conf import InferenceSettings
 from inference.ledger.fleet_samples import FleetSamples
 from inference.ledger.late_prices import correct_late_prices
+from inference.ledger.left_runs import blank_old_texts, settle_left_runs
 from inference.ledger.orphans import settle_orphans, write_unwritten
 from inference.queue import keys
 from metrics.ledger.keep import Upkeep
@@ -46,9 +47,11 @@ def keep_ledger(client: Redis, settings: InferenceSettings, stop: threading.Even
         for version in unloaded:
             store.forget(version=version)
         store.expire(timezone.now())
+        blank_old_texts(settings)
 
     duties: list[Callable[[], object]] = [
         lambda: settle_orphans(client, longest, is_free=settings.cache_billing == "free"),
+        lambda: settle_left_runs(client, settings),
         lambda: write_unwritten(client),
         lambda: correct_late_prices(timezone.now(), written),
         lambda: copy_refusals(client),

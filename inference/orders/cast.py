@@ -36,3 +36,9 @@ class Cast:
     def of(self, *participants: str) -> list[Member]:
         """The members with one of these parts, in order."""
         return [member for member in self.members if member.participant in participants]
+
+    @property
+    def answering(self) -> Member:
+        """The member that writes the answer, unless another's is chosen."""
+        writers = self.of("synthesiser", "reconciler", "reviser") or self.of("generator", "debater")
+        return self.members[-1] if self.mode == "pipeline" else writers[0]

@@ -2,6 +2,7 @@
 
 from inference.errors import InvalidRequestError
 from inference.orders.cache_policy import cache_policy
+from inference.orders.cast import Cast
 from inference.orders.defaults import (
     keep_alive_of,
     max_tokens_of,
@@ -32,6 +33,9 @@ async def chat_order(
     _check_together(body)
     tokenizer = resources.tokenizer
     if spec is None:
+        cast = await resources.resolver.cast(body.model, **body.choice)
+        if cast is not None:
+            return _order_of_several(resources, body, cast)
         spec = await resources.resolver.resolve(body.model, "text_generation", **body.choice)
     plan = await chat_plan(tokenizer, spec, body)
     variables, unread = template_variables(body, spec.chat_template)
@@ -64,6 +68,29 @@ async def chat_order(
         call_syntax=plan.call_syntax,
         keep_alive_seconds=keep_alive_of(body),
         ignored=(*unread, *plan.unenforced),
+    )
+
+
+def _order_of_several(resources: OrderResources, body: ChatRequest, cast: Cast) -> Order:
+    """The order of a request that several models answer; their own orders are made as they speak."""
+    if (body.n or 1) > 1:
+        raise InvalidRequestError(
+            f"The mode {cast.mode} gives one answer. Send 'n' 1, or name a single model.", param="n"
+        )
+    if body.continues_last_message:
+        raise InvalidRequestError(
+            f"The mode {cast.mode} cannot continue a message. Name a single model.",
+            param="continue_final_message",
+        )
+    return Order(
+        kind="chat",
+        spec=cast.answering.spec,
+        prompts=[[]],
+        request=body,
+        top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        end_user=body.user or "",
+        include_usage=body.wants_usage_chunk,
+        cast=cast,
     )
 
 

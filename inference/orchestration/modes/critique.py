@@ -29,7 +29,9 @@ async def critique(
         said = await stage.complete(_critique(judge, request, draft, number))
         verdict = await _verdict(stage, said, current)
         if verdict is None:
-            return _answer(best, number - 1, "critic_failed", score, said.error_message or "no verdict")
+            return _answer(
+                best, number - 1, "critic_failed", score, said.error_message or "no verdict"
+            )
         await stage.end_phase("critique", number, score=verdict.score, issues=len(verdict.issues))
         if verdict.score < score:
             return _answer(best, number, "worse", score)
@@ -82,7 +84,9 @@ async def _verdict(stage: Stage, said: Said, draft: Said) -> Verdict | None:
     return verdict
 
 
-def _answer(said: Said, rounds: int, stopped_by: str, score: float | None, error: str = "") -> Answer:
+def _answer(
+    said: Said, rounds: int, stopped_by: str, score: float | None, error: str = ""
+) -> Answer:
     is_scored = score is not None and score >= 0
     confidence = score / 10 if is_scored and score is not None else None
     method = "score of the critic, not checked" if is_scored else ""

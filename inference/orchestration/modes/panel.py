@@ -118,9 +118,7 @@ class Panel:
         call = Call("final", phase, len(self.scores), member, asked)
         return await self.stage.complete(call, is_answer=True)
 
-    async def outcome(
-        self, said: Said, stopped_by: str, least: float, error: str = ""
-    ) -> Answer:
+    async def outcome(self, said: Said, stopped_by: str, least: float, error: str = "") -> Answer:
         """The answer of the run, with the figures about the answers of the members."""
         texts = self.texts()
         agreed, flagged, _ = points(texts, {}, least, len(self.members))

@@ -10,7 +10,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from inference.database import in_database
-from inference.errors import InferenceError, RetriableError
+from inference.errors import HostLostError, InferenceError, RetriableError
 from inference.messages import (
     Delta,
     Failed,
@@ -154,7 +154,10 @@ class Conductor:
         return said
 
     async def _tried(self, call: Call, step: RunStep, is_answer: bool) -> Said:
-        """The outcome of a call; one that failed for the moment, before its text, is tried again."""
+        """The outcome of a call; one that failed for the moment is made again.
+
+        A text that the client has is not written anew.
+        """
         while True:
             said = await self._said(call, step, is_answer)
             await in_database(rows.end_step, step, said)
@@ -171,7 +174,8 @@ class Conductor:
                 },
             )
             passes = bool(said.error_code) and isinstance(said.error, RetriableError)
-            if not passes or said.text or step.attempt >= _RETRIES:
+            was_given = is_answer and said.text
+            if not passes or was_given or step.attempt >= _RETRIES:
                 return said
             pause = said.retry_after_seconds or 1.0
             await asyncio.sleep(min(pause, _LONGEST_PAUSE_SECONDS))
@@ -203,7 +207,7 @@ class Conductor:
                         raise failure_of(frame)
                     elif isinstance(frame, Delta):
                         heard.append(frame)
-                        await self._hear(call, heard, is_answer)
+                        await self._hear(step, heard, is_answer)
         except LostRunError:
             raise
         except InferenceError as error:
@@ -219,14 +223,21 @@ class Conductor:
             if self._is_stopping:
                 await in_database(rows.end_step, step, _said(call, heard, run))
             raise
-        return _said(call, heard, run)
+        said = _said(call, heard, run)
+        if said.finish == "cancelled":
+            # A process that ended in order has stopped the call: it may be made again.
+            text = f"{spec.model_slug}: The call was stopped."
+            return msgspec.structs.replace(
+                said, finish="", error_code=HostLostError.default_code, error_message=text
+            )
+        return said
 
-    async def _hear(self, call: Call, heard: Sequence[Delta], is_answer: bool) -> None:
+    async def _hear(self, step: RunStep, heard: Sequence[Delta], is_answer: bool) -> None:
         """Pass on the newest part of the text of a call."""
         if is_answer:
-            await self._give_part(call.key, len(heard), heard[-1])
-        elif self._events == "text" and heard[-1].text:
-            await self._tell("step_text", step=call.key, text=heard[-1].text)
+            await self._give_part(step.key, len(heard), heard[-1])
+        elif self._events == "text" and (text := heard[-1].text):
+            await self._tell("step_text", step=step.key, attempt=step.attempt, text=text)
 
     async def together(self, calls: Sequence[Call]) -> list[Said]:
         """See ``Stage``."""

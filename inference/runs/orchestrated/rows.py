@@ -29,9 +29,7 @@ class Frozen(msgspec.Struct, frozen=True):
     @property
     def cast(self) -> Cast:
         settings = read_settings(self.mode, self.settings)
-        return Cast(
-            self.mode, settings, self.members, self.name, self.preset, self.requested_mode
-        )
+        return Cast(self.mode, settings, self.members, self.name, self.preset, self.requested_mode)
 
 
 def create(order: Order, request: ChatRequest, cast: Cast, principal: Principal) -> None:
@@ -60,7 +58,7 @@ def create(order: Order, request: ChatRequest, cast: Cast, principal: Principal)
 def find(run_id: str) -> Frozen | None:
     """The run, to go on with it; None if it has ended."""
     row = OrchestrationRun.objects.filter(id=run_id, state=OrchestrationRun.State.RUNNING).first()
-    return row and msgspec.msgpack.decode(bytes(row.frozen), type=Frozen)
+    return None if row is None else msgspec.msgpack.decode(bytes(row.frozen), type=Frozen)
 
 
 def begin_step(run_id: str, call: Call, generation_id: str) -> tuple[RunStep, Said | None]:

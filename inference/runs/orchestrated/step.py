@@ -46,7 +46,9 @@ async def orchestrated(
     header = header_of(order, principal)
     relay = Relay(shared.redis, shared.settings, header.item_ids[0])
     await in_database(rows.create, order, request, cast, principal)
-    lasting = int(shared.settings.orchestration.timeout_seconds) + shared.settings.stream_ttl_seconds
+    lasting = (
+        int(shared.settings.orchestration.timeout_seconds) + shared.settings.stream_ttl_seconds
+    )
     await shared.redis.set(keys.header(header.id), encode(header), ex=lasting)
     await relay.take(is_new=True)
     conductor = Conductor(header, request, cast, principal, onward, relay)

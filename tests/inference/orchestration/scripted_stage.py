@@ -52,7 +52,9 @@ class ScriptedStage:
     ``calls`` are all that were made, ``given`` the keys of those given to the client as they came.
     """
 
-    def __init__(self, texts: dict[str, str], vectors: dict[str, list[float]] | None = None) -> None:
+    def __init__(
+        self, texts: dict[str, str], vectors: dict[str, list[float]] | None = None
+    ) -> None:
         self._texts, self._vectors = texts, vectors
         self.calls: list[Call] = []
         self.given: list[str] = []

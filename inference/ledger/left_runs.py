@@ -1,0 +1,65 @@
+"""Runs of several models that nobody conducts any more, and the texts of old runs."""
+
+import logging
+from datetime import timedelta
+from typing import Any, Final
+
+from django.utils import timezone
+from redis import Redis
+
+from inference.conf import InferenceSettings
+from inference.messages import Finished, Usage, encode
+from inference.models import OrchestrationRun, RunStep
+from inference.queue import keys
+from inference.queue.scripts import script
+
+logger = logging.getLogger(__name__)
+
+_SELF: Final = "controller"
+_CANCELLED: Final = encode(Finished("cancelled", Usage(0, 0)))
+
+
+def settle_left_runs(client: Redis, settings: InferenceSettings) -> None:
+    """End the runs whose web process has died, if no client has come back for them."""
+    grace = settings.orchestration.grace_seconds
+    for run in OrchestrationRun.objects.filter(state=OrchestrationRun.State.RUNNING):
+        item = keys.item(f"{run.pk}.0")
+        lease: Any = client.hget(item, "lease")
+        now, _ = client.time()
+        is_young = (timezone.now() - run.started_at).total_seconds() < grace
+        if (lease and float(lease) + grace > now) or (not lease and is_young):
+            continue
+        conduct: Any = client.register_script(script("conduct"))
+        if conduct(keys=[item], args=[_SELF, 60, 60, "1"]):
+            _end(client, run, settings.stream_ttl_seconds)
+
+
+def blank_old_texts(settings: InferenceSettings) -> None:
+    """Delete the texts of the calls of runs that ended some time ago; their numbers stay."""
+    old = timezone.now() - timedelta(seconds=settings.orchestration.text_ttl_seconds)
+    steps = RunStep.objects.filter(run__ended_at__lt=old).exclude(said=b"", text="")
+    steps.update(said=b"", text="")
+
+
+def _end(client: Redis, run: OrchestrationRun, ttl_seconds: int) -> None:
+    logger.warning("the run %s is stopped: its web process died", run.pk)
+    cancel: Any = client.register_script(script("cancel"))
+    for step in run.steps.filter(ended_at=None):
+        queue = keys.queue(step.version_key)
+        cancel(keys=[queue], args=[f"{step.generation_id}.0", _CANCELLED, ttl_seconds])
+    ended = run.steps.exclude(ended_at=None)
+    usage = Usage(
+        sum(step.prompt_tokens for step in ended), sum(step.completion_tokens for step in ended)
+    )
+    last = encode(Finished("cancelled", usage))
+    stream = keys.stream(f"{run.pk}.0")
+    relay: Any = client.register_script(script("relay"))
+    number = client.xlen(stream) + 1
+    relay(
+        keys=[keys.item(f"{run.pk}.0"), stream],
+        args=[_SELF, 60, ttl_seconds, "1", number, last],
+    )
+    state = OrchestrationRun.State.CANCELLED
+    OrchestrationRun.objects.filter(pk=run.pk).update(
+        state=state, frozen=b"", error_code="host_lost", ended_at=timezone.now()
+    )

@@ -169,6 +169,13 @@ class FitReport:
         verdicts = {one.verdict for one in self.fits(preset)}
         return next((verdict for verdict in Verdict if verdict in verdicts), Verdict.NO_NODE)
 
+    def too_large(self, preset: Preset) -> dict[str, str]:
+        """By node, why no node holds a certain member even alone; empty if there is none such."""
+        fits = self.fits(preset)
+        if not fits or not frozenset.intersection(*(fit.never for fit in fits)):
+            return {}
+        return {fit.node: " ".join(fit.sentences) for fit in fits}
+
     def fit_on(
         self, node: Node, versions: Iterable[ModelVersion], missing: Iterable[str] = ()
     ) -> NodeFit:

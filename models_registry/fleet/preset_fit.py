@@ -169,13 +169,6 @@ class FitReport:
         verdicts = {one.verdict for one in self.fits(preset)}
         return next((verdict for verdict in Verdict if verdict in verdicts), Verdict.NO_NODE)
 
-    def too_large(self, preset: Preset) -> dict[str, str]:
-        """By node, why no node holds a certain member even alone; empty if there is none such."""
-        fits = self.fits(preset)
-        if not fits or not frozenset.intersection(*(fit.never for fit in fits)):
-            return {}
-        return {fit.node: " ".join(fit.sentences) for fit in fits}
-
     def fit_on(
         self, node: Node, versions: Iterable[ModelVersion], missing: Iterable[str] = ()
     ) -> NodeFit:
@@ -222,6 +215,16 @@ class FitReport:
         if version.size_bytes:
             return [Need(version.key, {CPU: version.size_bytes}, "file")]
         return []
+
+
+def too_large(preset_name: str) -> dict[str, str]:
+    """By node, why no node holds a certain member even alone; empty if there is none such."""
+    paths = ("members__model__versions__model", "members__version__model")
+    preset = Preset.objects.prefetch_related(*paths).filter(name=preset_name).first()
+    fits = FitReport().fits(preset) if preset else []
+    if not fits or not frozenset.intersection(*(fit.never for fit in fits)):
+        return {}
+    return {fit.node: " ".join(fit.sentences) for fit in fits}
 
 
 def _choose(options: Sequence[Need], taken: Iterable[Need], budgets: Mapping[str, int]) -> Need:

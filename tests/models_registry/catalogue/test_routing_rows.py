@@ -169,7 +169,7 @@ def test_debate_without_a_reconciler_gets_one(wanted: str, monkeypatch: Any) -> 
         assert spec is not None
         assert spec.members[-1].offer.spec.version_key == first.key
     preset.members.create(position=2, role="reconciler", model=first.model)
-    assert len(find_preset("D1", MODELS_DIR).members) == 3  # type: ignore[union-attr]
+    assert len(find_preset("D1", MODELS_DIR).members) == 3
 
 
 def test_team_follows_the_rows_and_the_type_of_task(monkeypatch: Any) -> None:

@@ -1,12 +1,13 @@
 """The service's own settings, typed; ``inference_site.settings`` fills them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.conf import settings
 
 from models_registry.rules.cache_settings import CacheSettings
+from models_registry.rules.mode_settings import ModeSettings, OrchestrationMode, read_settings
 
 # Of fewer cores none can be spared.
 SPARING_CORES = 4
@@ -19,6 +20,20 @@ def default_threads(cores: int) -> int:
     down all of them.
     """
     return cores - 1 if cores >= SPARING_CORES else cores
+
+
+@dataclass(frozen=True)
+class OrchestrationSettings:
+    """Settings of answers that several models give; ``modes`` are those that presets leave out."""
+
+    default_mode: str = OrchestrationMode.SINGLE
+    max_calls: int = 32
+    timeout_seconds: float = 600
+    text_ttl_seconds: int = 86_400
+    grace_seconds: float = 30
+    modes: Mapping[str, ModeSettings] = field(
+        default_factory=lambda: {mode: read_settings(mode, {}) for mode in OrchestrationMode.values}
+    )
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,7 @@ class InferenceSettings:
     cache_embedder: str
     semantic_ttl: int
     cache_keeps_unloaded: bool
+    orchestration: OrchestrationSettings
 
 
 def inference_settings() -> InferenceSettings:

@@ -13,9 +13,6 @@ from models_registry.models import Role
 # All names of the only engine.
 BACKENDS: Final = ("llamacpp", "llama.cpp")
 _SAMPLERS: Final = "(parentbased_)?(always_on|always_off|traceidratio)"
-_ORCHESTRATION: Final = tuple(
-    f"INFERENCE_{mode}_" for mode in ("ORCHESTRATION", "CRITIQUE", "DEBATE", "ENSEMBLE", "PIPELINE")
-)
 
 
 @register()
@@ -80,9 +77,7 @@ def check_unread_variables(**_kwargs: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = []
     for name, similar in unread.items():
         advice = "Remove it; docs/configuration.md lists the variables that are read."
-        if name.startswith(_ORCHESTRATION):
-            advice = "Orchestration is not supported yet; presets have their own mode and settings."
-        elif similar:
+        if similar:
             advice = f"Did you mean {similar}?"
         found.append(
             checks.Warning(f"{name} is set, but is not read. {advice}", id="inference.W002")

@@ -7,8 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
 
-from inference.conf import InferenceSettings, default_threads
+from inference.conf import InferenceSettings, OrchestrationSettings, default_threads
 from inference_site.admin_navigation import UNFOLD as UNFOLD
 from inference_site.embedded.urls import embedded_urls
 from inference_site.env import Environment, read_dotenv
@@ -20,6 +21,7 @@ from inference_site.log_filters import (
     is_not_own_poll,
 )
 from models_registry.rules.cache_settings import SCOPES, CacheSettings
+from models_registry.rules.mode_settings import OrchestrationMode, read_settings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read_dotenv(BASE_DIR / ".env")
@@ -163,6 +165,26 @@ HF_ENDPOINT = env.text("HF_ENDPOINT", "https://huggingface.co")
 # Whether sources given over the API may point to this machine and private networks.
 SOURCES_ALLOW_PRIVATE = env.boolean("SOURCES_ALLOW_PRIVATE", False)
 
+_modes: dict[str, dict[str, object]] = {
+    "single": {},
+    "critique": {
+        "max_rounds": env.integer("INFERENCE_CRITIQUE_MAX_ROUNDS", 2, 1, 10),
+        "threshold": env.number("INFERENCE_CRITIQUE_THRESHOLD", 0.8, 0, 1),
+    },
+    "debate": {
+        "max_rounds": env.integer("INFERENCE_DEBATE_MAX_ROUNDS", 3, 1, 10),
+        "reconcile_model": env.text("INFERENCE_DEBATE_RECONCILE_MODEL", "primary"),
+    },
+    "ensemble": {
+        "min_agreement": env.number("INFERENCE_ENSEMBLE_MIN_AGREEMENT", 0.7, 0, 1),
+        "synthesis_model": env.text("INFERENCE_ENSEMBLE_SYNTHESIS_MODEL", "primary"),
+    },
+    "pipeline": {"stages": env.words("INFERENCE_PIPELINE_STAGES", "draft,refine,validate")},
+}
+try:
+    _mode_settings = {mode: read_settings(mode, values) for mode, values in _modes.items()}
+except ValueError as error:
+    raise ImproperlyConfigured(f"INFERENCE_<MODE>_<NAME>: {error}") from None
 _max_concurrent_requests = env.integer("INFERENCE_MAX_CONCURRENT_REQUESTS", 512, 1, 100_000)
 INFERENCE = InferenceSettings(
     models_dir=Path(env.text("INFERENCE_MODELS_DIR", str(BRIGADE_HOME / "models"))),
@@ -216,6 +238,16 @@ INFERENCE = InferenceSettings(
     cache_embedder=env.text("INFERENCE_CACHE_EMBEDDER"),
     semantic_ttl=env.integer("L2_CACHE_TTL", 604_800, 1, 31_536_000),
     cache_keeps_unloaded=not env.boolean("INFERENCE_CACHE_FORGET_ON_UNLOAD", False),
+    orchestration=OrchestrationSettings(
+        default_mode=env.choice(
+            "INFERENCE_ORCHESTRATION_MODE", "single", tuple(OrchestrationMode.values)
+        ),
+        max_calls=env.integer("INFERENCE_ORCHESTRATION_MAX_CALLS", 32, 2, 1000),
+        timeout_seconds=env.number("INFERENCE_ORCHESTRATION_TIMEOUT", 600, 1, 86_400),
+        text_ttl_seconds=env.integer("INFERENCE_RUN_TEXT_TTL", 86_400, 0, 31_536_000),
+        grace_seconds=env.number("INFERENCE_RUN_GRACE", 30, 0, 3600),
+        modes=_mode_settings,
+    ),
 )
 # OpenTelemetry's SDK reads its variables itself.
 TRACES_ENDPOINT = env.text("OTEL_EXPORTER_OTLP_ENDPOINT")

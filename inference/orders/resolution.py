@@ -1,12 +1,13 @@
-"""From the model that a request names to the version that serves it."""
+"""From the model that a request names to the version, or the versions, that serve it."""
 
 import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
+from inference.conf import OrchestrationSettings
 from inference.database import in_database
 from inference.errors import (
     InferenceError,
@@ -14,15 +15,19 @@ from inference.errors import (
     ModelFileMissingError,
     ModelLoadingError,
     ModelNotFoundError,
+    ModelUnavailableError,
 )
+from inference.orders.cast import Cast, Member
+from models_registry.catalogue import routing
 from models_registry.catalogue.lookup import find_offer, spec_of
-from models_registry.catalogue.routing import find_offer_for_role, find_offer_for_task, find_preset
 from models_registry.errors import RegistryError
+from models_registry.fleet.preset_fit import too_large
 from models_registry.fleet.registrations import find_registration, note_use
 from models_registry.models import ModelVersion, Role
 from models_registry.rules.requirement import RequirementError, check_dimension, read_requirement
-from models_registry.rules.spec import ModelSpec, Offer
+from models_registry.rules.spec import ModelSpec, ModelType, Offer, PresetSpec
 
+_T = TypeVar("_T")
 # How long an answer of the registry about a name is reused.
 OFFER_SECONDS: Final = 1.0
 # Clients invent types of tasks; they must not fill the memory.
@@ -37,12 +42,19 @@ class Resolver:
     Args:
         models_dir: folder of the model files.
         draw: gives a number in [0, 1) per request, which decides about canaries.
+        settings: of answers that several models give.
     """
 
-    def __init__(self, models_dir: Path, draw: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        models_dir: Path,
+        draw: Callable[[], float] = random.random,
+        settings: OrchestrationSettings | None = None,
+    ) -> None:
         self._models_dir = models_dir
         self._draw = draw
-        self._kept: dict[tuple[str, str], tuple[float, Offer]] = {}
+        self._settings = settings or OrchestrationSettings()
+        self._kept: dict[tuple[str, ...], tuple[float, Any]] = {}
 
     async def resolve(
         self,
@@ -67,13 +79,10 @@ class Resolver:
             ModelFileMissingError, ModelLoadingError: its file is not here, or is being fetched.
             InvalidRequestError: the fields contradict each other, or ask for several models.
         """
-        if mode not in (None, "single"):
-            raise _unserved_mode(f"'orchestration_mode' is {mode}", "orchestration_mode")
-        if preset is not None and name != AUTO:
-            raise InvalidRequestError(
-                'The preset names the model. Send "model": "auto" with it.', param="preset"
-            )
         offer = await self._offer(name, task_type or "", preset)
+        if isinstance(offer, PresetSpec):
+            text = f"The preset {offer.name} has the mode {offer.mode}"
+            raise _unserved_mode(text, "model" if preset is None else "preset")
         spec = offer.pick(self._draw())
         if spec.type != wanted_type:
             raise ModelNotFoundError(
@@ -81,31 +90,100 @@ class Resolver:
                 param="model",
                 code="wrong_model_type",
             )
+        if mode not in (None, "single"):
+            raise _unserved_mode(f"'orchestration_mode' is {mode}", "orchestration_mode")
         if spec.missing_file_state:
             raise missing_file(spec.version_key, spec.missing_file_state)
         return spec
 
-    async def _offer(self, name: str, task_type: str, preset: str | None) -> Offer:
-        """The offer, read from the registry at most ``OFFER_SECONDS`` ago."""
-        find: Callable[[str], Offer]
-        if preset is not None:
-            key, find = ("preset", preset), self._of_preset
-        elif name == AUTO:
-            key, find = ("task", task_type), self._of_task
+    async def cast(
+        self,
+        name: str,
+        *,
+        task_type: str | None = None,
+        preset: str | None = None,
+        mode: str | None = None,
+    ) -> Cast | None:
+        """The models that answer a chat request together; None where one answers.
+
+        Arguments and errors are those of ``resolve``; a preset may also lack files or room.
+        """
+        found = await self._offer(name, task_type or "", preset)
+        if isinstance(found, PresetSpec):
+            _check_mode(mode, found.name, found.mode)
+            await self._check_members(found)
+            team, shown = found, found.name
         else:
-            key, find = ("model", name), self._of_name
+            if found.spec.preset:
+                _check_mode(mode, found.spec.preset, "single")
+                return None
+            mode = mode or self._settings.default_mode
+            if mode == "single" or found.spec.type != ModelType.TEXT_GENERATION:
+                return None
+            key, shown = ("team", name, task_type or "", mode), found.spec.model_slug
+            values = self._settings.modes[mode]
+            team = await self._fresh(
+                key, routing.find_team, found, mode, values, task_type or "", self._models_dir
+            )
+        draw = self._draw()  # one, so that a model with several parts is one version
+        members = []
+        for index, member in enumerate(team.members):
+            spec = (member.offer.of_preset(team) if team.name else member.offer).pick(draw)
+            if spec.missing_file_state:
+                raise missing_file(spec.version_key, spec.missing_file_state)
+            members.append(Member(index, member.role, spec))
+        return Cast(team.mode, team.settings, tuple(members), shown, team.name)
+
+    async def _check_members(self, preset: PresetSpec) -> None:
+        """Refuse a preset of which a member is too large, or its file is not here."""
+        cannot_run = f"The preset {preset.name} cannot run"
+        if nodes := await self._fresh(("fit", preset.name), too_large, preset.name):
+            reasons = " ".join(f"{node}: {reason}" for node, reason in nodes.items())
+            raise ModelUnavailableError(
+                f"{cannot_run}: a member is too large for every machine. {reasons}",
+                code="preset_too_large",
+                details={"nodes": nodes},
+            )
+        missing = [
+            {"model": spec.version_key, "participant": member.role, "state": state}
+            for member in preset.members
+            if (spec := member.offer.spec) and (state := spec.missing_file_state)
+        ]
+        if missing:
+            states = ", ".join("{model} ({participant}) is {state}".format(**m) for m in missing)
+            names = " ".join(dict.fromkeys(member["model"] for member in missing))
+            raise ModelUnavailableError(
+                f"{cannot_run} yet: {states}. Fetch: python manage.py fetch_model {names}",
+                code="preset_not_ready",
+                details={"members": missing},
+            )
+
+    async def _offer(self, name: str, task_type: str, preset: str | None) -> Offer | PresetSpec:
+        """The version that a request names, or its preset of several."""
+        if preset is not None:
+            if name != AUTO:
+                raise InvalidRequestError(
+                    'The preset names the model. Send "model": "auto" with it.', param="preset"
+                )
+            return await self._fresh(("preset", preset), self._of_preset, preset)
+        if name == AUTO:
+            return await self._fresh(("task", task_type), self._of_task, task_type)
+        return await self._fresh(("model", name), self._of_name, name)
+
+    async def _fresh(self, key: tuple[str, ...], find: Callable[..., _T], *values: Any) -> _T:
+        """``find(*values)`` in the registry, at most ``OFFER_SECONDS`` ago."""
         now = time.monotonic()
-        read_at, offer = self._kept.get(key, (now, None))
-        if offer is not None and now - read_at < OFFER_SECONDS:
-            return offer
+        read_at, kept = self._kept.get(key, (0.0, None))
+        if kept is not None and now - read_at < OFFER_SECONDS:
+            return kept
         self._kept.pop(key, None)
-        offer = await in_database(find, key[1])
+        found = await in_database(find, *values)
         if len(self._kept) >= _MAX_KEPT:
             self._kept.clear()
-        self._kept[key] = (now, offer)
-        return offer
+        self._kept[key] = (now, found)
+        return found
 
-    def _of_name(self, name: str) -> Offer:
+    def _of_name(self, name: str) -> Offer | PresetSpec:
         if name.startswith(ROLE):
             return self._of_role(name.removeprefix(ROLE))
         if name.startswith(REGISTRATION):
@@ -118,7 +196,7 @@ class Resolver:
             raise ModelNotFoundError(
                 f"There is no role {role!r}, but {', '.join(Role.values)}.", param="model"
             )
-        offer = find_offer_for_role(role, self._models_dir)
+        offer = routing.find_offer_for_role(role, self._models_dir)
         if offer is None:
             raise ModelNotFoundError(
                 f"No model whose file is here has the role {role!r}. Fetch one, or give the role "
@@ -128,7 +206,7 @@ class Resolver:
         return offer
 
     def _of_task(self, task_type: str) -> Offer:
-        offer = find_offer_for_task(task_type, self._models_dir)
+        offer = routing.find_offer_for_task(task_type, self._models_dir)
         if offer is None:
             raise ModelNotFoundError(
                 f"No model whose file is here does tasks of type {task_type or 'default'!r}. "
@@ -159,9 +237,9 @@ class Resolver:
             ) from error
         return Offer(replace(spec.with_sampling(requirement.sampling), limits=requirement.limits))
 
-    def _of_preset(self, name: str, param: str = "preset") -> Offer:
+    def _of_preset(self, name: str, param: str = "preset") -> Offer | PresetSpec:
         try:
-            preset = find_preset(name, self._models_dir)
+            preset = routing.find_preset(name, self._models_dir, self._settings.modes)
         except RegistryError as error:
             raise InvalidRequestError(str(error), param=param) from error
         if preset is None:
@@ -171,7 +249,7 @@ class Resolver:
                 param=param,
             )
         if preset.mode != "single":
-            raise _unserved_mode(f"The preset {name} has the mode {preset.mode}", param)
+            return preset
         return preset.members[0].offer.of_preset(preset)
 
 
@@ -192,10 +270,19 @@ def missing_file(version_key: str, file_state: str) -> InferenceError:
     )
 
 
+def _check_mode(mode: str | None, preset: str, own: str) -> None:
+    if mode not in (None, own):
+        raise InvalidRequestError(
+            f"The preset {preset} has the mode {own}, but 'orchestration_mode' is {mode}. Leave it "
+            "out, or name a model in place of the preset.",
+            param="orchestration_mode",
+        )
+
+
 def _unserved_mode(what: str, param: str) -> InvalidRequestError:
     return InvalidRequestError(
-        f"{what}, which is not served yet; only the mode single is. Name a model, or a preset "
-        "that has one model.",
+        f"{what}, which this route does not serve. Send a chat request, or name a model or a "
+        "preset that has one model.",
         param=param,
         code="unsupported_mode",
     )

@@ -47,7 +47,7 @@ class Runtime:
         self.reader = StreamReader(self.redis)
         self.ledger = Ledger(self.redis)
         self.tokenizer = Tokenizer(settings.prompt_workers, settings.max_prompt_characters)
-        self.resolver = Resolver(settings.models_dir)
+        self.resolver = Resolver(settings.models_dir, settings=settings.orchestration)
         self.places: Counter[str] = Counter()
         self.streaming: set[Callable[[], Awaitable[object]]] = set()
         self.login_slot = asyncio.Semaphore(1)

@@ -1,6 +1,10 @@
 """Find versions by role, type of task or preset; ``lookup`` finds them by name."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+
+from django.db.models import Q
 
 from models_registry.catalogue.lookup import find_offer
 from models_registry.errors import RegistryError
@@ -11,22 +15,36 @@ from models_registry.models import (
     Preset,
     PresetMember,
     Replica,
+    Role,
+    RoleAssignment,
     TaskRoute,
 )
-from models_registry.rules.mode_settings import read_settings
-from models_registry.rules.roles import Candidate, Route, choose_model, choose_route, member_faults
+from models_registry.rules.mode_settings import ModeSettings, read_settings
+from models_registry.rules.roles import (
+    Candidate,
+    Route,
+    choose_model,
+    choose_parts,
+    choose_route,
+    decider_of,
+    member_faults,
+)
 from models_registry.rules.spec import MemberSpec, Offer, PresetSpec
 
 
 def find_offer_for_task(task_type: str, models_dir: Path) -> Offer | None:
     """The version for a type of task, or None if no model with a file has its roles."""
-    routes = {row.task_type: Route(row.role, row.fallback_role) for row in TaskRoute.objects.all()}
-    return _find_offer(choose_route(task_type, routes), models_dir)
+    return _find_offer(_route_of(task_type), models_dir)
 
 
 def find_offer_for_role(role: str, models_dir: Path) -> Offer | None:
     """The version for a role, or None if no model with a file has it."""
     return _find_offer(Route(role, fallback_role=role), models_dir)
+
+
+def _route_of(task_type: str) -> Route:
+    routes = {row.task_type: Route(row.role, row.fallback_role) for row in TaskRoute.objects.all()}
+    return choose_route(task_type, routes)
 
 
 def _find_offer(route: Route, models_dir: Path) -> Offer | None:
@@ -57,8 +75,56 @@ def _candidates() -> list[Candidate]:
     ]
 
 
-def find_preset(name: str, models_dir: Path) -> PresetSpec | None:
+def find_team(
+    first: Offer, mode: str, settings: ModeSettings, task_type: str, models_dir: Path
+) -> PresetSpec:
+    """The models that answer together with ``first``, where no preset names them; without a name.
+
+    Roles decide which models; ``first`` also takes the parts for which there is no other model.
+    """
+    slug, task_role = first.spec.model_slug, _route_of(task_type).role
+    roles_of: dict[str, list[str]] = {}
+    is_meant = Q(own_tasks_only=False) | Q(role=task_role)
+    for row in RoleAssignment.objects.filter(is_meant, mode=mode):
+        roles_of.setdefault(row.participant, []).append(row.role)
+    parts = choose_parts(settings, slug, _candidates(), roles_of)
+    offers = {name: _if_ready(find_offer(name, models_dir)) for _, name in parts if name != slug}
+    members = tuple(MemberSpec(part, offers.get(name) or first) for part, name in parts)
+    return _with_decider(PresetSpec("", mode, settings, {}, {}, members), models_dir)
+
+
+def _if_ready(offer: Offer | None) -> Offer | None:
+    """The offer if its model generates text and its file is here."""
+    is_text = offer is not None and offer.spec.type == Model.Type.TEXT_GENERATION
+    return offer if offer and is_text and not offer.spec.missing_file_state else None
+
+
+def _with_decider(team: PresetSpec, models_dir: Path) -> PresetSpec:
+    """The team with a member that makes one answer of several, if its mode needs one.
+
+    That is the first member with the role or the name in the settings, else a model with it whose
+    file is here, else the first member.
+    """
+    part, wanted = decider_of(team.settings) or ("", "")
+    if not part or any(member.role == part for member in team.members):
+        return team
+    offers, names = [member.offer for member in team.members], {wanted}
+    if is_role := wanted in Role.values:
+        models = Model.objects.filter(slug__in={offer.spec.model_slug for offer in offers})
+        names = {model.slug for model in models if wanted in model.roles_in_force}
+    own = (one for one in offers if names & {one.spec.model_slug, one.spec.version_key})
+    find = find_offer_for_role if is_role else find_offer
+    offer = next(own, None) or _if_ready(find(wanted, models_dir)) or offers[0]
+    return replace(team, members=(*team.members, MemberSpec(part, offer)))
+
+
+def find_preset(
+    name: str, models_dir: Path, defaults: Mapping[str, ModeSettings] | None = None
+) -> PresetSpec | None:
     """The preset with the versions of its members, or None if there is no such preset.
+
+    Where its mode needs a member that it does not name, to reconcile or synthesise, that is the
+    last one. ``defaults`` are settings of modes that it does not set itself.
 
     Raises:
         RegistryError: the preset cannot run.
@@ -66,22 +132,24 @@ def find_preset(name: str, models_dir: Path) -> PresetSpec | None:
     preset = Preset.objects.filter(name=name).first()
     if preset is None:
         return None
+    mode = preset.orchestration_mode
     try:
-        settings = read_settings(preset.orchestration_mode, preset.settings)
+        settings = read_settings(mode, preset.settings, (defaults or {}).get(mode))
     except ValueError as error:
         raise RegistryError(f"The preset {name} cannot run: {error}.") from error
     rows = list(preset.members.select_related("model", "version__model"))
-    faults = member_faults(preset.orchestration_mode, settings, [row.role for row in rows])
+    faults = member_faults(mode, settings, [row.role for row in rows])
     if faults:
         raise RegistryError(f"The preset {name} cannot run: {'; '.join(faults)}.")
-    return PresetSpec(
+    spec = PresetSpec(
         name=preset.name,
-        mode=preset.orchestration_mode,
+        mode=mode,
         settings=settings,
         default_sampling=preset.default_sampling,
         cache=preset.cache,
         members=tuple(_member(row, models_dir) for row in rows),
     )
+    return _with_decider(spec, models_dir)
 
 
 def _member(row: PresetMember, models_dir: Path) -> MemberSpec:

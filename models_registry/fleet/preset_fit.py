@@ -217,6 +217,16 @@ class FitReport:
         return []
 
 
+def too_large(preset_name: str) -> dict[str, str]:
+    """By node, why no node holds a certain member even alone; empty if there is none such."""
+    paths = ("members__model__versions__model", "members__version__model")
+    preset = Preset.objects.prefetch_related(*paths).filter(name=preset_name).first()
+    fits = FitReport().fits(preset) if preset else []
+    if not fits or not frozenset.intersection(*(fit.never for fit in fits)):
+        return {}
+    return {fit.node: " ".join(fit.sentences) for fit in fits}
+
+
 def _choose(options: Sequence[Need], taken: Iterable[Need], budgets: Mapping[str, int]) -> Need:
     """The first option with room beside ``taken``, else with room alone, else the first."""
     used = Counter[str]()

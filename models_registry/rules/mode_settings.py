@@ -67,14 +67,17 @@ _SETTINGS: Final[Mapping[str, type[ModeSettings]]] = {
 }
 
 
-def read_settings(mode: str, values: Mapping[str, Any]) -> ModeSettings:
-    """The settings of ``mode``, missing ones with their defaults.
+def read_settings(
+    mode: str, values: Mapping[str, Any], defaults: ModeSettings | None = None
+) -> ModeSettings:
+    """The settings of ``mode``; missing ones are those of ``defaults``, or else the usual ones.
 
     Raises:
         ValueError: a name is unknown, or a value has a wrong type or is out of range.
     """
     try:
-        settings: ModeSettings = msgspec.convert(values, _SETTINGS[mode])
+        usual = {} if defaults is None else msgspec.structs.asdict(defaults)
+        settings: ModeSettings = msgspec.convert({**usual, **values}, _SETTINGS[mode])
     except msgspec.ValidationError as error:
         raise ValueError(f"Settings of {mode}: {error}") from error
     return settings

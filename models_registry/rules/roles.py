@@ -1,12 +1,18 @@
 """Roles of models, the choice of a model by role, and the participants of each mode."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from django.db.models import TextChoices
 
-from models_registry.rules.mode_settings import ModeSettings, OrchestrationMode, PipelineSettings
+from models_registry.rules.mode_settings import (
+    DebateSettings,
+    EnsembleSettings,
+    ModeSettings,
+    OrchestrationMode,
+    PipelineSettings,
+)
 
 DEFAULT_TASK_TYPE: Final = "default"
 
@@ -84,6 +90,10 @@ _MEMBER_RULES: Final[Mapping[str, _MemberRule]] = {
     ),
 }
 
+_STAGES: Final = {"draft": Participant.DRAFTER, "validate": Participant.VALIDATOR}
+# The most different from a usual model first: they add most to its answers.
+_BY_CONTRAST: Final = (Role.THINKER, Role.CODER, Role.PRIMARY, Role.LONGCTX, Role.FAST)
+
 
 def choose_route(task_type: str, routes: Mapping[str, Route]) -> Route:
     """The route of a type of task, else the default route."""
@@ -109,6 +119,61 @@ def choose_model(route: Route, candidates: Iterable[Candidate]) -> Candidate | N
                     model.slug,
                 ),
             )
+    return None
+
+
+def choose_parts(
+    settings: ModeSettings,
+    first: str,
+    candidates: Iterable[Candidate],
+    roles_of: Mapping[str, Collection[str]],
+) -> list[tuple[Participant, str]]:
+    """The parts of a mode with the models that take them, in the order in which they speak.
+
+    ``first`` speaks first; it also takes the parts for which there is no other model.
+    ``roles_of`` names the roles whose models may take a part.
+    """
+    everyone = [model for model in candidates if not model.is_deprecated]
+    others = [model for model in everyone if model.slug != first]
+
+    def partners(part: Participant) -> list[str]:
+        roles = [role for role in _BY_CONTRAST if role in roles_of.get(part, ())]
+        return _one_of_each(roles, others)
+
+    if isinstance(settings, DebateSettings):
+        specialists = _one_of_each([Role.THINKER, Role.CODER], everyone)
+        panel = partners(Participant.DEBATER)[: max(1, len(specialists))] or [first]
+        return [(Participant.DEBATER, slug) for slug in (first, *panel)]
+    if isinstance(settings, EnsembleSettings):
+        panel = _one_of_each(["", ""], others) or [first, first]
+        return [(Participant.GENERATOR, slug) for slug in (first, *panel)]
+    parts = [Participant.GENERATOR, Participant.CRITIC]
+    if isinstance(settings, PipelineSettings):
+        parts = [_STAGES.get(stage, Participant.REFINER) for stage in settings.stages]
+    line = [first]
+    for part in parts[1:]:
+        found = partners(part) or [first]
+        line.append(next((slug for slug in found if slug not in line), found[0]))
+    return list(zip(parts, line, strict=True))
+
+
+def _one_of_each(roles: Iterable[str], models: Iterable[Candidate]) -> list[str]:
+    """A different model for each role that has one; the role "" is any."""
+    found: list[str] = []
+    for role in roles:
+        free = [model for model in models if model.slug not in found]
+        chosen = choose_model(Route(role, fallback_role=role), free)
+        if chosen is not None:
+            found.append(chosen.slug)
+    return found
+
+
+def decider_of(settings: ModeSettings) -> tuple[Participant, str] | None:
+    """The part that makes one answer of several, and the role or the model that shall take it."""
+    if isinstance(settings, DebateSettings):
+        return Participant.RECONCILER, settings.reconcile_model
+    if isinstance(settings, EnsembleSettings):
+        return Participant.SYNTHESISER, settings.synthesis_model
     return None
 
 

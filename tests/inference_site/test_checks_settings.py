@@ -101,12 +101,70 @@ def test_settings_refuse_a_bad_switch_of_traces_even_without_a_collector(
     assert "OTEL_ENABLED='maybe': expected true or false" in ran.stderr
 
 
+def started(settings: Any, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The settings as a process with these variables reads them."""
+    program = (
+        "from inference_site.settings import INFERENCE as i, INFERENCE_UNREAD as unread\n"
+        "print(i.orchestration, dict(unread))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=settings.BASE_DIR,
+        env={**os.environ, "BRIGADE_HOME": str(home), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_settings_of_orchestration_are_read(settings: Any, tmp_path: Path):
+    ran = started(
+        settings,
+        tmp_path,
+        INFERENCE_ORCHESTRATION_MODE="debate",
+        INFERENCE_CRITIQUE_MAX_ROUNDS="1",
+        INFERENCE_CRITIQUE_THRESHOLD="0.5",
+        INFERENCE_DEBATE_MAX_ROUNDS="2",
+        INFERENCE_DEBATE_RECONCILE_MODEL="thinker",
+        INFERENCE_ENSEMBLE_MIN_AGREEMENT="0.6",
+        INFERENCE_ENSEMBLE_SYNTHESIS_MODEL="phi-4",
+        INFERENCE_PIPELINE_STAGES="draft, code",
+        INFERENCE_ORCHESTRATION_MAX_CALLS="9",
+        INFERENCE_ORCHESTRATION_TIMEOUT="8",
+        INFERENCE_RUN_TEXT_TTL="7",
+        INFERENCE_RUN_GRACE="6",
+    )
+    assert ran.stdout == (
+        "OrchestrationSettings(default_mode='debate', max_calls=9, timeout_seconds=8.0, "
+        "text_ttl_seconds=7, grace_seconds=6.0, modes={'single': SingleSettings(), "
+        "'critique': CritiqueSettings(max_rounds=1, threshold=0.5), "
+        "'debate': DebateSettings(max_rounds=2, reconcile_model='thinker'), "
+        "'ensemble': EnsembleSettings(min_agreement=0.6, synthesis_model='phi-4'), "
+        "'pipeline': PipelineSettings(stages=('draft', 'code'))}) {}\n"
+    ), ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("INFERENCE_PIPELINE_STAGES", ","),
+        ("INFERENCE_DEBATE_RECONCILE_MODEL", "x" * 101),
+        ("INFERENCE_CRITIQUE_MAX_ROUNDS", "11"),
+        ("INFERENCE_ORCHESTRATION_MODE", "quarrel"),
+    ],
+)
+def test_settings_of_orchestration_that_make_no_sense_stop_the_start(
+    settings: Any, tmp_path: Path, name: str, value: str
+):
+    last = started(settings, tmp_path, **{name: value}).stderr.splitlines()[-1]
+    assert "ImproperlyConfigured" in last
+    assert name in last or name.split("_")[1].lower() in last
+
+
 @pytest.mark.parametrize(
     ("name", "similar", "advice"),
     [
         ("INFERENCE_MAX_QUEUE_SIZES", "INFERENCE_MAX_QUEUE_SIZE", "mean INFERENCE_MAX_QUEUE_SIZE"),
-        ("INFERENCE_ORCHESTRATION_MODE", "", "not supported yet"),
-        ("INFERENCE_DEBATE_MAX_ROUNDS", "", "not supported yet"),
         ("INFERENCE_REJECT_WHEN_FULL", "", "Remove it"),
     ],
 )

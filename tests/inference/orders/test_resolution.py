@@ -132,9 +132,7 @@ async def test_preset_of_one_model_is_served_with_its_sampling(
     assert await resolver.resolve("S9", TEXT) == by_field
 
 
-async def test_preset_of_several_models_is_refused_for_now(
-    resolver: Resolver, version: ModelVersion
-):
+async def test_route_of_one_model_refuses_several(resolver: Resolver, version: ModelVersion):
     await in_database(a_preset, "D9", version, "debate")
     for error in (
         await refusal(resolver, "D9"),
@@ -143,7 +141,7 @@ async def test_preset_of_several_models_is_refused_for_now(
     ):
         assert isinstance(error, InvalidRequestError)
         assert (error.status, error.code) == (400, "unsupported_mode")
-        assert "not served yet" in error.message
+        assert "Send a chat request" in error.message
 
 
 async def test_preset_that_cannot_run_says_why(resolver: Resolver):

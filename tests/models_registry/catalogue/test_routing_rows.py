@@ -12,6 +12,7 @@ from models_registry.catalogue.routing import (
     find_offer_for_role,
     find_offer_for_task,
     find_preset,
+    find_team,
 )
 from models_registry.catalogue.seeding import seed_registry
 from models_registry.errors import RegistryError
@@ -24,8 +25,10 @@ from models_registry.models import (
     Preset,
     PresetMember,
     Replica,
+    RoleAssignment,
     TaskRoute,
 )
+from models_registry.rules.mode_settings import CritiqueSettings, read_settings
 from tests.models_registry.fleet_rows import a_node, a_version
 
 pytestmark = pytest.mark.django_db
@@ -134,6 +137,59 @@ def test_preset_that_cannot_run_says_why() -> None:
     Preset.objects.update(settings={"rounds": 3})
     with pytest.raises(RegistryError, match="unknown field `rounds`"):
         find_preset("D1", MODELS_DIR)
+
+
+def test_preset_takes_the_settings_of_the_service_that_it_leaves_out() -> None:
+    version = _model()
+    preset = _preset(settings={"threshold": 1})
+    for role in ("generator", "critic"):
+        preset.members.create(role=role, model=version.model)
+    spec = find_preset("D1", MODELS_DIR, {"critique": CritiqueSettings(4, 0.5)})
+    assert spec is not None
+    assert spec.settings == CritiqueSettings(4, 1)
+
+
+@pytest.mark.parametrize("wanted", ["thinker", "named", "nobody", "coder"])
+def test_debate_without_a_reconciler_gets_one(wanted: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    first, second, outside = _model("fast"), _model("primary", "thinker"), _model("coder")
+    names = {"named": second.model.slug}
+    preset = _preset("debate", settings={"reconcile_model": names.get(wanted, wanted)})
+    for position, version in enumerate((first, second)):
+        preset.members.create(position=position, role="debater", model=version.model)
+    spec = find_preset("D1", MODELS_DIR)
+    assert spec is not None
+    member = spec.members[-1]
+    expected = {"nobody": first, "coder": outside}.get(wanted, second)
+    assert (member.role, member.offer.spec.version_key) == ("reconciler", expected.key)
+    # Without its file the model of another role cannot take the part.
+    monkeypatch.setattr(Path, "is_file", lambda _: False)
+    if wanted == "coder":
+        spec = find_preset("D1", MODELS_DIR)
+        assert spec is not None
+        assert spec.members[-1].offer.spec.version_key == first.key
+    preset.members.create(position=2, role="reconciler", model=first.model)
+    assert len(find_preset("D1", MODELS_DIR).members) == 3
+
+
+def test_team_follows_the_rows_and_the_type_of_task(monkeypatch: Any) -> None:
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    TaskRoute.objects.create(task_type="code", role="coder")
+    for role, part, own in (("coder", "refiner", True), ("primary", "validator", False)):
+        RoleAssignment.objects.create(
+            mode="pipeline", role=role, participant=part, own_tasks_only=own
+        )
+    first, coder, primary = _model("fast"), _model("coder"), _model("primary")
+    offer = find_offer_for_role("fast", MODELS_DIR)
+    assert offer is not None
+
+    def keys(task_type: str) -> list[str]:
+        settings = read_settings("pipeline", {})
+        team = find_team(offer, "pipeline", settings, task_type, MODELS_DIR)
+        return [member.offer.spec.version_key for member in team.members]
+
+    assert keys("code") == [first.key, coder.key, primary.key]
+    assert keys("") == [first.key, first.key, primary.key]
 
 
 def test_every_seeded_preset_resolves() -> None:

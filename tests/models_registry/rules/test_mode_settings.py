@@ -44,3 +44,8 @@ def test_settings_take_what_is_set() -> None:
 def test_bad_settings_are_refused_with_the_reason(mode: str, values: dict, message: str) -> None:
     with pytest.raises(ValueError, match=rf"Settings of {mode}: .*{message}"):
         read_settings(mode, values)
+
+
+def test_settings_that_are_left_out_are_those_of_the_service() -> None:
+    service = CritiqueSettings(max_rounds=5, threshold=0.5)
+    assert read_settings("critique", {"threshold": 1}, service) == CritiqueSettings(5, 1)

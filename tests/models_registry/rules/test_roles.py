@@ -7,6 +7,7 @@ from models_registry.rules.roles import (
     Candidate,
     Route,
     choose_model,
+    choose_parts,
     choose_route,
     member_faults,
 )
@@ -106,3 +107,51 @@ def test_canaries_get_their_share_of_the_draws(draw: float, key: str) -> None:
 
 def test_offer_without_canaries_is_the_version() -> None:
     assert Offer(_spec("m@a")).pick(0.0).version_key == "m@a"
+
+
+MODELS = [
+    Candidate("gen", ("primary",), is_loaded=False),
+    Candidate("fast", ("fast",), is_loaded=True),
+    Candidate("coder", ("coder",), is_loaded=False),
+    Candidate("mind", ("thinker", "primary"), is_loaded=False),
+    Candidate("old", ("thinker", "coder", "primary"), is_loaded=True, is_deprecated=True),
+]
+ROLES_OF = {
+    "critic": ["thinker"],
+    "debater": ["coder", "longctx", "primary", "thinker"],
+    "drafter": ["fast"],
+    "refiner": ["coder"],
+    "validator": ["primary"],
+}
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "first", "slugs", "expected"),
+    [
+        ("critique", {}, "gen", "*", "gen generator, mind critic"),
+        ("critique", {}, "mind", "*", "mind generator, mind critic"),
+        ("critique", {}, "gen", "gen coder", "gen generator, gen critic"),
+        ("debate", {}, "gen", "*", "gen debater, mind debater, coder debater"),
+        ("debate", {}, "coder", "*", "coder debater, mind debater, gen debater"),
+        ("debate", {}, "gen", "gen fast coder", "gen debater, coder debater"),
+        ("debate", {}, "gen", "gen fast", "gen debater, gen debater"),
+        ("ensemble", {}, "gen", "*", "gen generator, fast generator, coder generator"),
+        ("ensemble", {}, "gen", "gen mind", "gen generator, mind generator"),
+        ("ensemble", {}, "gen", "gen", "gen generator, gen generator, gen generator"),
+        ("pipeline", {}, "fast", "*", "fast drafter, coder refiner, gen validator"),
+        ("pipeline", {}, "gen", "gen", "gen drafter, gen refiner, gen validator"),
+        (
+            "pipeline",
+            {"stages": ["outline", "code", "polish"]},
+            "fast",
+            "*",
+            "fast refiner, coder refiner, coder refiner",
+        ),
+    ],
+)
+def test_parts_without_a_preset_go_to_models_by_their_roles(
+    mode: str, values: dict, first: str, slugs: str, expected: str
+) -> None:
+    models = [model for model in MODELS if slugs == "*" or model.slug in slugs.split()]
+    parts = choose_parts(read_settings(mode, values), first, models, ROLES_OF)
+    assert ", ".join(f"{slug} {part}" for part, slug in parts) == expected

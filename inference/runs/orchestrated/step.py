@@ -80,7 +80,7 @@ async def adopt(onward: "Generate", header: RunHeader) -> None:
 
 async def _check(request: ChatRequest, cast: Cast) -> None:
     """Refuse a run before its first call, if a member has no room for it, or it has many calls."""
-    most, calls = runtime().settings.orchestration.max_calls, calls_at_most(cast)
+    most, calls = runtime().settings.orchestration.max_calls, calls_at_most(cast, cast.settings)
     if calls > most:
         raise InvalidRequestError(
             f"This {cast.mode} would make up to {calls} calls; at most {most} are allowed "

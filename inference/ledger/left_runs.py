@@ -56,8 +56,8 @@ def _end(client: Redis, run: OrchestrationRun, ttl_seconds: int) -> None:
     relay: Any = client.register_script(script("relay"))
     number = client.xlen(stream) + 1
     relay(
-        keys=[keys.item(f"{run.pk}.0"), stream],
-        args=[_SELF, 60, ttl_seconds, "1", number, last],
+        keys=[keys.item(f"{run.pk}.0"), stream, keys.NEEDED],
+        args=[_SELF, 60, ttl_seconds, "1", f"{run.pk}.0", "{}", number, last],
     )
     state = OrchestrationRun.State.CANCELLED
     OrchestrationRun.objects.filter(pk=run.pk).update(

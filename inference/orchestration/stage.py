@@ -94,6 +94,9 @@ class Stage(Protocol):
     async def together(self, calls: Sequence[Call]) -> list[Said]:
         """The outcomes of calls that are made at once; equal ones are made once."""
 
+    def foresee(self, *phases: Sequence[Member]) -> None:
+        """Tell who speaks in the present phase, in the next one, and so on."""
+
     async def end_phase(self, phase: str, number: int, **facts: Any) -> None:
         """Tell the client the outcome of a phase in round ``number``."""
 

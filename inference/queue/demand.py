@@ -6,6 +6,7 @@ from enum import StrEnum
 from math import inf
 from typing import Any
 
+import msgspec
 from redis import Redis
 
 from inference.messages import Failed, Usage, failed_parts
@@ -44,6 +45,7 @@ class DemandReader:
         record; a ``foreseen`` version counts as never used.
         """
         arguments: list[Any] = [len(versions), *versions, *hosts]
+        needed = self._needed()
         answers: Any = self._demand([keys.USED, keys.KEEP_ALIVE], arguments)
         demand = {}
         for key, (queued, priority, *seconds, keep_alive) in zip(versions, answers[0], strict=True):
@@ -51,7 +53,8 @@ class DemandReader:
             if idle < 0:
                 idle = inf if key in foreseen else 0.0
             wish = float(keep_alive) if keep_alive else None
-            demand[key] = Demand(queued, priority, oldest, urgency, idle, wish)
+            phases = needed.get(key, inf)
+            demand[key] = Demand(queued, priority, oldest, urgency, idle, wish, phases)
         loaded = {}
         for (launch, host), answer in zip(hosts.items(), answers[1], strict=True):
             busy, held, serving, resident, device, notice, served = answer
@@ -66,6 +69,19 @@ class DemandReader:
                 has_served=bool(served),
             )
         return demand, loaded
+
+    def _needed(self) -> dict[str, float]:
+        """Phases until a run of several models calls a version, by version key."""
+        needed: dict[str, float] = {}
+        now, _ = self._redis.time()
+        for item_id, value in self._redis.hgetall(keys.NEEDED).items():
+            until, _, phases = value.partition(b" ")
+            if float(until) < now:
+                self._redis.hdel(keys.NEEDED, item_id)
+                continue
+            for key, count in msgspec.json.decode(phases, type=dict[str, int]).items():
+                needed[key] = min(count, needed.get(key, inf))
+        return needed
 
     def refuse(self, version_key: str, failed: Failed, which: Refused) -> int:
         """End requests that wait for a version with this frame; returns how many.

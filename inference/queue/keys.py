@@ -30,6 +30,8 @@ brigade:readers:<id>          sorted set   ids that read a shared generation →
 brigade:flight:<key>          string       id of the generation that makes the answer of this key
 brigade:cache:<key>           stream       a cached answer
 brigade:cache_use             sorted set   its key → last use; the oldest goes when there is no room
+brigade:needed         hash         run of several models → until when this holds, and by version
+                                    key the phases until its next call
 brigade:retyped:<key>         string       canonical question → key of an answer
 """
 
@@ -42,6 +44,7 @@ LOADABLE = PREFIX + "loadable"
 LOADING = PREFIX + "loading"
 USED = PREFIX + "used"
 KEEP_ALIVE = PREFIX + "keep_alive"
+NEEDED = PREFIX + "needed"
 
 queue = "brigade:queue:{}".format
 bell = "brigade:bell:{}".format

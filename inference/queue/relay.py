@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, Final
 
+import msgspec
 from redis.asyncio import Redis
 
 from inference.conf import InferenceSettings
@@ -41,6 +42,9 @@ class Relay:
         redis: of this process.
         settings: of the service.
         item_id: of the run's only choice.
+
+    Attributes:
+        phases_until_use: by version key; the controller keeps in memory what is needed soon.
     """
 
     def __init__(self, redis: Redis, settings: InferenceSettings, item_id: str) -> None:
@@ -51,6 +55,7 @@ class Relay:
         self._conduct: Any = redis.register_script(script("conduct"))
         self._relay: Any = redis.register_script(script("relay"))
         self._number = 0
+        self.phases_until_use: dict[str, int] = {}
 
     async def take(self, *, is_new: bool) -> list[Frame] | None:
         """Conduct the run from now on.
@@ -74,10 +79,11 @@ class Relay:
         is_last = bool(frames) and isinstance(frames[-1], TERMINAL)
         ttl = self._ended_ttl if is_last else self._running_ttl
         arguments: list[Any] = [self._conductor, LEASE_SECONDS, ttl, "1" if is_last else ""]
+        arguments += [self._item_id, msgspec.json.encode(self.phases_until_use)]
         for frame in frames:
             self._number += 1
             arguments += [self._number, encode(frame)]
-        names = [keys.item(self._item_id), keys.stream(self._item_id)]
+        names = [keys.item(self._item_id), keys.stream(self._item_id), keys.NEEDED]
         standing = Standing(await self._relay(keys=names, args=arguments))
         if standing is Standing.LOST:
             raise LostRunError("Another process conducts this run.")

@@ -21,7 +21,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Demand:
-    """The requests that wait for a version; ``idle_seconds`` since one came or was at work."""
+    """The requests that wait for a version; ``idle_seconds`` since one came or was at work.
+
+    ``phases_until_use`` is as in ``VersionView``.
+    """
 
     queued: int = 0
     priority: int = 0
@@ -29,6 +32,7 @@ class Demand:
     urgency_seconds: float = 0.0
     idle_seconds: float = math.inf
     keep_alive_seconds: float | None = None
+    phases_until_use: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,7 @@ def version_views(
             oldest_wait_seconds=demand.oldest_wait_seconds,
             urgency_seconds=demand.urgency_seconds,
             idle_seconds=demand.idle_seconds,
+            phases_until_use=demand.phases_until_use,
             unusable=_file_fault(version) or fault,
         )
     return views

@@ -49,6 +49,8 @@ class VersionView:
     oldest_wait_seconds: float = 0.0
     urgency_seconds: float = 0.0  # longest wait, with the head start of the request's priority
     idle_seconds: float = math.inf  # since its last request arrived or ran
+    # Phases until a run of several models calls it; infinite: no run will.
+    phases_until_use: float = math.inf
     unusable: str = ""  # why it cannot be loaded, for people
 
     @property

@@ -1,5 +1,6 @@
 """The replicas that leave memory: unused, over a budget, or evicted for another version: pure."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -43,8 +44,9 @@ def expired(room: Room) -> list[Retire]:
 
 def _is_unused(room: Room, replica: ReplicaView) -> bool:
     version = room.versions[replica.version]
-    # A foreseen version is kept for its first request.
-    if not replica.is_available or not replica.is_idle(version) or version.foreseen:
+    # A foreseen version is kept for its first request, a member of a run for its next call.
+    is_expected = version.foreseen or version.phases_until_use < math.inf
+    if not replica.is_available or not replica.is_idle(version) or is_expected:
         return False
     # A person who loads a version with a keep-alive of 0 wants to see it in memory.
     if not replica.on_demand and replica.state_age_seconds < room.rules.minimum_dwell_seconds:
@@ -99,7 +101,8 @@ def victims(room: Room, want: Want, placement: Placement) -> list[ReplicaView]:
 def _in_order(room: Room, replicas: Sequence[ReplicaView], *, with_busy: bool) -> list[ReplicaView]:
     """The replicas that have dwelt, in the order in which they are evicted.
 
-    Of idle ones the least recently used goes first. Of busy ones those whose waiting requests have
+    Of idle ones those go first that runs of several models need last or never, then the least
+    recently used. Of busy ones those whose waiting requests have
     the lowest priority go first, then the one that has served longest.
     """
 
@@ -107,8 +110,8 @@ def _in_order(room: Room, replicas: Sequence[ReplicaView], *, with_busy: bool) -
         version = room.versions[replica.version]
         is_protected, is_embedding = room.is_protected_embedding(replica), version.is_embedding
         if replica.is_idle(version):
-            idle_seconds = replica.idle_seconds(version)
-            return (0, is_protected, not version.foreseen, is_embedding, -idle_seconds, replica.id)
+            wanted = (-version.phases_until_use, -replica.idle_seconds(version))
+            return (0, is_protected, not version.foreseen, is_embedding, *wanted, replica.id)
         age = replica.state_age_seconds
         return (1, is_protected, is_embedding, version.priority, -age, replica.id)
 

@@ -20,11 +20,13 @@ async def critique(
     """Return the best answer; a revision that scores lower than its predecessor is not used."""
     (generator, *_), (judge, *_) = cast.of("generator"), cast.of("critic")
     reviser = (cast.of("reviser") or [generator])[0]
+    stage.foresee([generator], [judge], [reviser])
     current = await stage.complete(first_call(generator, request))
     if not current.is_usable:
         raise current.error
     best, score = current, -1.0
     for number in range(1, settings.max_rounds + 1):
+        stage.foresee([judge], [reviser])
         draft = await stage.fitted(judge, request, current.text)
         said = await stage.complete(_critique(judge, request, draft, number))
         verdict = await _verdict(stage, said, current)
@@ -39,6 +41,7 @@ async def critique(
         if not verdict.issues or score / 10 >= settings.threshold:
             return _answer(best, number, "threshold" if verdict.issues else "no_issues", score)
         is_last = number == settings.max_rounds
+        stage.foresee([reviser], *([] if is_last else [[judge], [reviser]]))
         draft = await stage.fitted(reviser, request, current.text)
         call = _revision(reviser, request, draft, verdict.issues, number)
         revised = await stage.complete(call, is_answer=is_last)

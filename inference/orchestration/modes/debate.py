@@ -24,11 +24,15 @@ async def debate(
 ) -> Answer:
     """Return the answer of a majority, or the reconciled one."""
     panel = Panel(stage, request, cast.of("debater"))
+    merger = (cast.of("reconciler") or cast.members)[0]
+    rounds = settings.max_rounds
+    stage.foresee(*[panel.members] * rounds, [merger])
     await panel.answer(1, panel.first_calls())
     stopped_by = "max_rounds"
-    for number in range(2, settings.max_rounds + 1):
+    for number in range(2, rounds + 1):
         if panel.agreement.is_unanimous or panel.agreement.reason == "not_independent":
             break
+        stage.foresee(*[panel.members] * (rounds - number + 1), [merger])
         calls = [await _again(panel, member, number) for member in panel.members]
         await panel.answer(number, calls)
     if panel.agreement.is_unanimous:
@@ -37,7 +41,7 @@ async def debate(
         return await panel.outcome(panel.first_usable, "one_answer", _MAJORITY)
     if chosen := panel.majority(_MAJORITY):
         return await panel.outcome(chosen, stopped_by, _MAJORITY)
-    said = await panel.merge((cast.of("reconciler") or cast.members)[0], "reconcile")
+    said = await panel.merge(merger, "reconcile")
     if not said.is_usable:
         kept = said if said.text.strip() else panel.first_usable
         error = said.error_message or "no text"

@@ -13,13 +13,15 @@ async def ensemble(
     """Return the answer of the majority, without another call, or the merged one."""
     least = settings.min_agreement
     panel = Panel(stage, request, cast.of("generator"))
+    merger = (cast.of("synthesiser") or cast.members)[0]
+    stage.foresee(panel.members, [merger])
     await panel.answer(1, panel.first_calls())
     usable = [said for said in panel.said if said.is_usable]
     if chosen := panel.majority(least):
         return await panel.outcome(chosen, "agreement", least)
     if panel.agreement.reason == "not_independent" or len(usable) == 1:
         return await panel.outcome(usable[0], "one_answer", least)
-    said = await panel.merge((cast.of("synthesiser") or cast.members)[0], "synthesise")
+    said = await panel.merge(merger, "synthesise")
     if not said.is_usable:
         kept = said if said.text.strip() else panel.first_usable
         return await panel.outcome(kept, "synthesis_failed", least, said.error_message or "no text")

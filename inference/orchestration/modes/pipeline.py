@@ -30,6 +30,7 @@ async def pipeline(
     """Return the answer of the last stage; a partial one of the last stage that went well."""
     latest: Said | None = None
     for number, (name, member) in enumerate(zip(settings.stages, cast.members, strict=True), 1):
+        stage.foresee(*([one] for one in cast.members[number - 1 :]))
         blocks = [_block(name, number, len(settings.stages))]
         if latest is not None:
             draft = await stage.fitted(member, request, latest.text)

@@ -80,6 +80,7 @@ class Conductor:
         self._deltas_sent = sum(isinstance(frame, Delta) for frame in sent)
         self._answered_by, self._is_stopping = "", False
         self._notices: list[dict[str, Any]] = []
+        self._phases: list[list[str]] = []
 
     async def conduct(self) -> None:
         """Carry out the run, to its last frame; stop it when it is asked to stop."""
@@ -149,6 +150,7 @@ class Conductor:
         step, said = await in_database(rows.begin_step, run_id, call, new_run_id("chat"))
         if said is None:
             said = await self._tried(call, step, is_answer)
+        self._has_spoken(call.member.spec.version_key)
         if is_answer:
             await self._give(said)
         return said
@@ -253,6 +255,17 @@ class Conductor:
             if (twin := _twin(call, firsts)) is not None
         ]
 
+    def foresee(self, *phases: Sequence[Member]) -> None:
+        """See ``Stage``."""
+        self._phases = [[member.spec.version_key for member in phase] for phase in phases]
+        self._relay.phases_until_use = _phases_until_use(self._phases)
+
+    def _has_spoken(self, version_key: str) -> None:
+        """Note that a member of the present phase is not needed before the next one."""
+        if self._phases and version_key in self._phases[0]:
+            self._phases[0].remove(version_key)
+            self._relay.phases_until_use = _phases_until_use(self._phases)
+
     async def end_phase(self, phase: str, number: int, **facts: Any) -> None:
         """See ``Stage``."""
         await self._tell("phase_end", phase=phase, round=number, **facts)
@@ -323,6 +336,15 @@ def _said(call: Call, heard: Sequence[Delta], run: Run | None) -> Said:
         completion_tokens=usage.completion_tokens,
         context_tokens=call.member.spec.sequence_limit_tokens,
     )
+
+
+def _phases_until_use(phases: Sequence[Sequence[str]]) -> dict[str, int]:
+    """Phases until the next call of each version that some phase names."""
+    needed: dict[str, int] = {}
+    for count, versions in enumerate(phases):
+        for version_key in versions:
+            needed.setdefault(version_key, count)
+    return needed
 
 
 def _twin(call: Call, others: Sequence[Call]) -> Call | None:

@@ -58,6 +58,7 @@ class ScriptedStage:
         self._texts, self._vectors = texts, vectors
         self.calls: list[Call] = []
         self.given: list[str] = []
+        self.foreseen: list[list[list[str]]] = []
         self.phases: list[dict[str, Any]] = []
         self.notices: list[tuple[str, dict[str, Any]]] = []
 
@@ -74,6 +75,9 @@ class ScriptedStage:
 
     async def together(self, calls: Sequence[Call]) -> list[Said]:
         return [await self.complete(call) for call in calls]
+
+    def foresee(self, *phases: Sequence[Member]) -> None:
+        self.foreseen.append([[one.spec.model_slug for one in phase] for phase in phases])
 
     async def end_phase(self, phase: str, number: int, **facts: Any) -> None:
         self.phases.append({"phase": phase, "round": number, **facts})

@@ -15,13 +15,11 @@ from caching.questions.words import SHARED, SPELLINGS
 from inference.orchestration.answers import NUMERALS, AnswerKind, extracted, numbers_of, shown
 
 Vector = npt.NDArray[np.float32]
-Point = dict[str, Any]
-"""A sentence as ``text``, and as ``by`` the members that say it."""
+Point = dict[str, Any]  # "text": a sentence, "by": the members that say it
 
 THRESHOLD = 0.85  # of the cosine
 MAX_SENTENCES = 12  # of an answer
 _PREFIXES = ("un", "in", "im", "ir", "il", "non", "dis")
-_NUMBER_WORDS = SHARED["number words"]
 _LISTS = [SHARED[name] for name in ("negations", "units", "dates")]
 _NAME = re.compile(r"(?<=[a-z0-9,] )[A-Z]\w+")
 _LIST_MARK = re.compile(r"^\s*(?:[-*#>]+|\d+[.)])\s+", re.MULTILINE)
@@ -29,34 +27,25 @@ _LIST_MARK = re.compile(r"^\s*(?:[-*#>]+|\d+[.)])\s+", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Agreement:
-    """Groups of members whose answers are equal, the largest first; ties by the earliest member.
+    """Groups of members whose answers are equal."""
 
-    Attributes:
-        score: the largest group ÷ asked; None where the groups say nothing, for a ``reason``.
-        method: "constrained", "extracted", "embedding", or "none": equal texts alone.
-    """
-
-    score: float | None
-    method: str
+    score: float | None  # the largest group ÷ asked; None for a ``reason``
+    method: str  # "constrained", "extracted", "embedding", or "none": equal texts alone
     asked: int
     answered: int
-    groups: tuple[tuple[int, ...], ...]
+    groups: tuple[tuple[int, ...], ...]  # the largest first; ties by the earliest member
     reason: str = ""
 
     @property
     def is_unanimous(self) -> bool:
-        """Tell whether all that were asked gave one answer."""
         return self.asked > 1 and bool(self.groups) and len(self.groups[0]) == self.asked
 
     @property
     def leader(self) -> int | None:
-        """The first member of the largest group."""
         return self.groups[0][0] if self.groups else None
 
     def as_dict(self) -> dict[str, Any]:
-        """The values for JSON."""
-        score = None if self.score is None else round(self.score, 2)
-        return {**asdict(self), "score": score, "groups": [list(group) for group in self.groups]}
+        return asdict(self) | {"score": self.score and round(self.score, 2)}
 
 
 def agree(
@@ -70,7 +59,7 @@ def agree(
     said = {i: text for i, answer in enumerate(answers) if (text := shown(answer or "").strip())}
     if kind == "open":
         method = "none" if vectors is None else "embedding"
-        claims = {i: _Claim(text, vectors[i] if vectors else None) for i, text in said.items()}
+        claims = {i: _Claim(text, vectors and vectors[i]) for i, text in said.items()}
         groups = _groups(list(said), lambda i, j: claims[i].agrees_with(claims[j]))
     else:
         method = "constrained" if kind == "json" else "extracted"
@@ -78,11 +67,10 @@ def agree(
         spare = {i: ("text", text if kind == "json" else i) for i, text in said.items()}
         keys = {i: extracted(text, kind) or spare[i] for i, text in said.items()}
         groups = _groups(list(said), lambda i, j: keys[i] == keys[j])
-    reason = "" if is_independent else "not_independent"
-    if len(answers) < 2 or not said:
-        reason = "one_member" if len(answers) < 2 else "no_answers"
-    elif not reason and method == "none":
-        reason = "no_embedder"
+    reason = "no_embedder" if method == "none" else ""
+    reason = reason if is_independent else "not_independent"
+    reason = reason if said else "no_answers"
+    reason = reason if len(answers) > 1 else "one_member"
     score = None if reason else len(groups[0]) / len(answers)
     return Agreement(score, method, len(answers), len(said), groups, reason)
 
@@ -117,29 +105,26 @@ def _groups(items: Sequence[int], same: Callable[[int, int], bool]) -> tuple[tup
     """Complete linkage, greedy in order: an item joins the first group whose members all agree."""
     groups: list[list[int]] = []
     for item in items:
-        for group in groups:
-            if all(same(item, other) for other in group):
-                group.append(item)
-                break
-        else:
-            groups.append([item])
+        home = next((group for group in groups if all(same(item, other) for other in group)), None)
+        if home is None:
+            groups.append(home := [])
+        home.append(item)
     return tuple(tuple(group) for group in sorted(groups, key=lambda group: -len(group)))
 
 
 class _Claim:
     """A text, and all that decides whether another says the same.
 
-    ``facts_of`` does not fit: it keeps a text with a quotation or a line break as it is written,
-    and leaves out most answers of one word. The lists of words are the same.
+    ``facts_of`` is for questions: it compares no text with a quotation, and hardly one word.
     """
 
     def __init__(self, text: str, vector: Vector | None) -> None:
         self.vector = vector
-        spelled = (part.strip(".,;:?\"'*") for part in text.casefold().split())
+        spelled = (part.lstrip("\"'*").rstrip(".,;:?\"'*") for part in text.casefold().split())
         self.form = canonical_text(text) or " ".join(filter(None, spelled))
-        found = re.findall(r"[^\W\d_]+", plain(text).lower().replace("n't", " not"))
-        self.words = [part for word in found for part in SPELLINGS.get(word, (word,))]
-        named = (NUMERALS.get(word, word) for word in self.words if word in _NUMBER_WORDS)
+        words = re.findall(r"[^\W\d_]+", plain(text).lower().replace("n't", " not"))
+        self.words = [part for word in words for part in SPELLINGS.get(word, (word,))]
+        named = (NUMERALS.get(word, word) for word in self.words if word in SHARED["number words"])
         self.numbers = {*numbers_of(_LIST_MARK.sub("", text)), *named}
         self.facts = [sorted(word for word in self.words if word in listed) for listed in _LISTS]
         self.names = {name.lower() for name in _NAME.findall(text)}
@@ -147,19 +132,22 @@ class _Claim:
     def agrees_with(self, other: "_Claim") -> bool:
         if self.form == other.form:
             return True
-        if self.vector is None or other.vector is None:
+        if self.vector is None or other.vector is None or self._contradicts(other):
             return False
-        return float(self.vector @ other.vector) >= THRESHOLD and not self._contradicts(other)
+        return float(self.vector @ other.vector) >= THRESHOLD
 
     def _contradicts(self, other: "_Claim") -> bool:
         ours, theirs = set(self.words) - set(other.words), set(other.words) - set(self.words)
-        if self.numbers != other.numbers or {"yes", "no"} == {*self.words[:1], *other.words[:1]}:
-            return True
-        opposites = {prefix + word for prefix in _PREFIXES for word in ours | theirs}
-        # A text that differs in one word differs in the word that matters: "hot", "cold".
-        if len(ours) == len(theirs) == 1 or opposites & (ours | theirs):
+        differing = ours | theirs
+        if (
+            self.numbers != other.numbers
+            or {"yes", "no"} == {*self.words[:1], *other.words[:1]}
+            or len(ours) == len(theirs) == 1  # the word that matters: "hot", "cold"
+            or differing & {prefix + word for prefix in _PREFIXES for word in differing}
+        ):
             return True
         # Long texts have so many of these words that no two are equal.
         is_short = max(len(self.words), len(other.words)) <= MAX_WORDS
-        names = (self.names & ours) | (other.names & theirs)
-        return is_short and (self.facts != other.facts or bool(names))
+        return is_short and (
+            self.facts != other.facts or bool(differing & (self.names | other.names))
+        )

@@ -22,7 +22,7 @@ MAX_SENTENCES = 12  # of an answer
 _PREFIXES = ("un", "in", "im", "ir", "il", "non", "dis")
 _LISTS = [SHARED[name] for name in ("negations", "units", "dates")]
 _NAME = re.compile(r"(?<=[a-z0-9,] )[A-Z]\w+")
-_LIST_MARK = re.compile(r"^\s*(?:[-*#>]+|\d+[.)])\s+", re.MULTILINE)
+_LIST_MARK = re.compile(r"^[ \t]*(?:[-*#>]+|\d+[.)])[ \t]+", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def agree(
     said = {i: text for i, answer in enumerate(answers) if (text := shown(answer or "").strip())}
     if kind == "open":
         method = "none" if vectors is None else "embedding"
-        claims = {i: _Claim(text, vectors and vectors[i]) for i, text in said.items()}
+        of = [None] * len(answers) if vectors is None else vectors
+        claims = {i: _Claim(text, of[i]) for i, text in said.items()}
         groups = _groups(list(said), lambda i, j: claims[i].agrees_with(claims[j]))
     else:
         method = "constrained" if kind == "json" else "extracted"
@@ -113,10 +114,7 @@ def _groups(items: Sequence[int], same: Callable[[int, int], bool]) -> tuple[tup
 
 
 class _Claim:
-    """A text, and all that decides whether another says the same.
-
-    ``facts_of`` is for questions: it compares no text with a quotation, and hardly one word.
-    """
+    """A text and its facts. ``facts_of`` is for questions: it leaves out most short answers."""
 
     def __init__(self, text: str, vector: Vector | None) -> None:
         self.vector = vector
@@ -139,15 +137,13 @@ class _Claim:
     def _contradicts(self, other: "_Claim") -> bool:
         ours, theirs = set(self.words) - set(other.words), set(other.words) - set(self.words)
         differing = ours | theirs
-        if (
-            self.numbers != other.numbers
-            or {"yes", "no"} == {*self.words[:1], *other.words[:1]}
-            or len(ours) == len(theirs) == 1  # the word that matters: "hot", "cold"
-            or differing & {prefix + word for prefix in _PREFIXES for word in differing}
-        ):
+        contrary = {prefix + word for prefix in _PREFIXES for word in differing}
+        if self.numbers != other.numbers or {"yes", "no"} == {*self.words[:1], *other.words[:1]}:
+            return True
+        # A single other word is the word that matters: "hot", "cold".
+        if len(ours) == len(theirs) == 1 or differing & contrary:
             return True
         # Long texts have so many of these words that no two are equal.
         is_short = max(len(self.words), len(other.words)) <= MAX_WORDS
-        return is_short and (
-            self.facts != other.facts or bool(differing & (self.names | other.names))
-        )
+        names = self.names | other.names
+        return is_short and (self.facts != other.facts or bool(differing & names))

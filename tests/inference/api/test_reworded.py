@@ -14,9 +14,10 @@ from inference.queue import keys
 from inference.runs import reworded
 from models_registry.models import ModelVersion
 from models_registry.rules.cache_settings import CacheSettings
-from tests.inference.api.test_caches import PATH, _empty_cache, asked, chat  # noqa: F401
+from tests.inference.api.caches import PATH, asked, chat
 from tests.stack import Api, FakeModel, body_of, eventually, recorded, sse_events
 
+pytestmark = pytest.mark.usefixtures("empty_cache")
 ASKED = "How do I reset my password?"
 REWORDED = "How can I reset my password?"
 SEMANTIC = {"cache": {"match": "semantic"}}

@@ -133,8 +133,10 @@ def test_enqueue_repeated_after_a_lost_reply_gives_the_same_places(world: QueueW
     answer(world, host, "snow")
     copied, whole = world.generation(), world.generation()
     hits = [(copied, "snow", {"copy_seconds": 60}), (whole, "snow", {})]
-    readers = [(world.generation(), "rain", {}) for _ in range(2)]
-    requests: list[tuple[Generation, str, dict[str, Any]]] = [*readers, *hits]
+    readers: list[tuple[Generation, str, dict[str, Any]]] = [
+        (world.generation(), "rain", {}) for _ in range(2)
+    ]
+    requests = [*readers, *hits]
 
     def places() -> list[Place]:
         found = [ask(world, item, key, **fields) for item, key, fields in requests]
@@ -170,7 +172,7 @@ def test_bytes_of_the_cache_are_those_of_its_answers(world: QueueWorld) -> None:
         """The keys of the answers that are held."""
         facts: Any = world.redis.hgetall("brigade:cached")
         held = sum(json.loads(text)["bytes"] for text in facts.values())
-        assert int(world.redis.get("brigade:cache_bytes") or 0) == held  # type: ignore[arg-type]
+        assert int(world.redis.get("brigade:cache_bytes") or 0) == held
         used: Any = world.redis.zrange("brigade:cache_use", 0, -1)
         assert sorted(used) == sorted(facts)
         names = [key.decode() for key in used]
@@ -182,7 +184,7 @@ def test_bytes_of_the_cache_are_those_of_its_answers(world: QueueWorld) -> None:
     assert check() == ["key 0", "key 1", "key 2", "key 3"]
     # A hit is a use: "key 1" goes first.
     assert ask(world, world.generation(), "key 0").tier == "exact"
-    held = int(world.redis.get("brigade:cache_bytes") or 0)  # type: ignore[arg-type]
+    held = int(world.redis.get("brigade:cache_bytes") or 0)
     assert ask(world, world.generation(), "key 4", budget=held).tier == ""
     item = host.take()
     host.say(item, "b")

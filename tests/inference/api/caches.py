@@ -35,3 +35,11 @@ async def differences(client: "redis.Redis") -> dict[str, int]:
     findings = await in_database(check, client)
     assert any("computed tokens" in finding.name for finding in findings)
     return {one.name: one.difference for one in findings if one.difference}
+
+
+def counted_tokens(client: "redis.Redis", day: str = "*") -> tuple[int, int]:
+    """Prompt and completion tokens that hosts have counted on a day, or in all."""
+    names = list(client.scan_iter(store.day_key(day)))
+    rows = [client.hmget(name, "computed_prompt", "computed_completion") for name in names]
+    prompt, completion = (sum(int(row[place] or 0) for row in rows) for place in (0, 1))
+    return prompt, completion

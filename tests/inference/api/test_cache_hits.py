@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import random
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from inference.orders import resolution
 from inference.queue import keys
 from models_registry.catalogue.rollout import set_default
 from models_registry.models import ModelVersion
-from tests.inference.api.caches import PATH, asked, chat, differences
+from tests.inference.api.caches import PATH, asked, chat, counted_tokens, differences
+from tests.inference.engine.fake_backend import END_OF_GENERATION
 from tests.stack import (
     KV_CELLS,
     Api,
@@ -55,6 +57,17 @@ ELSEWHERE: list[dict[str, Any]] = [
     {"tools": [{"type": "function", "function": {"name": "weather"}}]},
     {"logprobs": True},
 ]
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+CALLS = "\n".join(
+    f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": "{city}"}}}}\n</tool_call>'
+    for city in ("Bonn", "Paris")
+)
 
 
 async def test_cache_answers_the_same_request_again(api: Api, cached_model: FakeModel):
@@ -207,7 +220,7 @@ async def test_answer_that_was_cut_counts_for_the_same_request_only(
     assert (await asked(api, chat(cached_model, "what is rain made of") | options))[0] == "miss"
 
 
-async def test_answers_fit_the_version_they_name_while_the_default_changes(
+async def test_answers_fit_the_version_they_name_while_default_and_canary_change(
     api: Api,
     cached_model: FakeModel,
     redis_client: "redis.Redis",
@@ -215,19 +228,21 @@ async def test_answers_fit_the_version_they_name_while_the_default_changes(
 ):
     monkeypatch.setattr(resolution, "OFFER_SECONDS", 0.0)
 
-    def add_version() -> FakeModel:
+    def add_version(label: str, canary_percent: int = 0) -> FakeModel:
         version = ModelVersion.objects.get(pk=cached_model.version.pk)
-        version.pk, version.label, version.is_default = None, "v2", False
+        version.pk, version.label, version.is_default = None, label, False
+        version.canary_percent = canary_percent
         version._state.adding = True
         version.save()
         backend = ByteBackend(kv_cells=KV_CELLS)
         engine = Engine(backend, EngineConfig(kv_cells=KV_CELLS, max_sequences=8))
         return FakeModel(version, backend, engine, weights=cached_model.weights)
 
-    newer = await in_database(add_version)
-    cached_model.say("old")
-    newer.say("new")
-    said = {cached_model.key: "old", newer.key: "new"}
+    newer = await in_database(add_version, "v2")
+    canary = await in_database(add_version, "v3", canary_percent=20)
+    said = {cached_model.key: "old", newer.key: "new", canary.key: "canary"}
+    for model in (cached_model, newer, canary):
+        model.say(said[model.key])
     seen: list[tuple[str, str]] = []
     enough: list[int] = []
     is_over = False
@@ -239,7 +254,7 @@ async def test_answers_fit_the_version_they_name_while_the_default_changes(
             assert text == said[response["x-brigade-model-version"]]
             seen.append((text, response["x-brigade-cache"]))
 
-    with host_of(newer, redis_client):
+    with host_of(newer, redis_client), host_of(canary, redis_client):
         asking = [asyncio.create_task(ask()) for _ in range(4)]
         for number in range(15):
             await in_database(set_default, (newer, cached_model)[number % 2].version)
@@ -247,7 +262,8 @@ async def test_answers_fit_the_version_they_name_while_the_default_changes(
             await eventually(lambda: len(seen) >= enough[-1])
         is_over = True
         await asyncio.gather(*asking)
-    assert {("old", "exact"), ("new", "exact")} <= set(seen)
+    assert {(text, "exact") for text in said.values()} <= set(seen)
+    assert [status for _, status in seen].count("miss") == len(said)
 
 
 async def test_edit_of_the_template_is_another_request_until_it_is_undone(
@@ -268,24 +284,80 @@ async def test_edit_of_the_template_is_another_request_until_it_is_undone(
 
 
 async def test_calls_of_tools_are_replayed_with_new_ids(api: Api, cached_model: FakeModel):
-    tool = {
-        "type": "function",
-        "function": {
-            "name": "get_weather",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
-        },
-    }
-    calls = [
-        f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": "{city}"}}}}\n</tool_call>'
-        for city in ("Bonn", "Paris")
-    ]
-    cached_model.say("\n".join(calls))
-    body = chat(cached_model, tools=[tool], max_tokens=200)
+    cached_model.say(CALLS)
+    body = chat(cached_model, tools=[WEATHER], max_tokens=200)
     answers = [await api.post(PATH, body) for _ in range(2)]
     assert [one["x-brigade-cache"] for one in answers] == ["miss", "exact"]
     one, two = (answer.json()["choices"][0]["message"]["tool_calls"] for answer in answers)
     assert [call["function"] for call in one] == [call["function"] for call in two]
     assert len({call["id"] for call in (*one, *two)}) == 4
+
+
+async def test_calls_of_tools_are_replayed_in_a_stream(api: Api, cached_model: FakeModel):
+    cached_model.say(CALLS)
+    body = chat(cached_model, tools=[WEATHER], max_tokens=200)
+    answers = [await api.post(PATH, body | {"stream": True}) for _ in range(2)]
+    assert [one["x-brigade-cache"] for one in answers] == ["miss", "exact"]
+    said: list[dict[int, dict[str, str]]] = []
+    for one in answers:
+        calls: dict[int, dict[str, str]] = {}
+        for event in sse_events(await body_of(one))[:-1]:
+            for piece in event["choices"][0]["delta"].get("tool_calls", ()):
+                call = calls.setdefault(piece["index"], {"id": "", "name": "", "arguments": ""})
+                call["id"] += piece.get("id", "")
+                call["name"] += piece["function"].get("name", "")
+                call["arguments"] += piece["function"]["arguments"]
+        said.append(calls)
+    ids = {call.pop("id") for calls in said for call in calls.values()}
+    assert len(ids) == 4
+    assert (
+        said[0]
+        == said[1]
+        == {
+            0: {"name": "get_weather", "arguments": '{"city": "Bonn"}'},
+            1: {"name": "get_weather", "arguments": '{"city": "Paris"}'},
+        }
+    )
+
+
+async def test_random_requests_of_two_users_share_no_answer_and_agree_with_the_engine(
+    api: Api, stranger: Api, cached_model: FakeModel, redis_client: "redis.Redis"
+):
+    prompts: set[tuple[int, ...]] = set()
+    letters = iter(range(ord("A"), ord("~")))
+
+    def say_new_letter(history: list[int]) -> int:
+        """Each generation has another answer."""
+        if tuple(history[:-1]) in prompts:
+            return END_OF_GENERATION
+        prompts.add(tuple(history))
+        return next(letters)
+
+    cached_model.backend.next_token = say_new_letter
+    draw = random.Random(11)
+    groups = [(one, user, number) for one in (api, stranger) for user in "abc" for number in "1234"]
+    requests = iter([draw.choice(groups) for _ in range(200)])
+    said: dict[tuple[int, str, str], set[str]] = {}
+    statuses: list[str] = []
+
+    async def ask() -> None:
+        for one, user, number in requests:
+            status, text = await asked(one, chat(cached_model, f"question {number}", user=user))
+            said.setdefault((one.user.pk, user, number), set()).add(text)
+            statuses.append(status)
+
+    await asyncio.gather(*(ask() for _ in range(8)))
+    assert {len(texts) for texts in said.values()} == {1}
+    assert len(set.union(*said.values())) == len(said) == len(groups)
+    assert statuses.count("miss") == len(groups)
+    assert set(statuses) <= {"miss", "exact", "flight"}
+    assert await differences(redis_client) == {}
+    computed = [
+        (one.computed_prompt_tokens, one.computed_completion_tokens) for one in await recorded(200)
+    ]
+    assert tuple(map(sum, zip(*computed, strict=True))) == counted_tokens(redis_client)
+    # Letters, and ends.
+    assert counted_tokens(redis_client)[1] in (len(groups), 2 * len(groups))
 
 
 async def test_only_streamed_hits_are_kept_to_be_followed_again(

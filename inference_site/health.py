@@ -202,7 +202,9 @@ async def _ask_postgres() -> Wanted:
             crowded=crowded_nodes(configured_now(), settings.node_name),
             config=preset.name if preset else None,
             orchestration_mode=preset.orchestration_mode if preset else "single",
-            stopped=[f"{one.version_key} {one.preset}" for one in tallies() if one.is_stopped],
+            stopped=[
+                f"{one.version_key} {one.preset}".strip() for one in tallies() if one.is_stopped
+            ],
         )
 
     return await in_database(ask)

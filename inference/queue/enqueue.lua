@@ -23,6 +23,12 @@ local function hit(plan, tier, key)
   return {tier = tier, key = key, age = age}
 end
 
+local function cached(plan)
+  if not plan or not plan.read then return nil end
+  return hit(plan, 'exact', plan.key)
+    or plan.retyped and hit(plan, 'retyped', redis.call('GET', 'brigade:retyped:' .. plan.retyped))
+end
+
 local function decide(id, plan)
   local source = redis.call('GET', 'brigade:source:' .. id)
   if source then
@@ -30,11 +36,11 @@ local function decide(id, plan)
     return {known = true, tier = source == plan.item and '' or 'flight', source = source}
   end
   if redis.call('EXISTS', 'brigade:item:' .. id, 'brigade:stream:' .. id) > 0 then
-    return {known = true, tier = plan and plan.read and 'exact' or '', key = plan and plan.key}
+    local found = cached(plan) or plan and plan.read and {tier = 'exact', key = plan.key} or {}
+    return {known = true, tier = found.tier or '', key = found.key, age = found.age}
   end
   if not plan or not plan.read then return nil end
-  local found = hit(plan, 'exact', plan.key)
-    or plan.retyped and hit(plan, 'retyped', redis.call('GET', 'brigade:retyped:' .. plan.retyped))
+  local found = cached(plan)
   if found then return found end
   local leader = redis.call('GET', 'brigade:flight:' .. plan.key)
   if leader then

@@ -1,23 +1,29 @@
 """Questions in another wording, answered by the semantic cache."""
 
+import asyncio
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 import redis
+from django.db import connections
 
 from caching.models import CacheVerdict, SemanticEntry
 from caching.semantic import verdicts
 from inference.database import in_database
+from inference.messages import Drain, encode
 from inference.queue import keys
 from inference.runs import comparison, reworded, semantic_search
-from models_registry.models import ModelVersion
+from models_registry.models import ModelVersion, Node, Replica
 from models_registry.rules.cache_settings import CacheSettings
-from tests.inference.api.test_caches import PATH, _empty_cache, asked, chat  # noqa: F401
+from tests.inference.api.caches import PATH, asked, chat
 from tests.stack import Api, FakeModel, body_of, eventually, recorded, sse_events
 
+pytestmark = pytest.mark.usefixtures("empty_cache")
 ASKED = "How do I reset my password?"
 REWORDED = "How can I reset my password?"
 SEMANTIC = {"cache": {"match": "semantic"}}
@@ -130,6 +136,103 @@ async def test_slow_search_is_a_miss_in_time(
     assert status == "miss"
 
 
+async def test_slow_embedder_is_a_miss_that_waits_for_nothing(
+    api: Api,
+    cached_model: FakeModel,
+    embedder: FakeModel,
+    redis_client: "redis.Redis",
+    monkeypatch: pytest.MonkeyPatch,
+):
+    cached_model.say("Click on the link.")
+    await learned(api, cached_model)
+    cached_model.say("Call 555.")
+    monkeypatch.setattr(reworded, "PATIENCE_SECONDS", 0.06)
+    monkeypatch.setattr(semantic_search, "SEARCH_SECONDS", 1.0)
+    is_asked, may_answer = threading.Event(), threading.Event()
+    backend: Any = embedder.engine.backend
+    embed = backend.embed
+
+    def embed_late(inputs: list[list[int]]) -> Any:
+        is_asked.set()
+        assert may_answer.wait(10)
+        return embed(inputs)
+
+    monkeypatch.setattr(backend, "embed", embed_late)
+    assert await asked(api, chat(cached_model, REWORDED) | SEMANTIC) == ("miss", "Call 555.")
+    # The embedder is still at work, until the search has lasted too long.
+    (search,) = [one for one in asyncio.all_tasks() if "search_answer" in repr(one.get_coro())]
+    await eventually(is_asked.is_set)
+    await eventually(lambda: _is_cancelled(redis_client, embedder))
+    may_answer.set()
+    await asyncio.wait({search})
+    assert isinstance(search.exception(), TimeoutError)
+
+
+async def test_stopped_embedder_is_a_miss_and_is_not_loaded(
+    api: Api, cached_model: FakeModel, embedder: FakeModel, redis_client: "redis.Redis"
+):
+    cached_model.say("Click on the link.")
+    await learned(api, cached_model)
+    cached_model.say("Call 555.")
+    redis_client.rpush(keys.control(embedder.launch_id), encode(Drain()))
+    await eventually(lambda: not redis_client.exists(keys.host(embedder.launch_id)))
+    redis_client.hdel(keys.USED, embedder.key)
+    # It would be loaded, if anything asked for it.
+    redis_client.sadd(keys.LOADABLE, embedder.key)
+    assert await asked(api, chat(cached_model, REWORDED) | SEMANTIC) == ("miss", "Call 555.")
+    redis_client.srem(keys.LOADABLE, embedder.key)
+    assert not redis_client.hexists(keys.USED, embedder.key)
+    assert not redis_client.exists(keys.queue(embedder.key))
+
+
+@contextmanager
+def locked(table: str) -> Iterator[psycopg.Connection]:
+    """Keep everybody else from a table."""
+    with psycopg.connect(**connections["default"].get_connection_params()) as holder:
+        holder.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        yield holder
+        holder.rollback()
+
+
+async def test_search_that_postgres_does_not_answer_is_a_miss(
+    api: Api, cached_model: FakeModel, embedder: FakeModel, caplog: pytest.LogCaptureFixture
+):
+    cached_model.say("Click on the link.")
+    await learned(api, cached_model)
+    cached_model.say("Call 555.")
+    with locked("caching_semanticvector"):
+        answer = await asked(api, chat(cached_model, REWORDED) | SEMANTIC)
+    assert answer == ("miss", "Call 555.")
+    assert "find failed: canceling statement due to statement timeout" in caplog.text
+
+
+async def test_search_whose_connection_breaks_is_a_miss(
+    api: Api,
+    cached_model: FakeModel,
+    embedder: FakeModel,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    cached_model.say("Click on the link.")
+    await learned(api, cached_model)
+    cached_model.say("Call 555.")
+    monkeypatch.setattr(reworded.store, "FIND_MILLISECONDS", 10_000)
+    with locked("caching_semanticvector") as holder:
+
+        def breaks() -> bool:
+            """Cut the connection that waits for the table."""
+            rows = holder.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks "
+                "WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+            )
+            return bool(rows.fetchall())
+
+        request = asyncio.create_task(asked(api, chat(cached_model, REWORDED) | SEMANTIC))
+        await eventually(breaks)
+        assert await request == ("miss", "Call 555.")
+    assert "find failed: terminating connection" in caplog.text
+
+
 async def test_share_of_hits_is_compared_with_the_models_own_answer(
     api: Api, cached_model: FakeModel, embedder: FakeModel, monkeypatch: pytest.MonkeyPatch
 ):
@@ -167,6 +270,51 @@ async def test_stopped_cache_answers_nothing(
     await learned(api, cached_model)
     monkeypatch.setattr(semantic_search.verdicts, "is_stopped", lambda *_: True)
     assert (await asked(api, chat(cached_model, REWORDED) | SEMANTIC))[0] == "miss"
+
+
+async def test_cache_whose_answers_differ_from_the_models_stops_and_says_so(
+    api: Api, cached_model: FakeModel, embedder: FakeModel, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(comparison, "is_compared", lambda *_: True)
+    monkeypatch.setattr(verdicts, "_TALLY_SECONDS", 0.0)
+    tasks = ["reset my password", "cancel my order", "change my address", "delete my account"]
+
+    def serve() -> None:
+        node = Node.objects.create(name="local")
+        Replica.objects.create(version=cached_model.version, node=node, state=Replica.State.READY)
+
+    async def notice() -> str:
+        response = await api.get("/health/ready")
+        assert response.status_code == 200, response.content
+        return str(response.json().get("notice", ""))
+
+    async def statuses() -> list[str]:
+        """The tiers that answer the questions in other words; each is compared."""
+        found = []
+        for task in tasks[:3]:
+            body = chat(cached_model, f"How can I {task}?") | SEMANTIC
+            compared = await in_database(_count, CacheVerdict)
+            found.append((await asked(api, body))[0])
+            if found[-1] == "semantic":
+                await eventually(functools.partial(_exceeds, CacheVerdict, compared))
+        return found
+
+    await in_database(serve)
+    cached_model.say("Click on the link.")
+    for count, task in enumerate(tasks, 1):
+        await learned(api, cached_model, f"How do I {task}?", count)
+    assert await notice() == ""
+    cached_model.say("Call 555.")
+    assert await statuses() == ["semantic"] * 3
+    assert (await notice()).startswith(f"The semantic cache of {cached_model.key} ")
+    # This entry has not been compared.
+    last = chat(cached_model, f"How can I {tasks[3]}?") | SEMANTIC
+    assert await asked(api, last) == ("miss", "Call 555.")
+    # A person finds that the answers say the same.
+    chosen = await in_database(lambda: list(CacheVerdict.objects.values_list("pk", flat=True)))
+    await in_database(verdicts.decide, chosen, True)
+    assert await notice() == ""
+    assert await statuses() == ["semantic"] * 3
 
 
 async def test_answers_are_forgotten_in_all_caches(
@@ -214,6 +362,16 @@ async def test_forgetting_needs_sensible_conditions(api: Api, service: Any):
         response = await api.post("/api/cache/forget", conditions)
         assert response.status_code == 400
         assert response.json()["error"]["param"] == param
+
+
+def _exceeds(model: Any, count: int) -> bool:
+    return _count(model) > count
+
+
+def _is_cancelled(client: "redis.Redis", model: FakeModel) -> bool:
+    """Tell whether the host of a model was told to stop an item."""
+    claimed: Any = client.hkeys(keys.claims(model.launch_id))
+    return any(client.hexists(keys.item(one.decode()), "cancelled") for one in claimed)
 
 
 def _count(model: Any) -> int:

@@ -10,9 +10,11 @@ import redis
 import redis.asyncio
 from django.conf import settings as django_settings
 
+from caching.answers import CachedAnswer
 from inference.conf import InferenceSettings, inference_settings
 from inference.messages import Delta, Frame, Generation, SamplingParameters, Started, decode_frame
 from inference.queue import keys
+from inference.queue.cache_plan import CachePlan
 from inference.queue.claims import NOTHING, HostClaims, Numbered
 from inference.queue.queue import Queue
 from inference.queue.sweep import Sweep
@@ -44,7 +46,7 @@ class QueueWorld:
         names = [keys.queue(self.version_key), keys.bell(self.version_key)]
         names.append(keys.ready(self.version_key))
         for item_id in self._items:
-            names += [keys.item(item_id), keys.stream(item_id)]
+            names += [keys.item(item_id), keys.stream(item_id), keys.source(item_id)]
         for launch in self._launches:
             names += self.keys_of_launch(launch)
             self.redis.zrem(keys.HOSTS, launch)
@@ -92,6 +94,15 @@ class QueueWorld:
         item = self.generation(*args, **fields)
         self.enqueue(item)
         return item
+
+    def plan(self, item: Generation, key: str, **fields: Any) -> CachePlan:
+        """A plan to share the generation of an item, and to keep its answer, under a key."""
+        run, _, number = item.id.rpartition(".")
+        shared = f"{run}-shared.{number}"
+        self._items.append(shared)
+        about = CachedAnswer(version=self.version_key, preset="", user=1, end_user="")
+        defaults = {"ttl": 600, "budget": 10**6, "read": True}
+        return CachePlan(item=shared, key=key, about=about, **{**defaults, **fields})
 
     def age(self, *items: Generation) -> None:
         """Have items wait for so long that they are left to no host in particular."""

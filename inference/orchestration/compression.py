@@ -11,7 +11,7 @@ _MOST_ITERATIONS = 3
 _MARGIN = 0.9
 
 # A fenced block, to the end of the text if nothing closes it.
-_FENCED = r"^ {0,3}(`{3,}+|~{3,}+)[^\n]*+\n(?:.*?^ {0,3}\1[`~]*+[ \t]*+$|.*)"
+_FENCED = r"^ {0,3}(`{3,}+|~{3,}+)[^\n]*+\n(?:.*?^ {0,3}\1[`~]*+[ \t]*+(?:\n|\Z)|.*)"
 CODE = re.compile(_FENCED, re.M | re.S)
 _THOUGHT = re.compile(
     rf"{_FENCED}|^[ \t]*+<think>(?:.*?</think>|.*)|^[ \t]*+(</think>)", re.M | re.S
@@ -116,7 +116,7 @@ def _cleaned(text: str) -> str:
     parts = _parts("".join(blocks))
     first: dict[str, int] = {}
     for index, part in enumerate(parts):
-        key = " ".join(part.casefold().split())
+        key = " ".join(part.casefold().split()).lstrip("-*• ")
         # Short ones, such as "Yes." and the rules of tables, may occur again.
         first.setdefault(key if len(key) >= 12 and not CODE.match(part) else str(index), index)
     return _without(parts, set(range(len(parts))) - set(first.values()))
@@ -162,12 +162,12 @@ async def _rewritten(text: str, most_tokens: int, count: Count, shorten: Shorten
     sizes = [await count(block) for block in blocks]
     ratio = (most_tokens - sum(sizes[1::2])) / max(sum(sizes[::2]), 1) * _MARGIN
     for at in range(0, len(blocks), 2):
-        target = int(sizes[at] * ratio)
-        if blocks[at].strip() and target > 0:
+        if blocks[at].strip() and ratio > 0:
+            target = max(1, int(sizes[at] * ratio))
             result = without_thinking(await shorten(blocks[at].strip(), target))
             listed = re.sub(r"^\s*\d+[.)]\s", "", result, flags=re.M)
             if _numbers(listed) <= _numbers(blocks[at]) and 0 < await count(result) < sizes[at]:
-                blocks[at] = f"\n{result}\n"
+                blocks[at] = f"{result}\n"
     return "".join(blocks).strip()
 
 

@@ -7,27 +7,23 @@ from itertools import pairwise
 
 from inference.errors import CompressionFailedError
 
-_MOST_ITERATIONS = 3
-_MARGIN = 0.9
-
+_ITERATIONS, _MARGIN = 3, 0.9
 # A fenced block, to the end of the text if nothing closes it.
 _FENCED = r"^ {0,3}(`{3,}+|~{3,}+)[^\n]*+\n(?:.*?^ {0,3}\1[`~]*+[ \t]*+(?:\n|\Z)|.*)"
 CODE = re.compile(_FENCED, re.M | re.S)
 _THOUGHT = re.compile(
     rf"{_FENCED}|^[ \t]*+<think>(?:.*?</think>|.*)|^[ \t]*+(</think>)", re.M | re.S
 )
-# A number at the start of a line, an initial and "Dr." end no sentence.
+# A number at the start of a line, an initial, "Dr." and a wrapped line end no sentence.
 _SENTENCE = re.compile(
-    r"(?:[ \t]*+\d++[.)][ \t])?+.+?(?:[\u3002\uff01\uff1f]|(?=\n)|\Z|"
-    r"(?<!\b[A-Z])(?<!\b[A-Z][a-z])[.!?…][\"')\]*]*+(?=\s+[^a-z\s]|\s*\Z))\s*+",
-    re.S,
+    r"(?s)(?:[ \t]*+\d++[.)][ \t])?+.+?(?:[\u3002\uff01\uff1f]|(?=\n[ \t]*+(?:[^a-z\s]|\s|\Z))|\Z|"
+    r"(?<!\b[A-Z])(?<!\b[A-Z][a-z])[.!?…][\"')\]*]*+(?=\s+[^a-z\s]|\s*\Z))\s*+"
 )
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _NAME = re.compile(r"(?<=[^\W_][ ,]) ?[A-Z]\w+")
 _CONSTRAINT = re.compile(
-    r"\b(?:must|never|only|always|not|no|cannot|requires?|required|errors?|fail(?:s|ed|ure)?|"
-    r"decided|decisions?|constraints?|open|questions?|answer|result|conclusion|therefore)\b|n't\b",
-    re.I,
+    r"(?i)\b(?:must|never|only|always|not|no|cannot|requires?|required|errors?|fail(?:s|ed|ure)?|"
+    r"decided|decisions?|constraints?|open|questions?|answer|result|conclusion|therefore)\b|n't\b"
 )
 Count = Callable[[str], Awaitable[int]]
 Shorten = Callable[[str, int], Awaitable[str]]
@@ -35,7 +31,7 @@ Shorten = Callable[[str, int], Awaitable[str]]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A text that fits, its tokens before and after, and how often a model rewrote it."""
+    """A text that fits, its tokens before and after, and the tries to rewrite it."""
 
     text: str
     before: int
@@ -46,8 +42,9 @@ class Fitted:
 async def fit(text: str, most_tokens: int, *, count: Count, shorten: Shorten | None) -> Fitted:
     """The text in at most ``most_tokens``; unchanged if it fits.
 
-    First reasoning and repetition go, then light sentences, then ``shorten`` rewrites the prose to
-    a number of tokens. Raises ``CompressionFailedError`` if the text stays too long.
+    First reasoning and repetition go, then light sentences, then ``shorten`` rewrites prose to a
+    number of tokens; it splits what its model cannot read at once. Without it, more sentences go.
+    Raises ``CompressionFailedError`` if the text stays too long.
     """
     before = await count(text)
     if before <= most_tokens:
@@ -57,7 +54,7 @@ async def fit(text: str, most_tokens: int, *, count: Count, shorten: Shorten | N
     if tokens > most_tokens:
         text, tokens = await _extracted(text, tokens, most_tokens, count, 0.5 if shorten else 0)
     iterations = 0
-    while shorten and tokens > most_tokens and iterations < _MOST_ITERATIONS:
+    while shorten and tokens > most_tokens and iterations < _ITERATIONS:
         iterations += 1
         text = await _rewritten(text, most_tokens, count, shorten)
         tokens = await count(text)

@@ -12,13 +12,9 @@ from inference.orchestration.handoff import HandoffState
 
 Severity = Literal["warning", "high"]
 _MARKERS = (
-    "I apologize",
-    "I made an error",
-    "That's incorrect",
-    "hallucination",
+    *("I apologize", "I made an error", "That's incorrect", "hallucination"),
     "I don't have information about",
 )
-_FEWEST_WORDS = 40  # shorter texts may repeat themselves
 # Chinese and Japanese put no spaces between words: each letter counts.
 _WORD = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]|[^\W_]+(?:[.,]\d+)*")
 _NEGATIONS = {"not", "no", "never", "neither", "nor", "without"}
@@ -57,7 +53,7 @@ def issues_of(output: str, state: HandoffState, *, user_text: str) -> list[Issue
     ]
     words = _WORD.findall(spoken)
     runs = list(zip(words, words[1:], words[2:], words[3:], strict=False))
-    if len(words) >= _FEWEST_WORDS and len(set(runs)) < len(runs) / 2:
+    if len(words) >= 40 and len(set(runs)) < len(runs) / 2:  # shorter texts may repeat themselves
         issues.append(Issue("degenerate_output", "high", "Most of the output repeats itself."))
     clauses = [_facts(clause) for clause in _clauses(prose)] if state.decisions_made else []
     for decision in state.decisions_made:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from inference.errors import CompressionFailedError
-from inference.orchestration.compression import Fitted, fit, without_thinking
+from inference.orchestration.compression import Fitted, fit, sentences, without_thinking
 
 CODE = "```python\nx = 1\nx = 1\n\n\n\nprint(x)\n```"
 FILLER = [f"Sentence {'abcdefghij'[i % 10]}{'klmnopqrst'[i // 10]} is filler." for i in range(100)]
@@ -80,6 +80,14 @@ async def test_fit_keeps_whole_sentences():
     assert 80 < fitted.after <= 100
 
 
+def test_sentences_end_at_marks_and_lines():
+    found = [
+        *("# Plan\n\n", "1. Ask Dr. Lee. ", "2 of 3, i.e. most,\nagree!\n", "- no end\n"),
+        *("\u597d\u3002", "\u662f"),
+    ]
+    assert sentences("".join(found)) == found
+
+
 @pytest.mark.parametrize("most_tokens", [1, 250, 399])
 async def test_fit_with_a_model_drops_less_than_half_itself(most_tokens: int):
     model = Model(*["word"] * 3)
@@ -87,6 +95,14 @@ async def test_fit_with_a_model_drops_less_than_half_itself(most_tokens: int):
     assert fitted.after <= most_tokens
     for text, _ in model.asked[:1]:
         assert await count(text) >= 200
+
+
+async def test_fit_with_a_model_keeps_a_sentence_of_more_than_half():
+    long = "Also " + "very " * 60 + "long."
+    text = f"First {FILLER[0]} {long} {' '.join(FILLER[1:8])}"
+    fitted = await shortened(text, 80, shorten=Model())
+    assert (long in fitted.text, fitted.iterations) == (True, 0)
+    assert long not in (await shortened(text, 80)).text
 
 
 async def test_fit_without_a_model_keeps_one_sentence():

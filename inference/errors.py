@@ -12,6 +12,7 @@
     └── NonRetriableError         the request must change first
         ├── InvalidRequestError       400  invalid_value, unknown_parameter, …
         │   ├── ContextBudgetExceededError  400  context_length_exceeded
+        │   ├── CompressionFailedError  400  compression_failed: a text stays too long for a model
         │   ├── PayloadTooLargeError  413
         │   ├── BodyTimeoutError      408  body_timeout
         │   ├── DoesNotFitError       422  no_room: no machine is large enough for the model
@@ -22,6 +23,8 @@
         │   ├── ModelNotFoundError    404  model_not_found
         │   └── ModelFileMissingError 404  model_file_missing: the file must be fetched first
         ├── PoisonRequestError        500  poison_request: it killed its host twice
+        ├── HandoffStateInvalidError  500  handoff_state_invalid
+        ├── OrchestrationFailedError  500  orchestration_failed: several models found no answer
         └── InternalError             500
 
 One renderer (``inference.api.error_renderer``) turns any of them into the body that OpenAI's SDK
@@ -147,6 +150,12 @@ class ContextBudgetExceededError(InvalidRequestError):
     default_code = "context_length_exceeded"
 
 
+class CompressionFailedError(InvalidRequestError):
+    """A text between two models cannot be shortened to what the next one takes."""
+
+    default_code = "compression_failed"
+
+
 class ConflictError(InvalidRequestError):
     """The name is taken by another object."""
 
@@ -235,6 +244,18 @@ class PoisonRequestError(NonRetriableError):
     default_code = "poison_request"
 
 
+class HandoffStateInvalidError(NonRetriableError):
+    """The state that one model hands to the next has missing, unknown or wrong fields."""
+
+    default_code = "handoff_state_invalid"
+
+
+class OrchestrationFailedError(NonRetriableError):
+    """Several models were asked, and no answer came of it."""
+
+    default_code = "orchestration_failed"
+
+
 class InternalError(NonRetriableError):
     """A fault of the service; its log has the traceback."""
 
@@ -250,8 +271,11 @@ _WIRE_CLASSES: dict[str, type[InferenceError]] = {
         TemporaryResourceError,
         InvalidRequestError,
         ContextBudgetExceededError,
+        CompressionFailedError,
         GrammarFailedError,
         PoisonRequestError,
+        HandoffStateInvalidError,
+        OrchestrationFailedError,
         InternalError,
     )
 }

@@ -7,17 +7,19 @@ from typing import Final
 from django.utils import timezone
 
 from models_registry.models import ModelVersion, Replica
+from models_registry.models.context import SECTIONS
 from models_registry.rules.names import path_below
 from models_registry.rules.price import Price, price_at
 from models_registry.rules.spec import ModelSpec, Offer
 
 _PAST_PRICES: Final = timedelta(hours=1)
+_READ_WITH: Final = ("model", "draft_model", "context_budget")
 
 
 def find_version(name: str) -> ModelVersion | None:
     """The version named ``model@label``, or the default version of ``model``."""
     slug, _, label = name.partition("@")
-    versions = ModelVersion.objects.select_related("model", "draft_model")
+    versions = ModelVersion.objects.select_related(*_READ_WITH)
     versions = versions.filter(model__slug=slug)
     return (versions.filter(label=label) if label else versions.filter(is_default=True)).first()
 
@@ -30,7 +32,7 @@ def find_offer(name: str, models_dir: Path) -> Offer | None:
     spec = spec_of(version, models_dir)
     if name.partition("@")[2]:
         return Offer(spec)
-    canaries = ModelVersion.objects.select_related("model", "draft_model").filter(
+    canaries = ModelVersion.objects.select_related(*_READ_WITH).filter(
         model=version.model_id,
         is_default=False,
         is_deprecated=False,
@@ -74,6 +76,7 @@ def spec_of(version: ModelVersion, models_dir: Path) -> ModelSpec:
         missing_file_state=missing_file_state,
         weights=weights_of(version, path),
         prices=_prices_of(version),
+        sections=_sections_of(version),
     )
 
 
@@ -89,6 +92,11 @@ def weights_of(version: ModelVersion, path: Path) -> str:
     except OSError:
         return ""
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
+
+
+def _sections_of(version: ModelVersion) -> dict[str, int]:
+    budget = getattr(version, "context_budget", None)
+    return {section: getattr(budget, f"{section}_tokens") for section in SECTIONS} if budget else {}
 
 
 def _prices_of(version: ModelVersion) -> tuple[Price, ...]:

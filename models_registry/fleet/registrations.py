@@ -147,7 +147,8 @@ def find_registration(**fields: str) -> Registration | None:
 def active_registrations() -> QuerySet[Registration]:
     """Registrations that are not released, the oldest first, with their versions."""
     rows = Registration.objects.filter(released_at__isnull=True)
-    return rows.select_related("version__model", "version__draft_model").order_by("since", "id")
+    related = ("version__model", "version__draft_model", "version__context_budget")
+    return rows.select_related(*related).order_by("since", "id")
 
 
 def note_use(registration: Registration) -> None:

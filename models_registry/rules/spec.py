@@ -43,6 +43,7 @@ class ModelSpec:
     another file under the same label has another. ``limits`` come from the registration that a
     request names, ``preset`` is the preset that it names, ``cache`` its ``CacheSettings``.
     ``prices`` are the present one, those to come, and those that ended within the last hour.
+    ``sections`` are the tokens for each section of an orchestrated prompt; empty without a budget.
     """
 
     model_slug: str
@@ -72,6 +73,7 @@ class ModelSpec:
     preset: str = ""
     cache: dict[str, Any] = field(default_factory=dict)
     prices: tuple[Price, ...] = ()
+    sections: dict[str, int] = field(default_factory=dict)
 
     @property
     def sequence_limit_tokens(self) -> int:

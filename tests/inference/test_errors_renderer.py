@@ -21,10 +21,12 @@ from inference.api.error_renderer import (
 from inference.errors import (
     AuthenticationError,
     BodyTimeoutError,
+    CompressionFailedError,
     ConflictError,
     ContextBudgetExceededError,
     DoesNotFitError,
     GrammarFailedError,
+    HandoffStateInvalidError,
     HeadersTooLargeError,
     HostLostError,
     InferenceError,
@@ -36,6 +38,7 @@ from inference.errors import (
     ModelNotFoundError,
     ModelUnavailableError,
     NotFoundError,
+    OrchestrationFailedError,
     PayloadTooLargeError,
     PermissionDeniedError,
     PoisonRequestError,
@@ -56,6 +59,7 @@ EXPECTED = {
     TemporaryResourceError: (503, "server_error", "temporarily_unavailable"),
     InvalidRequestError: (400, "invalid_request_error", "invalid_value"),
     ContextBudgetExceededError: (400, "invalid_request_error", "context_length_exceeded"),
+    CompressionFailedError: (400, "invalid_request_error", "compression_failed"),
     GrammarFailedError: (422, "invalid_request_error", "grammar_failed"),
     DoesNotFitError: (422, "invalid_request_error", "no_room"),
     ConflictError: (409, "invalid_request_error", "conflict"),
@@ -68,6 +72,8 @@ EXPECTED = {
     ModelNotFoundError: (404, "invalid_request_error", "model_not_found"),
     ModelFileMissingError: (404, "invalid_request_error", "model_file_missing"),
     PoisonRequestError: (500, "server_error", "poison_request"),
+    HandoffStateInvalidError: (500, "server_error", "handoff_state_invalid"),
+    OrchestrationFailedError: (500, "server_error", "orchestration_failed"),
     InternalError: (500, "server_error", "internal_error"),
 }
 LEAVES = [pytest.param(kind, *facts, id=kind.__name__) for kind, facts in EXPECTED.items()]

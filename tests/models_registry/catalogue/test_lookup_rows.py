@@ -3,14 +3,17 @@
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from models_registry.catalogue.lookup import find_offer
 from models_registry.catalogue.status import model_statuses, replica_statuses
 from models_registry.fleet import desired
-from models_registry.models import Replica
+from models_registry.models import ContextBudget, Replica
 from tests.models_registry.fleet_rows import a_node, a_version
 
 pytestmark = pytest.mark.django_db
@@ -44,6 +47,23 @@ def test_a_version_without_a_context_length_is_bounded_by_its_cells() -> None:
     assert offer is not None
     spec = offer.spec
     assert spec.context_length_tokens == spec.sequence_limit_tokens == 1000
+
+
+def test_find_offer_reads_the_context_budget_in_the_same_queries(
+    django_assert_num_queries: Any,
+) -> None:
+    version = a_version(is_default=True)
+    with CaptureQueriesContext(connection) as without:
+        offer = find_offer(version.model.slug, MODELS_DIR)
+    assert offer is not None
+    assert offer.spec.sections == {}
+    sections = {"system": 1, "trajectory": 2, "handoff": 3, "user_query": 4, "generation": 5}
+    rows = {f"{section}_tokens": tokens for section, tokens in sections.items()}
+    ContextBudget.objects.create(version=version, **rows)
+    with django_assert_num_queries(len(without)):
+        offer = find_offer(version.model.slug, MODELS_DIR)
+    assert offer is not None
+    assert offer.spec.sections == sections
 
 
 @pytest.mark.parametrize("name", ["{slug}", "{slug}@none", "{slug}@", "", "@v1", "other"])

@@ -4,7 +4,7 @@
     web ── Cancel | Drain ──────────► control list of a host
     host ── Started, Delta…, Finished | Failed ──► token stream ──► web
 
-A run of several models has a stream of its own, which the web process writes, with ``Phase`` frames.
+A run of several models has a stream of its own, with ``Phase`` frames; the web process writes it.
 A token stream is numbered from 1 without gaps and ends in exactly one ``Finished`` or ``Failed``.
 """
 
@@ -162,7 +162,7 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     ``accepted_tokens`` were what the model itself would have said. The computed tokens are the work
     of the host that sends the frame: prompt tokens that it computed, each time anew, and tokens
     that it sampled. Tokens from caches or from an earlier host are not among them. Of
-    ``completion_tokens``, ``hidden_tokens`` are not in the answer: several models have worked on it.
+    ``completion_tokens``, ``hidden_tokens`` are not in the answer, which several models have made.
     """
 
     prompt_tokens: int

@@ -47,7 +47,7 @@ class OrchestrationRun(models.Model):
 
 
 class RunStep(models.Model):
-    """A call of a run to one member. ``generation_id`` is the run id of its record in the ledger."""
+    """A call of a run to one member; its record in the ledger has the id ``generation_id``."""
 
     run = models.ForeignKey(OrchestrationRun, models.CASCADE, related_name="steps")
     key = models.CharField(max_length=20)

@@ -1,4 +1,4 @@
-"""The calls of a run of several models, their outcomes, and the stage on which a mode makes them."""
+"""Calls of a run of several models, their outcomes, and the stage on which a mode makes them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -86,7 +86,9 @@ class Answer:
 
 
 class Stage(Protocol):
-    """Makes the calls of a mode. A mode has no clock and no randomness, so that it can be repeated."""
+    """Makes the calls of a mode, which has no clock and no randomness: it can be repeated."""
+
+    run_id: str
 
     async def complete(self, call: Call, *, is_answer: bool = False) -> Said:
         """The outcome of a call; the text of the answer is given to the client as it comes."""

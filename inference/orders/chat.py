@@ -35,7 +35,7 @@ async def chat_order(
     if spec is None:
         cast = await resources.resolver.cast(body.model, **body.choice)
         if cast is not None:
-            return _order_of_several(resources, body, cast)
+            return _order_of_several(body, cast)
         spec = await resources.resolver.resolve(body.model, "text_generation", **body.choice)
     plan = await chat_plan(tokenizer, spec, body)
     variables, unread = template_variables(body, spec.chat_template)
@@ -67,12 +67,12 @@ async def chat_order(
         grammar=plan.grammar or await checked_grammar(tokenizer, spec, body),
         call_syntax=plan.call_syntax,
         keep_alive_seconds=keep_alive_of(body),
-        ignored=(*unread, *plan.unenforced),
+        ignored=(*unread, *plan.unenforced, *(["orchestration"] if body.orchestration else [])),
     )
 
 
-def _order_of_several(resources: OrderResources, body: ChatRequest, cast: Cast) -> Order:
-    """The order of a request that several models answer; their own orders are made as they speak."""
+def _order_of_several(body: ChatRequest, cast: Cast) -> Order:
+    """The order of a request that several models answer; their own are made as they speak."""
     if (body.n or 1) > 1:
         raise InvalidRequestError(
             f"The mode {cast.mode} gives one answer. Send 'n' 1, or name a single model.", param="n"

@@ -41,8 +41,8 @@ class Order:
             same answer keeps it and raises ``attempt``.
         ledger_day: the UTC day on which it was accepted, as ``metrics.ledger.store.day_number``.
         ignored: names of the parts of the request that have no effect.
-        cast: the members of a run of several models; None where ``spec`` alone answers. Then
-            ``prompts`` has no token, and ``spec`` is the version of the member whose answer is given.
+        cast: the members of a run of several models; None where ``spec`` alone answers. With it
+            ``prompts`` has no token, and ``spec`` is the version that writes the answer.
     """
 
     kind: Kind

@@ -74,7 +74,8 @@ class DemandReader:
         """Phases until a run of several models calls a version, by version key."""
         needed: dict[str, float] = {}
         now, _ = self._redis.time()
-        for item_id, value in self._redis.hgetall(keys.NEEDED).items():
+        kept: Any = self._redis.hgetall(keys.NEEDED)
+        for item_id, value in kept.items():
             until, _, phases = value.partition(b" ")
             if float(until) < now:
                 self._redis.hdel(keys.NEEDED, item_id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -104,16 +105,26 @@ def partition_of(question: Question, embedder: ModelSpec) -> bytes:
 
 async def vector_of(spec: ModelSpec, text: str, principal: Principal) -> store.Vector | None:
     """The vector of a text; None if it is too long, or no host has the embedder in memory."""
+    return ((await vectors_of(spec, [text], principal)) or {}).get(text)
+
+
+async def vectors_of(
+    spec: ModelSpec, texts: Sequence[str], principal: Principal
+) -> dict[str, store.Vector] | None:
+    """The vectors of texts that are not too long; None if no host has the embedder in memory."""
     if not await is_ready(spec):
         return None
-    tokens = await runtime().tokenizer.text(spec, text, "messages")
-    if len(tokens) > spec.context_length_tokens:
-        return None
-    order = Order(kind="embedding", spec=spec, prompts=[tokens], run_id=new_run_id("embedding"))
+    tokens = {text: await runtime().tokenizer.text(spec, text, "messages") for text in texts}
+    short = [text for text in tokens if 0 < len(tokens[text]) <= spec.context_length_tokens]
+    if not short:
+        return {}
+    prompts = [tokens[text] for text in short]
+    order = Order(kind="embedding", spec=spec, prompts=prompts, run_id=new_run_id("embedding"))
     async with known_vectors(hosted, order, principal) as run:
         async for _, frame in run.frames():
             if isinstance(frame, Vectors):
-                return np.frombuffer(frame.data, dtype="<f4")
+                rows = np.frombuffer(frame.data, dtype="<f4").reshape(len(short), frame.dimensions)
+                return dict(zip(short, rows, strict=True))
     return None
 
 

@@ -32,11 +32,13 @@ from inference.orders.chat import chat_order
 from inference.orders.requests import ChatRequest
 from inference.principal import Principal
 from inference.queue.relay import RENEW_SECONDS, LostRunError, Relay, Standing
-from inference.runs.orchestrated import rows
-from inference.runs.orchestrated.summary import summary_of
 from inference.runs.leaving import left_surely
+from inference.runs.orchestrated import rows
+from inference.runs.orchestrated.handoffs import fitted
+from inference.runs.orchestrated.summary import summary_of
 from inference.runs.run import Run, failure_of, new_run_id
 from inference.runs.runtime import runtime
+from inference.runs.semantic_search import vectors_of
 
 if TYPE_CHECKING:
     from inference.runs.generate import Generate
@@ -70,6 +72,7 @@ class Conductor:
         relay: Relay,
         sent: Sequence[Frame] = (),
     ) -> None:
+        self.run_id = header.id
         self._header, self._request, self._cast = header, request, cast
         self._principal, self._onward, self._relay = principal, onward, relay
         options = request.orchestration
@@ -81,6 +84,7 @@ class Conductor:
         self._answered_by, self._is_stopping = "", False
         self._notices: list[dict[str, Any]] = []
         self._phases: list[list[str]] = []
+        self._handoffs = 0
 
     async def conduct(self) -> None:
         """Carry out the run, to its last frame; stop it when it is asked to stop."""
@@ -277,11 +281,25 @@ class Conductor:
 
     async def fitted(self, member: Member, request: ChatRequest, text: str) -> str:
         """See ``Stage``."""
-        return text
+        self._handoffs += 1
+        key = f"z{self._handoffs}."
+        found = await fitted(self, member, request, text, key)
+        if found.after < found.before:
+            facts = {"before": found.before, "after": found.after, "rewritten": found.iterations}
+            await self.notice("compressed", model=member.spec.model_slug, **facts)
+        return found.text
 
     async def vectors(self, texts: Sequence[str]) -> dict[str, Vector] | None:
         """See ``Stage``."""
-        return None
+        name = runtime().settings.cache_embedder
+        if not name or not texts:
+            return None
+        try:
+            embedder = await runtime().resolver.resolve(name, "embedding")
+            return await vectors_of(embedder, texts, self._principal)
+        except InferenceError as error:
+            logger.warning("agreement is not measured: %s", error.message)
+            return None
 
     async def _start(self, frame: Started) -> None:
         if not self._has_started:

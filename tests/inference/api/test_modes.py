@@ -1,9 +1,9 @@
-"""Answers of several models through HTTP: calls, events, usage, stop, and the death of a conductor."""
+"""Answers of several models through HTTP: calls, events, usage, stop, and dead conductors."""
 
 import asyncio
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -57,9 +57,9 @@ def preset(model: FakeModel, mode: str, *parts: str, **fields: Any) -> str:
 
 
 @pytest.fixture
-async def critique(model: FakeModel) -> AsyncIterator[str]:
+async def critique(model: FakeModel) -> str:
     """A critique of one round by one model."""
-    yield await in_database(
+    return await in_database(
         preset, model, "critique", "generator", "critic", settings={"max_rounds": 1}
     )
 

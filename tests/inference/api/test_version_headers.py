@@ -87,9 +87,8 @@ async def test_embeddings_and_tokens_say_it_too(api: Api, embedding_model: FakeM
 
 
 async def test_request_names_a_mode_that_is_not_served(api: Api, model: FakeModel):
-    response = await api.post(
-        "/v1/chat/completions", chat(model, orchestration_mode="debate", task_type="code")
-    )
+    body = {"model": model.slug, "prompt": "a", "orchestration_mode": "debate"}
+    response = await api.post("/v1/completions", body)
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "unsupported_mode"
     served = chat(model, orchestration_mode="single", task_type="code")

@@ -55,6 +55,7 @@ class ScriptedStage:
     def __init__(
         self, texts: dict[str, str], vectors: dict[str, list[float]] | None = None
     ) -> None:
+        self.run_id = "chatcmpl-1"
         self._texts, self._vectors = texts, vectors
         self.calls: list[Call] = []
         self.given: list[str] = []

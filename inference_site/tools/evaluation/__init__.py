@@ -1,0 +1,1 @@
+"""Compares modes with single answers on items whose answers can be checked."""

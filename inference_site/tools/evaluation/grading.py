@@ -1,0 +1,74 @@
+"""Reads the answer out of a text, and compares it with the right one: pure, but for code."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from inference.orchestration.answers import extracted, number, shown
+from inference_site.tools.evaluation.items import Check
+from inference_site.tools.evaluation.sandbox import code_of, passes
+
+
+def value_of(text: str, check: Check) -> str | None:
+    """The answer in a spelling that equal answers share; None where the text has none."""
+    text = shown(text)
+    match check.kind:
+        case "number" | "yes_no" | "choice":
+            return extracted(text, check.kind)
+        case "label":
+            return text.strip().casefold() or None
+        case "order":
+            return _order_of(text, check.gold)
+        case "json":
+            return _fields_of(text)
+        case "code":
+            return code_of(text) or None
+
+
+def is_right(text: str, check: Check) -> bool:
+    """Tell whether a text answers correctly."""
+    value = value_of(text, check)
+    if value is None:
+        return False
+    match check.kind:
+        case "code":
+            return passes(value, check.gold)
+        case "json":
+            return value == _written(check.gold)
+        case "order":
+            return value == " ".join(check.gold)
+        case _:
+            return value == check.gold
+
+
+def majority(texts: Sequence[str], check: Check) -> str:
+    """The text whose answer most texts share; of equally many, the earliest. "" without one."""
+    values = [value_of(text, check) for text in texts]
+    counts = Counter(value for value in values if value is not None)
+    if not counts:
+        return ""
+    # ``most_common`` keeps the order of first use.
+    return texts[values.index(counts.most_common(1)[0][0])]
+
+
+def _order_of(text: str, gold: Sequence[str]) -> str | None:
+    """The words of the task in the order in which the text has them last."""
+    words = re.findall("|".join(rf"\b{re.escape(word)}\b" for word in gold), text.lower())
+    return " ".join(words[-len(gold) :]) or None
+
+
+def _fields_of(text: str) -> str | None:
+    try:
+        return _written(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _written(value: Any) -> str:
+    """Fields in one spelling: without case, outer blanks, and zeros after the point."""
+    if isinstance(value, dict):
+        return json.dumps({key: _written(value[key]) for key in sorted(value)})
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number(str(value)) if is_number else str(value).strip().casefold()

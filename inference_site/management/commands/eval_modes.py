@@ -13,10 +13,10 @@ from rich.progress import Progress, TaskID
 
 from inference_site.tools.bench.client import open_session
 from inference_site.tools.bench.target import TargetError, resolve_target
-from inference_site.tools.evaluation.items import FILE, ItemsError, digest, read_items
+from inference_site.tools.evaluation.items import FILE, FileError, digest, read_items
 from inference_site.tools.evaluation.report import markdown
 from inference_site.tools.evaluation.results import Results, Setup
-from inference_site.tools.evaluation.runner import Plan, collect, served_version
+from inference_site.tools.evaluation.runner import Client, Plan, collect
 
 MODES: Final = ("critique", "debate", "ensemble", "pipeline")
 
@@ -39,18 +39,18 @@ class Command(BaseCommand):
         parser.add_argument("--limit", type=int, help="only the first items")
         parser.add_argument("--seed", type=int, default=1)
         parser.add_argument("--concurrency", type=int, default=8, help="requests at a time")
-        parser.add_argument("--most-votes", type=int, default=16, help="single answers to an item")
+        parser.add_argument("--votes", type=int, default=16, help="single answers to an item")
         parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one request")
         parser.add_argument("--results", type=Path, help="keep answers here, and go on from them")
         parser.add_argument("--output", type=Path, help="write the table here, too")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        for name in ("limit", "concurrency", "most_votes", "timeout"):
+        for name in ("limit", "concurrency", "votes", "timeout"):
             if options[name] is not None and options[name] <= 0:
-                raise CommandError(f"--{name.replace('_', '-')} must be more than 0.")
+                raise CommandError(f"--{name} must be more than 0.")
         try:
             table = asyncio.run(_measured(options))
-        except (TargetError, ItemsError) as error:
+        except (TargetError, FileError) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=130) from None
@@ -73,21 +73,20 @@ async def _measured(options: dict[str, Any]) -> str:
     arms |= {preset: {"model": preset} for preset in presets}
     known = read_items(options["items"])
     items = known[: options["limit"]]
-    numbers = (options["seed"], options["concurrency"], options["most_votes"])
+    numbers = (options["seed"], options["concurrency"], options["votes"])
     plan = Plan(target, items, arms, *numbers)
     async with open_session(options["timeout"]) as session:
-        version = await served_version(session, target)
+        client = Client(session, target)
         began = f"{datetime.now(UTC):%Y-%m-%d}"
-        setup = Setup(target.model, version, plan.seed, digest(known), began)
+        setup = Setup(target.model, await client.version(), plan.seed, digest(known), began)
         results = Results(options["results"], setup)
         with Progress(console=Console(stderr=True)) as progress:
             bars: dict[str, TaskID] = {}
 
             def advance(phase: str, done: int, total: int) -> None:
-                bar = bars.get(phase)
-                if bar is None:
-                    bar = bars[phase] = progress.add_task(phase)
-                progress.update(bar, completed=done, total=total)
+                if phase not in bars:
+                    bars[phase] = progress.add_task(phase, total=total)
+                progress.update(bars[phase], completed=done)
 
-            await collect(session, plan, results, advance)
+            await collect(client, plan, results, advance)
     return await asyncio.to_thread(markdown, items, results, list(arms))

@@ -9,17 +9,15 @@ import msgspec
 
 FILE: Final = Path(__file__).with_name("items.jsonl")
 
-Kind = Literal["number", "yes_no", "choice", "label", "order", "json", "code"]
 
-
-class ItemsError(Exception):
-    """The file of items cannot be used; the message says why."""
+class FileError(Exception):
+    """A file of items or results cannot be used; the message says why."""
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The right answer, in a form that depends on the kind."""
 
-    kind: Kind
+    kind: Literal["number", "yes_no", "choice", "label", "order", "json", "code"]
     gold: Any
 
 
@@ -37,14 +35,14 @@ def read_items(path: Path) -> list[Item]:
     """The items of a file of JSON lines.
 
     Raises:
-        ItemsError: the file is absent or invalid, has no items, or an id twice.
+        FileError: the file is absent or invalid, has no items, or an id twice.
     """
     try:
         items = msgspec.json.Decoder(Item).decode_lines(path.read_bytes())
     except (OSError, msgspec.DecodeError) as error:
-        raise ItemsError(f"{path}: {error}") from error
+        raise FileError(f"{path}: {error}") from error
     if not items or len({item.id for item in items}) < len(items):
-        raise ItemsError(f"{path}: there must be items, and each must have an id of its own.")
+        raise FileError(f"{path}: there must be items, and each must have an id of its own.")
     return items
 
 

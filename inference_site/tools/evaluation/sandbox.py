@@ -3,31 +3,30 @@
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
 import msgspec
 
-SECONDS: Final = 3
+_SECONDS: Final = 3
 _PASSED: Final = "all asserts passed"
 _BLOCK: Final = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
-# The hook stays until the process ends. With no free descriptor, nothing can be opened, not even
+# The hook stays until the process ends. With no free descriptor nothing can be opened, not even
 # by ways that have no audit event.
 _HARNESS: Final = f"""
 import bisect, collections, datetime, functools, heapq, itertools, json, math, operator, random
 import re, resource, string, sys, typing
 code, checks = json.load(sys.stdin)
-for name, most in (("CPU", {SECONDS}), ("AS", 512 << 20), ("FSIZE", 0), ("NOFILE", 3), ("CORE", 0)):
+limits = dict(CPU={_SECONDS}, AS=512 << 20, FSIZE=0, NOFILE=3, CORE=0)
+for name, most in limits.items():
     resource.setrlimit(getattr(resource, "RLIMIT_" + name), (most, most))
+denied = set("os socket subprocess open resource ctypes shutil signal fcntl pty mmap sys gc "
+             "_thread cpython pickle marshal".split())
 def deny(event, _):
-    if event.partition(".")[0] in DENIED:
+    if event.partition(".")[0] in denied:
         raise PermissionError(event)
-DENIED = {{"os", "socket", "subprocess", "open", "resource", "ctypes", "shutil", "signal", "sys",
-    "fcntl", "pty", "mmap", "_thread", "gc", "cpython", "pickle", "marshal"}}
-real, sys.stdout = sys.stdout, None
-names = {{"__name__": "answer"}}
+real, sys.stdout, names = sys.stdout, None, {{"__name__": "answer"}}
 sys.addaudithook(deny)
 exec(compile(code, "answer", "exec"), names)
 for check in checks:
@@ -43,13 +42,9 @@ def code_of(text: str) -> str:
     return (found[1] if found else text).strip()
 
 
-def passes(code: str, asserts: Sequence[str]) -> bool:
-    """Tell whether all asserts are true after the code has run."""
-    return _passes(code, tuple(asserts))
-
-
 @lru_cache(maxsize=4096)
-def _passes(code: str, asserts: tuple[str, ...]) -> bool:
+def passes(code: str, asserts: tuple[str, ...]) -> bool:
+    """Tell whether all asserts are true after the code has run."""
     try:
         ended = subprocess.run(
             [sys.executable, "-I", "-c", _HARNESS],
@@ -57,7 +52,7 @@ def _passes(code: str, asserts: tuple[str, ...]) -> bool:
             capture_output=True,
             cwd="/",
             env={},
-            timeout=2 * SECONDS,
+            timeout=2 * _SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:

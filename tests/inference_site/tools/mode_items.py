@@ -243,7 +243,9 @@ def comparing(draw: Random) -> Iterator[Item]:
         else:
             top = (99, 999, 9.9)[kind]
             pair = draw.sample(range(2, int(top * 10)), 2)
-            values = [n / 10 for n in pair] if kind == 2 else [max(2, n // 10) for n in pair]
+            values: list[float] = (
+                [n / 10 for n in pair] if kind == 2 else [max(2, n // 10) for n in pair]
+            )
             if values[0] == values[1]:
                 values[1] += 1
             shown = [f"{value:g}" for value in values]

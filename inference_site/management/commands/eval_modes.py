@@ -2,21 +2,19 @@
 
 import asyncio
 from argparse import ArgumentParser
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from inference_site.tools.bench.client import open_session
 from inference_site.tools.bench.target import TargetError, resolve_target
-from inference_site.tools.evaluation.items import FILE, FileError, digest, read_items
+from inference_site.tools.evaluation.records import ITEMS, FileError, Results, read_items
 from inference_site.tools.evaluation.report import markdown
-from inference_site.tools.evaluation.results import Results, Setup
-from inference_site.tools.evaluation.runner import Client, Plan, collect
+from inference_site.tools.evaluation.runner import Runner
 
 MODES: Final = ("critique", "debate", "ensemble", "pipeline")
 
@@ -35,7 +33,7 @@ class Command(BaseCommand):
         parser.add_argument("--model", default="smollm2-135m", help="it gives the single answers")
         parser.add_argument("--modes", nargs="*", choices=MODES, help="of the model with itself")
         parser.add_argument("--presets", nargs="*", help="presets to measure, such as L2 L3")
-        parser.add_argument("--items", type=Path, default=FILE, help="your own items: JSON lines")
+        parser.add_argument("--items", type=Path, default=ITEMS, help="your own items: JSON lines")
         parser.add_argument("--limit", type=int, help="only the first items")
         parser.add_argument("--seed", type=int, default=1)
         parser.add_argument("--concurrency", type=int, default=8, help="requests at a time")
@@ -68,25 +66,18 @@ async def _measured(options: dict[str, Any]) -> str:
         model=options["model"],
     )
     presets = options["presets"] or []
-    modes = options["modes"] if options["modes"] or presets else MODES
-    arms: dict[str, dict[str, Any]] = {mode: {"orchestration_mode": mode} for mode in modes or []}
+    modes = options["modes"] or (() if presets else MODES)
+    arms: dict[str, dict[str, Any]] = {mode: {"orchestration_mode": mode} for mode in modes}
     arms |= {preset: {"model": preset} for preset in presets}
-    known = read_items(options["items"])
-    items = known[: options["limit"]]
-    numbers = (options["seed"], options["concurrency"], options["votes"])
-    plan = Plan(target, items, arms, *numbers)
-    async with open_session(options["timeout"]) as session:
-        client = Client(session, target)
-        began = f"{datetime.now(UTC):%Y-%m-%d}"
-        setup = Setup(target.model, await client.version(), plan.seed, digest(known), began)
-        results = Results(options["results"], setup)
-        with Progress(console=Console(stderr=True)) as progress:
-            bars: dict[str, TaskID] = {}
+    items = read_items(options["items"])[: options["limit"]]
+    numbers, results = (options["seed"], options["votes"]), Results(options["results"])
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task("answers")
 
-            def advance(phase: str, done: int, total: int) -> None:
-                if phase not in bars:
-                    bars[phase] = progress.add_task(phase, total=total)
-                progress.update(bars[phase], completed=done)
+        def advance(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
 
-            await collect(client, plan, results, advance)
-    return await asyncio.to_thread(markdown, items, results, list(arms))
+        async with open_session(options["timeout"]) as session:
+            runner = Runner(session, target, items, arms, *numbers, results, advance)
+            await runner.collect(options["concurrency"])
+    return await asyncio.to_thread(markdown, runner)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inference.orchestration.answers import extracted, number, shown
-from inference_site.tools.evaluation.items import Check
+from inference_site.tools.evaluation.records import Check
 from inference_site.tools.evaluation.sandbox import code_of, passes
 
 

@@ -1,28 +1,25 @@
 """The table of a comparison, in Markdown."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import ceil
 from statistics import fmean
 
 from caching.semantic.shadow import wilson
 from inference_site.tools.evaluation.grading import is_right, majority
-from inference_site.tools.evaluation.items import Item
-from inference_site.tools.evaluation.results import Result, Results
-from inference_site.tools.evaluation.runner import GREEDY, PANEL, PLACEBO, SINGLE, VOTE_TEMPERATURE
+from inference_site.tools.evaluation.records import Item, Result
+from inference_site.tools.evaluation.runner import GREEDY, PANEL, PLACEBO, SINGLE, Runner
 from inference_site.tools.evaluation.statistics import holm, paired, verdict
 
-_COLUMNS = (
-    *("arm", "n", "right %", "to single", "wins : losses", "p", "to a vote of equal tokens"),
-    *("tokens", "seconds", "verdict"),
-)
-_NOTES = f"""
-Right %: with the 95 % interval of Wilson. To single: in points, on the same items; p: exact McNemar
-test, for modes corrected by Holm. Vote of N: the majority of N single answers at temperature
-{VOTE_TEMPERATURE}, so many that they take at least the tokens of the mode (\\*: fewer tokens, as no
-more answers were asked for). Any of N: one of them is right. Placebo: a merge of three answers to
-another question. Tokens: generated ones; they and the seconds, under load, as multiples of single.
+_COLUMNS = ("arm", "n", "right %", "to single", "wins : losses", "p", "to equal tokens")
+_COSTS = ("tokens", "seconds", "verdict")
+_NOTES = """\
+Right %: with the 95 % interval of Wilson. To single: points, on the same items; p: exact McNemar
+test, for modes corrected by Holm. To equal tokens: points to a vote of N single answers at
+temperature 0.7, so many that they take at least the tokens of the mode (\\*: fewer, as no more were
+asked for). Any of N: one of them is right. Placebo: a merge of three answers to another question.
+Tokens: generated ones; they and the seconds, under load, as multiples of a single answer's.
 **Pays**: p < 0.05, and more right than the vote. **Costs**: p < 0.05, and less right than single.
 """
 
@@ -38,24 +35,22 @@ class Arm:
     failed: int = 0
 
 
-def markdown(items: Sequence[Item], results: Results, modes: Sequence[str]) -> str:
+def markdown(run: Runner) -> str:
     """The table of all arms, and the shares of right answers in each group."""
-    asked = [_arm(name, items, results.arm(name)) for name in (SINGLE, *modes)]
-    panel = {name: one for name, one in results.arm(PANEL).items() if one.texts}
-    votes = {arm.name: _vote(items, panel, arm.tokens) for arm in asked[1:]}
-    others = [_arm(name, items, results.arm(name)) for name in (GREEDY, PLACEBO)]
-    most = min((len(one.texts) for one in panel.values()), default=0)
-    others.append(_arm(f"any of {most}", items, panel))
-    arms = [*asked, *{vote.name: vote for vote in votes.values()}.values(), *others]
-    versions = {v for name in modes for one in results.arm(name).values() for v in one.versions}
-    setup = results.setup
+    items, of = run.items, run.answers
+    single, *modes = (_arm(name, items, of[name]) for name in (SINGLE, *run.arms))
+    panel = {name: one for name, one in of[PANEL].items() if one.texts}
+    votes = {arm.name: _vote(items, panel, arm.tokens) for arm in modes}
+    others = [_arm(name, items, of.get(name, {})) for name in (GREEDY, PLACEBO)]
+    others.append(_arm(f"any of {run.votes}", items, panel))
+    arms = [single, *modes, *{vote.name: vote for vote in votes.values()}.values(), *others]
+    versions = {v for name in run.arms for one in of[name].values() for v in one.versions}
+    days = sorted({one.day for answers in of.values() for one in answers.values()})
     head = (
-        f"Single answers by {setup.version}, modes by {', '.join(sorted(versions))}. "
-        f"{len(items)} items of `{setup.items}`, seed {setup.seed}, "
-        f"{setup.began} to {datetime.now(UTC):%Y-%m-%d}."
+        f"Single answers by {run.version}, modes by {', '.join(sorted(versions)) or 'nobody'}; "
+        f"{len(items)} items, seed {run.seed}, {' to '.join(dict.fromkeys((days[0], days[-1])))}."
     )
-    rows = _rows([arm for arm in arms if arm.right], votes)
-    return "\n\n".join([head, rows, _NOTES.strip(), _by_group(items, arms)]) + "\n"
+    return "\n".join([head, "", _main(arms, votes), _NOTES, _by_group(items, arms)])
 
 
 def _arm(name: str, items: Sequence[Item], of: Mapping[str, Result], votes: int = 0) -> Arm:
@@ -82,7 +77,7 @@ def _vote(items: Sequence[Item], panel: Mapping[str, Result], tokens: float) -> 
     return _arm(name, items, panel, count)
 
 
-def _rows(arms: Sequence[Arm], votes: Mapping[str, Arm]) -> str:
+def _main(arms: Sequence[Arm], votes: Mapping[str, Arm]) -> str:
     single = arms[0]
     to_single = {arm.name: paired(arm.right, single.right) for arm in arms}
     corrected = holm({name: to_single[name].p_value for name in votes if name in to_single})
@@ -104,24 +99,21 @@ def _rows(arms: Sequence[Arm], votes: Mapping[str, Arm]) -> str:
             cells.append(f"{cost / of:.1f} \xd7" if cost and of else "")
         cells.append(f"**{verdict(p_value, versus, to_vote)}**" if is_mode else "")
         lines.append(cells)
-    return _table(_COLUMNS, lines)
+    return _table((*_COLUMNS, *_COSTS), lines)
 
 
 def _by_group(items: Sequence[Item], arms: Sequence[Arm]) -> str:
-    groups: dict[str, list[str]] = {}
-    for item in items:
-        groups.setdefault(item.group, []).append(item.id)
-    lines = []
+    groups = Counter(item.group for item in items)
+    lines = [["right %", *(f"{group} ({count})" for group, count in groups.items())]]
     for arm in arms:
-        shares = ([arm.right[name] for name in g if name in arm.right] for g in groups.values())
-        lines.append([arm.name, *map(_share, shares)])
-    heads = [f"{group} ({len(names)})" for group, names in groups.items()]
-    return _table(["right % by group", *heads], lines)
+        known = [(item.group, arm.right[item.id]) for item in items if item.id in arm.right]
+        lines.append([arm.name, *(_share([r for g, r in known if g == group]) for group in groups)])
+    return _table(lines[0], lines[1:])
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *lines))
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *lines))
 
 
 def _share(right: Collection[bool]) -> str:

@@ -176,11 +176,20 @@ def test_eval_modes_goes_on_from_its_results(measure, service, tmp_path):
     assert len(service.bodies) == again
 
 
-def test_eval_modes_refuses_results_of_another_seed(measure, tmp_path):
+def test_eval_modes_does_not_mix_results_of_another_seed(measure, service, tmp_path):
     path = tmp_path / "results.jsonl"
     measure("--limit", "1", "--results", str(path))
-    with pytest.raises(CommandError, match="another model, version, seed or items"):
-        measure("--limit", "1", "--results", str(path), "--seed", "2")
+    service.right["single"] = True
+    table = measure("--limit", "1", "--results", str(path), "--seed", "2")
+    assert row(table, "single")[2] == "100 [21, 100]"
+    assert "seed 2" in table
+
+
+def test_eval_modes_refuses_a_file_that_holds_no_results(measure, tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text("no\n")
+    with pytest.raises(CommandError, match=r"results\.jsonl"):
+        measure("--results", str(path))
 
 
 def test_eval_modes_asks_again_when_the_service_is_busy(measure, service):

@@ -1,7 +1,7 @@
 import pytest
 
 from inference_site.tools.evaluation.grading import is_right, majority
-from inference_site.tools.evaluation.items import Check
+from inference_site.tools.evaluation.records import Check
 
 FIELDS = {"name": "Nils", "age": 22, "price": 3.5}
 

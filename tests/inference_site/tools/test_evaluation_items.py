@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from inference_site.tools.evaluation.grading import is_right
-from inference_site.tools.evaluation.items import FILE, FileError, digest, read_items
+from inference_site.tools.evaluation.records import ITEMS, FileError, read_items
 from tests.inference_site.tools.mode_code_tasks import TASKS
 from tests.inference_site.tools.mode_items import generate
 
@@ -45,11 +45,11 @@ SOLUTIONS = {
 
 
 def test_items_are_those_of_the_generator():
-    assert [json.loads(line) for line in FILE.read_text().splitlines()] == generate()
+    assert [json.loads(line) for line in ITEMS.read_text().splitlines()] == generate()
 
 
 def test_items_are_enough_in_each_group():
-    counts = Counter(item.group for item in read_items(FILE))
+    counts = Counter(item.group for item in read_items(ITEMS))
     assert counts.total() >= 300
     assert counts["extraction"] >= 60
     assert counts["classification"] >= 60
@@ -58,12 +58,12 @@ def test_items_are_enough_in_each_group():
 
 
 def test_items_have_all_groups_in_every_first_part():
-    assert len({item.group for item in read_items(FILE)[:16]}) == 8
+    assert len({item.group for item in read_items(ITEMS)[:16]}) == 8
 
 
 def test_items_have_no_answer_that_is_always_right():
     golds = Counter(
-        (item.group, item.check.kind, str(item.check.gold)) for item in read_items(FILE)
+        (item.group, item.check.kind, str(item.check.gold)) for item in read_items(ITEMS)
     )
     kinds = Counter((group, kind) for (group, kind, _), n in golds.items() for _ in range(n))
     for (group, kind, gold), count in golds.items():
@@ -72,7 +72,7 @@ def test_items_have_no_answer_that_is_always_right():
 
 
 def test_items_are_answered_by_their_gold():
-    for item in read_items(FILE):
+    for item in read_items(ITEMS):
         gold = item.check.gold
         if item.check.kind != "code":
             text = json.dumps(gold) if item.check.kind == "json" else gold
@@ -83,23 +83,17 @@ def test_items_are_answered_by_their_gold():
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task[0])
 def test_items_of_code_can_be_solved(task):
     name = task[0].partition("(")[0]
-    check = next(item.check for item in read_items(FILE) if f"function `{task[0]}`" in item.prompt)
+    check = next(item.check for item in read_items(ITEMS) if f"function `{task[0]}`" in item.prompt)
     assert is_right(f"Here it is:\n```python\n{name} = {SOLUTIONS[name]}\n```\nDone.", check)
     assert not is_right(f"def {task[0]}:\n    return None", check)
 
 
 def test_items_that_cannot_be_used_are_refused(tmp_path):
     path = tmp_path / "items.jsonl"
-    for content in ("", '{"id": "a"}', FILE.read_text().splitlines()[0] * 2):
+    for content in ("", '{"id": "a"}', ITEMS.read_text().splitlines()[0] * 2):
         path.write_text(content)
         with pytest.raises(FileError, match=r"items\.jsonl"):
             read_items(path)
-    path.write_text(FILE.read_text().splitlines()[0] + "\n" + FILE.read_text().splitlines()[0])
+    path.write_text(ITEMS.read_text().splitlines()[0] + "\n" + ITEMS.read_text().splitlines()[0])
     with pytest.raises(FileError, match="id of its own"):
         read_items(path)
-
-
-def test_items_with_other_contents_have_another_digest():
-    items = read_items(FILE)
-    assert digest(items) == digest(read_items(FILE))
-    assert digest(items) != digest(items[1:])

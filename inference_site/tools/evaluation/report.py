@@ -44,6 +44,7 @@ def markdown(run: Runner) -> str:
     others = [_arm(name, items, of.get(name, {})) for name in (GREEDY, PLACEBO)]
     others.append(_arm(f"any of {run.votes}", items, panel))
     arms = [single, *modes, *{vote.name: vote for vote in votes.values()}.values(), *others]
+    arms = [arm for arm in arms if arm.right]
     versions = {v for name in run.arms for one in of[name].values() for v in one.versions}
     days = sorted({one.day for answers in of.values() for one in answers.values()})
     head = (
@@ -73,8 +74,7 @@ def _vote(items: Sequence[Item], panel: Mapping[str, Result], tokens: float) -> 
     each = fmean([one.tokens / len(one.texts) for one in known] or [1]) or 1
     most = min((len(one.texts) for one in known), default=1)
     count = max(1, min(most, ceil(tokens / each)))
-    name = f"vote of {count}" + ("\\*" if count * each < tokens else "")
-    return _arm(name, items, panel, count)
+    return _arm(f"vote of {count}", items, panel, count)
 
 
 def _main(arms: Sequence[Arm], votes: Mapping[str, Arm]) -> str:
@@ -94,7 +94,8 @@ def _main(arms: Sequence[Arm], votes: Mapping[str, Arm]) -> str:
         if is_mode:
             vote = votes[arm.name]
             to_vote = paired(arm.right, vote.right)
-            cells[6] = f"{to_vote.points:+.1f} ({vote.name})"
+            mark = "\\*" if vote.tokens < arm.tokens else ""
+            cells[6] = f"{to_vote.points:+.1f} ({vote.name}{mark})"
         for cost, of in ((arm.tokens, single.tokens), (arm.seconds, single.seconds)):
             cells.append(f"{cost / of:.1f} \xd7" if cost and of else "")
         cells.append(f"**{verdict(p_value, versus, to_vote)}**" if is_mode else "")

@@ -143,7 +143,13 @@ def test_eval_modes_says_that_a_mode_costs(measure, service):
 
 
 def test_eval_modes_marks_a_vote_with_fewer_tokens(measure):
-    assert "vote of 3\\*" in measure(votes=3)
+    assert row(measure(votes=3), "critique")[6] == "+100.0 (vote of 3\\*)"
+
+
+def test_eval_modes_leaves_out_arms_without_answers(measure):
+    table = measure("--limit", "1")
+    assert "| single" in table
+    assert "placebo |" not in table
 
 
 def test_eval_modes_asks_every_arm_with_seed_and_fields(measure, service):

@@ -23,7 +23,7 @@ class Command(BaseCommand):
     help = (
         "Measure whether several answers are better than one, on a running service: accuracy, "
         "tokens and seconds of each mode, against single answers and against a vote that takes "
-        "as many tokens. Writes a Markdown table. It may take hours; --results lets it go on later. "
+        "as many tokens. Writes a Markdown table. It may take hours; --results keeps the answers. "
         "Begin a new file of results when the members of a preset change."
     )
     requires_system_checks: list[str] = []

@@ -10,7 +10,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from inference.database import in_database
-from inference.errors import HostLostError, InferenceError, RetriableError
+from inference.errors import HostLostError, InferenceError, InternalError, RetriableError
 from inference.messages import (
     Delta,
     Failed,
@@ -101,6 +101,9 @@ class Conductor:
             await work
         except LostRunError:
             logger.info("another process goes on with the run %s", self._header.id)
+        except Exception:
+            logger.exception("the run %s failed", self._header.id)
+            await self._end(Failed(InternalError.default_code, "The run failed. Try again."))
         finally:
             work.cancel()
 
@@ -116,8 +119,6 @@ class Conductor:
         try:
             async with asyncio.timeout(runtime().settings.orchestration.timeout_seconds):
                 answer = await perform(self, self._request, self._cast)
-        except LostRunError:
-            raise
         except InferenceError as error:
             retry = error.retry_after_ms / 1000 if isinstance(error, RetriableError) else None
             await self._end(Failed(error.code, error.message, retry))
@@ -125,8 +126,11 @@ class Conductor:
         except TimeoutError:
             seconds = runtime().settings.orchestration.timeout_seconds
             text = f"The run did not finish within {seconds:g} s (INFERENCE_ORCHESTRATION_TIMEOUT)."
-            await self._end(Failed("request_timeout", text))
-            return
+            said = await in_database(rows.latest_answer, self._header.id, self._answered_by)
+            if said is None:
+                await self._end(Failed("request_timeout", text))
+                return
+            answer = Answer(said, 0, "timeout", error=text)
         await self._give(answer.said)
         reason = "partial" if answer.error else answer.said.finish
         await self._end(Finished(reason, Usage(0, 0)), answer)  # type: ignore[arg-type]
@@ -214,8 +218,6 @@ class Conductor:
                     elif isinstance(frame, Delta):
                         heard.append(frame)
                         await self._hear(step, heard, is_answer)
-        except LostRunError:
-            raise
         except InferenceError as error:
             retry = error.retry_after_ms / 1000 if isinstance(error, RetriableError) else None
             failed = _said(call, heard, run)
@@ -251,7 +253,12 @@ class Conductor:
         for call in calls:
             if _twin(call, firsts) is None:
                 firsts.append(call)
-        outcomes = await asyncio.gather(*(self.complete(call) for call in firsts))
+        tasks = [asyncio.create_task(self.complete(call)) for call in firsts]
+        try:
+            outcomes = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
         said = {first.key: outcome for first, outcome in zip(firsts, outcomes, strict=True)}
         return [
             msgspec.structs.replace(said[twin.key], member=call.member.index)

@@ -34,7 +34,7 @@ def summary_of(
         "models_used": used or names,
         "rounds": answer.rounds if answer else None,
         "stopped_by": answer.stopped_by if answer else "cancelled",
-        "confidence": _rounded(answer and answer.confidence),
+        "confidence": _rounded(answer.confidence if answer else None),
         "confidence_method": (answer.confidence_method if answer else "") or None,
         "agreement": None,
         "answer_from": answer.said.key if answer else None,

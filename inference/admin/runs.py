@@ -1,8 +1,7 @@
 """Runs of several models in the admin: the calls of each on an axis of time, texts, and costs."""
 
 import re
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from difflib import SequenceMatcher
 from itertools import pairwise
 from typing import Any, Final
@@ -25,13 +24,18 @@ from models_registry.admin.base import ReadOnlyAdmin
 from models_registry.admin.display import STATE_COLOURS
 
 _RUN: Final = ("id", "started_at", "mode", "preset", "model", "state", "error_code", "end_user")
-_ELSEWHERE: Final = ("agreement", "mode", "preset", "steps")
+# Postgres does not keep the order of the summary.
+_SUMMARY: Final = (
+    *("answer_from", "stopped_by", "rounds", "confidence", "confidence_method", "requested_mode"),
+    *("agreement_score", "agreement_method", "agreement_reason", "agreement_by_round"),
+    *("agreement_groups", "consensus", "degraded", "error", "notices"),
+)
 _MEMBERS: Final = ("#2563eb", "#059669", "#d97706", "#7c3aed", "#0891b2", "#db2777", "#84cc16")
 _FAILED: Final = "#dc2626"
 _GONE: Final = '<del style="background: #dc262640">{0}</del>'
 _COME: Final = '<ins style="background: #16a34a40">{1}</ins>'
 _MARKS: Final = {"equal": "{0}", "delete": _GONE, "insert": _COME, "replace": _GONE + _COME}
-# The time of a comparison grows with the product of both lengths.
+# Blanks and frequent words are no anchors of a comparison: with them it takes minutes.
 _MOST_PARTS: Final = 5000
 
 
@@ -84,27 +88,27 @@ class OrchestrationRunAdmin(ReadOnlyAdmin, ModelAdmin):
         user = Names({"user": {run.user_id}}).at("user", run.user_id, run.started_at)
         agreement = (run.summary.get("agreement") or {}).items()
         figures = run.summary | {f"agreement_{name}": value for name, value in agreement}
-        end = run.ended_at or timezone.now()
+        # So far, for the axis; it is not saved.
+        run.ended_at = run.ended_at or timezone.now()
         context |= {
             "show_history": False,
             "groups": {
                 "Run": [(title(name), shown(run, name)) for name in _RUN]
                 + [("time", time(run)), ("user", user)]
                 + [("cost", f"{cost}, by the records of {len(found)} of {len(steps)} calls")],
-                "Answer": [(title(k), _text(v)) for k, v in figures.items() if k not in _ELSEWHERE],
+                "Answer": [(title(k), _text(figures[k])) for k in _SUMMARY if k in figures],
             },
-            "length": duration((end - run.started_at).total_seconds() * 1e6),
-            "rows": [_row(s, records.get(s.generation_id), run.started_at, end) for s in steps],
+            "length": time(run),
+            "rows": [_row(run, step, records.get(step.generation_id)) for step in steps],
             "changes": _changes(run.mode, steps),
         }
         return super().render_change_form(request, context, **options)
 
 
-def _row(
-    step: RunStep, record: RequestRecord | None, start: datetime, end: datetime
-) -> dict[str, Any]:
+def _row(run: Any, step: RunStep, record: RequestRecord | None) -> dict[str, Any]:
     """A call, and its place on the axis in percent."""
-    whole, colour = max(end - start, timedelta.resolution), _MEMBERS[step.member % len(_MEMBERS)]
+    whole = max(run.ended_at - run.started_at, timedelta.resolution)
+    colour = _MEMBERS[step.member % len(_MEMBERS)]
     share = (step.prompt_tokens + step.completion_tokens) / (step.context_tokens or 1)
     return {
         "step": step,
@@ -114,8 +118,8 @@ def _row(
         "share": f"{share:.1%}" if step.context_tokens else "",
         "member_colour": colour,
         "colour": _FAILED if step.error_code else colour,
-        "left": f"{100 * max((step.started_at - start) / whole, 0):.2f}",
-        "width": f"{100 * max(((step.ended_at or end) - step.started_at) / whole, 0):.2f}",
+        "left": f"{100 * max((step.started_at - run.started_at) / whole, 0):.2f}",
+        "width": f"{100 * max(((step.ended_at or run.ended_at) - step.started_at) / whole, 0):.2f}",
     }
 
 
@@ -135,7 +139,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _changes(mode: str, steps: Sequence[RunStep]) -> list[tuple[str, SafeString]]:
+def _changes(mode: str, steps: list[RunStep]) -> list[tuple[str, SafeString]]:
     """The differences between each draft and its revision in a critique or pipeline."""
     said = [s for s in steps if s.text and not s.error_code and s.phase != "critique"]
     said.sort(key=lambda step: step.started_at)
@@ -150,6 +154,6 @@ def difference(old: str, new: str) -> SafeString:
         return SafeString("The texts are too long to compare.")
     parts = (
         (format_html(_MARKS[kind], "".join(before[i:j]), "".join(after[k:m])),)
-        for kind, i, j, k, m in SequenceMatcher(None, before, after, False).get_opcodes()
+        for kind, i, j, k, m in SequenceMatcher(str.isspace, before, after).get_opcodes()
     )
     return format_html_join("", "{}", parts)

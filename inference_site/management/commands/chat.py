@@ -6,7 +6,7 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -35,7 +35,6 @@ class Chat:
     max_tokens: int | None
     note: Callable[[str], None]
     last: Observation | None = None
-    summary: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._messages: list[dict[str, str]] = []
@@ -60,7 +59,7 @@ class Chat:
         """
         said: list[str] = []
         question = {"role": "user", "content": text}
-        self.summary = {}
+        self._summary: dict[str, Any] = {}
         self.last = Observation(time.perf_counter())
         try:
             self._runner.run(self._answer(question, self.last, said))
@@ -69,6 +68,9 @@ class Chat:
             raise
         if self.last.failure is None:
             self._remember(question, said)
+        self.write("\n")
+        if self._summary:
+            self.note(describe_summary(self._summary))
         return self.last.failure
 
     async def _answer(
@@ -92,7 +94,7 @@ class Chat:
             case {"event": "notice", "v": _, "code": code, **facts}:
                 self.note(" ".join([code, *(f"{name}={value}" for name, value in facts.items())]))
             case {"steps": _}:
-                self.summary = event
+                self._summary = event
 
     def _remember(self, question: dict[str, str], said: list[str]) -> None:
         if said:
@@ -110,9 +112,8 @@ def describe_failure(failure: Failure, target: Target) -> str:
 def describe_summary(summary: dict[str, Any]) -> str:
     """``3 calls, confidence 0.67 (score of the critic)``: a run of several models."""
     parts = [f"{len(summary['steps'])} calls"]
-    if summary.get("confidence") is not None:
-        method = summary.get("confidence_method")
-        parts.append(f"confidence {summary['confidence']:.2f} ({method})")
+    if (confidence := summary.get("confidence")) is not None:
+        parts.append(f"confidence {confidence:.2f} ({summary.get('confidence_method')})")
     if summary.get("partial"):
         parts.append(f"the answer is partial: {summary.get('error')}")
     return ", ".join(parts)
@@ -171,11 +172,6 @@ class Command(BaseCommand):
         self.stdout.write(text, ending="")
         self.stdout.flush()
 
-    def _end(self, chat: Chat) -> None:
-        self._write("\n")
-        if chat.summary:
-            self._note(describe_summary(chat.summary))
-
     def _note(self, text: str) -> None:
         """Write a dim line beside the answer: standard output has the answer alone."""
         dim = "\x1b[2m{}\x1b[0m" if self.stderr.isatty() else "{}"
@@ -188,7 +184,6 @@ class Command(BaseCommand):
             failure = chat.ask(message)
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=130) from None
-        self._end(chat)
         if failure is not None:
             raise CommandError(describe_failure(failure, chat.target))
 
@@ -218,7 +213,6 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             self._write("\n[stopped]\n")
             return
-        self._end(chat)
         if failure is not None:
             self.stderr.write(describe_failure(failure, chat.target))
 

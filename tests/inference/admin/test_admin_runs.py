@@ -26,7 +26,7 @@ SUMMARY: dict[str, Any] = {
     "confidence_method": "score of the critic, not checked",
     "agreement": {"score": 0.67, "method": "extracted", "by_round": [None, 0.67]},
     "notices": [{"code": "ungrounded_issue", "step": "c1", "count": 2}],
-    "partial": False,
+    "degraded": False,
 }
 
 
@@ -137,7 +137,7 @@ def test_page_has_the_figures_of_the_summary(reader: Client):
     assert facts["confidence method"] == "score of the critic, not checked"
     assert facts["agreement by round"] == "-, 0.67"
     assert facts["notices"] == "code ungrounded_issue, step c1, count 2"
-    assert facts["partial"] == "no"
+    assert facts["degraded"] == "no"
 
 
 def test_page_marks_the_words_that_a_revision_changed(reader: Client):

@@ -35,10 +35,14 @@ def settle_left_runs(client: Redis, settings: InferenceSettings) -> None:
 
 
 def blank_old_texts(settings: InferenceSettings) -> None:
-    """Delete the texts of the calls of runs that ended some time ago; their numbers stay."""
+    """Delete the texts of runs that ended some time ago; their numbers stay."""
     old = timezone.now() - timedelta(seconds=settings.orchestration.text_ttl_seconds)
     steps = RunStep.objects.filter(run__ended_at__lt=old).exclude(said=b"", text="")
     steps.update(said=b"", text="")
+    for run in OrchestrationRun.objects.filter(ended_at__lt=old, summary__has_key="agreed_points"):
+        for name in ("agreed_points", "flagged_points"):
+            run.summary.pop(name, None)
+        run.save(update_fields=["summary"])
 
 
 def _end(client: Redis, run: OrchestrationRun, ttl_seconds: int) -> None:

@@ -144,6 +144,8 @@ class Conductor:
             state = OrchestrationRun.State.FAILED
             last = msgspec.structs.replace(last, usage=usage)
         else:
+            if last.reason == "cancelled":
+                summary["orchestration"]["stopped_by"] = "cancelled"
             reasons = {"cancelled": "cancelled", "partial": "partial"}
             state = OrchestrationRun.State(reasons.get(last.reason, "finished"))
             last = msgspec.structs.replace(last, usage=usage, summary=summary)

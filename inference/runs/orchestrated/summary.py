@@ -33,7 +33,7 @@ def summary_of(
         "preset": cast.preset or None,
         "models_used": used or names,
         "rounds": answer.rounds if answer else None,
-        "stopped_by": answer.stopped_by if answer else "cancelled",
+        "stopped_by": answer.stopped_by if answer else None,
         "confidence": _rounded(answer.confidence if answer else None),
         "confidence_method": (answer.confidence_method if answer else "") or None,
         "agreement": None,

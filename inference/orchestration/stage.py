@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from inference.errors import InferenceError, error_from_code
+from inference.errors import InferenceError, OrchestrationFailedError, error_from_code
 from inference.orders.cast import Member
 from inference.orders.requests import ChatRequest
 
@@ -59,7 +59,9 @@ class Said(msgspec.Struct, frozen=True):
 
     @property
     def error(self) -> InferenceError:
-        """The error of a failed call."""
+        """The error of a call that is not usable."""
+        if not self.error_code:
+            return OrchestrationFailedError(f"The call {self.key} has given no text.")
         return error_from_code(self.error_code, self.error_message, self.retry_after_seconds)
 
 

@@ -16,11 +16,9 @@ from inference.messages import (
     Failed,
     Finished,
     Frame,
-    Phase,
     RunHeader,
     Started,
     Usage,
-    decode_frame,
     encode,
 )
 from inference.models import OrchestrationRun, RunStep
@@ -35,6 +33,7 @@ from inference.queue.relay import RENEW_SECONDS, LostRunError, Relay, Standing
 from inference.runs.leaving import left_surely
 from inference.runs.orchestrated import rows
 from inference.runs.orchestrated.handoffs import fitted
+from inference.runs.orchestrated.run_stream import RunStream
 from inference.runs.orchestrated.summary import summary_of
 from inference.runs.run import Run, failure_of, new_run_id
 from inference.runs.runtime import runtime
@@ -76,12 +75,8 @@ class Conductor:
         self._header, self._request, self._cast = header, request, cast
         self._principal, self._onward, self._relay = principal, onward, relay
         options = request.orchestration
-        self._events = (options and options.events) or "phases"
-        self._writing = asyncio.Lock()
-        self._has_started = any(isinstance(frame, Started) for frame in sent)
-        self._known = [frame.event for frame in sent if isinstance(frame, Phase)]
-        self._deltas_sent = sum(isinstance(frame, Delta) for frame in sent)
-        self._answered_by, self._is_stopping = "", False
+        self._stream = RunStream(relay, (options and options.events) or "phases", sent)
+        self._is_stopping = False
         self._notices: list[dict[str, Any]] = []
         self._phases: list[list[str]] = []
         self._handoffs = 0
@@ -109,8 +104,7 @@ class Conductor:
 
     async def _standing(self) -> Standing:
         try:
-            async with self._writing:
-                return await self._relay.write()
+            return await self._stream.standing()
         except RedisError as error:
             logger.warning("the run %s waits for Redis: %r", self._header.id, error)
             return Standing.HELD
@@ -126,12 +120,12 @@ class Conductor:
         except TimeoutError:
             seconds = runtime().settings.orchestration.timeout_seconds
             text = f"The run did not finish within {seconds:g} s (INFERENCE_ORCHESTRATION_TIMEOUT)."
-            said = await in_database(rows.latest_answer, self._header.id, self._answered_by)
+            said = await in_database(rows.latest_answer, self._header.id, self._stream.answered_by)
             if said is None:
                 await self._end(Failed("request_timeout", text))
                 return
             answer = Answer(said, 0, "timeout", error=text)
-        await self._give(answer.said)
+        await self._stream.give(answer.said)
         reason = "partial" if answer.error else answer.said.finish
         await self._end(Finished(reason, Usage(0, 0)), answer)  # type: ignore[arg-type]
 
@@ -152,7 +146,7 @@ class Conductor:
         code = last.code if isinstance(last, Failed) else ""
         kept = summary.get("orchestration", {})
         await in_database(rows.end_run, self._header.id, state, kept, code)
-        await self._write(last)
+        await self._stream.write(last)
 
     async def complete(self, call: Call, *, is_answer: bool = False) -> Said:
         """See ``Stage``. An outcome that is stored already is given again."""
@@ -162,7 +156,7 @@ class Conductor:
             said = await self._tried(call, step, is_answer)
         self._has_spoken(call.member.spec.version_key)
         if is_answer:
-            await self._give(said)
+            await self._stream.give(said)
         return said
 
     async def _tried(self, call: Call, step: RunStep, is_answer: bool) -> Said:
@@ -173,7 +167,7 @@ class Conductor:
         while True:
             said = await self._said(call, step, is_answer)
             await in_database(rows.end_step, step, said)
-            await self._tell(
+            await self._stream.tell(
                 "step_end",
                 step=call.key,
                 attempt=step.attempt,
@@ -198,7 +192,7 @@ class Conductor:
     async def _said(self, call: Call, step: RunStep, is_answer: bool) -> Said:
         spec, heard = call.member.spec, list[Delta]()
         run: Run | None = None
-        await self._tell(
+        await self._stream.tell(
             "step_start",
             phase=call.phase,
             round=call.round,
@@ -214,7 +208,7 @@ class Conductor:
             async with left_surely(self._onward(order, self._principal)) as run:
                 async for _, frame in run.frames():
                     if isinstance(frame, Started):
-                        await self._start(frame)
+                        await self._stream.start(frame)
                     elif isinstance(frame, Failed):
                         raise failure_of(frame)
                     elif isinstance(frame, Delta):
@@ -245,9 +239,9 @@ class Conductor:
     async def _hear(self, step: RunStep, heard: Sequence[Delta], is_answer: bool) -> None:
         """Pass on the newest part of the text of a call."""
         if is_answer:
-            await self._give_part(step.key, len(heard), heard[-1])
-        elif self._events == "text" and (text := heard[-1].text):
-            await self._tell("step_text", step=step.key, attempt=step.attempt, text=text)
+            await self._stream.give_part(step.key, len(heard), heard[-1])
+        elif text := heard[-1].text:
+            await self._stream.tell("step_text", step=step.key, attempt=step.attempt, text=text)
 
     async def together(self, calls: Sequence[Call]) -> list[Said]:
         """See ``Stage``."""
@@ -281,12 +275,12 @@ class Conductor:
 
     async def end_phase(self, phase: str, number: int, **facts: Any) -> None:
         """See ``Stage``."""
-        await self._tell("phase_end", phase=phase, round=number, **facts)
+        await self._stream.tell("phase_end", phase=phase, round=number, **facts)
 
     async def notice(self, code: str, **facts: Any) -> None:
         """See ``Stage``."""
         self._notices.append({"code": code, **facts})
-        await self._tell("notice", code=code, **facts)
+        await self._stream.tell("notice", code=code, **facts)
 
     async def fitted(self, member: Member, request: ChatRequest, text: str) -> str:
         """See ``Stage``."""
@@ -309,43 +303,6 @@ class Conductor:
         except InferenceError as error:
             logger.warning("agreement is not measured: %s", error.message)
             return None
-
-    async def _start(self, frame: Started) -> None:
-        if not self._has_started:
-            self._has_started = True
-            await self._write(frame)
-
-    async def _tell(self, event: str, **facts: Any) -> None:
-        """Write an event, unless the stream has it from before."""
-        if self._events == "none":
-            return
-        # As readers have it: without tuples.
-        content = msgspec.json.decode(msgspec.json.encode({"v": 1, "event": event, **facts}))
-        if content in self._known:
-            self._known.remove(content)
-            return
-        await self._write(Phase(content))
-
-    async def _give(self, said: Said) -> None:
-        """Write the text of the answer, as far as the stream does not have it."""
-        for number, data in enumerate(said.frames, 1):
-            frame = decode_frame(data)
-            if isinstance(frame, Delta):
-                await self._give_part(said.key, number, frame)
-
-    async def _give_part(self, key: str, number: int, frame: Delta) -> None:
-        """Write delta ``number`` of the answer."""
-        if key != self._answered_by:
-            # Blanks of a call that failed may stand before.
-            self._deltas_sent = 0 if self._answered_by else self._deltas_sent
-            self._answered_by = key
-        if number > self._deltas_sent:
-            self._deltas_sent = number
-            await self._write(frame)
-
-    async def _write(self, frame: Frame) -> None:
-        async with self._writing:
-            await self._relay.write([frame])
 
 
 def _said(call: Call, heard: Sequence[Delta], run: Run | None) -> Said:

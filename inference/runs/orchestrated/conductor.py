@@ -150,6 +150,7 @@ class Conductor:
 
     async def complete(self, call: Call, *, is_answer: bool = False) -> Said:
         """See ``Stage``. An outcome that is stored already is given again."""
+        _check_cancelled()
         run_id = self._header.id
         step, said = await in_database(rows.begin_step, run_id, call, new_run_id("chat"))
         if said is None:
@@ -207,6 +208,7 @@ class Conductor:
             order = replace(made, run_id=step.generation_id)
             async with left_surely(self._onward(order, self._principal)) as run:
                 async for _, frame in run.frames():
+                    _check_cancelled()
                     if isinstance(frame, Started):
                         await self._stream.start(frame)
                     elif isinstance(frame, Failed):
@@ -303,6 +305,12 @@ class Conductor:
         except InferenceError as error:
             logger.warning("agreement is not measured: %s", error.message)
             return None
+
+
+def _check_cancelled() -> None:
+    """Raise ``CancelledError`` if redis-py made an error or an answer of the one of this task."""
+    if (task := asyncio.current_task()) is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _said(call: Call, heard: Sequence[Delta], run: Run | None) -> Said:

@@ -264,6 +264,21 @@ async def test_run_that_takes_too_long_ends_with_the_newest_answer(
     assert (orchestration["partial"], orchestration["stopped_by"]) == (True, "timeout")
 
 
+async def test_preset_is_listed_as_a_model_while_the_files_of_its_members_are_here(
+    api: Api, model: FakeModel, critique: str
+):
+    async def listed() -> list[dict[str, Any]]:
+        return [
+            one for one in (await api.get("/v1/models")).json()["data"] if one["id"] == critique
+        ]
+
+    (found,) = await listed()
+    assert (found["owned_by"], found["orchestration_mode"]) == ("brigade-preset", "critique")
+    rows = ModelVersion.objects.filter(pk=model.version.pk)
+    await in_database(functools.partial(rows.update, file_state="absent"))
+    assert await listed() == []
+
+
 BAD: list[tuple[dict[str, Any], int, str]] = [
     ({"n": 2}, 400, "n"),
     ({"orchestration_mode": "debate"}, 400, "orchestration_mode"),

@@ -96,7 +96,8 @@ class Events:
     def told(self) -> list[tuple[str, str]]:
         """The beginnings and ends of calls, in order."""
         about = [chunk.get("orchestration", {}) for chunk in self.chunks]
-        return [(each["event"], each["step"]) for each in about if each.get("step")]
+        events = ("step_start", "step_end")
+        return [(each["event"], each["step"]) for each in about if each.get("event") in events]
 
     @property
     def finish_reason(self) -> str | None:

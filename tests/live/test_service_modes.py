@@ -16,10 +16,10 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.live
 PRESETS = {
-    "L2": ["g", "c1"],  # and a revision, if the critic finds an error
-    "L3": ["r1.0", "r1.1"],
-    "L4": ["r1.0", "r1.1", "r1.2", "final"],
-    "L5": ["s1", "s2", "s3"],
+    "L2": {"g", "c1"},  # and a revision, if the critic finds an error
+    "L3": {"r1.0", "r1.1"},
+    "L4": {"r1.0", "r1.1", "r1.2", "final"},
+    "L5": {"s1", "s2", "s3"},
 }
 STREAMED: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
 # A bias that no logit outweighs makes the draft one word again and again; its critic is free, and
@@ -122,7 +122,7 @@ def test_preset_answers_the_sdk_streamed_and_whole(
     assert usage["choices"] == []
     assert usage["orchestration"] == chunks[-1]["orchestration"]
     steps = usage["orchestration"]["steps"]
-    assert [step["key"] for step in steps][: len(PRESETS[preset])] == PRESETS[preset]
+    assert {step["key"] for step in steps} >= PRESETS[preset]
     assert sum(step["completion_tokens"] for step in steps) == usage["usage"]["completion_tokens"]
     check_usage(service, usage["usage"], steps_of(service, events.id))
 
@@ -179,7 +179,7 @@ def left(live_service: LiveService) -> Iterator[Left]:
 
     with live_service.second_web() as (process, url):
         url += "/v1/chat/completions"
-        merged = Events(url, key, ensemble("the sea", 150)).wait_told("step_start", "final")
+        merged = Events(url, key, ensemble("the sea", 80)).wait_told("step_start", "final")
         reviewed, abandoned = (Events(url, key, CRITIQUE) for _ in range(2))
         for events in (reviewed, abandoned):
             events.wait_told("step_start", "c1")
@@ -230,7 +230,8 @@ def test_run_that_nobody_comes_back_for_is_cancelled_with_exact_usage(
     assert rows.keys() == {"g", "c1"}
     url = f"{service.base_url}/v1/streams/{run_id}"
     events = Events(url, service.api_key, last_event_id=left.abandoned.last_id).wait_over()
-    assert (events.text, events.finish_reason, events.is_done) == ("", "cancelled", True)
+    # OpenAI has no word for a cancelled answer.
+    assert (events.text, events.finish_reason, events.is_done) == ("", "stop", True)
     usage = events.chunks[-1]["usage"]
     drafted = rows["g"]
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (
@@ -250,7 +251,7 @@ def test_host_killed_during_a_panel_leaves_one_attempt_per_call(service: LiveSer
     assert events.wait_over().is_done, events.lines[-3:]
     assert events.finish_reason == "length"
     rows = steps_of(service, events.id)
-    assert list(rows) == PRESETS["L4"]
+    assert rows.keys() == PRESETS["L4"]
     assert [row.completion_tokens for row in rows.values()] == [60] * 4
     assert events.text == rows["final"].text
     check_usage(service, events.chunks[-1]["usage"], rows)

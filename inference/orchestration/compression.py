@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from inference.errors import CompressionFailedError
-from inference.orchestration.answers import shown
+from inference.orchestration.answers import FENCED, shown
 
 _ITERATIONS, _MARGIN = 3, 0.9
-# A fenced block, to the end of the text if nothing closes it.
-_FENCED = r"^ {0,3}(`{3,}+|~{3,}+)[^\n]*+\n(?:.*?^ {0,3}\1[`~]*+[ \t]*+(?:\n|\Z)|.*)"
-CODE = re.compile(_FENCED, re.M | re.S)
+CODE = re.compile(FENCED, re.M | re.S)
 # A number at the start of a line, an initial, "Dr." and a wrapped line end no sentence.
 _SENTENCE = re.compile(
     r"(?s)(?:[ \t]*+\d++[.)][ \t])?+.+?(?:[\u3002\uff01\uff1f]|(?=\n[ \t]*+(?:[^a-z\s]|\s|\Z))|\Z|"

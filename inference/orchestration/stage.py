@@ -71,7 +71,7 @@ class Answer:
 
     Attributes:
         said: the call whose text is the answer.
-        rounds: critiques, or rounds of answers, or stages.
+        rounds: critiques, or rounds of answers, or stages; None where the run was cut.
         stopped_by: the reason for the end, such as ``threshold``.
         confidence: 0 to 1, by ``confidence_method``; None where nothing measured it.
         error: why the mode did not come to its end; "" where it did. Then the answer is partial.
@@ -79,7 +79,7 @@ class Answer:
     """
 
     said: Said
-    rounds: int
+    rounds: int | None
     stopped_by: str
     confidence: float | None = None
     confidence_method: str = ""
@@ -107,11 +107,11 @@ class Stage(Protocol):
     async def notice(self, code: str, **facts: Any) -> None:
         """Tell the client, and note for the summary, about a deviation."""
 
-    async def fitted(self, member: Member, request: ChatRequest, text: str) -> str:
-        """A text of other members, shortened to the room that it has in ``request`` to a member.
+    async def fitted(self, member: Member, request: ChatRequest, texts: Sequence[str]) -> list[str]:
+        """Texts of members without thoughts, shortened to their room in ``request`` to a member.
 
         Raises:
-            CompressionFailedError: it cannot be shortened so far.
+            CompressionFailedError: one cannot be shortened so far.
         """
 
     async def vectors(self, texts: Sequence[str]) -> dict[str, Vector] | None:

@@ -10,7 +10,13 @@ import msgspec
 from redis.exceptions import RedisError
 
 from inference.database import in_database
-from inference.errors import HostLostError, InferenceError, InternalError, RetriableError
+from inference.errors import (
+    HostLostError,
+    InferenceError,
+    InternalError,
+    RetriableError,
+    TemporaryResourceError,
+)
 from inference.messages import (
     Delta,
     Failed,
@@ -37,7 +43,7 @@ from inference.runs.orchestrated.run_stream import RunStream
 from inference.runs.orchestrated.summary import summary_of
 from inference.runs.run import Run, failure_of, new_run_id
 from inference.runs.runtime import runtime
-from inference.runs.semantic_search import vectors_of
+from inference.runs.semantic_search import is_ready, vectors_of
 
 if TYPE_CHECKING:
     from inference.runs.generate import Generate
@@ -77,6 +83,7 @@ class Conductor:
         options = request.orchestration
         self._stream = RunStream(relay, (options and options.events) or "phases", sent)
         self._is_stopping = False
+        self._deadline = asyncio.Timeout(None)
         self._notices: list[dict[str, Any]] = []
         self._phases: list[list[str]] = []
         self._handoffs = 0
@@ -110,21 +117,22 @@ class Conductor:
             return Standing.HELD
 
     async def _work(self) -> None:
+        seconds = runtime().settings.orchestration.timeout_seconds
         try:
-            async with asyncio.timeout(runtime().settings.orchestration.timeout_seconds):
+            async with asyncio.timeout(seconds) as self._deadline:
                 answer = await perform(self, self._request, self._cast)
-        except InferenceError as error:
-            retry = error.retry_after_ms / 1000 if isinstance(error, RetriableError) else None
-            await self._end(Failed(error.code, error.message, retry))
-            return
-        except TimeoutError:
-            seconds = runtime().settings.orchestration.timeout_seconds
-            text = f"The run did not finish within {seconds:g} s (INFERENCE_ORCHESTRATION_TIMEOUT)."
+        except (InferenceError, TimeoutError) as error:
+            known = error
+            if not isinstance(known, InferenceError):
+                text = f"The run did not finish within {seconds:g} s "
+                known = TemporaryResourceError(f"{text}(INFERENCE_ORCHESTRATION_TIMEOUT).")
             said = await in_database(rows.latest_answer, self._header.id, self._stream.answered_by)
             if said is None:
-                await self._end(Failed("request_timeout", text))
+                retry = known.retry_after_ms / 1000 if isinstance(known, RetriableError) else None
+                await self._end(Failed(known.code, known.message, retry))
                 return
-            answer = Answer(said, 0, "timeout", error=text)
+            stopped_by = "timeout" if isinstance(error, TimeoutError) else "error"
+            answer = Answer(said, None, stopped_by, error=known.message)
         await self._stream.give(answer.said)
         reason = "partial" if answer.error else answer.said.finish
         await self._end(Finished(reason, Usage(0, 0)), answer)  # type: ignore[arg-type]
@@ -145,8 +153,8 @@ class Conductor:
             last = msgspec.structs.replace(last, usage=usage, summary=summary)
         code = last.code if isinstance(last, Failed) else ""
         kept = summary.get("orchestration", {})
-        await in_database(rows.end_run, self._header.id, state, kept, code)
         await self._stream.write(last)
+        await in_database(rows.end_run, self._header.id, state, kept, code)
 
     async def complete(self, call: Call, *, is_answer: bool = False) -> Said:
         """See ``Stage``. An outcome that is stored already is given again."""
@@ -226,7 +234,7 @@ class Conductor:
                 retry_after_seconds=retry,
             )
         except asyncio.CancelledError:
-            if self._is_stopping:
+            if self._is_stopping or self._deadline.expired():
                 await in_database(rows.end_step, step, _said(call, heard, run))
             raise
         said = _said(call, heard, run)
@@ -251,18 +259,30 @@ class Conductor:
         for call in calls:
             if _twin(call, firsts) is None:
                 firsts.append(call)
-        tasks = [asyncio.create_task(self.complete(call)) for call in firsts]
-        try:
-            outcomes = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-        said = {first.key: outcome for first, outcome in zip(firsts, outcomes, strict=True)}
+        # A member that is not in memory is asked when the others have spoken: only then it is known
+        # whose place it may take, and the others are not evicted before their calls.
+        present = [call for call in firsts if await is_ready(call.member.spec)]
+        absent = [call for call in firsts if call not in present]
+        outcomes = [*await self._at_once(present), *await self._at_once(absent)]
+        said = {outcome.key: outcome for outcome in outcomes}
         return [
             msgspec.structs.replace(said[twin.key], member=call.member.index)
             for call in calls
             if (twin := _twin(call, firsts)) is not None
         ]
+
+    async def _at_once(self, calls: Sequence[Call]) -> list[Said]:
+        """The outcomes of calls; before this raises, all calls have ended."""
+        tasks = [asyncio.create_task(self.complete(call)) for call in calls]
+        try:
+            if tasks:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+        return [task.result() for task in tasks]
 
     def foresee(self, *phases: Sequence[Member]) -> None:
         """See ``Stage``."""
@@ -284,15 +304,16 @@ class Conductor:
         self._notices.append({"code": code, **facts})
         await self._stream.tell("notice", code=code, **facts)
 
-    async def fitted(self, member: Member, request: ChatRequest, text: str) -> str:
+    async def fitted(self, member: Member, request: ChatRequest, texts: Sequence[str]) -> list[str]:
         """See ``Stage``."""
         self._handoffs += 1
         key = f"z{self._handoffs}."
-        found = await fitted(self, member, request, text, key)
-        if found.after < found.before:
-            facts = {"before": found.before, "after": found.after, "rewritten": found.iterations}
-            await self.notice("compressed", model=member.spec.model_slug, **facts)
-        return found.text
+        short = await fitted(self, member, request, texts, key)
+        for one in short:
+            if one.after < one.before:
+                facts = {"before": one.before, "after": one.after, "rewritten": one.iterations}
+                await self.notice("compressed", model=member.spec.model_slug, **facts)
+        return [one.text for one in short]
 
     async def vectors(self, texts: Sequence[str]) -> dict[str, Vector] | None:
         """See ``Stage``."""
@@ -317,6 +338,9 @@ def _said(call: Call, heard: Sequence[Delta], run: Run | None) -> Said:
     """The outcome of a call by the parts of its text and its run, which is over."""
     usage = run.usage if run else Usage(0, 0)
     last = run and run.choices[0].finished
+    failed = run and run.choices[0].failed
+    if failed and failed.usage:
+        usage = failed.usage
     return Said(
         call.key,
         call.member.index,
@@ -342,8 +366,8 @@ def _phases_until_use(phases: Sequence[Sequence[str]]) -> dict[str, int]:
 def _twin(call: Call, others: Sequence[Call]) -> Call | None:
     """The call among ``others`` that has the same answer, or None."""
     for other in others:
-        same = call.request == other.request
-        same = same and call.member.spec.version_key == other.member.spec.version_key
+        one, two = (msgspec.structs.replace(each.request, seed=None) for each in (call, other))
+        same = one == two and call.member.spec.version_key == other.member.spec.version_key
         if other.key == call.key or (same and is_greedy(call.request, call.member)):
             return other
     return None

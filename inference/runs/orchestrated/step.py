@@ -1,7 +1,5 @@
 """Answers of several models, as a step of ``generate``, and runs whose process has died."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,7 +16,7 @@ from inference.orders.order import Order
 from inference.orders.requests import ChatRequest
 from inference.principal import Principal
 from inference.queue import keys
-from inference.queue.relay import LEASE_SECONDS, RENEW_SECONDS, Relay
+from inference.queue.relay import Relay
 from inference.runs.host_run import HostRun
 from inference.runs.orchestrated import rows
 from inference.runs.orchestrated.conductor import Conductor
@@ -68,21 +66,12 @@ async def orchestrated(
 
 async def adopt(onward: "Generate", header: RunHeader) -> None:
     """Go on with a run of several models whose process has died; do nothing if it lives."""
-    runtime().spawn(_adopted(onward, header))
-
-
-async def _adopted(onward: "Generate", header: RunHeader) -> None:
-    frozen = await in_database(rows.find, header.id)
-    if frozen is None:
-        return
     shared = runtime()
     relay = Relay(shared.redis, shared.settings, header.item_ids[0])
-    # A client may come back before the lease of a process that has just died is over.
-    until = time.monotonic() + LEASE_SECONDS + RENEW_SECONDS
-    while (sent := await relay.take(is_new=False)) is None:
-        if time.monotonic() > until:
-            return
-        await asyncio.sleep(RENEW_SECONDS)
+    sent = await relay.take(is_new=False)
+    frozen = None if sent is None else await in_database(rows.find, header.id)
+    if frozen is None or sent is None:
+        return
     conductor = Conductor(
         header, frozen.request, frozen.cast, frozen.principal, onward, relay, sent
     )

@@ -204,8 +204,7 @@ async def test_stop_from_another_connection_ends_the_calls(
     rest = sse_events(await body_of(response))
     assert rest[-1] == "[DONE]"
     assert rest[-2]["orchestration"]["stopped_by"] == "cancelled"
-    run = await in_database(OrchestrationRun.objects.get)
-    assert run.state == "cancelled"
+    await eventually(lambda: OrchestrationRun.objects.get().state == "cancelled")
     (record,) = await recorded(1)
     assert record.outcome == "cancelled"
 

@@ -23,7 +23,6 @@
         │   ├── ModelNotFoundError    404  model_not_found
         │   └── ModelFileMissingError 404  model_file_missing: the file must be fetched first
         ├── PoisonRequestError        500  poison_request: it killed its host twice
-        ├── HandoffStateInvalidError  500  handoff_state_invalid
         ├── OrchestrationFailedError  500  orchestration_failed: several models found no answer
         └── InternalError             500
 
@@ -244,12 +243,6 @@ class PoisonRequestError(NonRetriableError):
     default_code = "poison_request"
 
 
-class HandoffStateInvalidError(NonRetriableError):
-    """The state that one model hands to the next has missing, unknown or wrong fields."""
-
-    default_code = "handoff_state_invalid"
-
-
 class OrchestrationFailedError(NonRetriableError):
     """Several models were asked, and no answer came of it."""
 
@@ -274,7 +267,6 @@ _WIRE_CLASSES: dict[str, type[InferenceError]] = {
         CompressionFailedError,
         GrammarFailedError,
         PoisonRequestError,
-        HandoffStateInvalidError,
         OrchestrationFailedError,
         InternalError,
     )

@@ -56,6 +56,7 @@ _NAVIGATION = [
     _section(
         "Records",
         _entry("Requests", "receipt_long", "admin:metrics_requestrecord_changelist"),
+        _rows("Runs of several models", "diversity_2", "inference", "orchestrationrun"),
         _rows("Corrections of costs", "price_change", "metrics", "correction"),
         _rows("Semantic cache", "cached", "caching", "semanticentry"),
         _rows("Hits and comparisons", "compare", "caching", "cacheverdict"),

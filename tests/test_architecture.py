@@ -61,7 +61,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "engine": {"messages"},
         "redis_figures": {"queue"},
         "apps": {"redis_figures", "models"},
-        "ledger": {"messages", "queue", "conf", "models"},
+        "ledger": {"messages", "queue", "conf", "models", "errors"},
         # the two sides of the queue
         "prompts": {"engine", "errors"},
         "cluster": {"queue"},

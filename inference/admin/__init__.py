@@ -1,5 +1,5 @@
-"""Pages of the admin: API keys, teams, and a page to try a version."""
+"""Pages of the admin: API keys, teams, runs of several models, and a page to try a version."""
 
-from inference.admin import keys, teams
+from inference.admin import keys, runs, teams
 
-__all__ = ["keys", "teams"]
+__all__ = ["keys", "runs", "teams"]

@@ -11,6 +11,11 @@ MAX_QUESTION = 2_000  # characters; a longer text asks for more than a word
 NUMERALS = {"zero": "0", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6"}
 NUMERALS |= {"seven": "7", "eight": "8", "nine": "9", "ten": "10", "eleven": "11", "twelve": "12"}
 _NUMBER = r"(?<![\w.])-?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)(?:e[+-]?\d+\b)?(?:/\d+)?"
+# A fenced block, to the end of the text if nothing closes it.
+FENCED = r"^ {0,3}(`{3,}+|~{3,}+)[^\n]*+\n(?:.*?^ {0,3}\1[`~]*+[ \t]*+(?:\n|\Z)|.*)"
+_THOUGHT = re.compile(
+    rf"{FENCED}|^[ \t]*+<think>(?:.*?</think>|.*)|^[ \t]*+(</think>)", re.M | re.S
+)
 _FREE = re.compile(r"\b(?:explain|why|describe|list|write|prove|compare|discuss|summari[sz]e)\b")
 _OPERAND = r"[-(]*\d[\d.,)]*"
 _SUM = re.compile(
@@ -62,12 +67,19 @@ def extracted(text: str, kind: AnswerKind) -> str | None:
 
 
 def shown(text: str) -> str:
-    """The text without its thoughts. A template may have opened the first in the prompt."""
+    """The text without thoughts, whose marks begin a line outside code.
+
+    A template may have opened the first in the prompt.
+    """
     if "think>" not in text:
         return text
-    head, *rest = text.split("<think>")
-    ended = [head, *(part for part in rest if "</think>" in part)]
-    return "".join(part.rpartition("</think>")[2] for part in ended).strip()
+    kept: list[str] = []
+    start = 0
+    for match in _THOUGHT.finditer(text):
+        if not match[1]:
+            kept = [] if match[2] else [*kept, text[start : match.start()]]
+            start = match.end()
+    return "".join([*kept, text[start:]]).strip()
 
 
 def number(text: str) -> str:

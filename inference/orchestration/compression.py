@@ -6,14 +6,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from inference.errors import CompressionFailedError
+from inference.orchestration.answers import FENCED, shown
 
 _ITERATIONS, _MARGIN = 3, 0.9
-# A fenced block, to the end of the text if nothing closes it.
-_FENCED = r"^ {0,3}(`{3,}+|~{3,}+)[^\n]*+\n(?:.*?^ {0,3}\1[`~]*+[ \t]*+(?:\n|\Z)|.*)"
-CODE = re.compile(_FENCED, re.M | re.S)
-_THOUGHT = re.compile(
-    rf"{_FENCED}|^[ \t]*+<think>(?:.*?</think>|.*)|^[ \t]*+(</think>)", re.M | re.S
-)
+CODE = re.compile(FENCED, re.M | re.S)
 # A number at the start of a line, an initial, "Dr." and a wrapped line end no sentence.
 _SENTENCE = re.compile(
     r"(?s)(?:[ \t]*+\d++[.)][ \t])?+.+?(?:[\u3002\uff01\uff1f]|(?=\n[ \t]*+(?:[^a-z\s]|\s|\Z))|\Z|"
@@ -67,18 +63,6 @@ async def fit(text: str, most_tokens: int, *, count: Count, shorten: Shorten | N
     return Fitted(text, before, tokens, iterations)
 
 
-def without_thinking(text: str) -> str:
-    """The text without reasoning between ``<think>`` marks, which begin a line outside code."""
-    kept: list[str] = []
-    start = 0
-    for match in _THOUGHT.finditer(text):
-        if not match[1]:
-            # The opening mark may stand in the template, so all text before is reasoning.
-            kept = [] if match[2] else [*kept, text[start : match.start()]]
-            start = match.end()
-    return "".join([*kept, text[start:]]).strip()
-
-
 def sentences(text: str) -> list[str]:
     """The sentences and lines of a text, each with the space behind it."""
     return _SENTENCE.findall(text)
@@ -108,7 +92,7 @@ def _without(parts: list[str], dropped: set[int]) -> str:
 
 def _cleaned(text: str) -> str:
     """The text without reasoning, repeated sentences and runs of blank lines."""
-    blocks = _blocks(without_thinking(text))
+    blocks = _blocks(shown(text))
     blocks[::2] = (re.sub(r"[ \t]*\n\s*\n", "\n\n", prose) for prose in blocks[::2])
     parts = _parts("".join(blocks))
     first: dict[str, int] = {}
@@ -161,7 +145,7 @@ async def _rewritten(text: str, most_tokens: int, count: Count, shorten: Shorten
     for at in range(0, len(blocks), 2):
         if blocks[at].strip() and ratio > 0:
             target = max(1, int(sizes[at] * ratio))
-            result = without_thinking(await shorten(blocks[at].strip(), target))
+            result = shown(await shorten(blocks[at].strip(), target))
             listed = re.sub(r"^\s*\d+[.)]\s", "", result, flags=re.M)
             if _numbers(listed) <= _numbers(blocks[at]) and 0 < await count(result) < sizes[at]:
                 blocks[at] = f"{result}\n"

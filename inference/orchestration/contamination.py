@@ -7,7 +7,8 @@ from typing import Literal
 
 from caching.questions.tokens import plain
 from caching.questions.words import AUXILIARY, NUMERALS
-from inference.orchestration.compression import CODE, sentences, without_thinking
+from inference.orchestration.answers import shown
+from inference.orchestration.compression import CODE, sentences
 from inference.orchestration.handoff import HandoffState
 
 Severity = Literal["warning", "high"]
@@ -41,8 +42,8 @@ def issues_of(output: str, state: HandoffState, *, user_text: str) -> list[Issue
 
     Contradictions of decisions are found in English, between clauses with the same words.
     """
-    text = without_thinking(output)
-    if not text:
+    text = shown(output)
+    if not text.strip():
         return [Issue("empty_output", "high", "The output is empty.")]
     prose = plain(CODE.sub("\n", text))
     spoken, asked = prose.casefold(), plain(user_text).casefold()

@@ -15,15 +15,16 @@ and complete). If nothing is wrong, list no issues.
 <<<answer
 {answer}
 answer>>>"""
-_TEXT: Final = {"type": "string", "maxLength": 200}
+# All of it fits into ``MAX_TOKENS``.
+_TEXT: Final = {"type": "string", "maxLength": 100}
 # The model thinks first, and its score follows from the issues.
 SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
-        "thoughts": {"type": "string", "maxLength": 300},
+        "thoughts": {"type": "string", "maxLength": 200},
         "issues": {
             "type": "array",
-            "maxItems": 5,
+            "maxItems": 3,
             "items": {
                 "type": "object",
                 "properties": {"quote": _TEXT, "problem": _TEXT, "fix": _TEXT},

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from inference.errors import InferenceError, error_from_code
+from inference.errors import InferenceError, OrchestrationFailedError, error_from_code
 from inference.orders.cast import Member
 from inference.orders.requests import ChatRequest
 
@@ -59,7 +59,9 @@ class Said(msgspec.Struct, frozen=True):
 
     @property
     def error(self) -> InferenceError:
-        """The error of a failed call."""
+        """The error of a call that is not usable."""
+        if not self.error_code:
+            return OrchestrationFailedError(f"The call {self.key} has given no text.")
         return error_from_code(self.error_code, self.error_message, self.retry_after_seconds)
 
 
@@ -69,7 +71,7 @@ class Answer:
 
     Attributes:
         said: the call whose text is the answer.
-        rounds: critiques, or rounds of answers, or stages.
+        rounds: critiques, or rounds of answers, or stages; None where the run was cut.
         stopped_by: the reason for the end, such as ``threshold``.
         confidence: 0 to 1, by ``confidence_method``; None where nothing measured it.
         error: why the mode did not come to its end; "" where it did. Then the answer is partial.
@@ -77,7 +79,7 @@ class Answer:
     """
 
     said: Said
-    rounds: int
+    rounds: int | None
     stopped_by: str
     confidence: float | None = None
     confidence_method: str = ""
@@ -105,11 +107,11 @@ class Stage(Protocol):
     async def notice(self, code: str, **facts: Any) -> None:
         """Tell the client, and note for the summary, about a deviation."""
 
-    async def fitted(self, member: Member, request: ChatRequest, text: str) -> str:
-        """A text of other members, shortened to the room that it has in ``request`` to a member.
+    async def fitted(self, member: Member, request: ChatRequest, texts: Sequence[str]) -> list[str]:
+        """Texts of members without thoughts, shortened to their room in ``request`` to a member.
 
         Raises:
-            CompressionFailedError: it cannot be shortened so far.
+            CompressionFailedError: one cannot be shortened so far.
         """
 
     async def vectors(self, texts: Sequence[str]) -> dict[str, Vector] | None:

@@ -12,7 +12,6 @@ import msgspec
 from redis.asyncio import Redis
 
 from inference.conf import InferenceSettings
-from inference.errors import InferenceError
 from inference.messages import TERMINAL, Frame, decode_frame, encode
 from inference.queue import keys
 from inference.queue.scripts import script
@@ -29,10 +28,8 @@ class Standing(IntEnum):
     STOPPING = 2
 
 
-class LostRunError(InferenceError):
+class LostRunError(Exception):
     """Another process conducts this run now."""
-
-    default_code = "lost_run"
 
 
 class Relay:

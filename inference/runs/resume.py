@@ -1,19 +1,28 @@
 """Runs that another request started: follow them again, or stop them."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+
+import django.db
+import msgspec
+import redis
 
 from inference.errors import InvalidRequestError, NotFoundError
 from inference.messages import decode_header
 from inference.principal import Principal
 from inference.queue import keys
+from inference.queue.relay import LEASE_SECONDS
 from inference.runs.cached_answers import sources
 from inference.runs.generate import after_step
 from inference.runs.host_run import HostRun
 from inference.runs.orchestrated.step import adopt, orchestrated
 from inference.runs.run import Run
 from inference.runs.runtime import runtime
+
+logger = logging.getLogger(__name__)
 
 
 async def find(principal: Principal, run_id: str, after: Sequence[int] = ()) -> HostRun:
@@ -54,10 +63,20 @@ async def resumed(
 ) -> AsyncIterator[Run]:
     """A run to read again; leaving does not stop it. Arguments and errors as ``find``."""
     run = await find(principal, run_id, after)
-    if run.header.mode:
-        await adopt(after_step(orchestrated), run.header)
-    await run.open()
+    adopting = asyncio.create_task(_keep_alive(run))
     try:
+        await run.open()
         yield run
     finally:
+        adopting.cancel()
         await run.close()
+
+
+async def _keep_alive(run: Run) -> None:
+    """Go on with a run of several models whenever its process dies while somebody reads it."""
+    while run.header.mode and not run.is_over:
+        try:
+            await adopt(after_step(orchestrated), run.header)
+        except (django.db.Error, redis.RedisError, msgspec.DecodeError) as error:
+            logger.warning("the run %s is not taken over: %r", run.header.id, error)
+        await asyncio.sleep(LEASE_SECONDS / 2)

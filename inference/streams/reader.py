@@ -150,7 +150,9 @@ class StreamReader:
 
     async def _read_forever(self) -> None:
         try:
-            while self._subscriptions:
+            task = asyncio.current_task()
+            # redis-py may make an error or an answer of a cancellation.
+            while self._subscriptions and task is not None and not task.cancelling():
                 try:
                     await self._read_once()
                     self._outage_began_at = None

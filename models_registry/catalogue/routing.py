@@ -19,7 +19,7 @@ from models_registry.models import (
     RoleAssignment,
     TaskRoute,
 )
-from models_registry.rules.mode_settings import ModeSettings, read_settings
+from models_registry.rules.mode_settings import ModeSettings, OrchestrationMode, read_settings
 from models_registry.rules.roles import (
     Candidate,
     Route,
@@ -150,6 +150,22 @@ def find_preset(
         members=tuple(_member(row, models_dir) for row in rows),
     )
     return _with_decider(spec, models_dir)
+
+
+def runnable_presets() -> list[Preset]:
+    """The presets of several models whose files are all here, by name."""
+    presets = Preset.objects.exclude(orchestration_mode=OrchestrationMode.SINGLE)
+    rows = presets.prefetch_related("members__version", "members__model__versions")
+    versions = {
+        preset: [row.version or row.model.default_version for row in preset.members.all()]
+        for preset in rows.order_by("name")
+    }
+    ready = ModelVersion.FileState.READY
+    return [
+        preset
+        for preset, needed in versions.items()
+        if needed and all(one is not None and one.file_state == ready for one in needed)
+    ]
 
 
 def _member(row: PresetMember, models_dir: Path) -> MemberSpec:

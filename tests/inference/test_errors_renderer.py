@@ -26,7 +26,6 @@ from inference.errors import (
     ContextBudgetExceededError,
     DoesNotFitError,
     GrammarFailedError,
-    HandoffStateInvalidError,
     HeadersTooLargeError,
     HostLostError,
     InferenceError,
@@ -72,7 +71,6 @@ EXPECTED = {
     ModelNotFoundError: (404, "invalid_request_error", "model_not_found"),
     ModelFileMissingError: (404, "invalid_request_error", "model_file_missing"),
     PoisonRequestError: (500, "server_error", "poison_request"),
-    HandoffStateInvalidError: (500, "server_error", "handoff_state_invalid"),
     OrchestrationFailedError: (500, "server_error", "orchestration_failed"),
     InternalError: (500, "server_error", "internal_error"),
 }

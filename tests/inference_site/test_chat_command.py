@@ -195,3 +195,26 @@ def test_answer_cannot_command_the_terminal():
     with serving_in_thread(script) as server:
         out, _ = chat(server, "--message", "hi")
     assert out == "a[2Jb\tcd\n\n"
+
+
+def test_phases_of_several_models_are_beside_the_answer():
+    def event(**facts):
+        return sse({"choices": [{"index": 0, "delta": {}}], "orchestration": facts})
+
+    async def script(body):
+        call = {"phase": "critique", "role": "critic", "model": "m\x1b]0;", "round": 1, "v": 1}
+        yield event(event="step_start", **call) + event(event="step_end", step="c1")
+        yield event(event="notice", v=1, code="compressed", step="v1", before=20)
+        yield text("Rain falls.")
+        facts = {"confidence": 0.667, "confidence_method": "score of the critic"}
+        yield event(steps=[{}, {}, {}], **facts, partial=True, error="no text")
+        yield ending(1, 1)
+
+    with serving_in_thread(script) as server:
+        out, err = chat(server, "--message", "hi")
+    assert out == "Rain falls.\n"
+    assert err.splitlines() == [
+        "critique · critic · m]0;",
+        "compressed step=v1 before=20",
+        "3 calls, confidence 0.67 (score of the critic), the answer is partial: no text",
+    ]

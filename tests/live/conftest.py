@@ -16,7 +16,7 @@ def live_service(smollm2_path: Path, minilm_path: Path) -> Iterator[LiveService]
     """The running service; at the end its ledger is exact, and Ctrl-C must leave nothing behind."""
     service = LiveService(
         smollm2_path.parent, INFERENCE_HEARTBEAT="0.2", INFERENCE_LEASE="3",
-        INFERENCE_MAX_QUEUE_SIZE="200",
+        INFERENCE_MAX_QUEUE_SIZE="200", INFERENCE_RUN_GRACE="3",
     )  # fmt: skip
     with service.running():
         yield service

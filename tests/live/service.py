@@ -87,6 +87,31 @@ class LiveService:
                 process.kill()
         shutil.rmtree(self.home, ignore_errors=True)
 
+    @contextmanager
+    def second_web(self, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+        """Another web process of the service, and its address."""
+        port = _free_port()
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "web", "--host", "127.0.0.1", "--port", str(port)],
+            cwd=ROOT,
+            env={**self.environment, **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        url = f"http://127.0.0.1:{port}"
+
+        def answers() -> bool:
+            with suppress(OSError), urllib.request.urlopen(url + "/health", timeout=10):
+                return True
+            return False
+
+        try:
+            wait_until(answers, 60)
+            yield process, url
+        finally:
+            process.kill()
+            process.wait(30)
+
     @property
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.port}"

@@ -1,7 +1,6 @@
 """Equal requests to two web processes share one generation, also when one of the two is killed."""
 
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from openai import APIConnectionError, OpenAI
 
-from tests.live.service import ROOT, LiveService
+from tests.live.service import LiveService
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.live
@@ -22,29 +21,8 @@ READERS = 40
 @pytest.fixture
 def second_web(service: LiveService) -> Iterator[tuple[subprocess.Popen[bytes], OpenAI]]:
     """Another web process of the service, and a client of it."""
-    port = str(service.port + 1)
-    command = [sys.executable, "manage.py", "web", "--host", "127.0.0.1", "--port", port]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=service.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=service.api_key, max_retries=0)
-
-    def answers() -> bool:
-        try:
-            return bool(client.models.list().data)
-        except APIConnectionError:
-            return False
-
-    try:
-        wait_until(answers, 60)
-        yield process, client
-    finally:
-        process.kill()
-        process.wait(30)
+    with service.second_web() as (process, url):
+        yield process, OpenAI(base_url=f"{url}/v1", api_key=service.api_key, max_retries=0)
 
 
 def ask(client: OpenAI, text: str, tokens: int) -> tuple[str, str, str]:

@@ -45,19 +45,19 @@ def demonstrate(models_dir: Path, *arguments: str) -> dict[str, Any]:
 
 @pytest.mark.timeout(300)
 def test_swaps_under_traffic_fail_nobody_and_keep_the_budget(models_dir: Path) -> None:
-    report = demonstrate(models_dir, "--seconds", "120")
+    report = demonstrate(models_dir, "--seconds", "70")
     assert report["passed"]
     assert (report["failed"], report["breaches"], report["embedding_loads"]) == (0, 0, 0)
     # The limit that the report names grows with what was measured; these do not.
     assert report["longest_load_seconds"] <= MAXIMUM_LOAD_SECONDS
     assert report["longest_wait_seconds"] <= MAXIMUM_WAIT_SECONDS
-    assert report["swaps"] >= 5
+    assert report["swaps"] >= 3
     assert report["peak_set_aside_bytes"] <= report["budget_bytes"]
 
 
 @pytest.mark.timeout(300)
 def test_hosts_killed_during_loads_and_swaps_fail_nobody(models_dir: Path) -> None:
-    report = demonstrate(models_dir, "--seconds", "90", "--kill-every", "6", "--seed", "2")
+    report = demonstrate(models_dir, "--seconds", "60", "--kill-every", "6", "--seed", "2")
     assert report["passed"]
     assert report["kills"] >= 3  # of hosts that load and of some that leave, by turns
     assert (report["failed"], report["breaches"]) == (0, 0)

@@ -20,12 +20,13 @@ from inference.orders.requests import ChatRequest, CompletionRequest, Embeddings
 from inference.orders.resolution import missing_file
 from inference.orders.template_variables import TEMPLATE_VARIABLES
 from inference.principal import MODELS_OPERATE, MODELS_READ, Principal
+from models_registry.catalogue.routing import runnable_presets
 from models_registry.catalogue.status import ModelStatus, model_statuses
 from models_registry.errors import NeverFitsError, RegistryError
 from models_registry.fleet import desired
 from models_registry.fleet.nodes import answering, pick_node
 from models_registry.fleet.preloading import configured_preset
-from models_registry.models import Model, ModelVersion, Replica
+from models_registry.models import Model, ModelVersion, Preset, Replica
 from models_registry.rules.chat_templates import variables_of_template
 
 
@@ -114,9 +115,25 @@ def _listed() -> dict[str, Any]:
     preset = configured_preset(settings.preload_models, settings.config_preset)
     return {
         "object": "list",
-        "data": [_model_object(status, status.model.slug) for status in model_statuses()],
+        "data": [
+            *(_model_object(status, status.model.slug) for status in model_statuses()),
+            *map(_preset_object, runnable_presets()),
+        ],
         "config": preset.name if preset else None,
         "orchestration_mode": preset.orchestration_mode if preset else "single",
+    }
+
+
+def _preset_object(preset: Preset) -> dict[str, Any]:
+    return {
+        "id": preset.name,
+        "object": "model",
+        "name": preset.title or preset.name,
+        "created": int(preset.created_at.timestamp()),
+        "owned_by": "brigade-preset",
+        "type": Model.Type.TEXT_GENERATION,
+        "orchestration_mode": preset.orchestration_mode,
+        "members": [f"{row.model.slug} {row.role}" for row in preset.members.all()],
     }
 
 

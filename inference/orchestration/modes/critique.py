@@ -1,7 +1,7 @@
 """Critique: a draft, its critique by another member, a revision; until little is wrong."""
 
 from inference.orchestration import critic
-from inference.orchestration.critic import Issue, Verdict
+from inference.orchestration.critic import Issue
 from inference.orchestration.requests import fenced, own_request_of, request_of
 from inference.orchestration.stage import Answer, Call, Said, Stage
 from inference.orders.cast import Cast, Member
@@ -27,27 +27,33 @@ async def critique(
     best, score = current, -1.0
     for number in range(1, settings.max_rounds + 1):
         stage.foresee([judge], [reviser])
-        draft = await stage.fitted(judge, request, current.text)
+        (draft,) = await stage.fitted(judge, request, [current.text])
         said = await stage.complete(_critique(judge, request, draft, number))
-        verdict = await _verdict(stage, said, current)
-        if verdict is None:
-            return _answer(
-                best, number - 1, "critic_failed", score, said.error_message or "no verdict"
-            )
+        found = critic.verdict_of(said.text, current.text) if said.is_usable else None
+        if found is None:
+            error = said.error_message or f"{judge.spec.model_slug} has given no verdict."
+            return _answer(best, number - 1, "critic_failed", score, error)
+        verdict, dropped = found
+        if dropped:
+            await stage.notice("ungrounded_issue", step=said.key, count=len(dropped))
         await stage.end_phase("critique", number, score=verdict.score, issues=len(verdict.issues))
         if verdict.score < score:
             return _answer(best, number, "worse", score)
         best, score = current, verdict.score
+        if dropped and not verdict.issues:
+            # Its score is for errors that are not in the text.
+            return _answer(best, number, "ungrounded", None)
         if not verdict.issues or score / 10 >= settings.threshold:
             return _answer(best, number, "threshold" if verdict.issues else "no_issues", score)
         is_last = number == settings.max_rounds
         stage.foresee([reviser], *([] if is_last else [[judge], [reviser]]))
-        draft = await stage.fitted(reviser, request, current.text)
+        (draft,) = await stage.fitted(reviser, request, [current.text])
         call = _revision(reviser, request, draft, verdict.issues, number)
         revised = await stage.complete(call, is_answer=is_last)
         if not revised.is_usable:
             kept = revised if is_last and revised.text else best
-            return _answer(kept, number, "revision_failed", score, revised.error_message)
+            scored = score if kept is best else None
+            return _answer(kept, number, "revision_failed", scored, revised.error_message)
         current = revised
     return _answer(current, settings.max_rounds, "max_rounds", None)
 
@@ -68,23 +74,14 @@ def _revision(
     member: Member, request: ChatRequest, draft: str, issues: list[Issue], number: int
 ) -> Call:
     key = f"v{number}"
-    lines = [f'- "{one.quote}": {one.problem} {one.fix}' for one in issues]
+    lines = [
+        fenced(" ".join(f'- "{one.quote}": {one.problem} {one.fix}'.split())) for one in issues
+    ]
     turns = [
         Message(role="assistant", content=draft),
         Message(role="user", content=_REVISE.format(issues="\n".join(lines))),
     ]
     return Call(key, "revise", number, member, request_of(request, key, turns=turns))
-
-
-async def _verdict(stage: Stage, said: Said, draft: Said) -> Verdict | None:
-    """The verdict of a critic; None where it failed. Issues that quote nothing are dropped."""
-    found = critic.verdict_of(said.text, draft.text) if said.is_usable else None
-    if found is None:
-        return None
-    verdict, dropped = found
-    if dropped:
-        await stage.notice("ungrounded_issue", step=said.key, count=len(dropped))
-    return verdict
 
 
 def _answer(

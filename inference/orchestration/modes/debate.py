@@ -40,7 +40,7 @@ async def debate(
     if panel.agreement.reason == "not_independent":
         return await panel.outcome(panel.first_usable, "one_answer", _MAJORITY)
     if chosen := panel.majority(_MAJORITY):
-        return await panel.outcome(chosen, stopped_by, _MAJORITY)
+        return await panel.outcome(chosen, "agreement", _MAJORITY)
     said = await panel.merge(merger, "reconcile")
     if not said.is_usable:
         kept = said if said.text.strip() else panel.first_usable
@@ -56,7 +56,7 @@ async def _again(panel: Panel, member: Member, number: int) -> Call:
     texts = panel.texts()
     others = [text for index, text in enumerate(texts) if text and index != place]
     others.sort(key=lambda text: hashlib.sha256(f"{key} {text}".encode()).digest())
-    room = await panel.stage.fitted(member, panel.request, panel.lettered(others))
+    room = await panel.lettered(member, others)
     closing = f" {panel.closing}" if panel.closing else ""
     turns = [Message(role="user", content=_AGAIN.format(answers=room, closing=closing))]
     if panel.said[place].is_usable:

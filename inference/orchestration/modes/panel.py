@@ -36,7 +36,7 @@ class Panel:
     """
 
     def __init__(self, stage: Stage, request: ChatRequest, members: Sequence[Member]) -> None:
-        self.stage, self.members = stage, members
+        self.stage, self.members, self._asked = stage, members, request
         self.request = diverse(request, members)
         self.is_varied = self.request is not request
         kind = answer_kind(question_of(request), is_constrained=is_constrained(request))
@@ -103,18 +103,18 @@ class Panel:
         """The answer of the first member that has one."""
         return next(said for said in self.said if said.is_usable)
 
-    def lettered(self, texts: Sequence[str]) -> str:
-        """Answers without the names of their members, each between marks."""
+    async def lettered(self, member: Member, texts: Sequence[str]) -> str:
+        """Answers without the names of their members, each between marks, with room for all."""
+        whole = await self.stage.fitted(member, self._asked, texts)
         return "\n".join(
             f"<<<answer {letter}\n{fenced(text)}\nanswer {letter}>>>"
-            for letter, text in zip(string.ascii_uppercase, texts, strict=False)
+            for letter, text in zip(string.ascii_uppercase, whole, strict=False)
         )
 
     async def merge(self, member: Member, phase: str) -> Said:
         """Let a member write the final answer from all answers; it is given as it comes."""
-        texts = [text for text in self.texts() if text]
-        room = await self.stage.fitted(member, self.request, self.lettered(texts))
-        asked = request_of(self.request, "final", MERGE.format(answers=room))
+        room = await self.lettered(member, [text for text in self.texts() if text])
+        asked = request_of(self._asked, "final", MERGE.format(answers=room))
         call = Call("final", phase, len(self.scores), member, asked)
         return await self.stage.complete(call, is_answer=True)
 
@@ -135,6 +135,8 @@ class Panel:
             "degraded": not all(said.is_usable for said in self.said),
         }
         method = f"agreement of the last round ({self.agreement.method}), {asked}"
-        if score is None:
-            method = ""
+        voted = [self.said[index].key for index in self.agreement.groups[0]]
+        if score is None or said.key not in voted:
+            # Nobody has voted for a merged answer.
+            score, method = None, ""
         return Answer(said, len(self.scores), stopped_by, score, method, error, facts)

@@ -68,7 +68,7 @@ async def _performed(
         is_last = number == state.total_steps
         blocks = [trajectory(state, name, _TASKS.get(name) or _OTHER.format(stage=name), forbidden)]
         if state.answer:
-            draft = await stage.fitted(member, request, state.answer)
+            (draft,) = await stage.fitted(member, request, [state.answer])
             blocks.insert(0, _DRAFT.format(draft=fenced(draft)))
         asked = request_of(request, key, "\n\n".join(blocks))
         said = await stage.complete(Call(key, name, number, member, asked), is_answer=is_last)

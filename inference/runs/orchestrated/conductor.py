@@ -10,17 +10,21 @@ import msgspec
 from redis.exceptions import RedisError
 
 from inference.database import in_database
-from inference.errors import HostLostError, InferenceError, RetriableError
+from inference.errors import (
+    HostLostError,
+    InferenceError,
+    InternalError,
+    RetriableError,
+    TemporaryResourceError,
+)
 from inference.messages import (
     Delta,
     Failed,
     Finished,
     Frame,
-    Phase,
     RunHeader,
     Started,
     Usage,
-    decode_frame,
     encode,
 )
 from inference.models import OrchestrationRun, RunStep
@@ -35,10 +39,11 @@ from inference.queue.relay import RENEW_SECONDS, LostRunError, Relay, Standing
 from inference.runs.leaving import left_surely
 from inference.runs.orchestrated import rows
 from inference.runs.orchestrated.handoffs import fitted
+from inference.runs.orchestrated.run_stream import RunStream
 from inference.runs.orchestrated.summary import summary_of
 from inference.runs.run import Run, failure_of, new_run_id
 from inference.runs.runtime import runtime
-from inference.runs.semantic_search import vectors_of
+from inference.runs.semantic_search import is_ready, vectors_of
 
 if TYPE_CHECKING:
     from inference.runs.generate import Generate
@@ -76,12 +81,9 @@ class Conductor:
         self._header, self._request, self._cast = header, request, cast
         self._principal, self._onward, self._relay = principal, onward, relay
         options = request.orchestration
-        self._events = (options and options.events) or "phases"
-        self._writing = asyncio.Lock()
-        self._has_started = any(isinstance(frame, Started) for frame in sent)
-        self._known = [frame.event for frame in sent if isinstance(frame, Phase)]
-        self._deltas_sent = sum(isinstance(frame, Delta) for frame in sent)
-        self._answered_by, self._is_stopping = "", False
+        self._stream = RunStream(relay, (options and options.events) or "phases", sent)
+        self._is_stopping = False
+        self._deadline = asyncio.Timeout(None)
         self._notices: list[dict[str, Any]] = []
         self._phases: list[list[str]] = []
         self._handoffs = 0
@@ -101,33 +103,37 @@ class Conductor:
             await work
         except LostRunError:
             logger.info("another process goes on with the run %s", self._header.id)
+        except Exception:
+            logger.exception("the run %s failed", self._header.id)
+            await self._end(Failed(InternalError.default_code, "The run failed. Try again."))
         finally:
             work.cancel()
 
     async def _standing(self) -> Standing:
         try:
-            async with self._writing:
-                return await self._relay.write()
+            return await self._stream.standing()
         except RedisError as error:
             logger.warning("the run %s waits for Redis: %r", self._header.id, error)
             return Standing.HELD
 
     async def _work(self) -> None:
+        seconds = runtime().settings.orchestration.timeout_seconds
         try:
-            async with asyncio.timeout(runtime().settings.orchestration.timeout_seconds):
+            async with asyncio.timeout(seconds) as self._deadline:
                 answer = await perform(self, self._request, self._cast)
-        except LostRunError:
-            raise
-        except InferenceError as error:
-            retry = error.retry_after_ms / 1000 if isinstance(error, RetriableError) else None
-            await self._end(Failed(error.code, error.message, retry))
-            return
-        except TimeoutError:
-            seconds = runtime().settings.orchestration.timeout_seconds
-            text = f"The run did not finish within {seconds:g} s (INFERENCE_ORCHESTRATION_TIMEOUT)."
-            await self._end(Failed("request_timeout", text))
-            return
-        await self._give(answer.said)
+        except (InferenceError, TimeoutError) as error:
+            known = error
+            if not isinstance(known, InferenceError):
+                text = f"The run did not finish within {seconds:g} s "
+                known = TemporaryResourceError(f"{text}(INFERENCE_ORCHESTRATION_TIMEOUT).")
+            said = await in_database(rows.latest_answer, self._header.id, self._stream.answered_by)
+            if said is None:
+                retry = known.retry_after_ms / 1000 if isinstance(known, RetriableError) else None
+                await self._end(Failed(known.code, known.message, retry))
+                return
+            stopped_by = "timeout" if isinstance(error, TimeoutError) else "error"
+            answer = Answer(said, None, stopped_by, error=known.message)
+        await self._stream.give(answer.said)
         reason = "partial" if answer.error else answer.said.finish
         await self._end(Finished(reason, Usage(0, 0)), answer)  # type: ignore[arg-type]
 
@@ -140,23 +146,26 @@ class Conductor:
             state = OrchestrationRun.State.FAILED
             last = msgspec.structs.replace(last, usage=usage)
         else:
+            if last.reason == "cancelled":
+                summary["orchestration"]["stopped_by"] = "cancelled"
             reasons = {"cancelled": "cancelled", "partial": "partial"}
             state = OrchestrationRun.State(reasons.get(last.reason, "finished"))
             last = msgspec.structs.replace(last, usage=usage, summary=summary)
         code = last.code if isinstance(last, Failed) else ""
         kept = summary.get("orchestration", {})
+        await self._stream.write(last)
         await in_database(rows.end_run, self._header.id, state, kept, code)
-        await self._write(last)
 
     async def complete(self, call: Call, *, is_answer: bool = False) -> Said:
         """See ``Stage``. An outcome that is stored already is given again."""
+        _check_cancelled()
         run_id = self._header.id
         step, said = await in_database(rows.begin_step, run_id, call, new_run_id("chat"))
         if said is None:
             said = await self._tried(call, step, is_answer)
         self._has_spoken(call.member.spec.version_key)
         if is_answer:
-            await self._give(said)
+            await self._stream.give(said)
         return said
 
     async def _tried(self, call: Call, step: RunStep, is_answer: bool) -> Said:
@@ -167,7 +176,7 @@ class Conductor:
         while True:
             said = await self._said(call, step, is_answer)
             await in_database(rows.end_step, step, said)
-            await self._tell(
+            await self._stream.tell(
                 "step_end",
                 step=call.key,
                 attempt=step.attempt,
@@ -192,7 +201,7 @@ class Conductor:
     async def _said(self, call: Call, step: RunStep, is_answer: bool) -> Said:
         spec, heard = call.member.spec, list[Delta]()
         run: Run | None = None
-        await self._tell(
+        await self._stream.tell(
             "step_start",
             phase=call.phase,
             round=call.round,
@@ -207,15 +216,14 @@ class Conductor:
             order = replace(made, run_id=step.generation_id)
             async with left_surely(self._onward(order, self._principal)) as run:
                 async for _, frame in run.frames():
+                    _check_cancelled()
                     if isinstance(frame, Started):
-                        await self._start(frame)
+                        await self._stream.start(frame)
                     elif isinstance(frame, Failed):
                         raise failure_of(frame)
                     elif isinstance(frame, Delta):
                         heard.append(frame)
                         await self._hear(step, heard, is_answer)
-        except LostRunError:
-            raise
         except InferenceError as error:
             retry = error.retry_after_ms / 1000 if isinstance(error, RetriableError) else None
             failed = _said(call, heard, run)
@@ -226,7 +234,7 @@ class Conductor:
                 retry_after_seconds=retry,
             )
         except asyncio.CancelledError:
-            if self._is_stopping:
+            if self._is_stopping or self._deadline.expired():
                 await in_database(rows.end_step, step, _said(call, heard, run))
             raise
         said = _said(call, heard, run)
@@ -241,9 +249,9 @@ class Conductor:
     async def _hear(self, step: RunStep, heard: Sequence[Delta], is_answer: bool) -> None:
         """Pass on the newest part of the text of a call."""
         if is_answer:
-            await self._give_part(step.key, len(heard), heard[-1])
-        elif self._events == "text" and (text := heard[-1].text):
-            await self._tell("step_text", step=step.key, attempt=step.attempt, text=text)
+            await self._stream.give_part(step.key, len(heard), heard[-1])
+        elif text := heard[-1].text:
+            await self._stream.tell("step_text", step=step.key, attempt=step.attempt, text=text)
 
     async def together(self, calls: Sequence[Call]) -> list[Said]:
         """See ``Stage``."""
@@ -251,13 +259,30 @@ class Conductor:
         for call in calls:
             if _twin(call, firsts) is None:
                 firsts.append(call)
-        outcomes = await asyncio.gather(*(self.complete(call) for call in firsts))
-        said = {first.key: outcome for first, outcome in zip(firsts, outcomes, strict=True)}
+        # A member that is not in memory is asked when the others have spoken: only then it is known
+        # whose place it may take, and the others are not evicted before their calls.
+        present = [call for call in firsts if await is_ready(call.member.spec)]
+        absent = [call for call in firsts if call not in present]
+        outcomes = [*await self._at_once(present), *await self._at_once(absent)]
+        said = {outcome.key: outcome for outcome in outcomes}
         return [
             msgspec.structs.replace(said[twin.key], member=call.member.index)
             for call in calls
             if (twin := _twin(call, firsts)) is not None
         ]
+
+    async def _at_once(self, calls: Sequence[Call]) -> list[Said]:
+        """The outcomes of calls; before this raises, all calls have ended."""
+        tasks = [asyncio.create_task(self.complete(call)) for call in calls]
+        try:
+            if tasks:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+        return [task.result() for task in tasks]
 
     def foresee(self, *phases: Sequence[Member]) -> None:
         """See ``Stage``."""
@@ -272,22 +297,23 @@ class Conductor:
 
     async def end_phase(self, phase: str, number: int, **facts: Any) -> None:
         """See ``Stage``."""
-        await self._tell("phase_end", phase=phase, round=number, **facts)
+        await self._stream.tell("phase_end", phase=phase, round=number, **facts)
 
     async def notice(self, code: str, **facts: Any) -> None:
         """See ``Stage``."""
         self._notices.append({"code": code, **facts})
-        await self._tell("notice", code=code, **facts)
+        await self._stream.tell("notice", code=code, **facts)
 
-    async def fitted(self, member: Member, request: ChatRequest, text: str) -> str:
+    async def fitted(self, member: Member, request: ChatRequest, texts: Sequence[str]) -> list[str]:
         """See ``Stage``."""
         self._handoffs += 1
         key = f"z{self._handoffs}."
-        found = await fitted(self, member, request, text, key)
-        if found.after < found.before:
-            facts = {"before": found.before, "after": found.after, "rewritten": found.iterations}
-            await self.notice("compressed", model=member.spec.model_slug, **facts)
-        return found.text
+        short = await fitted(self, member, request, texts, key)
+        for one in short:
+            if one.after < one.before:
+                facts = {"before": one.before, "after": one.after, "rewritten": one.iterations}
+                await self.notice("compressed", model=member.spec.model_slug, **facts)
+        return [one.text for one in short]
 
     async def vectors(self, texts: Sequence[str]) -> dict[str, Vector] | None:
         """See ``Stage``."""
@@ -301,48 +327,20 @@ class Conductor:
             logger.warning("agreement is not measured: %s", error.message)
             return None
 
-    async def _start(self, frame: Started) -> None:
-        if not self._has_started:
-            self._has_started = True
-            await self._write(frame)
 
-    async def _tell(self, event: str, **facts: Any) -> None:
-        """Write an event, unless the stream has it from before."""
-        if self._events == "none":
-            return
-        # As readers have it: without tuples.
-        content = msgspec.json.decode(msgspec.json.encode({"v": 1, "event": event, **facts}))
-        if content in self._known:
-            self._known.remove(content)
-            return
-        await self._write(Phase(content))
-
-    async def _give(self, said: Said) -> None:
-        """Write the text of the answer, as far as the stream does not have it."""
-        for number, data in enumerate(said.frames, 1):
-            frame = decode_frame(data)
-            if isinstance(frame, Delta):
-                await self._give_part(said.key, number, frame)
-
-    async def _give_part(self, key: str, number: int, frame: Delta) -> None:
-        """Write delta ``number`` of the answer."""
-        if key != self._answered_by:
-            # Blanks of a call that failed may stand before.
-            self._deltas_sent = 0 if self._answered_by else self._deltas_sent
-            self._answered_by = key
-        if number > self._deltas_sent:
-            self._deltas_sent = number
-            await self._write(frame)
-
-    async def _write(self, frame: Frame) -> None:
-        async with self._writing:
-            await self._relay.write([frame])
+def _check_cancelled() -> None:
+    """Raise ``CancelledError`` if redis-py made an error or an answer of the one of this task."""
+    if (task := asyncio.current_task()) is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _said(call: Call, heard: Sequence[Delta], run: Run | None) -> Said:
     """The outcome of a call by the parts of its text and its run, which is over."""
     usage = run.usage if run else Usage(0, 0)
     last = run and run.choices[0].finished
+    failed = run and run.choices[0].failed
+    if failed and failed.usage:
+        usage = failed.usage
     return Said(
         call.key,
         call.member.index,
@@ -368,8 +366,8 @@ def _phases_until_use(phases: Sequence[Sequence[str]]) -> dict[str, int]:
 def _twin(call: Call, others: Sequence[Call]) -> Call | None:
     """The call among ``others`` that has the same answer, or None."""
     for other in others:
-        same = call.request == other.request
-        same = same and call.member.spec.version_key == other.member.spec.version_key
+        one, two = (msgspec.structs.replace(each.request, seed=None) for each in (call, other))
+        same = one == two and call.member.spec.version_key == other.member.spec.version_key
         if other.key == call.key or (same and is_greedy(call.request, call.member)):
             return other
     return None

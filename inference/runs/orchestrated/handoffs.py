@@ -1,10 +1,12 @@
 """Texts between members: how much room they have, and the fast model that shortens them."""
 
 import functools
+from collections.abc import Sequence
 
 import msgspec
 
 from inference.errors import CompressionFailedError, InferenceError
+from inference.orchestration.answers import shown
 from inference.orchestration.budget import room_for, sections_of
 from inference.orchestration.compression import Fitted, Shorten, fit, sentences
 from inference.orchestration.requests import fenced, request_of
@@ -26,13 +28,15 @@ names, open questions and errors. Leave out reasoning and examples, and add noth
 text>>>"""
 
 
-async def fitted(stage: Stage, member: Member, request: ChatRequest, text: str, key: str) -> Fitted:
-    """A text that fits into a request to a member, beside the answer that is wanted.
+async def fitted(
+    stage: Stage, member: Member, request: ChatRequest, texts: Sequence[str], key: str
+) -> list[Fitted]:
+    """Texts that fit into a request to a member, beside the answer that is wanted.
 
     ``key`` begins the keys of the calls that shorten it.
 
     Raises:
-        CompressionFailedError: it cannot be made short enough.
+        CompressionFailedError: one cannot be made short enough.
     """
     spec, tokenizer = member.spec, runtime().tokenizer
     order = await chat_order(runtime(), request_of(request, key), spec)
@@ -48,12 +52,17 @@ async def fitted(stage: Stage, member: Member, request: ChatRequest, text: str, 
         return len(await tokenizer.text(spec, part, "messages", add_special=False))
 
     shorten = await _fast_model(stage, member, request, key)
-    try:
-        return await fit(text, room, count=count, shorten=shorten)
-    except CompressionFailedError:
-        if shorten is None:
-            raise
-        return await fit(text, room, count=count, shorten=None)
+
+    async def one(text: str) -> Fitted:
+        most = room // len(texts)
+        try:
+            return await fit(text, most, count=count, shorten=shorten)
+        except CompressionFailedError:
+            if shorten is None:
+                raise
+            return await fit(text, most, count=count, shorten=None)
+
+    return [await one(shown(text)) for text in texts]
 
 
 async def _fast_model(

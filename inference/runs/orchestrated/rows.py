@@ -97,6 +97,19 @@ def end_step(step: RunStep, said: Said) -> None:
     step.save()
 
 
+def latest_answer(run_id: str, given: str) -> Said | None:
+    """The newest text that may be the answer of a run that is cut; None if there is none.
+
+    ``given`` is the key of the call whose text the client has in part; it stays the answer.
+    """
+    if given:
+        return Said(given, 0)
+    steps = RunStep.objects.filter(run_id=run_id, error_code="").exclude(ended_at=None)
+    steps = steps.exclude(participant__in=("critic", "compressor"))
+    newest = steps.order_by("-ended_at").first()
+    return None if newest is None else msgspec.msgpack.decode(bytes(newest.said), type=Said)
+
+
 def end_run(run_id: str, state: str, summary: dict[str, Any], error_code: str = "") -> None:
     """Store the end of a run."""
     OrchestrationRun.objects.filter(id=run_id).update(

@@ -41,8 +41,8 @@ async def orchestrated(
         async with onward(order, principal) as run:
             yield run
         return
-    await _check(request, cast)
-    order = replace(order, run_id=new_run_id("chat"))
+    call_syntax = await _checked(request, cast)
+    order = replace(order, run_id=new_run_id("chat"), call_syntax=call_syntax)
     header = header_of(order, principal)
     relay = Relay(shared.redis, shared.settings, header.item_ids[0])
     await in_database(rows.create, order, request, cast, principal)
@@ -54,8 +54,8 @@ async def orchestrated(
     conductor = Conductor(header, request, cast, principal, onward, relay)
     shared.spawn(conductor.conduct())
     run = HostRun(header, shared)
-    await run.open()
     try:
+        await run.open()
         yield run
     finally:
         try:
@@ -78,8 +78,12 @@ async def adopt(onward: "Generate", header: RunHeader) -> None:
     shared.spawn(conductor.conduct())
 
 
-async def _check(request: ChatRequest, cast: Cast) -> None:
-    """Refuse a run before its first call, if a member has no room for it, or it has many calls."""
+async def _checked(request: ChatRequest, cast: Cast) -> str:
+    """The way in which the members write calls of tools, encoded; "" without tools.
+
+    Raises:
+        InferenceError: there would be too many calls, or a member cannot take the request.
+    """
     most, calls = runtime().settings.orchestration.max_calls, calls_at_most(cast, cast.settings)
     if calls > most:
         raise InvalidRequestError(
@@ -88,9 +92,20 @@ async def _check(request: ChatRequest, cast: Cast) -> None:
             param="model",
         )
     specs = {member.spec.version_key: member.spec for member in cast.members}
-    for spec in specs.values():
+    syntaxes: dict[str, str] = {}
+    for key, spec in specs.items():
         try:
-            await chat_order(runtime(), request_of(request, "check"), spec)
+            order = await chat_order(runtime(), request_of(request, "check"), spec)
         except InferenceError as error:
             error.message = f"{spec.model_slug}: {error.message}"
             raise
+        syntaxes[key] = order.call_syntax
+    writers = [member for member in cast.members if member.participant != "critic"]
+    if len({syntaxes[member.spec.version_key] for member in writers}) > 1:
+        names = ", ".join(sorted({member.spec.model_slug for member in writers}))
+        raise InvalidRequestError(
+            f"The members {names} write calls of tools in different ways. Use members of one "
+            "family, or no tools.",
+            param="tools",
+        )
+    return syntaxes[cast.answering.spec.version_key]

@@ -33,8 +33,8 @@ def summary_of(
         "preset": cast.preset or None,
         "models_used": used or names,
         "rounds": answer.rounds if answer else None,
-        "stopped_by": answer.stopped_by if answer else "cancelled",
-        "confidence": answer.confidence if answer else None,
+        "stopped_by": answer.stopped_by if answer else None,
+        "confidence": _rounded(answer.confidence if answer else None),
         "confidence_method": (answer.confidence_method if answer else "") or None,
         "agreement": None,
         "answer_from": answer.said.key if answer else None,
@@ -59,9 +59,13 @@ def summary_of(
         "models_used": orchestration["models_used"],
         "handoff_steps": max(0, len({step.key for step in steps}) - 1),
         "compression_applied": any(one["code"] == "compressed" for one in notices),
-        "context_utilization": round(max(shares), 3) if shares else None,
+        "context_utilization": _rounded(max(shares, default=None)),
     }
     return total, {"orchestration": orchestration, "inference_metadata": metadata}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def _step(step: RunStep) -> dict[str, Any]:
@@ -79,5 +83,5 @@ def _step(step: RunStep) -> dict[str, Any]:
         "prompt_tokens": step.prompt_tokens,
         "cached_tokens": step.cached_tokens,
         "completion_tokens": step.completion_tokens,
-        "seconds": None if seconds is None else round(seconds, 3),
+        "seconds": _rounded(seconds),
     }

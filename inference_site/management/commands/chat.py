@@ -33,6 +33,7 @@ class Chat:
     system: str
     temperature: float | None
     max_tokens: int | None
+    note: Callable[[str], None]
     last: Observation | None = None
 
     def __post_init__(self) -> None:
@@ -58,6 +59,7 @@ class Chat:
         """
         said: list[str] = []
         question = {"role": "user", "content": text}
+        self._summary: dict[str, Any] = {}
         self.last = Observation(time.perf_counter())
         try:
             self._runner.run(self._answer(question, self.last, said))
@@ -66,6 +68,9 @@ class Chat:
             raise
         if self.last.failure is None:
             self._remember(question, said)
+        self.write("\n")
+        if self._summary:
+            self.note(describe_summary(self._summary))
         return self.last.failure
 
     async def _answer(
@@ -79,7 +84,17 @@ class Chat:
         request = CompletionRequest(
             [*system, *self._messages, question], self.max_tokens, self.temperature
         )
-        await CompletionClient(self._session, self.target).complete(request, observation, show)
+        client = CompletionClient(self._session, self.target, on_event=self._hear)
+        await client.complete(request, observation, show)
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        match event:
+            case {"event": "step_start", "phase": phase, "role": role, "model": model}:
+                self.note(f"{phase} · {role} · {model}")
+            case {"event": "notice", "v": _, "code": code, **facts}:
+                self.note(" ".join([code, *(f"{name}={value}" for name, value in facts.items())]))
+            case {"steps": _}:
+                self._summary = event
 
     def _remember(self, question: dict[str, str], said: list[str]) -> None:
         if said:
@@ -92,6 +107,16 @@ def describe_failure(failure: Failure, target: Target) -> str:
     if failure.kind.startswith("http_401"):
         return f"{target.base_url} refused the key: {failure.message} Give another with --api-key."
     return f"{failure.message} ({failure.kind})"
+
+
+def describe_summary(summary: dict[str, Any]) -> str:
+    """``3 calls, confidence 0.67 (score of the critic)``: a run of several models."""
+    parts = [f"{len(summary['steps'])} calls"]
+    if (confidence := summary.get("confidence")) is not None:
+        parts.append(f"confidence {confidence:.2f} ({summary.get('confidence_method')})")
+    if summary.get("partial"):
+        parts.append(f"the answer is partial: {summary.get('error')}")
+    return ", ".join(parts)
 
 
 def describe_statistics(last: Observation | None) -> str:
@@ -134,7 +159,7 @@ class Command(BaseCommand):
         except TargetError as error:
             raise CommandError(str(error)) from error
         parameters = (options["system"], options["temperature"], options["max_tokens"])
-        chat = Chat(target, self._write, *parameters)
+        chat = Chat(target, self._write, *parameters, self._note)
         try:
             if options["message"] is not None or not sys.stdin.isatty():
                 self._answer_once(chat, options["message"] or sys.stdin.read())
@@ -147,6 +172,11 @@ class Command(BaseCommand):
         self.stdout.write(text, ending="")
         self.stdout.flush()
 
+    def _note(self, text: str) -> None:
+        """Write a dim line beside the answer: standard output has the answer alone."""
+        dim = "\x1b[2m{}\x1b[0m" if self.stderr.isatty() else "{}"
+        self.stderr.write(dim.format(text.translate(_CONTROL_CHARACTERS)), str)
+
     def _answer_once(self, chat: Chat, message: str) -> None:
         if not message.strip():
             raise CommandError("There is nothing to ask: the message is empty.")
@@ -154,7 +184,6 @@ class Command(BaseCommand):
             failure = chat.ask(message)
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=130) from None
-        self._write("\n")
         if failure is not None:
             raise CommandError(describe_failure(failure, chat.target))
 
@@ -184,7 +213,6 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             self._write("\n[stopped]\n")
             return
-        self._write("\n")
         if failure is not None:
             self.stderr.write(describe_failure(failure, chat.target))
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -61,6 +62,7 @@ class CompletionClient:
         session: from ``open_session``.
         target: the server.
         clock: monotonic seconds, the same clock as the observation's start.
+        on_event: called with each event of a run of several models, and with its summary.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class CompletionClient:
         session: aiohttp.ClientSession,
         target: Target,
         clock: Callable[[], float] = time.perf_counter,
+        on_event: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
+        self._on_event = on_event
         self._session = session
         self._target = target
         self._clock = clock
@@ -147,7 +151,7 @@ class CompletionClient:
                 if payloads and payloads[-1] == wire.DONE:
                     payloads.pop()
                     done = True
-                _take_frames(observation, payloads, now, pieces, on_text)
+                _take_frames(observation, payloads, now, pieces, on_text, self._on_event)
         finally:
             observation.text = "".join(pieces)
         if not done and observation.finish_reason is None:
@@ -160,6 +164,7 @@ def _take_frames(
     now_seconds: float,
     pieces: list[str],
     on_text: Callable[[str], None] | None,
+    on_event: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     """Add the frames of one read to the observation."""
     frames = characters = 0
@@ -170,6 +175,8 @@ def _take_frames(
             raise _StreamError(f"stream_error {code}".strip(), message)
         if frame.usage is not None:
             observation.usage = frame.usage
+        if frame.orchestration is not None and on_event is not None:
+            on_event(frame.orchestration)
         for choice in frame.choices:
             observation.finish_reason = choice.finish_reason or observation.finish_reason
             length = len(choice.content) + len(choice.reasoning)

@@ -73,6 +73,7 @@ class Frame(msgspec.Struct):
     choices: list[Choice] = []
     usage: Usage | None = None
     error: ErrorBody | str | None = None
+    orchestration: dict[str, Any] | None = None
 
 
 class Replica(msgspec.Struct):

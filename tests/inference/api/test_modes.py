@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +16,10 @@ from inference.ledger.left_runs import blank_old_texts, settle_left_runs
 from inference.models import OrchestrationRun, RunStep
 from inference.queue import keys
 from inference.runs.runtime import Runtime
-from models_registry.models import Preset, PresetMember
+from models_registry.models import ModelVersion, Preset, PresetMember
 from tests.inference.api.test_delivery import http_request
 from tests.inference.engine.fake_backend import END_OF_GENERATION
+from tests.inference.test_consumer_chat import socket_of
 from tests.stack import Api, FakeModel, body_of, eventually, recorded, sse_events
 
 PATH = "/v1/chat/completions"
@@ -202,8 +204,7 @@ async def test_stop_from_another_connection_ends_the_calls(
     rest = sse_events(await body_of(response))
     assert rest[-1] == "[DONE]"
     assert rest[-2]["orchestration"]["stopped_by"] == "cancelled"
-    run = await in_database(OrchestrationRun.objects.get)
-    assert run.state == "cancelled"
+    await eventually(lambda: OrchestrationRun.objects.get().state == "cancelled")
     (record,) = await recorded(1)
     assert record.outcome == "cancelled"
 
@@ -216,6 +217,65 @@ async def test_client_that_leaves_ends_the_calls(api: Api, model: FakeModel, cri
     await eventually(lambda: OrchestrationRun.objects.get().state == "cancelled")
     (record,) = await recorded(1)
     assert record.outcome == "cancelled"
+
+
+async def test_members_that_call_the_same_tool_agree_and_the_call_is_read(
+    api: Api, model: FakeModel
+):
+    name = await in_database(preset, model, "ensemble", "generator", "generator")
+    call = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+    rows = ModelVersion.objects.filter(pk=model.version.pk)
+    template = model.version.chat_template + "{% if tools %}<tool_call>{% endif %}"
+    await in_database(functools.partial(rows.update, chat_template=template))
+    model.say(call)
+    tool = {"type": "function", "function": {"name": "get_weather"}}
+    content = (await api.post(PATH, chat(name, tools=[tool], temperature=0))).json()
+    (made,) = content["choices"][0]["message"]["tool_calls"]
+    assert made["function"] == {"name": "get_weather", "arguments": '{"city": "Rome"}'}
+    assert content["choices"][0]["finish_reason"] == "tool_calls"
+    assert content["orchestration"]["agreement"]["groups"] == [[0, 1]]
+
+
+async def test_run_over_a_websocket_tells_its_phases(api: Api, model: FakeModel, critique: str):
+    model.backend.next_token = Dialogue("Rain falls up.", VERDICT, "Rain falls.")
+    async with socket_of(api) as socket:
+        await socket.send("stream_chat", model=critique, prompt="What is rain?")
+        events = await socket.until("stream_end")
+    starts = [data["step"] for name, data in events if data.get("event") == "step_start"]
+    assert starts == ["g", "c1", "v1"]
+    assert "".join(data["token"] for name, data in events if name == "stream_token") == (
+        "Rain falls."
+    )
+    assert events[-1][1]["orchestration"]["answer_from"] == "v1"
+
+
+async def test_run_that_takes_too_long_ends_with_the_newest_answer(
+    api: Api, model: FakeModel, critique: str, configure: Callable[..., None], service: Runtime
+):
+    model.backend.next_token = Dialogue("Rain falls up.", VERDICT * 50)
+    model.take_time(0.02)
+    soon = dataclasses.replace(service.settings.orchestration, timeout_seconds=2.0)
+    configure(orchestration=soon)
+    content = (await api.post(PATH, chat(critique))).json()
+    assert content["choices"][0]["message"]["content"] == "Rain falls up."
+    assert content["choices"][0]["finish_reason"] == "partial"
+    orchestration = content["orchestration"]
+    assert (orchestration["partial"], orchestration["stopped_by"]) == (True, "timeout")
+
+
+async def test_preset_is_listed_as_a_model_while_the_files_of_its_members_are_here(
+    api: Api, model: FakeModel, critique: str
+):
+    async def listed() -> list[dict[str, Any]]:
+        return [
+            one for one in (await api.get("/v1/models")).json()["data"] if one["id"] == critique
+        ]
+
+    (found,) = await listed()
+    assert (found["owned_by"], found["orchestration_mode"]) == ("brigade-preset", "critique")
+    rows = ModelVersion.objects.filter(pk=model.version.pk)
+    await in_database(functools.partial(rows.update, file_state="absent"))
+    assert await listed() == []
 
 
 BAD: list[tuple[dict[str, Any], int, str]] = [

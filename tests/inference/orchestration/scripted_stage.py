@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from inference.errors import ModelBusyError
+from inference.orchestration.answers import shown
 from inference.orchestration.modes import perform
 from inference.orchestration.stage import Answer, Call, Said, Vector
 from inference.orders.cast import Cast, Member
@@ -86,8 +87,8 @@ class ScriptedStage:
     async def notice(self, code: str, **facts: Any) -> None:
         self.notices.append((code, facts))
 
-    async def fitted(self, member: Member, request: ChatRequest, text: str) -> str:
-        return text
+    async def fitted(self, member: Member, request: ChatRequest, texts: Sequence[str]) -> list[str]:
+        return [shown(text) for text in texts]
 
     async def vectors(self, texts: Sequence[str]) -> dict[str, Vector] | None:
         if self._vectors is None:

@@ -139,11 +139,11 @@ def test_extracted_open_answer_is_none():
     [
         ("plain <b>text</b> ", "plain <b>text</b> "),
         ("<think>a</think>\n\nb", "b"),
-        ("<think>a<think>b</think>c</think>d", "d"),
-        ("<think>a</think>b<think>c</think>d", "bd"),
-        ("thought</think>said", "said"),
+        ("thought\n</think>\nsaid", "said"),
+        ("Write `<think>` first, then </think>.",) * 2,
+        ("```\n<think>a</think>\n```",) * 2,
         ("<think>never closed", ""),
-        ("said <think>never closed", "said"),
+        ("said\n<think>never closed", "said"),
         ("<think>a</think>b\nAnswer: 4", "b\nAnswer: 4"),
     ],
 )

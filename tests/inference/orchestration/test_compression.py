@@ -5,7 +5,8 @@ import re
 import pytest
 
 from inference.errors import CompressionFailedError
-from inference.orchestration.compression import Fitted, fit, sentences, without_thinking
+from inference.orchestration.answers import shown
+from inference.orchestration.compression import Fitted, fit, sentences
 
 CODE = "```python\nx = 1\nx = 1\n\n\n\nprint(x)\n```"
 FILLER = [f"Sentence {'abcdefghij'[i % 10]}{'klmnopqrst'[i // 10]} is filler." for i in range(100)]
@@ -53,12 +54,10 @@ async def test_fit_cleans_first():
         ("thought\n</think>\n\nb", "b"),
         ("<think>never ends", ""),
         ("<think>a ``` b</think>\nc", "c"),
-        ("```html\n<think>a</think>\n</think>\n```", "```html\n<think>a</think>\n</think>\n```"),
-        ("The mark </think> ends it, and <think> begins it.",) * 2,
     ],
 )
 def test_reasoning_is_left_out(text: str, rest: str):
-    assert without_thinking(text) == rest
+    assert shown(text) == rest
 
 
 async def test_fit_drops_light_sentences_and_keeps_the_order():

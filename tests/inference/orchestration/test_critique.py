@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from inference.errors import ModelBusyError
+from inference.errors import ModelBusyError, OrchestrationFailedError
 from inference.orders.requests import JsonSchemaFormat
 from tests.inference.orchestration.scripted_stage import FAILS, ScriptedStage, asked, cast, played
 
@@ -78,9 +78,12 @@ async def test_critique_gives_the_beginning_of_a_revision_that_the_client_has():
     assert (answer.said.text, answer.stopped_by) == ("Rain fa", "revision_failed")
 
 
-async def test_critique_without_a_draft_fails():
-    with pytest.raises(ModelBusyError):
-        await played(ScriptedStage({"g": FAILS}), cast("critique", *PAIR))
+@pytest.mark.parametrize(
+    ("draft", "error"), [(FAILS, ModelBusyError), (" \n", OrchestrationFailedError)]
+)
+async def test_critique_without_a_draft_fails(draft: str, error: type[Exception]):
+    with pytest.raises(error):
+        await played(ScriptedStage({"g": draft}), cast("critique", *PAIR))
 
 
 async def test_critic_has_its_own_constraints_and_the_others_the_clients():

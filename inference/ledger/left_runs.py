@@ -45,8 +45,9 @@ def blank_old_texts(settings: InferenceSettings) -> None:
     old = timezone.now() - timedelta(seconds=settings.orchestration.text_ttl_seconds)
     steps = RunStep.objects.filter(run__ended_at__lt=old).exclude(said=b"", text="")
     steps.update(said=b"", text="")
-    for run in OrchestrationRun.objects.filter(ended_at__lt=old, summary__has_key="agreed_points"):
-        for name in ("agreed_points", "flagged_points", "notices", "error"):
+    texts = ["agreed_points", "flagged_points", "notices", "error"]
+    for run in OrchestrationRun.objects.filter(ended_at__lt=old, summary__has_any_keys=texts):
+        for name in texts:
             run.summary.pop(name, None)
         run.save(update_fields=["summary"])
 

@@ -46,8 +46,3 @@ def room_for(
     free = sum(astuple(sections)) - used
     wanted = min(max_tokens or sections.generation, sections.generation)
     return max(free - wanted, min(sections.handoff, free - min(wanted, LEAST_ANSWER)), 0)
-
-
-def utilization(prompt_tokens: int, completion_tokens: int, limit: int) -> float:
-    """The used part of a context of ``limit`` tokens."""
-    return round((prompt_tokens + completion_tokens) / limit, 4)

@@ -19,30 +19,20 @@ from inference.orders.requests import (
     JsonSchemaFormat,
     Message,
     NamedSchema,
+    TextFormat,
     TextPart,
 )
 
 _DIVERSE_TEMPERATURE: Final = 0.7
-_CONSTRAINTS: Final = {
-    "response_format": None,
-    "grammar": None,
-    "regex": None,
-    "guided_json": None,
-    "guided_choice": None,
-    "guided_regex": None,
-    "structured_outputs": None,
-    "tools": None,
-    "tool_choice": None,
-    "parallel_tool_calls": None,
-    "stop": None,
-    "logprobs": None,
-    "top_logprobs": None,
-    "logit_bias": None,
-    "ignore_eos": None,
-    "max_completion_tokens": None,
-    "continue_final_message": None,
-    "add_generation_prompt": None,
-}
+_FORMS: Final = (
+    *("grammar", "regex", "guided_json", "guided_choice", "guided_regex"),
+    *("structured_outputs", "tools"),
+)
+_CONSTRAINTS: Final = (
+    *(*_FORMS, "response_format", "tool_choice", "parallel_tool_calls", "stop"),
+    *("logprobs", "top_logprobs", "logit_bias", "ignore_eos", "max_completion_tokens"),
+    *("continue_final_message", "add_generation_prompt"),
+)
 
 
 def request_of(
@@ -78,7 +68,7 @@ def own_request_of(
 ) -> ChatRequest:
     """The request of a call whose text never is the answer: none of the client's constraints."""
     form = schema and JsonSchemaFormat(json_schema=NamedSchema(name="answer", schema=schema))
-    free = msgspec.structs.replace(request, **_CONSTRAINTS)
+    free = msgspec.structs.replace(request, **dict.fromkeys(_CONSTRAINTS))
     asked = request_of(free, key, block)
     return msgspec.structs.replace(asked, response_format=form, max_tokens=max_tokens)
 
@@ -90,12 +80,8 @@ def fenced(text: str) -> str:
 
 def is_constrained(request: ChatRequest) -> bool:
     """Tell whether the client sets the form of the answer."""
-    guided = ("grammar", "regex", "guided_json", "guided_choice", "guided_regex")
-    names = (*guided, "structured_outputs", "tools")
-    is_text = request.response_format is None or type(request.response_format).__name__ == (
-        "TextFormat"
-    )
-    return not is_text or any(getattr(request, name) for name in names)
+    is_text = isinstance(request.response_format, TextFormat | None)
+    return not is_text or any(getattr(request, name) for name in _FORMS)
 
 
 def question_of(request: ChatRequest) -> str:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from inference.errors import InferenceError, OrchestrationFailedError, error_from_code
+from inference.messages import FinishReason
 from inference.orders.cast import Member
 from inference.orders.requests import ChatRequest
 
@@ -42,7 +43,7 @@ class Said(msgspec.Struct, frozen=True):
     key: str
     member: int
     text: str = ""
-    finish: str = ""
+    finish: FinishReason | Literal[""] = ""
     error_code: str = ""
     error_message: str = ""
     retry_after_seconds: float | None = None

@@ -21,7 +21,7 @@ RENEW_SECONDS: Final = 0.5
 
 
 class Standing(IntEnum):
-    """Whether a process still conducts a run."""
+    """The hold of a process on a run that it conducts."""
 
     LOST = 0
     HELD = 1

@@ -134,8 +134,8 @@ class Conductor:
             stopped_by = "timeout" if isinstance(error, TimeoutError) else "error"
             answer = Answer(said, None, stopped_by, error=known.message)
         await self._stream.give(answer.said)
-        reason = "partial" if answer.error else answer.said.finish
-        await self._end(Finished(reason, Usage(0, 0)), answer)  # type: ignore[arg-type]
+        reason = "partial" if answer.error else answer.said.finish or "stop"
+        await self._end(Finished(reason, Usage(0, 0)), answer)
 
     async def _end(self, last: Finished | Failed, answer: Answer | None = None) -> None:
         """Store the end of the run, and write its last frame with the usage of all calls."""
@@ -323,8 +323,8 @@ class Conductor:
         try:
             embedder = await runtime().resolver.resolve(name, "embedding")
             return await vectors_of(embedder, texts, self._principal)
-        except InferenceError as error:
-            logger.warning("agreement is not measured: %s", error.message)
+        except (InferenceError, RedisError) as error:
+            logger.warning("agreement is not measured: %s", error)
             return None
 
 

@@ -4,7 +4,7 @@ from dataclasses import astuple, replace
 
 import pytest
 
-from inference.orchestration.budget import Sections, room_for, sections_of, utilization
+from inference.orchestration.budget import Sections, room_for, sections_of
 from models_registry.rules.spec import ModelSpec
 
 OF_8K = Sections(system=500, trajectory=300, handoff=1500, user_query=2000, generation=3892)
@@ -52,7 +52,3 @@ def test_room_never_exceeds_the_context(conversation: int, max_tokens: int | Non
     room = room_for(OF_8K, conversation=conversation, trajectory=200, max_tokens=max_tokens)
     least = min(max_tokens or 3892, 256)
     assert room == 0 or conversation + 200 + room + least <= 8192
-
-
-def test_utilization_is_the_used_part():
-    assert utilization(3000, 1096, 8192) == 0.5

@@ -32,6 +32,10 @@ VERDICT = json.dumps(
 )
 
 
+# Its events tell when the first call is at work, and no longer on its way into the queue.
+LONG: dict[str, Any] = {"stream": True, "max_tokens": 500, "orchestration": {"events": "text"}}
+
+
 class Dialogue:
     """Says one text after another, each to the next prompt, byte by byte."""
 
@@ -164,8 +168,8 @@ async def test_run_that_nobody_comes_back_for_is_ended(
     api: Api, model: FakeModel, critique: str, redis_client: "redis.Redis", service: Runtime
 ):
     model.take_time(0.02)
-    async with http_request(api, chat(critique, stream=True, max_tokens=500)) as client:
-        run_id = await _until(client, '"step":"g"')
+    async with http_request(api, chat(critique, **LONG)) as client:
+        run_id = await _until(client, '"step_text"')
         for task in [task for task in asyncio.all_tasks() if "Conductor.conduct" in repr(task)]:
             task.cancel()
         settings = service.settings
@@ -197,8 +201,10 @@ async def test_stop_from_another_connection_ends_the_calls(
     api: Api, model: FakeModel, critique: str
 ):
     model.take_time(0.01)
-    response = await api.post(PATH, chat(critique, stream=True, max_tokens=1000))
-    head = await anext(response.streaming_content)
+    response = await api.post(PATH, chat(critique, **LONG))
+    head = b""
+    while b'"step_text"' not in head:
+        head += await anext(response.streaming_content)
     run_id = sse_events(head)[0]["id"]
     assert (await api.delete(f"/v1/streams/{run_id}")).status_code in (200, 202, 204)
     rest = sse_events(await body_of(response))
@@ -211,8 +217,8 @@ async def test_stop_from_another_connection_ends_the_calls(
 
 async def test_client_that_leaves_ends_the_calls(api: Api, model: FakeModel, critique: str):
     model.take_time(0.01)
-    async with http_request(api, chat(critique, stream=True, max_tokens=1000)) as client:
-        await _until(client, '"step":"g"')
+    async with http_request(api, chat(critique, **LONG)) as client:
+        await _until(client, '"step_text"')
         await client.send_input({"type": "http.disconnect"})
     await eventually(lambda: OrchestrationRun.objects.get().state == "cancelled")
     (record,) = await recorded(1)
